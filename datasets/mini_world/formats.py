@@ -1,0 +1,184 @@
+"""Writes rendered scenes in the file formats of Cityscapes, KITTI depth and COCO keypoints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+from cityscapesscripts.helpers.labels import id2label
+
+from .people import JOINTS
+from .scene import Scene
+
+CITIES = {"train": "minitown", "val": "minival"}
+DATES = {"train": "2011_09_26", "val": "2011_09_28"}
+MAX_DEPTH = 80.0  # metres; KITTI's benchmark has no value beyond
+
+# Standard COCO skeleton, one-based.
+SKELETON = [
+    [16, 14], [14, 12], [17, 15], [15, 13], [12, 13], [6, 12], [7, 13], [6, 7], [6, 8], [7, 9],
+    [8, 10], [9, 11], [2, 3], [1, 2], [1, 3], [2, 4], [3, 5], [4, 6], [5, 7],
+]  # fmt: skip
+
+_TRAIN_IDS = np.full(256, 255, np.uint8)
+for _id, _label in id2label.items():
+    if _id >= 0:
+        _TRAIN_IDS[_id] = _label.trainId if 0 <= _label.trainId < 255 else 255
+
+_STUFF = ("sky", "road", "sidewalk", "terrain", "building", "vegetation")
+
+
+def _write_png(path: Path, pixels: np.ndarray) -> None:
+    """Write an 8-bit or 16-bit PNG; colours are RGB."""
+    if pixels.ndim == 3:
+        pixels = pixels[..., ::-1]
+    if not cv2.imwrite(str(path), pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3]):
+        raise OSError(f"cannot write {path}")
+
+
+def outlines(mask: np.ndarray) -> list[np.ndarray]:
+    """Outer contours of a bool mask (H, W): (N, 2) float pixel coordinates with N >= 3 each."""
+    # Contours run through pixel centres; enlarging keeps them near the pixels' outer edges.
+    left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
+    part = mask[top : top + height, left : left + width].astype(np.uint8)
+    large = np.repeat(np.repeat(part, 4, axis=0), 4, axis=1)
+    found, _ = cv2.findContours(large, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    smooth = (cv2.approxPolyDP(contour, 1.5, True)[:, 0] for contour in found)
+    return [(contour + 0.5) / 4 + (left, top) for contour in smooth if len(contour) >= 3]
+
+
+def cityscapes_polygons(scene: Scene) -> dict:
+    """Content of a *_gtFine_polygons.json; far objects come first, near ones cover them."""
+    ids, labels = scene.instance_ids, scene.label_ids
+    values = np.unique(ids)
+
+    def order(value: int) -> tuple[int, float]:
+        name = id2label[int(value // 1000 or value)].name
+        if name in _STUFF:
+            return _STUFF.index(name), 0.0
+        return len(_STUFF), -float(np.median(scene.depth[ids == value]))
+
+    objects = []
+    for value in sorted(values.tolist(), key=order):
+        name = id2label[value // 1000 or value].name
+        for polygon in outlines(ids == value):
+            corners = np.floor(polygon).astype(int).tolist()
+            objects.append({"label": name, "polygon": corners})
+    height, width = labels.shape
+    return {"imgHeight": height, "imgWidth": width, "objects": objects}
+
+
+def write_cityscapes(root: Path, split: str, index: int, scene: Scene) -> None:
+    """Write image, label maps and polygons of a scene below `root`."""
+    city = CITIES[split]
+    stem = f"{city}_000000_{index:06d}"
+    _write_png(root / "leftImg8bit" / split / city / f"{stem}_leftImg8bit.png", scene.image)
+    labels = scene.label_ids
+    maps = {
+        "labelIds": labels,
+        "labelTrainIds": _TRAIN_IDS[labels],
+        "instanceIds": scene.instance_ids,
+    }
+    folder = root / "gtFine" / split / city
+    for kind, pixels in maps.items():
+        _write_png(folder / f"{stem}_gtFine_{kind}.png", pixels)
+    polygons = json.dumps(cityscapes_polygons(scene))
+    (folder / f"{stem}_gtFine_polygons.json").write_text(polygons)
+
+
+def kitti_paths(split: str, index: int) -> tuple[str, str]:
+    """Image and depth map of a frame, relative to KITTI's root, with a leading slash."""
+    date = DATES[split]
+    drive, frame = f"{date}_drive_0001_sync", f"{index:010d}.png"
+    return (
+        f"/raw_data/{date}/{drive}/image_02/data/{frame}",
+        f"/data_depth_annotated/{split}/{drive}/proj_depth/groundtruth/image_02/{frame}",
+    )
+
+
+def write_kitti(root: Path, split: str, index: int, scene: Scene) -> None:
+    """Write image and 16-bit depth (metres * 256, 0 = no value) of a scene below `root`."""
+    image, depth = (root / path[1:] for path in kitti_paths(split, index))
+    _write_png(image, scene.image)
+    known = scene.depth <= MAX_DEPTH
+    fixed = np.round(np.where(known, scene.depth, 0) * 256)
+    _write_png(depth, fixed.astype(np.uint16))
+
+
+def write_coco(root: Path, split: str, index: int, scene: Scene) -> list[dict]:
+    """Write the image of a scene below `root` and return its annotations, without their ids."""
+    path = root / f"{split}2017" / f"{index:012d}.jpg"
+    if not cv2.imwrite(str(path), scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95]):
+        raise OSError(f"cannot write {path}")
+    annotations = []
+    for value, keypoints in scene.people:
+        mask = scene.instance_ids == value
+        polygons = outlines(mask)
+        if not polygons:
+            continue
+        rows, cols = np.nonzero(mask)
+        x, y = int(cols.min()), int(rows.min())
+        box = [x, y, int(cols.max()) + 1 - x, int(rows.max()) + 1 - y]
+        annotations.append(
+            {
+                "image_id": index,
+                "category_id": 1,
+                "bbox": [float(side) for side in box],
+                "area": float(mask.sum()),
+                "iscrowd": 0,
+                "segmentation": [polygon.ravel().tolist() for polygon in polygons],
+                "keypoints": keypoints.ravel().tolist(),
+                "num_keypoints": int((keypoints[:, 2] > 0).sum()),
+            }
+        )
+    return annotations
+
+
+def write_scene(root: Path, split: str, index: int, scene: Scene) -> list[dict]:
+    """Write a scene in all three formats below `root`; returns its COCO annotations."""
+    write_cityscapes(root / "cityscapes", split, index, scene)
+    write_kitti(root / "kitti", split, index, scene)
+    return write_coco(root / "coco", split, index, scene)
+
+
+def make_folders(root: Path) -> None:
+    """Create all folders that the writers need."""
+    for split, city in CITIES.items():
+        (root / "cityscapes" / "leftImg8bit" / split / city).mkdir(parents=True)
+        (root / "cityscapes" / "gtFine" / split / city).mkdir(parents=True)
+        for path in kitti_paths(split, 0):
+            (root / "kitti" / path[1:]).parent.mkdir(parents=True)
+        (root / "coco" / f"{split}2017").mkdir(parents=True)
+    (root / "coco" / "annotations").mkdir()
+
+
+def write_indices(
+    root: Path, annotations: dict[str, list[list[dict]]], height: int, width: int
+) -> None:
+    """Write KITTI's lists and COCO's annotation files; annotations[split][scene index]."""
+    for split, name in (("train", "train_list.txt"), ("val", "test_list.txt")):
+        lines = [" ".join(kitti_paths(split, i)) for i in range(len(annotations[split]))]
+        (root / "kitti" / name).write_text("\n".join(lines) + "\n")
+        flat = [note for scene in annotations[split] for note in scene]
+        content = {
+            "info": {"description": "Synthetic street world", "version": "1.0", "year": 2017},
+            "licenses": [],
+            "images": [
+                {"id": i, "file_name": f"{i:012d}.jpg", "height": height, "width": width}
+                for i in range(len(annotations[split]))
+            ],
+            "annotations": [{"id": i + 1, **note} for i, note in enumerate(flat)],
+            "categories": [
+                {
+                    "id": 1,
+                    "name": "person",
+                    "supercategory": "person",
+                    "keypoints": list(JOINTS),
+                    "skeleton": SKELETON,
+                }
+            ],
+        }
+        path = root / "coco" / "annotations" / f"person_keypoints_{split}2017.json"
+        path.write_text(json.dumps(content))

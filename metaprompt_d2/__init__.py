@@ -1,0 +1,20 @@
+"""Stable Diffusion's UNet, steered by meta prompts, as a backbone of Detectron2.
+
+Importing the package fills Detectron2's registries and registers the datasets.
+"""
+
+try:
+    import detectron2  # noqa: F401
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        "metaprompt_d2 needs Detectron2, which has no release on PyPI. In a checkout of "
+        "metaprompt_d2 run `python tools/install_detectron2.py`, or follow Detectron2's INSTALL.md",
+        name="detectron2",
+    ) from error
+
+from . import config_files, data, modeling
+from .config import add_metaprompt_config
+
+__all__ = ["add_metaprompt_config", "config_files", "data", "modeling"]
+
+__version__ = "0.1.0"

@@ -1,0 +1,38 @@
+"""Read pickled weights (Detectron2's model zoo) without running code from the file."""
+
+import pickle
+from typing import IO, Any
+
+__all__ = ["load_pickled_arrays"]
+
+# What a pickle of dicts of NumPy arrays needs, under old and new module names.
+_ALLOWED = {
+    ("collections", "OrderedDict"),
+    ("_codecs", "encode"),
+    ("numpy", "dtype"),
+    ("numpy", "ndarray"),
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy.core.multiarray", "scalar"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "scalar"),
+}
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ALLOWED:
+            raise pickle.UnpicklingError(
+                f"it wants to load {module}.{name}, which is no array and could run code"
+            )
+        return super().find_class(module, name)
+
+
+def load_pickled_arrays(file: IO[bytes]) -> Any:
+    """
+    Args:
+        file: open for reading; Python 2 pickles too.
+
+    Raises:
+        pickle.UnpicklingError: the pickle holds anything but containers, numbers and arrays.
+    """
+    return _ArrayUnpickler(file, encoding="latin1").load()

@@ -1,0 +1,111 @@
+"""Every config key of this package, each with its meaning; values default to Cityscapes' recipe."""
+
+from detectron2.config import CfgNode
+
+__all__ = ["add_metaprompt_config"]
+
+
+def add_metaprompt_config(cfg: CfgNode) -> None:
+    """Add the keys of `metaprompt_d2` to a Detectron2 config, in place."""
+    _add_diffusion(cfg)
+    _add_sem_seg_head(cfg)
+    _add_input(cfg)
+    _add_solver(cfg)
+    _add_test(cfg)
+
+
+def _add_diffusion(cfg: CfgNode) -> None:
+    # Sizes default to Stable Diffusion 1.5.
+    cfg.MODEL.DIFFUSION = CfgNode()
+    # Folder in diffusers' layout (`unet/`, `vae/`) to start from; "" = random. Not opened when
+    # MODEL.WEIGHTS or --resume gives a whole checkpoint. "metaprompt_d2://" is the configs folder.
+    cfg.MODEL.DIFFUSION.WEIGHTS = ""
+    # Train the prompts, step embeddings and heads only.
+    cfg.MODEL.DIFFUSION.FREEZE_UNET = False
+    # Recompute the UNet's activations in the backward pass: less memory, about a third more time.
+    cfg.MODEL.DIFFUSION.GRADIENT_CHECKPOINTING = False
+
+    cfg.MODEL.DIFFUSION.UNET = CfgNode()
+    cfg.MODEL.DIFFUSION.UNET.BLOCK_OUT_CHANNELS = (320, 640, 1280, 1280)
+    cfg.MODEL.DIFFUSION.UNET.LAYERS_PER_BLOCK = 2
+    cfg.MODEL.DIFFUSION.UNET.CROSS_ATTENTION_DIM = 768
+    cfg.MODEL.DIFFUSION.UNET.NUM_HEADS = 8
+    cfg.MODEL.DIFFUSION.UNET.NORM_NUM_GROUPS = 32
+
+    cfg.MODEL.DIFFUSION.VAE = CfgNode()
+    cfg.MODEL.DIFFUSION.VAE.BLOCK_OUT_CHANNELS = (128, 256, 512, 512)
+    cfg.MODEL.DIFFUSION.VAE.LAYERS_PER_BLOCK = 2
+    cfg.MODEL.DIFFUSION.VAE.LATENT_CHANNELS = 4
+    cfg.MODEL.DIFFUSION.VAE.NORM_NUM_GROUPS = 32
+
+    cfg.MODEL.META_PROMPT = CfgNode()
+    cfg.MODEL.META_PROMPT.NUM_PROMPTS = 150
+    # One set of prompts (and adapter) for every refinement step instead of one for all.
+    cfg.MODEL.META_PROMPT.PER_STEP = False
+    # Pass the prompts through a two-layer MLP.
+    cfg.MODEL.META_PROMPT.ADAPTER = False
+    # Passes through the UNet.
+    cfg.MODEL.META_PROMPT.REFINE_STEPS = 3
+    # Features: "pyramid" (p2..p5), "fused" (p3), or "none", the raw decoder maps (up3..up6).
+    cfg.MODEL.META_PROMPT.REARRANGE = "pyramid"
+    # Groups of the re-arrangement's group norms.
+    cfg.MODEL.META_PROMPT.NORM_NUM_GROUPS = 16
+    # Channels within the transposed convolutions of "fused".
+    cfg.MODEL.META_PROMPT.DECONV_CHANNELS = 32
+
+
+def _add_sem_seg_head(cfg: CfgNode) -> None:
+    head = cfg.MODEL.SEM_SEG_HEAD
+    # Grid sizes of the pyramid pooling module.
+    head.POOL_SCALES = (1, 2, 3, 6)
+    # Probability of dropping a channel before the classifier.
+    head.DROPOUT = 0.1
+    # Weight of the Lovasz-Softmax loss beside the cross-entropy's LOSS_WEIGHT.
+    head.LOVASZ_LOSS_WEIGHT = 1.0
+    # Auxiliary FCN head: the feature it reads and the weight of its cross-entropy (0: no head).
+    head.AUX_IN_FEATURE = "p4"
+    head.AUX_LOSS_WEIGHT = 0.4
+
+
+def _add_input(cfg: CfgNode) -> None:
+    # Training images fit the box (MAX_SIZE_TRAIN, MIN_SIZE_TRAIN[0]) times a factor drawn from
+    # this range, aspect kept.
+    cfg.INPUT.SCALE_RANGE = (0.5, 2.0)
+    # A crop is drawn again (10 times) while one class covers a larger share than this.
+    cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA = 0.75
+    # Brightness, contrast, saturation and hue distortion as in SSD.
+    cfg.INPUT.COLOR_AUG_SSD = True
+
+
+def _add_solver(cfg: CfgNode) -> None:
+    # (regular expression, learning rate multiplier, weight decay multiplier): the first rule whose
+    # expression is found in a parameter's name holds; 1, 1 where none is.
+    cfg.SOLVER.PARAM_RULES = [
+        [r"\.unet\..*attentions\..*norm", 1.0, 0.0],
+        [r"\.unet\.", 0.1, 1.0],
+    ]
+    # Parts of IMS_PER_BATCH that are run one after the other before each update.
+    cfg.SOLVER.ACCUMULATION_STEPS = 1
+    # "float16" (with loss scaling) or "bfloat16", where SOLVER.AMP.ENABLED.
+    cfg.SOLVER.AMP.DTYPE = "float16"
+    # Of the schedule "WarmupPolyLR": lr * (1 - iteration / MAX_ITER) ** power, and the share of
+    # the base rate below which it doesn't fall.
+    cfg.SOLVER.POLY_LR_POWER = 1.0
+    cfg.SOLVER.POLY_LR_CONSTANT_ENDING = 0.0
+    # Iterations between two lines of the log, of metrics.json and of TensorBoard.
+    cfg.SOLVER.LOG_PERIOD = 20
+    # Metric whose best checkpoint is kept as model_best.pth, "" = none; bigger is better for "max".
+    cfg.SOLVER.BEST_METRIC = "sem_seg/mIoU"
+    cfg.SOLVER.BEST_METRIC_MODE = "max"
+
+
+def _add_test(cfg: CfgNode) -> None:
+    # Evaluate in overlapping windows whose logits are averaged.
+    cfg.TEST.SLIDING_WINDOW = CfgNode()
+    cfg.TEST.SLIDING_WINDOW.ENABLED = True
+    cfg.TEST.SLIDING_WINDOW.SIZE = (1024, 1024)  # height, width
+    cfg.TEST.SLIDING_WINDOW.STRIDE = (512, 512)  # height, width
+    # Windows that pass through the model at once.
+    cfg.TEST.SLIDING_WINDOW.BATCH_SIZE = 4
+    # Images of each test set drawn with ground truth and prediction to OUTPUT_DIR/inference.
+    cfg.TEST.NUM_PICTURES = 8

@@ -1,0 +1,41 @@
+"""The generated mini world (`datasets/make_mini.py`) under Detectron2's dataset names."""
+
+import os
+
+from cityscapesscripts.helpers.labels import trainId2label
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets.builtin_meta import _get_builtin_metadata
+from detectron2.data.datasets.cityscapes import load_cityscapes_semantic
+
+__all__ = ["register_mini_cityscapes", "set_cityscapes_colors"]
+
+
+def register_mini_cityscapes(root: str) -> None:
+    """Register `mini_cityscapes_fine_sem_seg_{train,val}`.
+
+    Args:
+        root: the folder that holds `mini/`, usually DETECTRON2_DATASETS.
+    """
+    metadata = _get_builtin_metadata("cityscapes")
+    for split in ("train", "val"):
+        name = f"mini_cityscapes_fine_sem_seg_{split}"
+        image_dir = os.path.join(root, "mini/cityscapes/leftImg8bit", split)
+        gt_dir = os.path.join(root, "mini/cityscapes/gtFine", split)
+        DatasetCatalog.register(name, lambda x=image_dir, y=gt_dir: load_cityscapes_semantic(x, y))
+        MetadataCatalog.get(name).set(
+            image_dir=image_dir,
+            gt_dir=gt_dir,
+            evaluator_type="cityscapes_sem_seg",
+            ignore_label=255,
+            **metadata,
+        )
+
+
+def set_cityscapes_colors() -> None:
+    """Give the Cityscapes datasets their official colours, which Detectron2 leaves out."""
+    colors = [trainId2label[train_id].color for train_id in range(19)]
+    for prefix in ("", "mini_"):
+        for split in ("train", "val"):
+            metadata = MetadataCatalog.get(f"{prefix}cityscapes_fine_sem_seg_{split}")
+            if not hasattr(metadata, "stuff_colors"):
+                metadata.set(stuff_colors=colors)

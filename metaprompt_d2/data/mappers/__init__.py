@@ -1,0 +1,5 @@
+"""Dataset mappers, one a task."""
+
+from .sem_seg import SemSegMapper
+
+__all__ = ["SemSegMapper"]

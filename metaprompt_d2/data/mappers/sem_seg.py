@@ -1,0 +1,120 @@
+"""`SemSegMapper`: a dataset dict to what `SlidingWindowSegmentor` reads."""
+
+import copy
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.data import detection_utils
+from detectron2.data import transforms as T
+from detectron2.projects.point_rend import ColorAugSSDTransform
+
+from ..augmentation import PadToSize, ResizeToBox
+from ..reading import check_labels, read_image, read_labels
+
+__all__ = ["SemSegMapper"]
+
+
+class SemSegMapper:
+    """Read an image and, in training, its label map; augment both alike (method section 3.3)."""
+
+    @configurable
+    def __init__(
+        self,
+        is_train: bool,
+        *,
+        augmentations: list[T.Augmentation | T.Transform],
+        image_format: str = "RGB",
+        num_classes: int,
+        ignore_value: int = 255,
+    ):
+        """
+        Args:
+            is_train: read and augment labels too.
+            augmentations: applied in this order.
+            image_format: of `detection_utils.read_image`.
+            num_classes, ignore_value: the ids that a label map may hold.
+        """
+        self.is_train = is_train
+        self.augmentations = T.AugmentationList(augmentations)
+        self.image_format = image_format
+        self.num_classes = num_classes
+        self.ignore_value = ignore_value
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict:
+        build = _train_augmentations if is_train else _test_augmentations
+        return {
+            "is_train": is_train,
+            "augmentations": build(cfg),
+            "image_format": cfg.INPUT.FORMAT,
+            "num_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
+            "ignore_value": cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
+        }
+
+    def __call__(self, dataset_dict: dict) -> dict:
+        """
+        Args:
+            dataset_dict: with "file_name" and, in training, "sem_seg_file_name".
+
+        Returns:
+            the dict with "image": (C, H, W) uint8 (float32 where padded) and, in training,
+            "sem_seg": (H, W) int64.
+
+        Raises:
+            FileNotFoundError, ValueError: a file that is missing, unreadable or doesn't fit.
+        """
+        dataset_dict = copy.copy(dataset_dict)
+        image = read_image(dataset_dict["file_name"], self.image_format)
+        detection_utils.check_image_size(dataset_dict, image)
+        labels = self._read_labels(dataset_dict, image) if self.is_train else None
+        augmented = T.AugInput(image, sem_seg=labels)
+        self.augmentations(augmented)
+        image = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))
+        dataset_dict["image"] = torch.from_numpy(image)
+        if labels is not None:
+            dataset_dict["sem_seg"] = torch.from_numpy(augmented.sem_seg.astype(np.int64))
+        return dataset_dict
+
+    def _read_labels(self, dataset_dict: dict, image: np.ndarray) -> np.ndarray:
+        label_file = dataset_dict["sem_seg_file_name"]
+        labels = read_labels(label_file)
+        check_labels(
+            labels,
+            image,
+            num_classes=self.num_classes,
+            ignore_value=self.ignore_value,
+            label_file=label_file,
+            image_file=dataset_dict["file_name"],
+        )
+        return labels
+
+
+def _train_augmentations(cfg: CfgNode) -> list[T.Augmentation | T.Transform]:
+    crop, ignore_value = cfg.INPUT.CROP, cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE
+    box = cfg.INPUT.MAX_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN[0]
+    augmentations: list[T.Augmentation | T.Transform] = [ResizeToBox(*box, cfg.INPUT.SCALE_RANGE)]
+    if crop.ENABLED:
+        augmentations.append(
+            T.RandomCrop_CategoryAreaConstraint(
+                crop.TYPE, crop.SIZE, crop.SINGLE_CATEGORY_MAX_AREA, ignore_value
+            )
+        )
+    if cfg.INPUT.RANDOM_FLIP != "none":
+        augmentations.append(
+            T.RandomFlip(
+                horizontal=cfg.INPUT.RANDOM_FLIP == "horizontal",
+                vertical=cfg.INPUT.RANDOM_FLIP == "vertical",
+            )
+        )
+    if cfg.INPUT.COLOR_AUG_SSD:
+        augmentations.append(ColorAugSSDTransform(img_format=cfg.INPUT.FORMAT))
+    if crop.ENABLED and crop.TYPE == "absolute":
+        augmentations.append(PadToSize(crop.SIZE, cfg.MODEL.PIXEL_MEAN, ignore_value))
+    return augmentations
+
+
+def _test_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
+    if cfg.INPUT.MIN_SIZE_TEST == 0:  # Detectron2's way to say: no resizing
+        return []
+    return [ResizeToBox(cfg.INPUT.MAX_SIZE_TEST, cfg.INPUT.MIN_SIZE_TEST)]

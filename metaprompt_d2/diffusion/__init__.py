@@ -1,0 +1,18 @@
+"""The paper's idea in torch and diffusers alone: encoder, prompts, UNet, loop, re-arrangement."""
+
+from .latent_encoder import LatentEncoder
+from .meta_prompts import MetaPrompts, respond
+from .rearrangement import FusedRearrangement, PyramidRearrangement
+from .refinement import RecurrentRefinement, RefinementStep
+from .unet import FeatureUNet
+
+__all__ = [
+    "FeatureUNet",
+    "FusedRearrangement",
+    "LatentEncoder",
+    "MetaPrompts",
+    "PyramidRearrangement",
+    "RecurrentRefinement",
+    "RefinementStep",
+    "respond",
+]

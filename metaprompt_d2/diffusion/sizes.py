@@ -1,0 +1,31 @@
+"""Checks of the network's sizes that name the config key at fault."""
+
+from collections.abc import Sequence
+
+__all__ = ["check_at_least_one", "check_group_norm"]
+
+
+def check_group_norm(node: str, block_out_channels: Sequence[int], norm_num_groups: int) -> None:
+    """Every width must be a multiple of the group norms' number of groups.
+
+    Args:
+        node: config node of the network, for the message.
+
+    Raises:
+        ValueError: naming the widths that don't fit.
+    """
+    misfits = [width for width in block_out_channels if width % norm_num_groups]
+    if misfits:
+        raise ValueError(
+            f"{node}.BLOCK_OUT_CHANNELS {tuple(block_out_channels)}: {misfits} are no multiples "
+            f"of {node}.NORM_NUM_GROUPS {norm_num_groups}"
+        )
+
+
+def check_at_least_one(key: str, value: int) -> None:
+    """
+    Raises:
+        ValueError: `value` is below 1.
+    """
+    if value < 1:
+        raise ValueError(f"{key} is {value}, expected an integer of at least 1")

@@ -1,0 +1,151 @@
+"""Stable Diffusion's UNet as a feature extractor: decoder maps out instead of predicted noise."""
+
+from collections.abc import Sequence
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .sizes import check_group_norm
+
+__all__ = ["FeatureUNet"]
+
+
+class FeatureUNet(UNet2DConditionModel):
+    """diffusers' UNet, driven block by block so that its decoder states can be read.
+
+    Differences to a denoising pass (official `UNetWrapper`, meta_prompts/models.py):
+
+    * the step embedding comes ready from outside, so there is no time MLP;
+    * `forward` returns one decoder map a level: the state before the level's last residual block
+      and, at the finest level, the final state;
+    * a skip map of another size than the decoder's map is resized to it, so that latents of any
+      size pass. A latent side n leaves as 8 * ceil(n / 8) at the finest of four levels.
+
+    Parameter names are diffusers' own, so are gradient checkpointing, attention processors and
+    adapters.
+    """
+
+    def __init__(
+        self,
+        *,
+        latent_channels: int = 4,
+        block_out_channels: Sequence[int] = (320, 640, 1280, 1280),
+        layers_per_block: int = 2,
+        cross_attention_dim: int = 768,
+        num_heads: int = 8,
+        norm_num_groups: int = 32,
+        predicts_latent: bool = True,
+    ):
+        """
+        Args:
+            latent_channels: channels of the latent, in and out.
+            block_out_channels: widths of the levels, fine to coarse. All levels but the coarsest
+                have cross-attention.
+            layers_per_block: residual blocks a level of the encoder (one more in the decoder).
+            cross_attention_dim: width of the context, i.e. of the meta prompts.
+            num_heads: attention heads at every level.
+            norm_num_groups: groups of every group norm.
+            predicts_latent: keep the output head that `predict_latent` needs.
+
+        Raises:
+            ValueError: widths that don't fit the group norms or the heads.
+        """
+        check_group_norm("MODEL.DIFFUSION.UNET", block_out_channels, norm_num_groups)
+        misfits = [width for width in block_out_channels if width % num_heads]
+        if misfits:
+            raise ValueError(
+                f"MODEL.DIFFUSION.UNET.BLOCK_OUT_CHANNELS {tuple(block_out_channels)}: {misfits} "
+                f"are no multiples of MODEL.DIFFUSION.UNET.NUM_HEADS {num_heads}"
+            )
+        with_attention = len(block_out_channels) - 1
+        super().__init__(
+            in_channels=latent_channels,
+            out_channels=latent_channels,
+            block_out_channels=tuple(block_out_channels),
+            down_block_types=("CrossAttnDownBlock2D",) * with_attention + ("DownBlock2D",),
+            up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * with_attention,
+            layers_per_block=layers_per_block,
+            cross_attention_dim=cross_attention_dim,
+            attention_head_dim=num_heads,  # diffusers' name for the number of heads in SD 1.x
+            norm_num_groups=norm_num_groups,
+        )
+        self.step_embedding_dim = 4 * block_out_channels[0]
+        self.feature_channels = tuple(block_out_channels)
+        del self.time_proj, self.time_embedding
+        if not predicts_latent:
+            del self.conv_norm_out, self.conv_act, self.conv_out
+
+    def forward(self, latent: Tensor, step_embedding: Tensor, context: Tensor) -> list[Tensor]:
+        """
+        Args:
+            latent: (N, latent_channels, h, w).
+            step_embedding: (N, step_embedding_dim), what every residual block receives in place
+                of the time embedding.
+            context: (N, tokens, cross_attention_dim), keys and values of the cross-attention.
+
+        Returns:
+            decoder maps, fine to coarse: (N, feature_channels[i], 2^k * m, 2^k * n) with the
+            coarsest (m, n) = the latent's size halved once a level, rounded up.
+        """
+        # 1. encoder
+        hidden = self.conv_in(latent)
+        skips = [hidden]
+        for block in self.down_blocks:
+            if getattr(block, "has_cross_attention", False):
+                hidden, outputs = block(hidden, step_embedding, encoder_hidden_states=context)
+            else:
+                hidden, outputs = block(hidden, step_embedding)
+            skips.extend(outputs)
+
+        # 2. middle
+        hidden = self.mid_block(hidden, step_embedding, encoder_hidden_states=context)
+
+        # 3. decoder
+        features = []
+        for level, block in enumerate(self.up_blocks):
+            is_finest = level == len(self.up_blocks) - 1
+            tap = len(block.resnets) - (1 if is_finest else 2)
+            for index in range(len(block.resnets)):
+                hidden = _concat_skip(hidden, skips.pop())
+                hidden = _run_layer(block, index, hidden, step_embedding, context)
+                if index == tap:
+                    features.append(hidden)
+            for upsampler in block.upsamplers or ():
+                hidden = upsampler(hidden)
+        return features[::-1]
+
+    def predict_latent(self, finest: Tensor) -> Tensor:
+        """The UNet's output head, Stable Diffusion's noise prediction.
+
+        Args:
+            finest: (N, feature_channels[0], h, w), the finest map that `forward` returned.
+
+        Returns:
+            (N, latent_channels, h, w).
+        """
+        return self.conv_out(self.conv_act(self.conv_norm_out(finest)))
+
+
+def _concat_skip(hidden: Tensor, skip: Tensor) -> Tensor:
+    """Join an encoder map to the decoder's, resized where rounding made the sizes differ."""
+    if skip.shape[-2:] != hidden.shape[-2:]:
+        skip = F.interpolate(skip, size=hidden.shape[-2:], mode="bilinear", align_corners=False)
+    return torch.cat([hidden, skip], dim=1)
+
+
+def _run_layer(
+    block: nn.Module, index: int, hidden: Tensor, step_embedding: Tensor, context: Tensor
+) -> Tensor:
+    """One residual block of a decoder level and, where the level has them, its transformer."""
+    resnet = block.resnets[index]
+    if torch.is_grad_enabled() and block.gradient_checkpointing:
+        hidden = block._gradient_checkpointing_func(resnet, hidden, step_embedding)
+    else:
+        hidden = resnet(hidden, step_embedding)
+    if getattr(block, "has_cross_attention", False):
+        # Transformers checkpoint their own blocks.
+        transformer = block.attentions[index]
+        hidden = transformer(hidden, encoder_hidden_states=context, return_dict=False)[0]
+    return hidden

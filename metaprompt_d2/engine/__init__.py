@@ -1,0 +1,20 @@
+"""Running: set-up, training loop, optimizer, checkpoints."""
+
+from .checkpointer import SafeCheckpointer
+from .optimizer import build_optimizer, group_parameters
+from .pictures import PictureWriter
+from .setup import load_config, setup
+from .train_loop import NonFiniteLossError, TrainLoop
+from .trainer import Trainer
+
+__all__ = [
+    "NonFiniteLossError",
+    "PictureWriter",
+    "SafeCheckpointer",
+    "TrainLoop",
+    "Trainer",
+    "build_optimizer",
+    "group_parameters",
+    "load_config",
+    "setup",
+]

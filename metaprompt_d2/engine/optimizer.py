@@ -1,0 +1,112 @@
+"""AdamW with learning rate and weight decay by ordered rules on parameter names."""
+
+import logging
+import re
+from collections.abc import Iterable, Sequence
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.solver.build import maybe_add_gradient_clipping
+from tabulate import tabulate
+from torch import nn
+
+from ..diffusion import LatentEncoder
+
+__all__ = ["build_optimizer", "group_parameters"]
+
+logger = logging.getLogger(__name__)
+
+# (regular expression, learning rate multiplier, weight decay multiplier)
+Rule = Sequence
+
+
+def group_parameters(
+    model: nn.Module, rules: Iterable[Rule], *, base_lr: float, weight_decay: float
+) -> list[dict]:
+    """Sort the trainable parameters into one optimizer group for each pair of multipliers.
+
+    The first rule whose expression is found in a parameter's name holds. The VAE encoder is left
+    out whatever its flags say.
+
+    Args:
+        model: not wrapped by DDP.
+        rules: (regular expression, learning rate multiplier, weight decay multiplier).
+        base_lr, weight_decay: what the multipliers multiply.
+
+    Returns:
+        groups with "params", "names", "lr", "weight_decay".
+
+    Raises:
+        ValueError: a rule that is no such triple, or nothing to train.
+    """
+    rules = [_checked(rule) for rule in rules]
+    frozen = {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, LatentEncoder)
+        for parameter in module.parameters()
+    }
+    groups: dict[tuple[float, float], dict] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad or id(parameter) in frozen:
+            continue
+        multipliers = next((rule[1:] for rule in rules if rule[0].search(name)), (1.0, 1.0))
+        group = groups.setdefault(
+            multipliers,
+            {
+                "params": [],
+                "names": [],
+                "lr": base_lr * multipliers[0],
+                "weight_decay": weight_decay * multipliers[1],
+            },
+        )
+        group["params"].append(parameter)
+        group["names"].append(name)
+    if not groups:
+        raise ValueError("the model has no parameter to train")
+    return list(groups.values())
+
+
+def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+    """AdamW over `group_parameters`, clipping by value or by each parameter's norm if asked for.
+
+    Clipping by the whole model's norm (SOLVER.CLIP_GRADIENTS.CLIP_TYPE "full_model") happens in
+    the training loop.
+    """
+    groups = group_parameters(
+        model,
+        cfg.SOLVER.PARAM_RULES,
+        base_lr=cfg.SOLVER.BASE_LR,
+        weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+    )
+    logger.info("Optimizer groups:\n%s", _table(groups))
+    kind = torch.optim.AdamW
+    if cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE != "full_model":
+        kind = maybe_add_gradient_clipping(cfg, kind)
+    groups = [{key: group[key] for key in ("params", "lr", "weight_decay")} for group in groups]
+    return kind(groups, lr=cfg.SOLVER.BASE_LR, fused=True)
+
+
+def _checked(rule: Rule) -> tuple[re.Pattern, float, float]:
+    try:
+        pattern, lr_multiplier, decay_multiplier = rule
+        return re.compile(pattern), float(lr_multiplier), float(decay_multiplier)
+    except (TypeError, ValueError, re.error) as error:
+        raise ValueError(
+            f"SOLVER.PARAM_RULES: {rule!r} is no (regular expression, lr multiplier, weight "
+            f"decay multiplier): {error}"
+        ) from error
+
+
+def _table(groups: list[dict]) -> str:
+    rows = [
+        (
+            group["lr"],
+            group["weight_decay"],
+            len(group["params"]),
+            f"{sum(parameter.numel() for parameter in group['params']):,}",
+            group["names"][0],
+        )
+        for group in groups
+    ]
+    return tabulate(rows, ("learning rate", "weight decay", "tensors", "parameters", "first"))

@@ -1,0 +1,41 @@
+"""From a command line to a frozen config and an initialised process."""
+
+import argparse
+import logging
+
+import torch
+from detectron2.config import CfgNode, get_cfg
+from detectron2.engine import default_setup
+from detectron2.utils.file_io import PathManager
+
+from ..config import add_metaprompt_config
+
+__all__ = ["load_config", "setup"]
+
+
+def load_config(config_file: str, overrides: list[str]) -> CfgNode:
+    """Detectron2's defaults and ours, a YAML file (with its `_BASE_`), and overrides.
+
+    Where there is no GPU, MODEL.DEVICE "cuda" becomes "cpu".
+
+    Args:
+        config_file: path, also "metaprompt_d2://cityscapes_seg.yaml"; "" for the defaults.
+        overrides: alternating keys and values.
+    """
+    cfg = get_cfg()
+    add_metaprompt_config(cfg)
+    if config_file:
+        cfg.merge_from_file(PathManager.get_local_path(config_file))
+    cfg.merge_from_list(overrides)
+    if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
+        logging.getLogger(__name__).warning("No GPU: MODEL.DEVICE is set to cpu")
+        cfg.MODEL.DEVICE = "cpu"
+    cfg.freeze()
+    return cfg
+
+
+def setup(args: argparse.Namespace) -> CfgNode:
+    """Config of Detectron2's standard arguments, logging, output folder and seeds."""
+    cfg = load_config(args.config_file, args.opts)
+    default_setup(cfg, args)
+    return cfg

@@ -1,0 +1,170 @@
+"""`Trainer`: Detectron2's `DefaultTrainer` with this package's data, optimizer and evaluators."""
+
+import logging
+import os
+import weakref
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import DefaultTrainer, create_ddp_model, hooks
+from detectron2.engine.train_loop import TrainerBase
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.projects.deeplab import build_lr_scheduler
+from detectron2.utils import comm
+from detectron2.utils.events import (
+    CommonMetricPrinter,
+    EventWriter,
+    JSONWriter,
+    TensorboardXWriter,
+)
+from torch import nn
+
+from ..data import SemSegMapper, build_test_loader, build_train_loader
+from ..evaluation import MergedEvaluators, build_evaluators
+from .checkpointer import SafeCheckpointer
+from .hooks import BestCheckpointer
+from .optimizer import build_optimizer
+from .pictures import PictureWriter
+from .train_loop import NonFiniteLossError, TrainLoop
+
+__all__ = ["Trainer"]
+
+logger = logging.getLogger(__name__)
+
+_AMP_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+class Trainer(DefaultTrainer):
+    """Training from a config, resumable to the bit, on GPUs or CPU processes."""
+
+    def __init__(self, cfg: CfgNode):
+        # DefaultTrainer's own constructor wraps CPU models in a DDP that takes GPUs only and
+        # offers no hook for it, so its steps are repeated here.
+        TrainerBase.__init__(self)
+        self.cfg = cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        self.seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
+        model = self.build_model(cfg)
+        optimizer = self.build_optimizer(cfg, model)
+        clipping = cfg.SOLVER.CLIP_GRADIENTS
+        clips_whole_model = clipping.ENABLED and clipping.CLIP_TYPE == "full_model"
+        self._trainer = TrainLoop(
+            _parallel(model),
+            self._build_seeded_loader(),
+            optimizer,
+            seed=self.seed,
+            accumulation_steps=cfg.SOLVER.ACCUMULATION_STEPS,
+            amp_dtype=_amp_dtype(cfg),
+            max_grad_norm=clipping.CLIP_VALUE if clips_whole_model else None,
+        )
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = SafeCheckpointer(
+            model,
+            cfg.OUTPUT_DIR,
+            diffusion_weights=cfg.MODEL.DIFFUSION.WEIGHTS,
+            trainer=weakref.proxy(self),
+        )
+        self.start_iter = 0
+        self.max_iter = cfg.SOLVER.MAX_ITER
+        self.register_hooks(self.build_hooks())
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """As in `DefaultTrainer`; the data stream goes on where the checkpoint stands."""
+        super().resume_or_load(resume)
+        if self.start_iter > 0:
+            self._trainer.seed = self.seed
+            self._trainer.reset_data_loader(self._build_seeded_loader)
+
+    def run_step(self) -> None:
+        """
+        Raises:
+            NonFiniteLossError: after a checkpoint of the last finished iteration was written.
+        """
+        try:
+            super().run_step()
+        except NonFiniteLossError:
+            if self.iter > self.start_iter:
+                self.iter -= 1  # the last one that was finished
+                self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
+            raise
+
+    def build_hooks(self) -> list[hooks.HookBase]:
+        """`DefaultTrainer`'s hooks, the best checkpoint, and writers with our period."""
+        cfg = self.cfg
+        built = [
+            hook for hook in super().build_hooks() if not isinstance(hook, hooks.PeriodicWriter)
+        ]
+        if comm.is_main_process():
+            if cfg.SOLVER.BEST_METRIC:
+                best = BestCheckpointer(
+                    cfg.TEST.EVAL_PERIOD,
+                    self.checkpointer,
+                    cfg.SOLVER.BEST_METRIC,
+                    cfg.SOLVER.BEST_METRIC_MODE,
+                )
+                built.append(best)
+            built.append(hooks.PeriodicWriter(self.build_writers(), cfg.SOLVER.LOG_PERIOD))
+        return built
+
+    def build_writers(self) -> list[EventWriter]:
+        """Detectron2's writers; metrics.json holds values as they were, not medians over 20."""
+        os.makedirs(self.cfg.OUTPUT_DIR, exist_ok=True)
+        return [
+            CommonMetricPrinter(self.max_iter),
+            JSONWriter(os.path.join(self.cfg.OUTPUT_DIR, "metrics.json"), window_size=1),
+            TensorboardXWriter(self.cfg.OUTPUT_DIR),
+        ]
+
+    def state_dict(self) -> dict:
+        return super().state_dict() | {"seed": self.seed}
+
+    def load_state_dict(self, state_dict: dict) -> None:
+        super().load_state_dict(state_dict)
+        self.seed = state_dict.get("seed", self.seed)
+
+    def _build_seeded_loader(self) -> torch.utils.data.DataLoader:
+        mapper = SemSegMapper(self.cfg, is_train=True)
+        return build_train_loader(self.cfg, mapper, seed=self.seed, start_iter=self.start_iter)
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+        return build_optimizer(cfg, model)
+
+    @classmethod
+    def build_lr_scheduler(
+        cls, cfg: CfgNode, optimizer: torch.optim.Optimizer
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        return build_lr_scheduler(cfg, optimizer)
+
+    @classmethod
+    def build_train_loader(cls, cfg: CfgNode) -> torch.utils.data.DataLoader:
+        """A loader beside the training stream, e.g. for precise BatchNorm statistics."""
+        return build_train_loader(cfg, SemSegMapper(cfg, is_train=True), seed=max(cfg.SEED, 0))
+
+    @classmethod
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> torch.utils.data.DataLoader:
+        return build_test_loader(cfg, dataset_name, SemSegMapper(cfg, is_train=False))
+
+    @classmethod
+    def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:
+        evaluators = build_evaluators(cfg, dataset_name)
+        if cfg.TEST.NUM_PICTURES > 0:
+            folder = os.path.join(cfg.OUTPUT_DIR, "inference", dataset_name)
+            evaluators.append(PictureWriter(dataset_name, folder, cfg.TEST.NUM_PICTURES))
+        return MergedEvaluators(evaluators)
+
+
+def _parallel(model: nn.Module) -> nn.Module:
+    """Wrap in DDP where there are several processes; on the CPU, DDP wants no device ids."""
+    if comm.get_world_size() == 1:
+        return model
+    on_gpu = next(model.parameters()).is_cuda
+    device_ids = [comm.get_local_rank()] if on_gpu else None
+    return create_ddp_model(model, broadcast_buffers=False, device_ids=device_ids)
+
+
+def _amp_dtype(cfg: CfgNode) -> torch.dtype | None:
+    if cfg.SOLVER.AMP.DTYPE not in _AMP_DTYPES:
+        raise ValueError(
+            f"SOLVER.AMP.DTYPE is {cfg.SOLVER.AMP.DTYPE!r}, expected one of {list(_AMP_DTYPES)}"
+        )
+    return _AMP_DTYPES[cfg.SOLVER.AMP.DTYPE] if cfg.SOLVER.AMP.ENABLED else None

@@ -1,0 +1,46 @@
+"""From a dataset's `evaluator_type` to its evaluators."""
+
+import os
+from collections.abc import Callable
+
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator, SemSegEvaluator
+
+from .cityscapes import DistributedCityscapesSemSegEvaluator
+
+__all__ = ["build_evaluators"]
+
+Factory = Callable[[str, str], list[DatasetEvaluator]]
+
+
+def _sem_seg(name: str, output_dir: str) -> list[DatasetEvaluator]:
+    return [SemSegEvaluator(name, output_dir=output_dir)]
+
+
+def _cityscapes_sem_seg(name: str, output_dir: str) -> list[DatasetEvaluator]:
+    return [DistributedCityscapesSemSegEvaluator(name), *_sem_seg(name, output_dir)]
+
+
+_FACTORIES: dict[str, Factory] = {
+    "cityscapes_sem_seg": _cityscapes_sem_seg,
+    "sem_seg": _sem_seg,
+}
+
+
+def build_evaluators(cfg: CfgNode, name: str) -> list[DatasetEvaluator]:
+    """
+    Args:
+        cfg: OUTPUT_DIR; results go to its `inference/<name>`.
+        name: of a registered dataset.
+
+    Raises:
+        ValueError: a dataset whose `evaluator_type` is unknown here.
+    """
+    evaluator_type = MetadataCatalog.get(name).get("evaluator_type", None)
+    if evaluator_type not in _FACTORIES:
+        raise ValueError(
+            f"dataset {name!r} has the evaluator_type {evaluator_type!r}, expected one of "
+            f"{sorted(_FACTORIES)}"
+        )
+    return _FACTORIES[evaluator_type](name, os.path.join(cfg.OUTPUT_DIR, "inference", name))

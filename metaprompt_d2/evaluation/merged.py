@@ -1,0 +1,33 @@
+"""Several evaluators under one name."""
+
+from collections import OrderedDict
+
+from detectron2.evaluation import DatasetEvaluators
+
+__all__ = ["MergedEvaluators"]
+
+
+class MergedEvaluators(DatasetEvaluators):
+    """Evaluators whose results share a task, joined figure by figure.
+
+    Detectron2's `DatasetEvaluators` refuses two evaluators that both report, say, "sem_seg", as
+    the official Cityscapes scorer and `SemSegEvaluator` do.
+    """
+
+    def evaluate(self) -> OrderedDict | None:
+        """
+        Returns:
+            {task: {figure: value}} on the main process, None elsewhere.
+
+        Raises:
+            ValueError: two evaluators that report the same figure of the same task.
+        """
+        merged: OrderedDict[str, dict] = OrderedDict()
+        for evaluator in self._evaluators:
+            for task, figures in (evaluator.evaluate() or {}).items():
+                known = merged.setdefault(task, {})
+                twice = sorted(known.keys() & figures.keys())
+                if twice:
+                    raise ValueError(f"two evaluators report {twice} of {task!r}")
+                known.update(figures)
+        return merged or None

@@ -1,0 +1,51 @@
+"""Building blocks that more than one part of the models needs."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+__all__ = ["DeconvStack"]
+
+# kernel size -> (padding, output padding) with which a stride-2 transposed convolution doubles
+_DOUBLING_PADDING = {2: (0, 0), 3: (1, 1), 4: (1, 0)}
+
+
+class DeconvStack(nn.Sequential):
+    """Transposed convolutions, each doubling the size, followed by one 3x3 convolution.
+
+    ConvTranspose (no bias) - BatchNorm - ReLU for every entry of `hidden_channels`, then
+    Conv3x3 - BatchNorm - ReLU. The `Decoder` of the official depth code, in which both the fused
+    re-arrangement and the depth head use it (method section 2.1, 2.2).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        hidden_channels: Sequence[int],
+        out_channels: int,
+        *,
+        kernel_size: int = 2,
+    ):
+        """
+        Args:
+            in_channels, out_channels: channels in and out.
+            hidden_channels: channels after each doubling.
+            kernel_size: of the transposed convolutions: 2, 3 or 4.
+        """
+        padding, output_padding = _DOUBLING_PADDING[kernel_size]
+        layers: list[nn.Module] = []
+        for channels in hidden_channels:
+            deconv = nn.ConvTranspose2d(
+                in_channels,
+                channels,
+                kernel_size,
+                stride=2,
+                padding=padding,
+                output_padding=output_padding,
+                bias=False,
+            )
+            layers += [deconv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
+            in_channels = channels
+        layers.append(nn.Conv2d(in_channels, out_channels, 3, padding=1))
+        layers += [nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
+        super().__init__(*layers)

@@ -1,0 +1,165 @@
+"""`MetaPromptBackbone`: the diffusion UNet behind Detectron2's backbone interface."""
+
+from collections.abc import Sequence
+
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import BACKBONE_REGISTRY, Backbone
+from torch import Tensor, nn
+
+from ..diffusion import (
+    FeatureUNet,
+    FusedRearrangement,
+    LatentEncoder,
+    MetaPrompts,
+    PyramidRearrangement,
+    RecurrentRefinement,
+)
+
+__all__ = ["MetaPromptBackbone"]
+
+_MODES = ("pyramid", "fused", "none")
+
+
+@BACKBONE_REGISTRY.register()
+class MetaPromptBackbone(Backbone):
+    """Image -> latent -> S steered UNet passes -> features re-arranged by the prompts.
+
+    "Harnessing Diffusion Models for Visual Perception with Meta Prompts", arXiv 2312.14733.
+    With a VAE of stride 8 and a UNet of four levels the features are
+
+    * `pyramid`: p2, p3, p4, p5 (strides 4, 8, 16, 32), one channel a prompt;
+    * `fused`: p3 (stride 8), one channel a prompt;
+    * `none`: up3, up4, up5, up6 (strides 8, 16, 32, 64), the UNet's own widths.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        latent_encoder: LatentEncoder,
+        refinement: RecurrentRefinement,
+        rearrangement: PyramidRearrangement | FusedRearrangement | None,
+        freeze_unet: bool = False,
+        gradient_checkpointing: bool = False,
+    ):
+        """
+        Args:
+            latent_encoder: image -> latent.
+            refinement: latent -> decoder maps of the last step.
+            rearrangement: decoder maps -> features, or None for the maps themselves.
+            freeze_unet: train the prompts and step embeddings, not the UNet.
+            gradient_checkpointing: recompute the UNet's activations in the backward pass.
+        """
+        super().__init__()
+        self.latent_encoder = latent_encoder
+        self.refinement = refinement
+        self.rearrangement = rearrangement
+        if freeze_unet:
+            refinement.unet.requires_grad_(False)
+        if gradient_checkpointing:
+            refinement.unet.enable_gradient_checkpointing()
+        self._shapes = _output_shapes(latent_encoder, refinement, rearrangement)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
+        if input_shape.channels != 3:
+            raise ValueError(
+                f"MODEL.PIXEL_MEAN has {input_shape.channels} channels, MetaPromptBackbone takes 3"
+            )
+        unet, vae, prompt = cfg.MODEL.DIFFUSION.UNET, cfg.MODEL.DIFFUSION.VAE, cfg.MODEL.META_PROMPT
+        meta_prompts = MetaPrompts(
+            num_prompts=prompt.NUM_PROMPTS,
+            dim=unet.CROSS_ATTENTION_DIM,
+            num_steps=prompt.REFINE_STEPS,
+            per_step=prompt.PER_STEP,
+            adapter=prompt.ADAPTER,
+        )
+        feature_unet = FeatureUNet(
+            latent_channels=vae.LATENT_CHANNELS,
+            block_out_channels=unet.BLOCK_OUT_CHANNELS,
+            layers_per_block=unet.LAYERS_PER_BLOCK,
+            cross_attention_dim=unet.CROSS_ATTENTION_DIM,
+            num_heads=unet.NUM_HEADS,
+            norm_num_groups=unet.NORM_NUM_GROUPS,
+            # Only refinement reads the output head.
+            predicts_latent=prompt.REFINE_STEPS > 1,
+        )
+        return {
+            "latent_encoder": LatentEncoder(
+                block_out_channels=vae.BLOCK_OUT_CHANNELS,
+                layers_per_block=vae.LAYERS_PER_BLOCK,
+                latent_channels=vae.LATENT_CHANNELS,
+                norm_num_groups=vae.NORM_NUM_GROUPS,
+            ),
+            "refinement": RecurrentRefinement(
+                unet=feature_unet, meta_prompts=meta_prompts, num_steps=prompt.REFINE_STEPS
+            ),
+            "rearrangement": _build_rearrangement(cfg, feature_unet.feature_channels),
+            "freeze_unet": cfg.MODEL.DIFFUSION.FREEZE_UNET,
+            "gradient_checkpointing": cfg.MODEL.DIFFUSION.GRADIENT_CHECKPOINTING,
+        }
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """
+        Args:
+            images: (N, 3, H, W), RGB in [-1, 1], any size of at least one latent pixel.
+
+        Returns:
+            the features named in `output_shape()`. Where H or W is no multiple of the coarsest
+            map's stride, the maps are larger than H / stride, as in the official code.
+        """
+        last = self.refinement(self.latent_encoder(images))
+        features = last.features
+        if self.rearrangement is not None:
+            features = self.rearrangement(features, last.prompts)
+        return dict(zip(self._shapes, features, strict=True))
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        return dict(self._shapes)
+
+    @property
+    def size_divisibility(self) -> int:
+        """Raw maps have true strides on padded images only; re-arranged ones take any size."""
+        if self.rearrangement is not None:
+            return 0
+        return max(shape.stride for shape in self._shapes.values())
+
+
+def _build_rearrangement(cfg: CfgNode, in_channels: Sequence[int]) -> nn.Module | None:
+    prompt = cfg.MODEL.META_PROMPT
+    if prompt.REARRANGE not in _MODES:
+        raise ValueError(
+            f"MODEL.META_PROMPT.REARRANGE is {prompt.REARRANGE!r}, expected one of {_MODES}"
+        )
+    arguments = {
+        "in_channels": in_channels,
+        "prompt_dim": cfg.MODEL.DIFFUSION.UNET.CROSS_ATTENTION_DIM,
+        "norm_num_groups": prompt.NORM_NUM_GROUPS,
+    }
+    if prompt.REARRANGE == "pyramid":
+        return PyramidRearrangement(**arguments)
+    if prompt.REARRANGE == "fused":
+        return FusedRearrangement(**arguments, deconv_channels=prompt.DECONV_CHANNELS)
+    return None
+
+
+def _output_shapes(
+    latent_encoder: LatentEncoder,
+    refinement: RecurrentRefinement,
+    rearrangement: nn.Module | None,
+) -> dict[str, ShapeSpec]:
+    """Names (with log2 of the stride, as in Detectron2), channels and strides of the features."""
+    widths = refinement.unet.feature_channels
+    strides = [latent_encoder.stride * 2**level for level in range(len(widths))]
+    prefix, channels = "up", widths
+    if rearrangement is not None:
+        prefix, channels = "p", [refinement.meta_prompts.num_prompts] * len(widths)
+    if isinstance(rearrangement, PyramidRearrangement):
+        strides = [stride // 2 for stride in strides]
+    if isinstance(rearrangement, FusedRearrangement):
+        strides = strides[:1]
+    return {
+        f"{prefix}{stride.bit_length() - 1}": ShapeSpec(channels=width, stride=stride)
+        for width, stride in zip(channels, strides, strict=False)
+    }

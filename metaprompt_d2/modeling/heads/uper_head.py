@@ -1,0 +1,212 @@
+"""`UPerHead`: UPerNet's decode head with an auxiliary FCN head, for feature pyramids."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.layers import Conv2d, ShapeSpec, get_norm
+from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
+from detectron2.utils import comm
+from fvcore.nn import weight_init
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...losses import lovasz_softmax, mean_cross_entropy
+
+__all__ = ["UPerHead"]
+
+
+@SEM_SEG_HEADS_REGISTRY.register()
+class UPerHead(nn.Module):
+    """Pyramid pooling on the coarsest map, a top-down path, and one fused map to classify.
+
+    T. Xiao et al., "Unified Perceptual Parsing for Scene Understanding", ECCV 2018
+    (arXiv 1807.10221), in the form of mmsegmentation 0.30 with which the official recipe trains.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        input_shape: Mapping[str, ShapeSpec],
+        *,
+        num_classes: int,
+        conv_dim: int = 512,
+        pool_scales: Sequence[int] = (1, 2, 3, 6),
+        norm: str = "SyncBN",
+        dropout: float = 0.1,
+        ignore_value: int = 255,
+        loss_weight: float = 1.0,
+        lovasz_loss_weight: float = 1.0,
+        aux_in_feature: str = "p4",
+        aux_loss_weight: float = 0.4,
+    ):
+        """
+        Args:
+            input_shape: features to read, each half the size of the one before.
+            num_classes: K.
+            conv_dim: width of the head.
+            pool_scales: grid sizes of the pyramid pooling module.
+            norm: Detectron2's name of a norm. "SyncBN" is a plain BN in a single process and
+                Detectron2's naive one between CPU processes.
+            dropout: probability of dropping a channel before the classifier.
+            ignore_value: label without loss.
+            loss_weight, lovasz_loss_weight, aux_loss_weight: of the cross-entropy, the Lovasz
+                loss and the auxiliary cross-entropy (0: no auxiliary head).
+            aux_in_feature: feature that the auxiliary head reads.
+        """
+        super().__init__()
+        self.in_features = sorted(input_shape, key=lambda name: input_shape[name].stride)
+        if aux_loss_weight > 0 and aux_in_feature not in self.in_features:
+            raise ValueError(
+                f"MODEL.SEM_SEG_HEAD.AUX_IN_FEATURE is {aux_in_feature!r}, expected one of the "
+                f"head's features {self.in_features}"
+            )
+        self.common_stride = input_shape[self.in_features[0]].stride
+        self.ignore_value = ignore_value
+        self.loss_weight = loss_weight
+        self.lovasz_loss_weight = lovasz_loss_weight
+        self.aux_in_feature = aux_in_feature
+        self.aux_loss_weight = aux_loss_weight
+
+        norm = _norm_of_this_run(norm)
+        self._trains_on_one_value = norm == "BN" and 1 in pool_scales
+        channels = [input_shape[name].channels for name in self.in_features]
+        self.pyramid_pooling = nn.ModuleList(
+            nn.Sequential(nn.AdaptiveAvgPool2d(scale), _conv(channels[-1], conv_dim, 1, norm))
+            for scale in pool_scales
+        )
+        pooled = channels[-1] + len(pool_scales) * conv_dim
+        self.bottleneck = _conv(pooled, conv_dim, 3, norm)
+        self.laterals = nn.ModuleList(_conv(width, conv_dim, 1, norm) for width in channels[:-1])
+        self.outputs = nn.ModuleList(_conv(conv_dim, conv_dim, 3, norm) for _ in channels[:-1])
+        self.fuse = _conv(len(channels) * conv_dim, conv_dim, 3, norm)
+        self.dropout = nn.Dropout2d(dropout)
+        self.predictor = _classifier(conv_dim, num_classes)
+        if aux_loss_weight > 0:
+            self.aux_head = nn.Sequential(
+                _conv(input_shape[aux_in_feature].channels, conv_dim, 3, norm),
+                nn.Dropout2d(dropout),
+                _classifier(conv_dim, num_classes),
+            )
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> dict:
+        head = cfg.MODEL.SEM_SEG_HEAD
+        missing = [name for name in head.IN_FEATURES if name not in input_shape]
+        if missing:
+            raise ValueError(
+                f"MODEL.SEM_SEG_HEAD.IN_FEATURES: the backbone has no {missing}, "
+                f"only {list(input_shape)}"
+            )
+        return {
+            "input_shape": {name: input_shape[name] for name in head.IN_FEATURES},
+            "num_classes": head.NUM_CLASSES,
+            "conv_dim": head.CONVS_DIM,
+            "pool_scales": head.POOL_SCALES,
+            "norm": head.NORM,
+            "dropout": head.DROPOUT,
+            "ignore_value": head.IGNORE_VALUE,
+            "loss_weight": head.LOSS_WEIGHT,
+            "lovasz_loss_weight": head.LOVASZ_LOSS_WEIGHT,
+            "aux_in_feature": head.AUX_IN_FEATURE,
+            "aux_loss_weight": head.AUX_LOSS_WEIGHT,
+        }
+
+    def forward(
+        self, features: Mapping[str, Tensor], targets: Tensor | None = None
+    ) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """Detectron2's interface of a semantic segmentation head.
+
+        Args:
+            features: by name, (N, C, H / stride, W / stride).
+            targets: (N, H, W) labels, in training.
+
+        Returns:
+            in training None and the losses `loss_sem_seg`, `loss_lovasz`, `loss_aux`;
+            in inference logits (N, K, H, W) and an empty dict.
+        """
+        if self.training and self._trains_on_one_value and len(targets) == 1:
+            raise ValueError(
+                "BatchNorm cannot train on one image a process: pyramid pooling to 1x1 leaves one "
+                "value a channel. Give every process at least 2 images (SOLVER.IMS_PER_BATCH, "
+                "SOLVER.ACCUMULATION_STEPS), train in several processes with SyncBN, or set "
+                "MODEL.SEM_SEG_HEAD.NORM to GN"
+            )
+        logits = self.layers(features)
+        if self.training:
+            return None, self.losses(logits, features, targets)
+        logits = F.interpolate(
+            logits, scale_factor=self.common_stride, mode="bilinear", align_corners=False
+        )
+        return logits, {}
+
+    def layers(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Logits (N, K, h, w) at the finest feature's own size."""
+        maps = [features[name] for name in self.in_features]
+        return self.predictor(self.dropout(self.fuse(torch.cat(self.pyramid(maps), dim=1))))
+
+    def pyramid(self, maps: list[Tensor]) -> list[Tensor]:
+        """The top-down path's outputs, (N, conv_dim, h, w) each at the finest map's size."""
+        coarsest = self._pool_pyramid(maps[-1])
+        tops = [coarsest]
+        for lateral, feature in zip(self.laterals[::-1], maps[-2::-1], strict=True):
+            tops.append(lateral(feature) + _resize(tops[-1], feature.shape[-2:]))
+        outputs = [conv(top) for conv, top in zip(self.outputs, tops[:0:-1], strict=True)]
+        return [_resize(output, maps[0].shape[-2:]) for output in [*outputs, coarsest]]
+
+    def losses(
+        self, logits: Tensor, features: Mapping[str, Tensor], targets: Tensor
+    ) -> dict[str, Tensor]:
+        """Losses at the targets' size, weighted."""
+        size = targets.shape[-2:]
+        # Softmax, logarithm and sorting want float32 under autocast.
+        logits = _resize(logits.float(), size)
+        cross_entropy = mean_cross_entropy(logits, targets, ignore_value=self.ignore_value)
+        losses = {"loss_sem_seg": cross_entropy * self.loss_weight}
+        if self.lovasz_loss_weight > 0:
+            lovasz = lovasz_softmax(logits, targets, ignore_value=self.ignore_value)
+            losses["loss_lovasz"] = lovasz * self.lovasz_loss_weight
+        if self.aux_loss_weight > 0:
+            aux_logits = _resize(self.aux_head(features[self.aux_in_feature]).float(), size)
+            aux = mean_cross_entropy(aux_logits, targets, ignore_value=self.ignore_value)
+            losses["loss_aux"] = aux * self.aux_loss_weight
+        return losses
+
+    def _pool_pyramid(self, feature: Tensor) -> Tensor:
+        size = feature.shape[-2:]
+        pooled = [_resize(branch(feature), size) for branch in self.pyramid_pooling]
+        return self.bottleneck(torch.cat([feature, *pooled], dim=1))
+
+
+def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def _norm_of_this_run(norm: str) -> str:
+    """What "SyncBN" is here: torch's own works between GPU processes only."""
+    if norm != "SyncBN":
+        return norm
+    if comm.get_world_size() == 1:
+        return "BN"
+    return "SyncBN" if torch.cuda.is_available() else "naiveSyncBN"
+
+
+def _conv(in_channels: int, out_channels: int, kernel_size: int, norm: str) -> Conv2d:
+    conv = Conv2d(
+        in_channels,
+        out_channels,
+        kernel_size,
+        padding=kernel_size // 2,
+        bias=not norm,
+        norm=get_norm(norm, out_channels),
+        activation=F.relu,
+    )
+    weight_init.c2_msra_fill(conv)
+    return conv
+
+
+def _classifier(in_channels: int, num_classes: int) -> nn.Conv2d:
+    conv = nn.Conv2d(in_channels, num_classes, 1)
+    nn.init.normal_(conv.weight, std=0.01)
+    nn.init.zeros_(conv.bias)
+    return conv

@@ -1,0 +1,167 @@
+"""`SlidingWindowSegmentor`: any backbone, any semantic segmentation head, whole or in windows."""
+
+from collections.abc import Sequence
+
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import (
+    META_ARCH_REGISTRY,
+    Backbone,
+    build_backbone,
+    build_sem_seg_head,
+)
+from detectron2.structures import ImageList
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ...windows import predict_in_windows
+
+__all__ = ["SlidingWindowSegmentor"]
+
+
+@META_ARCH_REGISTRY.register()
+class SlidingWindowSegmentor(nn.Module):
+    """Detectron2's semantic segmentor with evaluation in overlapping windows.
+
+    In windows, logits are averaged where windows overlap and then resized to the image file's
+    size (method section 3.5). Windows are padded only if the backbone asks for it.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        sem_seg_head: nn.Module,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+        window_size: tuple[int, int] | None = None,
+        window_stride: tuple[int, int] | None = None,
+        window_batch_size: int = 4,
+    ):
+        """
+        Args:
+            backbone: Detectron2's backbone interface.
+            sem_seg_head: Detectron2's interface of a semantic segmentation head. Its `layers`
+                method, which Detectron2's own heads have too, gives logits before upsampling.
+            pixel_mean, pixel_std: per channel, for (image - mean) / std.
+            window_size, window_stride: (height, width); None evaluates whole images.
+            window_batch_size: windows that pass through the model at once.
+        """
+        super().__init__()
+        self.backbone = backbone
+        self.sem_seg_head = sem_seg_head
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
+        self.window_size = window_size
+        self.window_stride = window_stride
+        self.window_batch_size = window_batch_size
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        backbone = build_backbone(cfg)
+        arguments = {
+            "backbone": backbone,
+            "sem_seg_head": build_sem_seg_head(cfg, backbone.output_shape()),
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+        }
+        windows = cfg.TEST.SLIDING_WINDOW
+        if windows.ENABLED:
+            _check_windows(windows)
+            arguments["window_size"] = tuple(windows.SIZE)
+            arguments["window_stride"] = tuple(windows.STRIDE)
+            arguments["window_batch_size"] = windows.BATCH_SIZE
+        return arguments
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixel_mean.device
+
+    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """
+        Args:
+            batched_inputs: one dict an image, with
+
+                * "image": (C, H, W) in the format of `INPUT.FORMAT`, 0..255;
+                * "sem_seg": (H, W) labels, in training;
+                * "height", "width": size of the output, by default the image's own.
+
+        Returns:
+            in training the head's losses; in inference one dict an image with "sem_seg": logits
+            (K, height, width).
+        """
+        images = [self._normalize(inputs["image"]) for inputs in batched_inputs]
+        if self.training:
+            return self._losses(images, batched_inputs)
+        outputs = []
+        for image, inputs in zip(images, batched_inputs, strict=True):
+            logits = self._predict(image)
+            size = (inputs.get("height", image.shape[-2]), inputs.get("width", image.shape[-1]))
+            outputs.append({"sem_seg": _resize(logits[None], size)[0]})
+        return outputs
+
+    def _normalize(self, image: Tensor) -> Tensor:
+        return (image.to(self.device, non_blocking=True) - self.pixel_mean) / self.pixel_std
+
+    def _losses(self, images: list[Tensor], batched_inputs: list[dict]) -> dict[str, Tensor]:
+        divisibility = self.backbone.size_divisibility
+        constraints = self.backbone.padding_constraints
+        labels = [inputs["sem_seg"].to(self.device, non_blocking=True) for inputs in batched_inputs]
+        batch = ImageList.from_tensors(images, divisibility, padding_constraints=constraints)
+        targets = ImageList.from_tensors(
+            labels, divisibility, self.sem_seg_head.ignore_value, constraints
+        )
+        _, losses = self.sem_seg_head(self.backbone(batch.tensor), targets.tensor)
+        return losses
+
+    def _predict(self, image: Tensor) -> Tensor:
+        """(C, H, W) -> logits (K, H, W)."""
+        if self.window_size is None:
+            return self._predict_windows(image[None])[0]
+        return predict_in_windows(
+            self._predict_windows,
+            image,
+            size=self.window_size,
+            stride=self.window_stride,
+            batch_size=self.window_batch_size,
+        )
+
+    def _predict_windows(self, windows: Tensor) -> Tensor:
+        """(B, C, h, w) -> logits (B, K, h, w)."""
+        padded = ImageList.from_tensors(
+            list(windows),
+            self.backbone.size_divisibility,
+            padding_constraints=self.backbone.padding_constraints,
+        ).tensor
+        features = self.backbone(padded)
+        if hasattr(self.sem_seg_head, "layers"):
+            logits = self.sem_seg_head.layers(features)
+        else:
+            logits, _ = self.sem_seg_head(features)
+        logits = _resize(logits, padded.shape[-2:])
+        return logits[..., : windows.shape[-2], : windows.shape[-1]]
+
+
+def _resize(logits: Tensor, size: Sequence[int]) -> Tensor:
+    if tuple(size) == tuple(logits.shape[-2:]):
+        return logits
+    return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def _check_windows(windows: CfgNode) -> None:
+    for key in ("SIZE", "STRIDE"):
+        value = windows[key]
+        if len(value) != 2 or min(value) < 1:
+            raise ValueError(
+                f"TEST.SLIDING_WINDOW.{key} is {value}, expected (height, width) of at least 1"
+            )
+    if any(stride > size for stride, size in zip(windows.STRIDE, windows.SIZE, strict=True)):
+        raise ValueError(
+            f"TEST.SLIDING_WINDOW.STRIDE {windows.STRIDE} exceeds SIZE {windows.SIZE}: pixels "
+            "between the windows would have no prediction"
+        )
+    if windows.BATCH_SIZE < 1:
+        raise ValueError(
+            f"TEST.SLIDING_WINDOW.BATCH_SIZE is {windows.BATCH_SIZE}, expected at least 1"
+        )
