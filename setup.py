@@ -42,7 +42,6 @@ setup(
         "numpy>=1.26,<2",  # Detectron2's SemSegEvaluator
         "pillow>=10,<13",  # 13 cannot write 16-bit PNGs the way cityscapesscripts does
         "matplotlib>=3.7",
-        "scipy",
         "tqdm",
         "setuptools<82",  # Detectron2's model_zoo imports pkg_resources
     ],

@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
 from functools import partial
 from pathlib import Path
@@ -54,8 +55,10 @@ def _seed(text: str) -> int:
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line; ends the program with a message if something is wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=Path, default=default_output(), help="default: %(default)s")
-    parser.add_argument("--num-train", type=_count, default=300, help="scenes to train on")
+    parser.add_argument(
+        "--output", type=Path, default=default_output(), help="default: %(default)s"
+    )
+    parser.add_argument("--num-train", type=_count, default=240, help="scenes to train on")
     parser.add_argument("--num-val", type=_count, default=60, help="scenes to validate on")
     parser.add_argument("--seed", type=_seed, default=0)
     parser.add_argument("--height", type=_size, default=256, help="pixels, a multiple of 8")
@@ -84,9 +87,7 @@ def _existing(output: Path) -> dict | None:
         return None
 
 
-def _make_scene(
-    job: tuple[str, int], root: Path, seed: int, height: int, width: int
-) -> list[dict]:
+def _make_scene(job: tuple[str, int], root: Path, seed: int, height: int, width: int) -> list[dict]:
     """Render and write one scene; job is (split, index)."""
     cv2.setNumThreads(1)  # the processes share the cores already
     split, index = job
@@ -125,6 +126,7 @@ def main(arguments: list[str] | None = None) -> None:
             )
     # A run that is stopped leaves at most this folder, never a part of a data set in `output`.
     partial_output = output.with_name(f".{output.name}.partial-{os.getpid()}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     try:
         partial_output.mkdir(parents=True)
         write_dataset(partial_output, options)
@@ -136,11 +138,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _replace(output: Path, finished: Path) -> None:
     """Move the finished folder to `output`, in place of what is there."""
-    if output.is_dir() and not output.is_symlink():
-        shutil.rmtree(output)
-    elif output.exists() or output.is_symlink():
-        output.unlink()
+    old = finished.with_name(f"{finished.name}-old")
+    if output.exists() or output.is_symlink():
+        output.rename(old)
     finished.rename(output)
+    if old.is_dir() and not old.is_symlink():
+        shutil.rmtree(old)
+    else:
+        old.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ LATENT_STRIDE = 8
 SIZE_MULTIPLE = 64  # the VAE divides the image size by 8, the UNet the latent size by 8 again
 CONTEXT_SHAPE = (32, 64)  # tokens x channels
 
-KL_WEIGHT = 1e-6
+KL_WEIGHT = 1e-7
 EDGE_WEIGHT = 1.0
 MIN_CROP_SCALE = 0.6
 VAE_LEARNING_RATE = 2e-3
@@ -391,9 +391,7 @@ def pretrain(args: argparse.Namespace) -> dict[str, object]:
     tokens = context.detach().half().float()
     for model in (vae, unet):
         model.half().float()  # what follows measures and shows the rounded weights, as saved
-    metrics = {
-        name: value for name, value in vars(args).items() if isinstance(value, int)
-    } | {
+    metrics = {name: value for name, value in vars(args).items() if isinstance(value, int)} | {
         "train_images": len(train_images),
         "train": evaluate(vae, unet, tokens, train_images[: len(val_images)], args.seed),
         "val": evaluate(vae, unet, tokens, val_images, args.seed),

@@ -62,10 +62,9 @@ class Canvas:
             points: (N, 3) corners in metres, N >= 3.
             ids: value for the id buffer.
             albedo: (3,) colour that multiplies the texture.
-            texture: (h, w, 3) or (h, w, 4) float32; the fourth channel is an opacity in 0..1
-                that is cut at one half.
-            frame: (3, 3) world position of the texture's top left, top right and bottom left
-                corner; the first, second and last of `points` by default.
+            texture: (h, w, 3 or 4) float32; the fourth channel is an opacity, cut at one half.
+            frame: (3, 3) top left, top right and bottom left corner of the texture; the first,
+                second and last of `points` by default.
             grain: strength of the surface noise; needed where the texture has an opacity.
             glow: share of the colour that does not depend on the light.
             unlit_normal: normal to shade with in place of the polygon's own one.
@@ -75,41 +74,43 @@ class Canvas:
         frame = points[[0, 1, -1]] if frame is None else np.asarray(frame, float)
         across, downward = frame[1] - frame[0], frame[2] - frame[0]
         normal = np.cross(across, downward)
-        normal /= np.linalg.norm(normal) + 1e-9
-        if normal @ (self.camera.position - frame[0]) < 0:
-            normal = -normal
+        towards_camera = np.sign(normal @ (self.camera.position - frame[0])) or 1.0
+        normal *= towards_camera / (np.linalg.norm(normal) + 1e-9)
+        visible = self._visible_part(points, frame[0], normal)
+        if visible is None:
+            return
+        region, mask, depth = visible
+        u, v = (self._along(axis, frame[0], region, depth) for axis in (across, downward))
+        lit = self.light.shade(normal if unlit_normal is None else unlit_normal)
+        tint = (np.asarray(albedo) * (lit * (1 - glow) + glow)).astype(np.float32)
+        texels = np.ones((1, 1, 3), np.float32) if texture is None else _look_up(texture, u, v)
+        color = texels[..., :3] * tint
+        if grain > 0:
+            wide, tall = np.linalg.norm(across), np.linalg.norm(downward)
+            noise = sample_noise(u * wide, v * tall, 40.0, seed=float(frame[0].sum()))
+            color = color * (1 + grain * noise)[..., None]
+            if texels.shape[2] == 4:
+                mask &= texels[..., 3] + ragged * np.clip(noise, -2, 2) > 0.5
+        self._write(region, mask, depth, color, ids)
+
+    def _visible_part(
+        self, points: np.ndarray, origin: np.ndarray, normal: np.ndarray
+    ) -> tuple[tuple[slice, slice], np.ndarray, np.ndarray] | None:
+        """Image region, mask and depth (h, w) of the unhidden part of a polygon (N, 3)."""
         outline = clip_near(self.camera.to_camera(points))
-        if len(outline) < 3:
-            return
-        covered = self._outline_mask(self.camera.to_pixels(outline))
+        covered = self._outline_mask(self.camera.to_pixels(outline)) if len(outline) > 2 else None
         if covered is None:
-            return
+            return None
         (rows, cols), mask = covered
-        xs, ys = np.arange(cols.start, cols.stop) + 0.5, np.arange(rows.start, rows.stop) + 0.5
-        towards = self.camera.along_rays(normal, xs, ys)
-        offset = float((frame[0] - self.camera.position) @ normal)
+        towards = self.camera.along_rays(normal, *_pixel_centres(rows, cols))
+        offset = float((origin - self.camera.position) @ normal)
         with np.errstate(divide="ignore", invalid="ignore"):
             depth = np.float32(offset) / towards
         mask &= (depth > 0) & (depth < self.depth[rows, cols])
         if not mask.any():
-            return
-        box, (rows, cols) = _shrink(mask, rows, cols)
-        mask, xs, ys = mask[box], xs[box[1]], ys[box[0]]
-        depth = np.where(mask, depth[box], 1.0).astype(np.float32)
-        u, v = (self._along(axis, frame[0], depth, xs, ys) for axis in (across, downward))
-        lit = self.light.shade(normal if unlit_normal is None else unlit_normal)
-        tint = (np.asarray(albedo) * (lit * (1 - glow) + glow)).astype(np.float32)
-        size = np.linalg.norm(across), np.linalg.norm(downward)
-        color = np.broadcast_to(tint, (*depth.shape, 3))
-        texels = None if texture is None else _look_up(texture, u, v)
-        if texels is not None:
-            color = texels[..., :3] * tint
-        if grain > 0:
-            noise = sample_noise(u * size[0], v * size[1], 40.0, seed=float(frame[0].sum()))
-            color = color * (1 + grain * noise)[..., None]
-            if texels is not None and texels.shape[2] == 4:
-                mask &= texels[..., 3] + ragged * np.clip(noise, -2, 2) > 0.5
-        self._write((rows, cols), mask, depth, color, ids)
+            return None
+        box, region = _shrink(mask, rows, cols)
+        return region, mask[box], np.where(mask[box], depth[box], np.float32(1))
 
     def capsule(
         self,
@@ -131,17 +132,13 @@ class Canvas:
         if ends[:, 2].min() < NEAR:
             return
         (x0, y0), (x1, y1) = self.camera.to_pixels(ends)
-        r0, r1 = (max(0.75, r * self.camera.focal / z) for r, z in zip(radii, ends[:, 2]))
-        box = (min(x0 - r0, x1 - r1), min(y0 - r0, y1 - r1)), (
-            max(x0 + r0, x1 + r1),
-            max(y0 + r0, y1 + r1),
-        )
+        r0, r1 = np.maximum(0.75, np.array(radii) * self.camera.focal / ends[:, 2])
+        box = [(x + s * r, y + s * r) for x, y, r in ((x0, y0, r0), (x1, y1, r1)) for s in (-1, 1)]
         region = self._region(np.array(box))
         if region is None:
             return
-        rows, cols = region
-        x = (np.arange(cols.start, cols.stop) + 0.5 - x0).astype(np.float32)[None]
-        y = (np.arange(rows.start, rows.stop) + 0.5 - y0).astype(np.float32)[:, None]
+        xs, ys = _pixel_centres(*region)
+        x, y = (xs - x0).astype(np.float32)[None], (ys - y0).astype(np.float32)[:, None]
         dx, dy = x1 - x0, y1 - y0
         t = np.clip((x * dx + y * dy) / max(dx * dx + dy * dy, 1e-6), 0, 1)
         radius = r0 + (r1 - r0) * t
@@ -152,7 +149,7 @@ class Canvas:
         z = ends[0, 2] + (ends[1, 2] - ends[0, 2]) * t
         thick = radii[0] + (radii[1] - radii[0]) * t if thickness is None else thickness
         depth = (z - nz * thick).astype(np.float32)
-        mask &= depth < self.depth[rows, cols]
+        mask &= depth < self.depth[region]
         if not mask.any():
             return
         facing = np.maximum(0, nx * self._to_sun[0] + ny * self._to_sun[1] - nz * self._to_sun[2])
@@ -166,12 +163,16 @@ class Canvas:
         self._write(region, mask, depth, color, ids)
 
     def _along(
-        self, axis: np.ndarray, origin: np.ndarray, depth: np.ndarray, xs: np.ndarray, ys: np.ndarray
+        self,
+        axis: np.ndarray,
+        origin: np.ndarray,
+        region: tuple[slice, slice],
+        depth: np.ndarray,
     ) -> np.ndarray:
-        """Coordinate of the points at `depth` (H, W) along `axis`, 0 at origin, 1 at its end."""
+        """Coordinate of a region's points at `depth` along `axis`: 0 at origin, 1 at its end."""
         scaled = axis / (axis @ axis)
         start = np.float32((self.camera.position - origin) @ scaled)
-        return start + depth * self.camera.along_rays(scaled, xs, ys)
+        return start + depth * self.camera.along_rays(scaled, *_pixel_centres(*region))
 
     def _region(self, corners: np.ndarray) -> tuple[slice, slice] | None:
         """Rows and columns of the part of the image that the points (N, 2) span."""
@@ -181,9 +182,7 @@ class Canvas:
             return None
         return slice(int(y0), int(y1)), slice(int(x0), int(x1))
 
-    def _outline_mask(
-        self, pixels: np.ndarray
-    ) -> tuple[tuple[slice, slice], np.ndarray] | None:
+    def _outline_mask(self, pixels: np.ndarray) -> tuple[tuple[slice, slice], np.ndarray] | None:
         """Region of the image polygon (N, 2) and the bool mask of its pixels in it."""
         region = self._region(pixels)
         if region is None:
@@ -208,6 +207,11 @@ class Canvas:
         np.copyto(self.depth[region], depth, where=mask)
         np.copyto(self.color[region], color, where=mask[..., None], casting="same_kind")
         self.ids[region][mask] = ids
+
+
+def _pixel_centres(rows: slice, cols: slice) -> tuple[np.ndarray, np.ndarray]:
+    """Horizontal (W,) and vertical (H,) image coordinates of the pixels of a region."""
+    return np.arange(cols.start, cols.stop) + 0.5, np.arange(rows.start, rows.stop) + 0.5
 
 
 def _shrink(

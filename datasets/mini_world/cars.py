@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -156,7 +157,7 @@ def _shell(car: Car) -> list[np.ndarray]:
         (half, 0.26, length),
     ]
     strips = []
-    for (w0, y0, s0), (w1, y1, s1) in zip(profile[:-1], profile[1:], strict=True):
+    for (w0, y0, s0), (w1, y1, s1) in pairwise(profile):
         low, high = ((w0, y0, s0), (w1, y1, s1)) if y1 >= y0 else ((w1, y1, s1), (w0, y0, s0))
         strips.append(
             np.array(
@@ -207,9 +208,7 @@ def draw_car(canvas: Canvas, car: Car, ids: int) -> None:
         flank += [(belt - 0.15, length - 0.06), (0.26, length)]
         outline = car.place([(x, y, s) for y, s in flank])
         frame = car.place([(x, belt, 0), (x, belt, length), (x, 0.26, 0)])
-        canvas.polygon(
-            outline, ids, texture=_side_texture(car), frame=frame, grain=0.0, glow=0.12
-        )
+        canvas.polygon(outline, ids, texture=_side_texture(car), frame=frame, grain=0.0, glow=0.12)
         cabin = [(x, belt, rear), (roof, car.height, rear_top)]
         cabin += [(roof, car.height, front_top), (x, belt, front)]
         frame = car.place([(roof, car.height, rear), (roof, car.height, front), (x, belt, rear)])
@@ -256,7 +255,7 @@ def _wheel(canvas: Canvas, car: Car, x: float, s: float, ids: int) -> None:
 
 def throw_car_shadow(shadows: ShadowMap, car: Car) -> None:
     """Add the shadow of a car and the darkness beneath it."""
-    half, (rear, rear_top, front_top, front) = car.width / 2, car.cabin
+    half, (_, rear_top, front_top, _) = car.width / 2, car.cabin
     box = [(x, y, s) for x in (-half, half) for y in (0.2, car.belt) for s in (0, car.length)]
     box += [(x, car.height, s) for x in (0.2 - half, half - 0.2) for s in (rear_top, front_top)]
     shadows.solid(car.place(box))

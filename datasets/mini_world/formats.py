@@ -14,6 +14,7 @@ from .scene import Scene
 
 CITIES = {"train": "minitown", "val": "minival"}
 DATES = {"train": "2011_09_26", "val": "2011_09_28"}
+MIN_AREA = 8  # pixels; persons of which less is to be seen get no COCO annotation
 MAX_DEPTH = 80.0  # metres; KITTI's benchmark has no value beyond
 
 # Standard COCO skeleton, one-based.
@@ -30,12 +31,11 @@ for _id, _label in id2label.items():
 _STUFF = ("sky", "road", "sidewalk", "terrain", "building", "vegetation")
 
 
-def _write_png(path: Path, pixels: np.ndarray) -> None:
-    """Write an 8-bit or 16-bit PNG; colours are RGB."""
+def _png(pixels: np.ndarray) -> bytes:
+    """Encode an 8-bit or 16-bit PNG; colours are RGB."""
     if pixels.ndim == 3:
         pixels = pixels[..., ::-1]
-    if not cv2.imwrite(str(path), pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3]):
-        raise OSError(f"cannot write {path}")
+    return cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 2])[1].tobytes()
 
 
 def outlines(mask: np.ndarray) -> list[np.ndarray]:
@@ -70,11 +70,11 @@ def cityscapes_polygons(scene: Scene) -> dict:
     return {"imgHeight": height, "imgWidth": width, "objects": objects}
 
 
-def write_cityscapes(root: Path, split: str, index: int, scene: Scene) -> None:
-    """Write image, label maps and polygons of a scene below `root`."""
+def write_cityscapes(root: Path, split: str, index: int, scene: Scene, image: bytes) -> None:
+    """Write the encoded image, label maps and polygons of a scene below `root`."""
     city = CITIES[split]
     stem = f"{city}_000000_{index:06d}"
-    _write_png(root / "leftImg8bit" / split / city / f"{stem}_leftImg8bit.png", scene.image)
+    (root / "leftImg8bit" / split / city / f"{stem}_leftImg8bit.png").write_bytes(image)
     labels = scene.label_ids
     maps = {
         "labelIds": labels,
@@ -83,7 +83,7 @@ def write_cityscapes(root: Path, split: str, index: int, scene: Scene) -> None:
     }
     folder = root / "gtFine" / split / city
     for kind, pixels in maps.items():
-        _write_png(folder / f"{stem}_gtFine_{kind}.png", pixels)
+        (folder / f"{stem}_gtFine_{kind}.png").write_bytes(_png(pixels))
     polygons = json.dumps(cityscapes_polygons(scene))
     (folder / f"{stem}_gtFine_polygons.json").write_text(polygons)
 
@@ -98,25 +98,24 @@ def kitti_paths(split: str, index: int) -> tuple[str, str]:
     )
 
 
-def write_kitti(root: Path, split: str, index: int, scene: Scene) -> None:
-    """Write image and 16-bit depth (metres * 256, 0 = no value) of a scene below `root`."""
-    image, depth = (root / path[1:] for path in kitti_paths(split, index))
-    _write_png(image, scene.image)
+def write_kitti(root: Path, split: str, index: int, scene: Scene, image: bytes) -> None:
+    """Write the encoded image and the 16-bit depth (metres * 256, 0 = no value) below `root`."""
+    image_path, depth_path = (root / path[1:] for path in kitti_paths(split, index))
+    image_path.write_bytes(image)
     known = scene.depth <= MAX_DEPTH
     fixed = np.round(np.where(known, scene.depth, 0) * 256)
-    _write_png(depth, fixed.astype(np.uint16))
+    depth_path.write_bytes(_png(fixed.astype(np.uint16)))
 
 
 def write_coco(root: Path, split: str, index: int, scene: Scene) -> list[dict]:
     """Write the image of a scene below `root` and return its annotations, without their ids."""
-    path = root / f"{split}2017" / f"{index:012d}.jpg"
-    if not cv2.imwrite(str(path), scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95]):
-        raise OSError(f"cannot write {path}")
+    jpeg = cv2.imencode(".jpg", scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
+    (root / f"{split}2017" / f"{index:012d}.jpg").write_bytes(jpeg.tobytes())
     annotations = []
     for value, keypoints in scene.people:
         mask = scene.instance_ids == value
         polygons = outlines(mask)
-        if not polygons:
+        if not polygons or mask.sum() < MIN_AREA:
             continue
         rows, cols = np.nonzero(mask)
         x, y = int(cols.min()), int(rows.min())
@@ -138,8 +137,9 @@ def write_coco(root: Path, split: str, index: int, scene: Scene) -> list[dict]:
 
 def write_scene(root: Path, split: str, index: int, scene: Scene) -> list[dict]:
     """Write a scene in all three formats below `root`; returns its COCO annotations."""
-    write_cityscapes(root / "cityscapes", split, index, scene)
-    write_kitti(root / "kitti", split, index, scene)
+    image = _png(scene.image)
+    write_cityscapes(root / "cityscapes", split, index, scene, image)
+    write_kitti(root / "kitti", split, index, scene, image)
     return write_coco(root / "coco", split, index, scene)
 
 

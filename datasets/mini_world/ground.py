@@ -88,6 +88,11 @@ def _stripe(distance: np.ndarray, half_width: float) -> np.ndarray:
     return (np.abs(distance) < half_width).astype(np.float32)
 
 
+def _in_rows(values: np.ndarray) -> np.ndarray:
+    """Lay values (N,) out in rows of 256, as OpenCV wants images; the end is filled up."""
+    return np.resize(values, (-(-len(values) // 256), 256))
+
+
 def _road_albedo(layout: Layout, x: np.ndarray, z: np.ndarray, seed: float) -> np.ndarray:
     """Colour (H, W, 3) of the asphalt and its markings at ground points in metres."""
     rough = sample_noise(x, z, 60.0, seed=seed, exponent=0.6)
@@ -164,12 +169,19 @@ def draw_ground(
     )
     on_road, below = layout.is_road(x0, z0), layout.is_road(x1, z1)
     seed = float(rng.uniform(0, 50))
-    raised, labels = _raised_albedo(layout, x1, z1, seed)
     road = on_road & below
     face = below & ~on_road  # the ray passes the curb's edge and ends on its vertical side
-    color = np.where(road[..., None], _road_albedo(layout, x0, z0, seed), raised)
+    color = np.empty((*road.shape, 3), np.float32)
+    labels = np.full(road.shape, ROAD, np.uint16)
+    if road.any():
+        asphalt = _road_albedo(layout, _in_rows(x0[road]), _in_rows(z0[road]), seed)
+        color[road] = asphalt.reshape(-1, 3)[: road.sum()]
+    if not road.all():
+        raised, kinds = _raised_albedo(layout, _in_rows(x1[~road]), _in_rows(z1[~road]), seed)
+        color[~road] = raised.reshape(-1, 3)[: (~road).sum()]
+        labels[~road] = kinds.ravel()[: (~road).sum()]
     color[face] = 0.4 * np.asarray(layout.paving)
-    labels = np.where(road, ROAD, np.where(face, SIDEWALK, labels))
+    labels[face] = SIDEWALK
     blocked, closed = (mask[top:, :, None] for mask in shadows)
     direct = (light.sun * max(0.0, light.to_sun[1])).astype(np.float32)
     lit = light.ambient.astype(np.float32) + (1 - blocked) * direct

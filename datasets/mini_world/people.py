@@ -46,7 +46,8 @@ class Person:
         scale: height over 1.75 m.
         looks: name -> (3,) albedo of skin, hair, top, legs, shoes and bag.
         sleeves: "long" or "short".
-        dress: wears a skirt.
+        shorts: the legs are bare below the knee.
+        long_hair: the hair reaches the shoulders.
         bag: carries a backpack.
         ahead: (3,) unit vector in which the person looks.
     """
@@ -55,7 +56,8 @@ class Person:
     scale: float
     looks: dict[str, np.ndarray]
     sleeves: str
-    dress: bool
+    shorts: bool
+    long_hair: bool
     bag: bool
     ahead: np.ndarray
 
@@ -153,7 +155,8 @@ def sample_person(rng: np.random.Generator, x: float, ground: float, z: float) -
         scale=float(scale),
         looks=looks,
         sleeves=str(rng.choice(["long", "short"])),
-        dress=bool(rng.random() < 0.15),
+        shorts=bool(rng.random() < 0.25),
+        long_hair=bool(rng.random() < 0.35),
         bag=bool(rng.random() < 0.2),
         ahead=ahead,
     )
@@ -163,12 +166,12 @@ def _limbs(person: Person) -> list[tuple[np.ndarray, np.ndarray, tuple[float, fl
     """Rods of arms and legs: (start, end, radii in metres for an adult, name of the look)."""
     j, rods = person.joints, []
     fore = "top" if person.sleeves == "long" else "skin"
-    calf = "skin" if person.dress else "legs"
+    calf = "skin" if person.shorts else "legs"
     for s in ("left", "right"):
         hip, knee, ankle = j[f"{s}_hip"], j[f"{s}_knee"], j[f"{s}_ankle"]
         shoulder, elbow, wrist = j[f"{s}_shoulder"], j[f"{s}_elbow"], j[f"{s}_wrist"]
         rods += [
-            (hip, knee, (0.088, 0.064), "legs"),
+            (hip, knee, (0.09, 0.066), "legs"),
             (knee, ankle, (0.062, 0.044), calf),
             (ankle + np.array([0, -0.03, 0]), j[f"{s}_toe"], (0.05, 0.036), "shoes"),
             (shoulder, elbow, (0.06, 0.048), "top"),
@@ -184,21 +187,18 @@ def draw_person(canvas: Canvas, person: Person, ids: int) -> None:
     ahead, up = person.ahead, np.array([0.0, k, 0.0])
     rods = _limbs(person)
     frontal = float(ahead @ canvas.camera.forward) ** 2
-    wide = [np.sqrt(frontal * w**2 + (1 - frontal) * 0.115**2) * k for w in (0.18, 0.15)]
+    wide = [np.sqrt(frontal * w**2 + (1 - frontal) * 0.115**2) * k for w in (0.18, 0.145)]
     chest = j["neck"] - 0.17 * up
     canvas.capsule(
-        chest, j["pelvis"] + 0.07 * up, (wide[0], wide[1]), ids, looks["top"], thickness=0.115 * k
+        chest, j["pelvis"] + 0.08 * up, (wide[0], wide[1]), ids, looks["top"], thickness=0.115 * k
     )
     shoulders = [j[f"{s}_shoulder"] - 0.02 * up for s in ("left", "right")]
     rods.append((*shoulders, (0.06, 0.06), "top"))
-    rods.append((j["left_hip"], j["right_hip"], (0.095, 0.095), "legs"))
+    rods.append((j["left_hip"], j["right_hip"], (0.088, 0.088), "legs"))
     rods.append((j["neck"], j["head"], (0.052, 0.052), "skin"))
     rods.append((j["head"] - 0.045 * up, j["head"] + 0.02 * up, (0.08, 0.1), "skin"))
     hair = j["head"] + 0.04 * up - 0.035 * k * ahead
-    rods.append((hair, hair - (0.12 if person.dress else 0.03) * up, (0.105, 0.09), "hair"))
-    if person.dress:
-        for s in ("left", "right"):
-            rods.append((j[f"{s}_hip"], j[f"{s}_knee"] + 0.05 * up, (0.12, 0.13), "top"))
+    rods.append((hair, hair - (0.13 if person.long_hair else 0.03) * up, (0.105, 0.09), "hair"))
     if person.bag:
         back = chest - 0.16 * k * ahead
         rods.append((back, back - 0.3 * up, (0.13, 0.14), "bag"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .canvas import Canvas
-from .ground import CURB_HEIGHT, Layout, ShadowMap
+from .ground import Layout, ShadowMap
 from .textures import crown_texture, facade_texture
 
 BUILDING, POLE, TRAFFIC_LIGHT, TRAFFIC_SIGN, VEGETATION = 11, 17, 19, 20, 21
@@ -23,6 +23,8 @@ _WALLS = np.array(
         (0.42, 0.36, 0.32),  # dark brick
     ]
 )
+
+_LEAVES = np.array([(0.24, 0.40, 0.13), (0.34, 0.44, 0.15), (0.18, 0.31, 0.15), (0.50, 0.38, 0.13)])
 
 
 def _house(
@@ -125,8 +127,7 @@ def _billboard(
 ) -> None:
     """Draw a leafy blob (width, height in metres) that faces the camera."""
     camera, to_sun = canvas.camera, canvas.light.to_sun
-    green = np.array([(0.24, 0.40, 0.13), (0.34, 0.44, 0.15), (0.18, 0.31, 0.15), (0.5, 0.38, 0.13)])
-    leaf = green[rng.choice(4, p=[0.4, 0.3, 0.22, 0.08])] * rng.uniform(0.8, 1.2, 3)
+    leaf = _LEAVES[rng.choice(4, p=[0.4, 0.3, 0.22, 0.08])] * rng.uniform(0.8, 1.2, 3)
     side = np.array([to_sun @ camera.right, to_sun[1]])
     right, up = camera.right * size[0] / 2, np.array([0.0, size[1] / 2, 0.0])
     corners = centre + np.array([up - right, up + right, right - up, -up - right])
@@ -248,13 +249,12 @@ def draw_sign(
     _plate(canvas, _disc(centre, radius, corners, turn), rim, TRAFFIC_SIGN, 0.0)
     inner = _disc(centre, radius * (0.62 if corners == 3 else 0.8), corners, turn)
     _plate(canvas, inner, face, TRAFFIC_SIGN, 0.02)
-    mark = centre + 0.42 * radius * np.array([(-1, 0.3, 0), (1, 0.3, 0), (1, -0.3, 0), (-1, -0.3, 0)])
+    bar = np.array([(-1, 0.3, 0), (1, 0.3, 0), (1, -0.3, 0), (-1, -0.3, 0)])
+    mark = centre + 0.42 * radius * bar
     _plate(canvas, mark, (0.1, 0.1, 0.1) if face == white else white, TRAFFIC_SIGN, 0.04)
 
 
-def furniture(
-    layout: Layout, rng: np.random.Generator
-) -> list[tuple[str, float, float, int]]:
+def furniture(layout: Layout, rng: np.random.Generator) -> list[tuple[str, float, float, int]]:
     """Place trees, lamps and signs along both sides: (kind, x, z, seed) for each."""
     things = []
     for side in (0, 1):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import cv2
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 _SIZE = 512
 
 
-@lru_cache(maxsize=None)
+@cache
 def noise_tile(exponent: float = 1.0, seed: int = 7) -> np.ndarray:
     """Tileable noise (512, 512) float32 with zero mean, unit deviation and a 1/f^exponent fall."""
     rng = np.random.default_rng(seed)
@@ -28,9 +28,7 @@ def sample_noise(
     x, y = (
         _wrapped(coordinate, scale, seed * shift) for coordinate, shift in ((u, 0.377), (v, 0.913))
     )
-    return cv2.remap(
-        noise_tile(exponent), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP
-    )
+    return cv2.remap(noise_tile(exponent), x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
 
 
 def _wrapped(coordinate: np.ndarray, scale: float, shift: float) -> np.ndarray:
@@ -41,8 +39,9 @@ def _wrapped(coordinate: np.ndarray, scale: float, shift: float) -> np.ndarray:
 
 def _rectangle(image: np.ndarray, box: tuple[float, ...], color: np.ndarray, ppm: float) -> None:
     """Fill a box (x0, y0, x1, y1) in metres from the top left corner."""
-    x0, y0, x1, y1 = (int(round(value * ppm)) for value in box)
-    cv2.rectangle(image, (x0, y0), (max(x1 - 1, x0), max(y1 - 1, y0)), np.asarray(color).tolist(), -1)
+    x0, y0, x1, y1 = (round(value * ppm) for value in box)
+    corner = max(x1 - 1, x0), max(y1 - 1, y0)
+    cv2.rectangle(image, (x0, y0), corner, np.asarray(color).tolist(), -1)
 
 
 def _window(

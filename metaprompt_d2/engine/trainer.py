@@ -155,11 +155,10 @@ class Trainer(DefaultTrainer):
 
 def _parallel(model: nn.Module) -> nn.Module:
     """Wrap in DDP where there are several processes; on the CPU, DDP wants no device ids."""
-    if comm.get_world_size() == 1:
-        return model
     on_gpu = next(model.parameters()).is_cuda
-    device_ids = [comm.get_local_rank()] if on_gpu else None
-    return create_ddp_model(model, broadcast_buffers=False, device_ids=device_ids)
+    return create_ddp_model(
+        model, broadcast_buffers=False, **({} if on_gpu else {"device_ids": None})
+    )
 
 
 def _amp_dtype(cfg: CfgNode) -> torch.dtype | None:

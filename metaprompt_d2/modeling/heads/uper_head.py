@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.layers import Conv2d, ShapeSpec, get_norm
+from detectron2.layers import Conv2d, NaiveSyncBatchNorm, ShapeSpec, get_norm
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from detectron2.utils import comm
 from fvcore.nn import weight_init
@@ -182,16 +182,25 @@ def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
 
 
-def _norm_of_this_run(norm: str) -> str:
+class _Float32NaiveSyncBN(NaiveSyncBatchNorm):
+    """Detectron2's, in float32 under autocast too: its E[x^2] - E[x]^2 fails in bfloat16."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.float()).to(x.dtype)
+
+
+def _norm_of_this_run(norm: str) -> str | type[nn.Module]:
     """What "SyncBN" is here: torch's own works between GPU processes only."""
     if norm != "SyncBN":
         return norm
     if comm.get_world_size() == 1:
         return "BN"
-    return "SyncBN" if torch.cuda.is_available() else "naiveSyncBN"
+    return "SyncBN" if torch.cuda.is_available() else _Float32NaiveSyncBN
 
 
-def _conv(in_channels: int, out_channels: int, kernel_size: int, norm: str) -> Conv2d:
+def _conv(
+    in_channels: int, out_channels: int, kernel_size: int, norm: str | type[nn.Module]
+) -> Conv2d:
     conv = Conv2d(
         in_channels,
         out_channels,

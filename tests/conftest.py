@@ -1,0 +1,46 @@
+"""Settings and fixtures of all tests. pytest puts this folder on the path: `import helpers`."""
+
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+# Before anything imports diffusers: no test may reach the network.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """Results are bit-stable for a fixed number of threads only."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Every test draws the same random numbers, whatever ran before it."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """Folder with outputs of the official code on random weights."""
+    return _existing(SHARED / "golden")
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder with a few real images, laid out as DETECTRON2_DATASETS."""
+    return _existing(SHARED / "real-data")
+
+
+def _existing(folder: Path) -> Path:
+    if not folder.is_dir():
+        pytest.skip(f"{folder.parent.name}/{folder.name} is not beside this checkout")
+    return folder

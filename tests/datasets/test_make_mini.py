@@ -1,0 +1,251 @@
+"""Checks that `datasets/make_mini.py` writes consistent, reproducible and complete data sets."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from cityscapesscripts.helpers.labels import id2label, name2label
+
+SCRIPT = Path(__file__).resolve().parents[2] / "datasets" / "make_mini.py"
+ARGUMENTS = ["--num-train", "4", "--num-val", "2", "--height", "64", "--width", "128"]
+COUNTS = {"train": 4, "val": 2}
+FRAMES = [(split, index) for split, count in COUNTS.items() for index in range(count)]
+
+
+def run(output: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Run the script; later arguments win over the small sizes of the tests."""
+    command = [sys.executable, str(SCRIPT), "--output", str(output), *ARGUMENTS, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    """All files below `root`."""
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small data set that no test changes."""
+    root = tmp_path_factory.mktemp("made") / "mini"
+    result = run(root)
+    assert result.returncode == 0, result.stderr
+    return root
+
+
+def label_map(root: Path, split: str, index: int, kind: str) -> np.ndarray:
+    """One of the label maps of a Cityscapes frame."""
+    city = {"train": "minitown", "val": "minival"}[split]
+    name = f"{city}_000000_{index:06d}_gtFine_{kind}.png"
+    path = root / "cityscapes" / "gtFine" / split / city / name
+    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert pixels is not None, path
+    return pixels
+
+
+def depth_map(root: Path, split: str, index: int) -> np.ndarray:
+    """Depth in metres of a KITTI frame, found through the list files; 0 = no value."""
+    name = {"train": "train_list.txt", "val": "test_list.txt"}[split]
+    line = (root / "kitti" / name).read_text().splitlines()[index]
+    image, depth = (root / "kitti" / path.lstrip("/") for path in line.split())
+    assert image.is_file()
+    pixels = cv2.imread(str(depth), cv2.IMREAD_UNCHANGED)
+    assert pixels.dtype == np.uint16
+    return pixels / 256.0
+
+
+def people(root: Path) -> list[tuple[str, dict]]:
+    """All COCO annotations with their splits."""
+    found = []
+    for split in COUNTS:
+        path = root / "coco" / "annotations" / f"person_keypoints_{split}2017.json"
+        found += [(split, note) for note in json.loads(path.read_text())["annotations"]]
+    return found
+
+
+def test_same_seed_gives_the_same_bytes(mini: Path, tmp_path: Path) -> None:
+    assert run(tmp_path / "again").returncode == 0
+    assert contents(tmp_path / "again") == contents(mini)
+
+
+def test_scenes_depend_on_their_index_and_the_seed_only(mini: Path, tmp_path: Path) -> None:
+    fewer, other = tmp_path / "fewer", tmp_path / "other"
+    assert run(fewer, "--num-train", "1", "--num-val", "1").returncode == 0
+    assert run(other, "--num-train", "1", "--num-val", "1", "--seed", "1").returncode == 0
+    pictures = {
+        name: data for name, data in contents(fewer).items() if name.endswith((".png", ".jpg"))
+    }
+    full, reseeded = contents(mini), contents(other)
+    assert pictures and all(full[name] == data for name, data in pictures.items())
+    images = [name for name in pictures if "leftImg8bit" in name]
+    assert all(reseeded[name] != pictures[name] for name in images)
+
+
+@pytest.mark.parametrize(("split", "index"), FRAMES)
+def test_label_maps_agree(mini: Path, split: str, index: int) -> None:
+    labels = label_map(mini, split, index, "labelIds")
+    train, instances = (
+        label_map(mini, split, index, kind) for kind in ("labelTrainIds", "instanceIds")
+    )
+    assert labels.shape == (64, 128)
+    assert labels.dtype == np.uint8 and train.dtype == np.uint8 and instances.dtype == np.uint16
+    for value in np.unique(labels):
+        expected = id2label[int(value)].trainId
+        assert 0 <= expected < 19
+        assert (train[labels == value] == expected).all()
+    things = np.isin(labels, [label.id for label in id2label.values() if label.hasInstances])
+    assert (instances[things] // 1000 == labels[things]).all()
+    assert (instances[~things] == labels[~things]).all()
+
+
+@pytest.mark.parametrize(("split", "index"), FRAMES)
+def test_polygons_redraw_the_labels(mini: Path, split: str, index: int) -> None:
+    labels = label_map(mini, split, index, "labelIds")
+    city = {"train": "minitown", "val": "minival"}[split]
+    name = f"{city}_000000_{index:06d}_gtFine_polygons.json"
+    content = json.loads((mini / "cityscapes" / "gtFine" / split / city / name).read_text())
+    assert (content["imgHeight"], content["imgWidth"]) == labels.shape
+    drawn = np.zeros_like(labels)
+    for thing in content["objects"]:
+        cv2.fillPoly(drawn, [np.array(thing["polygon"])], name2label[thing["label"]].id)
+    assert (drawn == labels).mean() > 0.93
+
+
+@pytest.mark.parametrize(("split", "index"), FRAMES)
+def test_depth_fits_the_labels(mini: Path, split: str, index: int) -> None:
+    depth, labels = depth_map(mini, split, index), label_map(mini, split, index, "labelIds")
+    assert (depth[labels == name2label["sky"].id] == 0).all()
+    assert depth.max() <= 80
+    for name in ("person", "road", "sidewalk"):
+        near = (labels == name2label[name].id) & (np.arange(64)[:, None] > 44)
+        assert (depth[near] > 0).all()
+    road = np.where(labels == name2label["road"].id, depth, np.nan)
+    upper, lower = road[:-1], road[1:]
+    both = (upper > 0) & (lower > 0)
+    assert both.any()
+    assert (lower[both] < upper[both]).all()
+
+
+def test_city_folders_hold_images_only(mini: Path) -> None:
+    for folder in (mini / "cityscapes" / "leftImg8bit").glob("*/*"):
+        names = [path.name for path in folder.iterdir()]
+        assert names and all(name.endswith("_leftImg8bit.png") for name in names)
+
+
+def test_train_and_val_use_different_drives(mini: Path) -> None:
+    drives = {
+        name: {line.split("/")[3] for line in (mini / "kitti" / name).read_text().splitlines()}
+        for name in ("train_list.txt", "test_list.txt")
+    }
+    assert not drives["train_list.txt"] & drives["test_list.txt"]
+
+
+@pytest.mark.parametrize("split", list(COUNTS))
+def test_pycocotools_reads_the_annotations(mini: Path, split: str) -> None:
+    coco_tools = pytest.importorskip("pycocotools.coco")
+    root = mini / "coco"
+    coco = coco_tools.COCO(str(root / "annotations" / f"person_keypoints_{split}2017.json"))
+    assert len(coco.getImgIds()) == COUNTS[split]
+    category = coco.loadCats(1)[0]
+    assert len(category["keypoints"]) == 17 and len(category["skeleton"]) == 19
+    for image in coco.loadImgs(coco.getImgIds()):
+        pixels = cv2.imread(str(root / f"{split}2017" / image["file_name"]))
+        assert pixels.shape == (image["height"], image["width"], 3)
+    for note in coco.loadAnns(coco.getAnnIds()):
+        mask = coco.annToMask(note)
+        assert abs(int(mask.sum()) - note["area"]) <= 0.2 * note["area"] + 6
+        x, y, w, h = note["bbox"]
+        assert 0 <= x < x + w <= 128 and 0 <= y < y + h <= 64
+
+
+def test_keypoints_lie_on_their_person(mini: Path) -> None:
+    seen = 0
+    for split, note in people(mini):
+        instances = label_map(mini, split, note["image_id"], "instanceIds")
+        keypoints = np.array(note["keypoints"]).reshape(17, 3)
+        assert note["num_keypoints"] == (keypoints[:, 2] > 0).sum()
+        assert (keypoints[keypoints[:, 2] == 0] == 0).all()
+        visible = keypoints[keypoints[:, 2] == 2]
+        values = set(instances[visible[:, 1], visible[:, 0]].tolist())
+        assert len(values) <= 1 and all(value // 1000 == 24 for value in values)
+        seen += len(visible)
+    assert seen > 20
+
+
+def test_left_is_the_persons_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    from mini_world.people import JOINTS, sample_person
+
+    for seed in range(20):
+        person = sample_person(np.random.default_rng(seed), 0.0, 0.0, 8.0)
+        up = np.array([0.0, 1.0, 0.0])
+        # X right, Y up, Z ahead is a left-handed frame: up x ahead points to the right.
+        right = np.cross(up, person.ahead)
+        assert set(JOINTS) <= set(person.joints)
+        for part in ("eye", "ear", "shoulder", "hip"):
+            across = person.joints[f"right_{part}"] - person.joints[f"left_{part}"]
+            assert across @ right > 0
+        assert (person.joints["nose"] - person.joints["head"]) @ person.ahead > 0
+        if person.ahead[2] < -0.9:  # seen from the front, his left is on the image's right
+            assert person.joints["left_hip"][0] > person.joints["right_hip"][0]
+
+
+def test_second_call_does_nothing(mini: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in mini.rglob("*")}
+    result = run(mini)
+    assert result.returncode == 0 and "nothing to do" in result.stdout
+    assert before == {path: path.stat().st_mtime_ns for path in mini.rglob("*")}
+
+
+def test_refuses_to_replace_something_else(mini: Path, tmp_path: Path) -> None:
+    result = run(mini, "--seed", "5")
+    assert result.returncode != 0 and "--overwrite" in result.stderr
+    precious = tmp_path / "out" / "precious.txt"
+    precious.parent.mkdir()
+    precious.write_text("keep me")
+    few = ["--num-train", "1", "--num-val", "1"]
+    result = run(precious.parent, *few)
+    assert result.returncode != 0 and precious.read_text() == "keep me"
+    assert run(precious.parent, *few, "--overwrite").returncode == 0
+    assert not precious.exists() and (tmp_path / "out" / "mini.json").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_run_leaves_nothing(tmp_path: Path, stop: signal.Signals) -> None:
+    command = [sys.executable, str(SCRIPT), "--output", str(tmp_path / "mini")]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 20
+    while not any(tmp_path.rglob("*.jpg")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(stop)
+    assert process.wait(timeout=20) != 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--height", "60", "at least 64"),
+        ("--width", "100", "multiple of 8"),
+        ("--num-train", "0", "at least 1"),
+        ("--num-val", "-3", "at least 1"),
+        ("--seed", "-1", "negative"),
+    ],
+)
+def test_bad_arguments_are_explained(tmp_path: Path, option: str, value: str, message: str) -> None:
+    result = run(tmp_path / "mini", option, value)
+    assert result.returncode == 2
+    assert option in result.stderr and message in result.stderr
+    assert not (tmp_path / "mini").exists()

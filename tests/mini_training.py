@@ -1,0 +1,10 @@
+"""The mini recipe at sizes where an iteration takes a blink."""
+
+CONFIG = "configs/mini/cityscapes_seg.yaml"
+
+SMALL = """
+    INPUT.MIN_SIZE_TRAIN (64,) INPUT.MAX_SIZE_TRAIN 128 INPUT.MIN_SIZE_TEST 64
+    INPUT.MAX_SIZE_TEST 128 INPUT.CROP.SIZE [64,64] SOLVER.IMS_PER_BATCH 2
+    SOLVER.WARMUP_ITERS 2 SOLVER.WARMUP_FACTOR 0.5 SOLVER.LOG_PERIOD 1
+    MODEL.SEM_SEG_HEAD.CONVS_DIM 16
+""".split()
