@@ -38,6 +38,8 @@ CONTEXT_SHAPE = (32, 64)  # tokens x channels
 
 KL_WEIGHT = 1e-7
 EDGE_WEIGHT = 1.0
+INITIAL_LOG_VARIANCE = -6.0
+PATCH_FRACTION = 0.8
 MIN_CROP_SCALE = 0.6
 VAE_LEARNING_RATE = 2e-3
 UNET_LEARNING_RATE = 1e-3
@@ -179,11 +181,21 @@ class Trainer:
 def train_vae(
     vae: AutoencoderKL, images: np.ndarray, iterations: int, batch_size: int, seed: int
 ) -> None:
-    """Train the autoencoder on augmented images: L1, edge term and a small KL term."""
+    """Train the autoencoder on augmented images: L1, edge term and a small KL term.
+
+    Most steps take patches of half the height and width, for more steps in the same time; the
+    last ones take whole views, for the normalisation and attention to see their full extent.
+    """
     rng = np.random.default_rng(seed)
+    # Latents that begin as unit noise would hide the first, weak signal from the decoder.
+    nn.init.constant_(vae.quant_conv.bias[LATENT_CHANNELS:], INITIAL_LOG_VARIANCE)
     trainer = Trainer(list(vae.parameters()), VAE_LEARNING_RATE, iterations, "train VAE")
-    for _ in trainer.progress:
+    for step in trainer.progress:
         target = random_batch(images, batch_size, rng)
+        if step < PATCH_FRACTION * iterations:
+            height, width = target.shape[2] // 2, target.shape[3] // 2
+            top, left = rng.integers(height + 1), rng.integers(width + 1)
+            target = target[:, :, top : top + height, left : left + width]
         posterior = vae.encode(target).latent_dist
         output = vae.decode(posterior.sample()).sample
         reconstruction = F.l1_loss(output, target) + EDGE_WEIGHT * edge_loss(output, target)

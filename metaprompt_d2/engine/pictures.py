@@ -8,7 +8,7 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from PIL import Image
 
-from ..data.reading import read_image, read_labels
+from ..reading import read_image, read_labels
 from ..visualization import compare_sem_seg, stack_rows
 
 __all__ = ["PictureWriter"]

@@ -1,6 +1,7 @@
 """One training iteration: accumulation, mixed precision, clipping, and a guard against NaN."""
 
 import contextlib
+import math
 import time
 from collections.abc import Iterable, Iterator
 
@@ -75,8 +76,9 @@ class TrainLoop(SimpleTrainer):
             with self._gradients_reduced(last=step + 1 == self.accumulation_steps):
                 losses.append(self._forward_backward(data))
         values = _mean_losses(losses)
-        if not all(torch.isfinite(torch.tensor(list(values.values())))):
-            torch._foreach_copy_(self._buffers, buffers)
+        if not all(math.isfinite(value) for value in values.values()):
+            for buffer, before in zip(self._buffers, buffers, strict=True):
+                buffer.copy_(before)
             self._raise_non_finite(values, file_names)
         self._update()
         self._write_losses(values, data_time)

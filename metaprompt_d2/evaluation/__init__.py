@@ -3,5 +3,11 @@
 from .build import build_evaluators
 from .cityscapes import DistributedCityscapesSemSegEvaluator
 from .merged import MergedEvaluators
+from .sem_seg import CheckedSemSegEvaluator
 
-__all__ = ["DistributedCityscapesSemSegEvaluator", "MergedEvaluators", "build_evaluators"]
+__all__ = [
+    "CheckedSemSegEvaluator",
+    "DistributedCityscapesSemSegEvaluator",
+    "MergedEvaluators",
+    "build_evaluators",
+]

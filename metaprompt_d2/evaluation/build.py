@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
-from detectron2.evaluation import DatasetEvaluator, SemSegEvaluator
+from detectron2.evaluation import DatasetEvaluator
 
 from .cityscapes import DistributedCityscapesSemSegEvaluator
+from .sem_seg import CheckedSemSegEvaluator
 
 __all__ = ["build_evaluators"]
 
@@ -15,7 +16,7 @@ Factory = Callable[[str, str], list[DatasetEvaluator]]
 
 
 def _sem_seg(name: str, output_dir: str) -> list[DatasetEvaluator]:
-    return [SemSegEvaluator(name, output_dir=output_dir)]
+    return [CheckedSemSegEvaluator(name, output_dir=output_dir)]
 
 
 def _cityscapes_sem_seg(name: str, output_dir: str) -> list[DatasetEvaluator]:

@@ -9,8 +9,8 @@ from detectron2.data import detection_utils
 from detectron2.data import transforms as T
 from detectron2.projects.point_rend import ColorAugSSDTransform
 
+from ...reading import check_labels, read_image, read_labels
 from ..augmentation import PadToSize, ResizeToBox
-from ..reading import check_labels, read_image, read_labels
 
 __all__ = ["SemSegMapper"]
 
@@ -81,7 +81,7 @@ class SemSegMapper:
         labels = read_labels(label_file)
         check_labels(
             labels,
-            image,
+            image.shape[:2],
             num_classes=self.num_classes,
             ignore_value=self.ignore_value,
             label_file=label_file,

@@ -58,7 +58,7 @@ def read_labels(file_name: str) -> np.ndarray:
 
 def check_labels(
     labels: np.ndarray,
-    image: np.ndarray,
+    image_size: tuple[int, int],
     *,
     num_classes: int,
     ignore_value: int,
@@ -67,13 +67,19 @@ def check_labels(
 ) -> None:
     """A label map must fit its image and hold known ids only.
 
+    Args:
+        labels: (H, W).
+        image_size: (height, width).
+        num_classes, ignore_value: known ids are 0..num_classes-1 and ignore_value.
+        label_file, image_file: for the message.
+
     Raises:
         ValueError: naming the files and what was expected.
     """
-    if labels.shape != image.shape[:2]:
+    if labels.shape != tuple(image_size):
         raise ValueError(
             f"label file {label_file} is {labels.shape[0]}x{labels.shape[1]} (height x width), "
-            f"its image {image_file} is {image.shape[0]}x{image.shape[1]}"
+            f"its image {image_file} is {image_size[0]}x{image_size[1]}"
         )
     if labels.max() < num_classes and labels.min() >= 0:
         return
@@ -82,5 +88,5 @@ def check_labels(
     if len(unknown):
         raise ValueError(
             f"label file {label_file} holds ids {unknown.tolist()}, expected 0..{num_classes - 1} "
-            f"(MODEL.SEM_SEG_HEAD.NUM_CLASSES {num_classes}) or {ignore_value} (ignore)"
+            f"({num_classes} classes) or {ignore_value} (ignore)"
         )

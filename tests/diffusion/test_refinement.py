@@ -1,0 +1,84 @@
+"""Recurrent refinement: passes, what goes in between them, and where gradients go."""
+
+import pytest
+import torch
+from helpers import smallest_refinement
+
+from metaprompt_d2.diffusion import RecurrentRefinement
+
+
+def passes(refinement: RecurrentRefinement) -> list:
+    """What every pass of the UNet gets, recorded while `refinement` runs."""
+    calls: list = []
+    refinement.unet.register_forward_pre_hook(lambda _, inputs: calls.append(inputs))
+    return calls
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 4])
+def test_the_unet_runs_once_a_step(num_steps: int) -> None:
+    refinement = smallest_refinement(num_steps)
+    calls = passes(refinement)
+    refinement(torch.randn(1, 4, 8, 8))
+    assert len(calls) == num_steps
+
+
+def test_every_step_gets_its_own_embedding_and_prompts() -> None:
+    refinement = smallest_refinement(3, per_step=True, adapter=True)
+    calls = passes(refinement)
+    refinement(torch.randn(2, 4, 8, 8))
+    for step, (_, embedding, context) in enumerate(calls):
+        assert torch.equal(embedding, refinement.step_embeddings[step].expand(2, -1))
+        assert torch.equal(context, refinement.meta_prompts(step).expand(2, -1, -1))
+
+
+def test_the_next_latent_is_what_the_output_head_makes_of_the_finest_map() -> None:
+    refinement = smallest_refinement(3)
+    latent = torch.randn(1, 4, 9, 12)
+    with torch.no_grad():
+        first, second, third = refinement.steps(latent)
+    assert torch.equal(first.latent, latent)
+    for before, after in ((first, second), (second, third)):
+        head = refinement.unet
+        expected = head.conv_out(head.conv_act(head.conv_norm_out(before.features[0])))
+        torch.testing.assert_close(after.latent, expected)
+    # An odd side works on the larger grid from the second step on.
+    assert first.latent.shape[2:] == (9, 12)
+    assert second.latent.shape[2:] == third.latent.shape[2:] == (16, 16)
+
+
+def test_the_result_is_the_last_step() -> None:
+    refinement = smallest_refinement(2, per_step=True)
+    latent = torch.randn(1, 4, 8, 8)
+    with torch.no_grad():
+        *_, last = refinement.steps(latent)
+        result = refinement(latent)
+    assert torch.equal(result.prompts, refinement.meta_prompts(1))
+    for ours, expected in zip(result.features, last.features, strict=True):
+        torch.testing.assert_close(ours, expected)
+
+
+@pytest.mark.parametrize("arguments", [{}, {"per_step": True, "adapter": True}])
+def test_gradients_reach_every_steps_parameters(arguments: dict) -> None:
+    refinement = smallest_refinement(3, **arguments)
+    latent = torch.randn(1, 4, 8, 8)
+    sum(feature.square().mean() for feature in refinement(latent).features).backward()
+    for name, parameter in refinement.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+    for embedding in (*refinement.step_embeddings, *refinement.meta_prompts.embeddings):
+        assert embedding.grad.abs().max() > 0
+
+
+def test_the_output_head_is_one_for_all_transitions() -> None:
+    refinement = smallest_refinement(4)
+    heads = [name for name, _ in refinement.named_parameters() if "conv_out" in name]
+    assert heads == ["unet.conv_out.weight", "unet.conv_out.bias"]
+    calls = []
+    refinement.unet.conv_out.register_forward_hook(lambda *_: calls.append(1))
+    refinement(torch.randn(1, 4, 8, 8))
+    assert len(calls) == 3  # between four passes, not after the last
+
+
+def test_step_embeddings_fit_the_unet() -> None:
+    refinement = smallest_refinement(2)
+    assert [tuple(p.shape) for p in refinement.step_embeddings] == [(1, 32)] * 2

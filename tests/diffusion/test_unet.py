@@ -1,0 +1,171 @@
+"""The UNet as a feature extractor: sizes, what it leaves out, checkpointing, errors."""
+
+import hypothesis.strategies as st
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from helpers import smallest_unet, unet_inputs
+from hypothesis import given, settings
+
+from metaprompt_d2.diffusion import FeatureUNet
+
+UNET = smallest_unet().eval()
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 26), st.integers(1, 26))
+def test_a_latent_of_any_size_gives_8m_4m_2m_m(height: int, width: int) -> None:
+    m, n = (-(-side // 8) for side in (height, width))  # rounded up
+    with torch.no_grad():
+        features = UNET(*unet_inputs(UNET, height, width))
+    assert [tuple(feature.shape) for feature in features] == [
+        (1, 8, 8 * m, 8 * n),
+        (1, 16, 4 * m, 4 * n),
+        (1, 16, 2 * m, 2 * n),
+        (1, 16, m, n),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("side", "sides"),
+    [
+        (42, [48, 24, 12, 6]),
+        (53, [56, 28, 14, 7]),
+        (56, [56, 28, 14, 7]),
+        (65, [72, 36, 18, 9]),
+        (85, [88, 44, 22, 11]),
+    ],
+)
+def test_sides_stand_in_the_official_table(side: int, sides: list[int]) -> None:
+    with torch.no_grad():  # method section 1.4
+        features = UNET(*unet_inputs(UNET, side, 8))
+    assert [feature.shape[2] for feature in features] == sides
+
+
+def test_parameters_are_diffusers_own_without_the_time_mlp() -> None:
+    theirs = UNet2DConditionModel(
+        block_out_channels=(8, 16, 16, 16),
+        layers_per_block=1,
+        cross_attention_dim=16,
+        attention_head_dim=2,
+        norm_num_groups=4,
+    ).state_dict()
+    ours = UNET.state_dict()
+    assert theirs.keys() - ours.keys() == {
+        f"time_embedding.linear_{i}.{kind}" for i in (1, 2) for kind in ("weight", "bias")
+    }
+    assert {name: value.shape for name, value in ours.items()} == {
+        name: theirs[name].shape for name in ours
+    }
+
+
+def test_the_denoising_pass_of_diffusers_gives_the_same_prediction() -> None:
+    """Where no size is odd, block by block equals diffusers' own forward pass."""
+    theirs = UNet2DConditionModel(
+        block_out_channels=(8, 16, 16, 16),
+        layers_per_block=1,
+        cross_attention_dim=16,
+        attention_head_dim=2,
+        norm_num_groups=4,
+    ).eval()
+    theirs.load_state_dict(UNET.state_dict(), strict=False)
+    latent, _, context = unet_inputs(UNET, 16, 24, batch_size=2)
+    with torch.no_grad():
+        expected = theirs(latent, 3, encoder_hidden_states=context).sample
+        time = torch.tensor([3, 3])
+        embedding = theirs.time_embedding(theirs.time_proj(time))
+        ours = UNET.predict_latent(UNET(latent, embedding, context)[0])
+    torch.testing.assert_close(ours, expected)
+
+
+def test_every_module_takes_part() -> None:
+    unet = smallest_unet()
+    features = unet(*unet_inputs(unet, 8, 8, batch_size=2))
+    loss = sum(feature.square().mean() for feature in features)
+    (loss + unet.predict_latent(features[0]).square().mean()).backward()
+    assert [name for name, p in unet.named_parameters() if p.grad is None] == []
+
+
+def test_without_refinement_the_output_head_is_left_out() -> None:
+    unet = smallest_unet(predicts_latent=False)
+    names = {name.split(".")[0] for name in unet.state_dict()}
+    assert names == {"conv_in", "down_blocks", "mid_block", "up_blocks"}
+    features = unet(*unet_inputs(unet, 8, 8))
+    sum(feature.square().mean() for feature in features).backward()
+    assert [name for name, p in unet.named_parameters() if p.grad is None] == []
+
+
+def test_step_embedding_and_context_steer_every_map() -> None:
+    latent, embedding, context = unet_inputs(UNET, 8, 8)
+    with torch.no_grad():
+        reference = UNET(latent, embedding, context)
+        for other in (UNET(latent, embedding + 1, context), UNET(latent, embedding, context + 1)):
+            assert not any(torch.allclose(a, b) for a, b in zip(reference, other, strict=True))
+
+
+def test_batch_items_do_not_see_each_other() -> None:
+    latent, embedding, context = unet_inputs(UNET, 12, 8, batch_size=2)
+    with torch.no_grad():
+        together = UNET(latent, embedding, context)
+        alone = UNET(latent[1:], embedding[1:], context[1:])
+    for both, one in zip(together, alone, strict=True):
+        torch.testing.assert_close(both[1:], one, rtol=1e-4, atol=1e-5)
+
+
+def test_gradient_checkpointing_changes_neither_maps_nor_gradients() -> None:
+    unet = smallest_unet()
+    inputs = unet_inputs(unet, 10, 9)
+    results = []
+    for enable in (unet.disable_gradient_checkpointing, unet.enable_gradient_checkpointing):
+        enable()
+        unet.zero_grad()
+        features = unet(*inputs)
+        sum(feature.square().mean() for feature in features).backward()
+        gradients = [p.grad.clone() for p in unet.parameters() if p.grad is not None]
+        results.append([*(feature.detach() for feature in features), *gradients])
+    assert len(results[0]) > 100
+    for plain, checkpointed in zip(*results, strict=True):
+        torch.testing.assert_close(plain, checkpointed)
+
+
+def test_gradient_checkpointing_recomputes_the_decoders_residual_blocks() -> None:
+    unet = smallest_unet()
+    unet.enable_gradient_checkpointing()
+    calls = []
+    for block in unet.up_blocks:
+        for resnet in block.resnets:
+            resnet.register_forward_pre_hook(lambda *_: calls.append(1))
+    num_resnets = sum(len(block.resnets) for block in unet.up_blocks)
+    features = unet(*unet_inputs(unet, 8, 8))
+    assert len(calls) == num_resnets
+    features[0].sum().backward()
+    assert len(calls) == 2 * num_resnets
+
+
+@pytest.mark.parametrize("num_levels", [2, 3])
+def test_fewer_levels_work(num_levels: int) -> None:
+    unet = smallest_unet(block_out_channels=(8, 16, 16)[:num_levels])
+    features = unet(*unet_inputs(unet, 5, 6))
+    factor = 2 ** (num_levels - 1)
+    m, n = -(-5 // factor), -(-6 // factor)
+    assert [tuple(feature.shape[2:]) for feature in features] == [
+        (factor // 2**level * m, factor // 2**level * n) for level in range(num_levels)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"norm_num_groups": 3}, r"UNET\.BLOCK_OUT_CHANNELS .*UNET\.NORM_NUM_GROUPS 3"),
+        ({"num_heads": 16}, r"UNET\.BLOCK_OUT_CHANNELS .*: \[8\] .*UNET\.NUM_HEADS 16"),
+    ],
+)
+def test_widths_that_do_not_fit_are_refused_by_their_key(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"MODEL\.DIFFUSION\.{message}"):
+        smallest_unet(**arguments)
+
+
+def test_step_embedding_is_four_times_the_finest_width() -> None:
+    assert UNET.step_embedding_dim == 32
+    assert UNET.feature_channels == (8, 16, 16, 16)
+    assert isinstance(UNET, FeatureUNet)

@@ -1,0 +1,141 @@
+"""Checkpoints: whole or not at all, never code, never silently misfitting."""
+
+import os
+import pickle
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from metaprompt_d2.engine.checkpointer import SafeCheckpointer
+from metaprompt_d2.engine.hooks import BestCheckpointer
+
+
+class Payload:
+    """A pickle that would make a folder if it were run."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.folder),)
+
+
+def test_saving_and_loading_gives_the_same_model(tmp_path: Path) -> None:
+    model, other = nn.Linear(3, 2), nn.Linear(3, 2)
+    SafeCheckpointer(model, str(tmp_path)).save("model_0000004", iteration=4)
+    extra = SafeCheckpointer(other, str(tmp_path)).resume_or_load("", resume=True)
+    assert torch.equal(model.weight, other.weight)
+    assert extra["iteration"] == 4
+
+
+def test_a_failure_while_writing_leaves_the_last_whole_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = nn.Linear(3, 2)
+    checkpointer = SafeCheckpointer(model, str(tmp_path))
+    checkpointer.save("model_final")
+    whole = (tmp_path / "model_final.pth").read_bytes()
+
+    def full_disk(data: object, stream) -> None:
+        stream.write(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        checkpointer.save("model_final")
+    assert (tmp_path / "model_final.pth").read_bytes() == whole
+    assert checkpointer.get_checkpoint_file() == str(tmp_path / "model_final.pth")
+
+
+def test_a_model_with_nan_is_not_written(tmp_path: Path) -> None:
+    model = nn.BatchNorm2d(2)
+    model.running_var[0] = float("nan")
+    with pytest.raises(FloatingPointError, match="running_var"):
+        SafeCheckpointer(model, str(tmp_path)).save("model_final")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_best_checkpoint_is_not_the_one_to_resume_from(tmp_path: Path) -> None:
+    checkpointer = SafeCheckpointer(nn.Linear(3, 2), str(tmp_path))
+    checkpointer.save("model_0000001")
+    checkpointer.save("model_best")
+    assert checkpointer.get_checkpoint_file().endswith("model_0000001.pth")
+
+
+@pytest.mark.parametrize("ending", ["pth", "pkl"])
+def test_a_file_that_holds_code_is_refused_and_nothing_runs(tmp_path: Path, ending: str) -> None:
+    file = tmp_path / f"hostile.{ending}"
+    content = {"model": {"weight": torch.zeros(2, 3)}, "extra": Payload(tmp_path / "was_run")}
+    if ending == "pth":
+        torch.save(content, file)
+    else:
+        file.write_bytes(pickle.dumps({"model": Payload(tmp_path / "was_run")}))
+    with pytest.raises(ValueError, match=rf"hostile\.{ending}"):
+        SafeCheckpointer(nn.Linear(3, 2)).load(str(file))
+    assert not (tmp_path / "was_run").exists()
+
+
+def test_a_model_zoo_pickle_of_arrays_loads(tmp_path: Path) -> None:
+    file = tmp_path / "zoo.pkl"
+    weights = {"weight": np.ones((2, 3), np.float32), "bias": np.zeros(2, np.float32)}
+    file.write_bytes(pickle.dumps({"model": weights, "__author__": "a test"}))
+    model = nn.Linear(3, 2)
+    SafeCheckpointer(model).load(str(file))
+    assert model.weight.tolist() == [[1.0] * 3] * 2
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"PK\x03\x04 cut"])
+def test_a_file_that_is_no_checkpoint_is_named(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "broken.pth"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"broken\.pth is no readable checkpoint"):
+        SafeCheckpointer(nn.Linear(3, 2)).load(str(file))
+
+
+def test_all_shapes_that_differ_are_listed(tmp_path: Path) -> None:
+    SafeCheckpointer(nn.Linear(3, 2), str(tmp_path)).save("small")
+    with pytest.raises(ValueError, match="2 shapes differ") as error:
+        SafeCheckpointer(nn.Linear(3, 5)).load(str(tmp_path / "small.pth"))
+    assert "weight: (2, 3) in the file, (5, 3) in the model" in str(error.value)
+    assert "bias: (2,) in the file, (5,) in the model" in str(error.value)
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
+    SafeCheckpointer(nn.Sequential(nn.Linear(3, 2)), str(tmp_path)).save("other")
+    with pytest.raises(ValueError, match="none of the checkpoint's 2 tensors"):
+        SafeCheckpointer(nn.Linear(3, 2)).load(str(tmp_path / "other.pth"))
+
+
+def run_best_hook(folder: Path, start_iter: int, metrics: dict[int, float]) -> list[int]:
+    """Show the hook one figure an iteration; returns the iterations that it saved."""
+    checkpointer = SafeCheckpointer(nn.Linear(3, 2), str(folder))
+    saved = []
+    save = checkpointer.save
+    checkpointer.save = lambda name, **extra: (
+        saved.append(extra["iteration"]),
+        save(name, **extra),
+    )
+    hook = BestCheckpointer(1, checkpointer, "sem_seg/mIoU")
+    for iteration, value in metrics.items():
+        storage = SimpleNamespace(latest=lambda v=value, i=iteration: {"sem_seg/mIoU": (v, i)})
+        hook.trainer = SimpleNamespace(
+            iter=iteration, max_iter=99, start_iter=start_iter, storage=storage
+        )
+        if iteration == min(metrics):
+            hook.before_train()
+        hook.after_step()
+    return saved
+
+
+def test_a_resumed_run_does_not_replace_a_better_best_checkpoint(tmp_path: Path) -> None:
+    assert run_best_hook(tmp_path, 0, {0: 10.0, 1: 30.0, 2: 20.0}) == [0, 1]
+    assert run_best_hook(tmp_path, 3, {3: 25.0, 4: 31.0}) == [4]
+
+
+def test_a_fresh_run_forgets_the_best_of_another(tmp_path: Path) -> None:
+    run_best_hook(tmp_path, 0, {0: 90.0})
+    assert run_best_hook(tmp_path, 0, {0: 10.0}) == [0]

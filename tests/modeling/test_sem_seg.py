@@ -1,0 +1,188 @@
+"""`SlidingWindowSegmentor` on our backbone and on Detectron2's own, whole and in windows."""
+
+import pytest
+import torch
+from detectron2.modeling import build_model
+from helpers import NUM_CLASSES, random_image, smallest_cfg, smallest_model, train_inputs
+from torch import nn
+
+# A narrow ResNet-18 with FPN and Panoptic FPN's semantic head.
+RESNET_FPN = {
+    "MODEL.BACKBONE.NAME": "build_resnet_fpn_backbone",
+    "MODEL.BACKBONE.FREEZE_AT": 0,
+    "MODEL.RESNETS.DEPTH": 18,
+    "MODEL.RESNETS.NORM": "BN",
+    "MODEL.RESNETS.STEM_OUT_CHANNELS": 8,
+    "MODEL.RESNETS.RES2_OUT_CHANNELS": 8,
+    "MODEL.RESNETS.OUT_FEATURES": ["res2", "res3", "res4", "res5"],
+    "MODEL.FPN.IN_FEATURES": ["res2", "res3", "res4", "res5"],
+    "MODEL.FPN.OUT_CHANNELS": 8,
+    "MODEL.SEM_SEG_HEAD.NAME": "SemSegFPNHead",
+    "MODEL.SEM_SEG_HEAD.NORM": "",
+}
+MODELS = {
+    "diffusion with UPerHead": {},
+    "raw maps with padding": {
+        "MODEL.META_PROMPT.REARRANGE": "none",
+        "MODEL.SEM_SEG_HEAD.IN_FEATURES": ["up3", "up4", "up5", "up6"],
+        "MODEL.SEM_SEG_HEAD.AUX_IN_FEATURE": "up5",
+    },
+    "ResNet with FPN head": RESNET_FPN,
+}
+WHOLE = {"TEST.SLIDING_WINDOW.ENABLED": False}
+WINDOWS = {"TEST.SLIDING_WINDOW.SIZE": (64, 64), "TEST.SLIDING_WINDOW.STRIDE": (40, 48)}
+
+
+@pytest.fixture(scope="module", params=list(MODELS))
+def model(request: pytest.FixtureRequest) -> nn.Module:
+    return smallest_model(MODELS[request.param] | WINDOWS)
+
+
+@torch.no_grad()
+def predict(model: nn.Module, inputs: list[dict]) -> list[torch.Tensor]:
+    return [output["sem_seg"] for output in model.eval()(inputs)]
+
+
+def set_windows(model: nn.Module, size: tuple | None, stride: tuple | None) -> None:
+    model.window_size, model.window_stride = size, stride
+
+
+@pytest.mark.parametrize("windows", [(None, None), ((64, 64), (40, 48))], ids=["whole", "windows"])
+@pytest.mark.parametrize("size", [(64, 64), (70, 150), (40, 30)])
+def test_logits_have_the_asked_size(model: nn.Module, windows: tuple, size: tuple) -> None:
+    set_windows(model, *windows)
+    inputs = [{"image": random_image(*size)}]
+    inputs.append({"image": random_image(*size), "height": 81, "width": 33})
+    first, second = predict(model, inputs)
+    assert first.shape == (NUM_CLASSES, *size)
+    assert second.shape == (NUM_CLASSES, 81, 33)
+    assert torch.isfinite(first).all()
+    assert torch.isfinite(second).all()
+
+
+def test_images_of_a_batch_are_predicted_independently(model: nn.Module) -> None:
+    set_windows(model, (64, 64), (40, 48))
+    images = [{"image": random_image(64, 100)}, {"image": random_image(72, 64)}]
+    together = predict(model, images)
+    alone = [predict(model, [image])[0] for image in images]
+    for a, b in zip(together, alone, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_a_window_as_large_as_the_image_is_the_whole_image(model: nn.Module) -> None:
+    image = [{"image": random_image(70, 90)}]
+    set_windows(model, None, None)
+    (whole,) = predict(model, image)
+    set_windows(model, (70, 90), (35, 45))
+    (window,) = predict(model, image)
+    torch.testing.assert_close(whole, window)
+
+
+def test_windows_are_the_average_of_crops_predicted_alone(model: nn.Module) -> None:
+    image = random_image(64, 96)
+    set_windows(model, (64, 64), (64, 32))
+    (result,) = predict(model, [{"image": image}])
+    set_windows(model, None, None)
+    left, right = (predict(model, [{"image": image[:, :, s : s + 64]}])[0] for s in (0, 32))
+    torch.testing.assert_close(result[..., :32], left[..., :32], rtol=1e-4, atol=1e-5)
+    middle = (left[..., 32:] + right[..., :32]) / 2
+    torch.testing.assert_close(result[..., 32:64], middle, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(result[..., 64:], right[..., 32:], rtol=1e-4, atol=1e-5)
+
+
+def test_the_number_of_windows_at_once_changes_nothing(model: nn.Module) -> None:
+    set_windows(model, (64, 64), (40, 48))
+    image = [{"image": random_image(80, 130)}]
+    results = []
+    for model.window_batch_size in (1, 4):
+        results += predict(model, image)
+    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("sizes", [[(64, 64)] * 2, [(64, 96), (80, 64)], [(61, 70), (64, 33)]])
+def test_training_gives_finite_losses_and_gradients(model: nn.Module, sizes: list) -> None:
+    model.train().zero_grad()
+    losses = model(train_inputs(sizes))
+    assert all(name.startswith("loss_") for name in losses)
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    sum(losses.values()).backward()
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.requires_grad}
+    assert [name for name, gradient in gradients.items() if gradient is None] == []
+    assert all(torch.isfinite(gradient).all() for gradient in gradients.values())
+
+
+def test_what_fills_up_smaller_images_of_a_batch_has_no_label() -> None:
+    model = smallest_model({"MODEL.SEM_SEG_HEAD.NORM": ""}).train()
+    small, large = train_inputs([(64, 32), (64, 64)])
+    seen = []
+    model.sem_seg_head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
+    model([small, large])
+    (targets,) = seen
+    assert torch.equal(targets[0, :, :32], small["sem_seg"])
+    assert (targets[0, :, 32:] == 255).all()
+    assert torch.equal(targets[1], large["sem_seg"])
+
+
+def test_images_are_normalised_before_the_backbone() -> None:
+    overrides = {"MODEL.PIXEL_MEAN": [1.0, 2.0, 3.0], "MODEL.PIXEL_STD": [2.0, 4.0, 5.0]}
+    model = smallest_model(overrides | WHOLE).eval()
+    seen = []
+    model.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    image = torch.tensor([5, 10, 13], dtype=torch.uint8).view(3, 1, 1).expand(3, 64, 64)
+    predict(model, [{"image": image}])
+    assert seen[0][0, :, 7, 7].tolist() == [2, 2, 2]
+
+
+def test_windows_are_switched_by_their_keys() -> None:
+    model = smallest_model(WINDOWS | {"TEST.SLIDING_WINDOW.BATCH_SIZE": 3})
+    assert (model.window_size, model.window_stride) == ((64, 64), (40, 48))
+    assert model.window_batch_size == 3
+    assert smallest_model(WINDOWS | WHOLE).window_size is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("SIZE", (64,), r"SIZE is \(64,\), expected \(height, width\)"),
+        ("SIZE", (0, 64), r"SIZE is \(0, 64\)"),
+        ("STRIDE", (32, 0), r"STRIDE is \(32, 0\)"),
+        ("STRIDE", (64, 32, 1), r"STRIDE is \(64, 32, 1\)"),
+        ("STRIDE", (64, 65), r"STRIDE \(64, 65\) exceeds SIZE \(64, 64\)"),
+        ("BATCH_SIZE", 0, r"BATCH_SIZE is 0"),
+    ],
+)
+def test_impossible_windows_are_refused_by_their_key(key: str, value, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"TEST\.SLIDING_WINDOW\.{message}"):
+        smallest_model(WINDOWS | {f"TEST.SLIDING_WINDOW.{key}": value})
+
+
+def test_impossible_windows_are_no_error_where_windows_are_off() -> None:
+    assert smallest_model(WHOLE | {"TEST.SLIDING_WINDOW.STRIDE": (0, 0)}).window_size is None
+
+
+def test_one_image_with_batch_norm_is_refused_in_training() -> None:
+    with pytest.raises(ValueError, match=r"BatchNorm cannot train on one image a process"):
+        smallest_model().train()(train_inputs([(64, 64)]))
+
+
+def test_detectron2s_own_segmentor_gives_the_same_logits() -> None:
+    ours = smallest_model(WHOLE).eval()
+    theirs = build_model(
+        smallest_cfg({"MODEL.META_ARCHITECTURE": "SemanticSegmentor"})
+    ).eval()
+    theirs.load_state_dict(ours.state_dict())
+    inputs = [{"image": random_image(64, 128), "height": 100, "width": 150}]
+    torch.testing.assert_close(predict(ours, inputs), predict(theirs, inputs))
+
+
+def test_detectron2s_own_segmentor_gives_the_same_losses() -> None:
+    ours = smallest_model().train()
+    theirs = build_model(smallest_cfg({"MODEL.META_ARCHITECTURE": "SemanticSegmentor"})).train()
+    theirs.load_state_dict(ours.state_dict())
+    inputs = train_inputs([(64, 96), (80, 64)])
+    torch.testing.assert_close(ours(inputs), theirs(inputs))
+
+
+def test_pixel_statistics_are_no_part_of_a_checkpoint() -> None:
+    prefixes = {name.split(".")[0] for name in smallest_model().state_dict()}
+    assert prefixes == {"backbone", "sem_seg_head"}

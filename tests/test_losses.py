@@ -1,0 +1,141 @@
+"""Losses against numbers by hand and against the paper's algorithm, written anew and slowly."""
+
+import math
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from torch import Tensor
+
+from metaprompt_d2.losses import lovasz_softmax, mean_cross_entropy
+
+IGNORE = 255
+
+
+def slow_lovasz_softmax(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Algorithm 1 of Berman et al. 2018, set by set, class by class."""
+    num_classes = logits.shape[1]
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
+    keep = labels.reshape(-1) != IGNORE
+    labels = labels.reshape(-1)[keep]
+    losses = []
+    for k in range(num_classes):
+        truth = {int(i) for i in np.flatnonzero(labels == k)}
+        if not truth:
+            continue
+        probability = probabilities[:, k].reshape(-1)[keep]
+        errors = [1 - p if i in truth else p for i, p in enumerate(probability)]
+        order = sorted(range(len(errors)), key=lambda i: -errors[i])
+        loss, jaccard_loss, mispredicted = 0.0, 0.0, set()
+        for i in order:
+            mispredicted = mispredicted | {i}
+            grown = len(mispredicted) / len(truth | mispredicted)  # equation 6 of the paper
+            loss += errors[i] * (grown - jaccard_loss)
+            jaccard_loss = grown
+        losses.append(loss)
+    return sum(losses) / len(losses) if losses else 0.0
+
+
+@st.composite
+def segmentations(draw: st.DrawFn) -> tuple[Tensor, Tensor]:
+    """Random logits (N, K, H, W) in float64 and labels with ignored pixels."""
+    n, k, h, w = (draw(st.integers(1, top)) for top in (2, 4, 4, 5))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
+    logits = torch.randn(n, k, h, w, generator=generator, dtype=torch.float64) * 3
+    labels = torch.randint(k, (n, h, w), generator=generator)
+    ignored = torch.rand(n, h, w, generator=generator) < draw(st.sampled_from([0.0, 0.3, 0.9]))
+    return logits, labels.masked_fill(ignored, IGNORE)
+
+
+def test_cross_entropy_counts_ignored_pixels_in_the_mean() -> None:
+    # Two classes; probability of the right one: 1/2, 3/4, and two pixels without a label.
+    logits = torch.tensor([[0.0, 0.0], [math.log(3.0), 0.0], [9.0, 0.0], [0.0, 9.0]])
+    labels = torch.tensor([1, 0, IGNORE, IGNORE])
+    loss = mean_cross_entropy(logits.T.reshape(1, 2, 2, 2), labels.reshape(1, 2, 2))
+    assert loss.item() == pytest.approx((math.log(2) + math.log(4 / 3) + 0 + 0) / 4)
+
+
+def test_cross_entropy_ignores_the_value_it_is_given() -> None:
+    logits = torch.tensor([0.0, 0.0, 5.0]).view(1, 3, 1, 1).expand(1, 3, 1, 2)
+    labels = torch.tensor([[[0, 2]]])
+    loss = mean_cross_entropy(logits, labels, ignore_value=2)
+    assert loss.item() == pytest.approx(math.log(2 + math.exp(5)) / 2)
+
+
+def test_lovasz_of_two_pixels_by_hand() -> None:
+    # Probabilities of class 1: 0.75 (truth 1) and 0.5 (truth 0). Class 1: errors 0.25 and 0.5; the
+    # background pixel comes first: Jaccard loss 1/2 with it alone, 1 with both, so
+    # 0.5 * 1/2 + 0.25 * 1/2 = 0.375. Class 0: errors 0.5 (its own pixel) and 0.25: the loss is 1
+    # with the first and stays 1, so 0.5. Mean 0.4375.
+    logits = torch.tensor([[0.0, 0.0], [math.log(3.0), 0.0]]).view(1, 2, 1, 2)
+    labels = torch.tensor([[[1, 0]]])
+    assert lovasz_softmax(logits, labels).item() == pytest.approx(0.4375)
+
+
+def test_lovasz_leaves_out_classes_without_a_label() -> None:
+    # Class 2 has probability 1/3 everywhere but no pixel; by hand as above for classes 0 and 1:
+    # errors 2/3 (own pixel, Jaccard loss 1 at once) and 1/3 (no growth) give 2/3 each.
+    logits = torch.zeros(1, 3, 1, 2)
+    assert lovasz_softmax(logits, torch.tensor([[[0, 1]]])).item() == pytest.approx(2 / 3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(segmentations())
+def test_lovasz_equals_the_papers_algorithm(batch: tuple[Tensor, Tensor]) -> None:
+    logits, labels = batch
+    expected = slow_lovasz_softmax(logits.numpy(), labels.numpy())
+    loss = lovasz_softmax(logits, labels).item()
+    assert loss == pytest.approx(expected, abs=1e-12)
+    assert 0 <= loss <= 1 + 1e-12
+
+
+@settings(max_examples=30, deadline=None)
+@given(segmentations(), st.integers(0, 2**31))
+def test_lovasz_does_not_see_the_order_of_pixels(batch: tuple[Tensor, Tensor], seed: int) -> None:
+    logits, labels = batch
+    order = torch.randperm(labels.numel(), generator=torch.Generator().manual_seed(seed))
+    pixels = logits.permute(1, 0, 2, 3).flatten(1)
+    shuffled = lovasz_softmax(pixels[:, order].view(1, len(pixels), 1, -1), labels.flatten()[order])
+    assert shuffled.item() == pytest.approx(lovasz_softmax(logits, labels).item(), abs=1e-12)
+
+
+@settings(max_examples=30, deadline=None)
+@given(segmentations())
+def test_lovasz_is_zero_for_a_perfect_and_sure_prediction(batch: tuple[Tensor, Tensor]) -> None:
+    logits, labels = batch
+    classes = labels.where(labels != IGNORE, 0)
+    sure = 1000 * torch.nn.functional.one_hot(classes, logits.shape[1]).permute(0, 3, 1, 2)
+    assert lovasz_softmax(sure.double(), labels).item() == 0
+
+
+@settings(max_examples=30, deadline=None)
+@given(segmentations())
+def test_gradients_are_finite_and_zero_at_ignored_pixels(batch: tuple[Tensor, Tensor]) -> None:
+    logits, labels = batch
+    for loss in (lovasz_softmax, mean_cross_entropy):
+        logits = logits.detach().requires_grad_()
+        loss(logits, labels).backward()
+        assert torch.isfinite(logits.grad).all()
+        assert not logits.grad.permute(0, 2, 3, 1)[labels == IGNORE].any()
+        logits.grad = None
+
+
+@pytest.mark.parametrize("loss", [lovasz_softmax, mean_cross_entropy])
+def test_a_batch_without_labels_has_no_loss_and_no_gradient(loss) -> None:
+    logits = torch.randn(2, 3, 4, 5, requires_grad=True)
+    value = loss(logits, torch.full((2, 4, 5), IGNORE))
+    value.backward()
+    assert value.item() == 0
+    assert torch.equal(logits.grad, torch.zeros_like(logits))
+
+
+def test_lovasz_gradient_pushes_the_right_class_up() -> None:
+    logits = torch.randn(1, 4, 6, 6, requires_grad=True)
+    labels = torch.randint(4, (1, 6, 6))
+    before = lovasz_softmax(logits, labels)
+    before.backward()
+    after = lovasz_softmax(logits - 5 * logits.grad, labels)
+    assert after < before

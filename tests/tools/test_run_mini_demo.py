@@ -1,0 +1,24 @@
+"""`tools/run_mini_demo.py` on a handful of scenes."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from mini_training import SMALL
+
+
+def test_the_demo_compares_both_beginnings_and_says_where_the_pictures_are(
+    run_tool: Callable[..., str], tmp_path: Path
+) -> None:
+    options = [*SMALL, "SOLVER.MAX_ITER", 2, "OUTPUT_DIR", tmp_path / "demo"]
+    output = run_tool("run_mini_demo.py", *options)
+    table = output[output.rindex("2 iterations on") :]
+    assert "mini diffusion model" in table
+    assert "random weights" in table
+    row = re.search(r"^mIoU +([\d.]+) +([\d.]+)$", table, re.MULTILINE)
+    assert row, table
+    assert all(0 <= float(value) <= 100 for value in row.groups())
+    pictures = Path(re.search(r"^pictures: (.+)$", table, re.MULTILINE)[1])
+    assert pictures.is_file()
+    assert (tmp_path / "demo/config.yaml").is_file()
+    assert (tmp_path / "demo_random/config.yaml").is_file()
