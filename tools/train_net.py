@@ -9,10 +9,10 @@ Without GPUs, `--num-gpus N` starts N CPU processes.
 
 import argparse
 
-from detectron2.engine import default_argument_parser, launch
+from detectron2.engine import default_argument_parser
 
 import metaprompt_d2  # noqa: F401  (fills the registries)
-from metaprompt_d2.engine import SafeCheckpointer, Trainer, setup
+from metaprompt_d2.engine import SafeCheckpointer, Trainer, launch_main, setup
 
 
 def main(args: argparse.Namespace) -> dict | None:
@@ -31,12 +31,4 @@ def main(args: argparse.Namespace) -> dict | None:
 
 
 if __name__ == "__main__":
-    arguments = default_argument_parser(epilog=__doc__).parse_args()
-    launch(
-        main,
-        arguments.num_gpus,
-        num_machines=arguments.num_machines,
-        machine_rank=arguments.machine_rank,
-        dist_url=arguments.dist_url,
-        args=(arguments,),
-    )
+    launch_main(main, default_argument_parser(epilog=__doc__).parse_args())

@@ -1,6 +1,7 @@
 """Running: set-up, training loop, optimizer, checkpoints."""
 
 from .checkpointer import SafeCheckpointer
+from .launch import launch_main
 from .optimizer import build_optimizer, group_parameters
 from .pictures import PictureWriter
 from .setup import load_config, setup
@@ -15,6 +16,7 @@ __all__ = [
     "Trainer",
     "build_optimizer",
     "group_parameters",
+    "launch_main",
     "load_config",
     "setup",
 ]

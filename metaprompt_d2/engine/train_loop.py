@@ -64,7 +64,6 @@ class TrainLoop(SimpleTrainer):
             NonFiniteLossError: before the update, on all processes, naming the images.
         """
         assert self.model.training, "the model was changed to eval mode"
-        self.optimizer.zero_grad()
         buffers = [buffer.clone() for buffer in self._buffers]
         data_time, file_names, losses = 0.0, [], []
         for step in range(self.accumulation_steps):
@@ -100,6 +99,7 @@ class TrainLoop(SimpleTrainer):
             nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
+        self.optimizer.zero_grad()  # now, so that evaluation has the gradients' memory
 
     @contextlib.contextmanager
     def _gradients_reduced(self, *, last: bool) -> Iterator[None]:

@@ -168,9 +168,7 @@ def count(module: torch.nn.Module, *, trainable_only: bool = False) -> int:
 
 
 def full_size(overrides: list) -> torch.nn.Module:
-    cfg = load_config(
-        "metaprompt_d2://cityscapes_seg.yaml", ["MODEL.DEVICE", "meta", *overrides]
-    )
+    cfg = load_config("metaprompt_d2://cityscapes_seg.yaml", ["MODEL.DEVICE", "meta", *overrides])
     with torch.device("meta"):
         return build_model(cfg)
 

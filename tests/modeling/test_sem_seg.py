@@ -167,9 +167,7 @@ def test_one_image_with_batch_norm_is_refused_in_training() -> None:
 
 def test_detectron2s_own_segmentor_gives_the_same_logits() -> None:
     ours = smallest_model(WHOLE).eval()
-    theirs = build_model(
-        smallest_cfg({"MODEL.META_ARCHITECTURE": "SemanticSegmentor"})
-    ).eval()
+    theirs = build_model(smallest_cfg({"MODEL.META_ARCHITECTURE": "SemanticSegmentor"})).eval()
     theirs.load_state_dict(ours.state_dict())
     inputs = [{"image": random_image(64, 128), "height": 100, "width": 150}]
     torch.testing.assert_close(predict(ours, inputs), predict(theirs, inputs))

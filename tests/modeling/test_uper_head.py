@@ -148,7 +148,7 @@ def test_batch_norm_on_a_single_image_is_refused_with_ways_out(norm: str) -> Non
         module(features(1), labels(1))
 
 
-@pytest.mark.parametrize("arguments", [{"norm": "GN", "conv_dim": 32}, {"pool_scales": (2, 3)}])
+@pytest.mark.parametrize("arguments", [{"norm": "GN", "conv_dim": 64}, {"pool_scales": (2, 3)}])
 def test_a_single_image_trains_without_batch_norm_on_one_value(arguments: dict) -> None:
     _, losses = head(**arguments).train()(features(1), labels(1))
     assert all(torch.isfinite(loss) for loss in losses.values())

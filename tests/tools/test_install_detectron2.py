@@ -1,4 +1,4 @@
-"""`tools/install_detectron2.py`: finds what is there, and renames the archive's files faithfully."""
+"""`tools/install_detectron2.py`: finds what is there, renames the archive's files faithfully."""
 
 import importlib.util
 import subprocess
