@@ -6,14 +6,14 @@ from detectron2.modeling import build_model
 from helpers import NUM_CLASSES, random_image, smallest_cfg, smallest_model, train_inputs
 from torch import nn
 
-# A narrow ResNet-18 with FPN and Panoptic FPN's semantic head.
+# ResNet-18 with a narrow FPN and Panoptic FPN's semantic head.
 RESNET_FPN = {
     "MODEL.BACKBONE.NAME": "build_resnet_fpn_backbone",
     "MODEL.BACKBONE.FREEZE_AT": 0,
     "MODEL.RESNETS.DEPTH": 18,
     "MODEL.RESNETS.NORM": "BN",
     "MODEL.RESNETS.STEM_OUT_CHANNELS": 8,
-    "MODEL.RESNETS.RES2_OUT_CHANNELS": 8,
+    "MODEL.RESNETS.RES2_OUT_CHANNELS": 64,
     "MODEL.RESNETS.OUT_FEATURES": ["res2", "res3", "res4", "res5"],
     "MODEL.FPN.IN_FEATURES": ["res2", "res3", "res4", "res5"],
     "MODEL.FPN.OUT_CHANNELS": 8,
