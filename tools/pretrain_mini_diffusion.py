@@ -322,7 +322,8 @@ def save_pictures(path: Path, vae: AutoencoderKL, images: np.ndarray, samples: T
     originals = to_tensor([shrink(image) for image in images[:PICTURES]])
     reconstructions = vae.decode(vae.encode(originals).latent_dist.mean).sample
     rows = []
-    for pair in zip(originals.split(PICTURES_PER_ROW), reconstructions.split(PICTURES_PER_ROW)):
+    pairs = originals.split(PICTURES_PER_ROW), reconstructions.split(PICTURES_PER_ROW)
+    for pair in zip(*pairs, strict=True):
         rows += pair
     rows += samples.split(PICTURES_PER_ROW)
     height, width = samples.shape[2] + 4, samples.shape[3] + 4  # with a margin

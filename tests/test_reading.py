@@ -1,0 +1,147 @@
+"""Reading images and labels: what passes, and errors that name the file."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from metaprompt_d2.reading import check_labels, read_image, read_labels
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (12, 17, 3), np.uint8)
+LABELS = np.random.default_rng(1).integers(0, 19, (12, 17), np.uint8)
+
+
+def saved(file: Path, pixels: np.ndarray, **options) -> str:
+    Image.fromarray(pixels).save(file, **options)
+    return str(file)
+
+
+def truncated(file: Path, pixels: np.ndarray) -> str:
+    saved(file, pixels)
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+    return str(file)
+
+
+def text(file: Path, _) -> str:
+    file.write_text("no image")
+    return str(file)
+
+
+def empty(file: Path, _) -> str:
+    file.touch()
+    return str(file)
+
+
+@pytest.mark.parametrize(("name", "channels"), [("RGB", [0, 1, 2]), ("BGR", [2, 1, 0])])
+def test_an_image_is_read_in_the_asked_channel_order(
+    tmp_path: Path, name: str, channels: list[int]
+) -> None:
+    image = read_image(saved(tmp_path / "image.png", PIXELS), name)
+    assert image.dtype == np.uint8
+    assert np.array_equal(image, PIXELS[..., channels])
+
+
+def test_a_grey_image_becomes_three_channels(tmp_path: Path) -> None:
+    image = read_image(saved(tmp_path / "grey.png", LABELS), "RGB")
+    assert np.array_equal(image, np.repeat(LABELS[..., None], 3, axis=2))
+
+
+def test_exif_orientation_is_applied(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3  # turned by 180 degrees
+    file = tmp_path / "turned.png"
+    Image.fromarray(PIXELS).save(file, exif=exif)
+    assert np.array_equal(read_image(str(file), "RGB"), PIXELS[::-1, ::-1])
+
+
+@pytest.mark.parametrize("spoil", [truncated, text, empty])
+def test_an_unreadable_image_is_named(tmp_path: Path, spoil) -> None:
+    file = spoil(tmp_path / "street.png", PIXELS)
+    with pytest.raises(ValueError, match=r"image file .*street\.png cannot be read"):
+        read_image(file, "RGB")
+
+
+@pytest.mark.parametrize("spoil", [truncated, text, empty])
+def test_an_unreadable_label_map_is_named(tmp_path: Path, spoil) -> None:
+    file = spoil(tmp_path / "truth.png", LABELS)
+    with pytest.raises(ValueError, match=r"label file .*truth\.png cannot be read"):
+        read_labels(file)
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"image file .*gone\.png does not exist"):
+        read_image(str(tmp_path / "gone.png"), "RGB")
+    with pytest.raises(FileNotFoundError, match=r"label file .*gone\.png does not exist"):
+        read_labels(str(tmp_path / "gone.png"))
+
+
+def test_labels_keep_their_values(tmp_path: Path) -> None:
+    labels = read_labels(saved(tmp_path / "labels.png", LABELS))
+    assert labels.dtype == np.uint8
+    assert np.array_equal(labels, LABELS)
+
+
+def test_a_palettes_indices_are_the_labels(tmp_path: Path) -> None:
+    image = Image.fromarray(LABELS).convert("P")
+    image.putdata(LABELS.flatten().tolist())
+    image.putpalette([(7 * i) % 256 for i in range(3 * 256)])
+    image.save(tmp_path / "palette.png")
+    assert Image.open(tmp_path / "palette.png").mode == "P"
+    assert np.array_equal(read_labels(str(tmp_path / "palette.png")), LABELS)
+
+
+def test_wide_labels_are_read_as_int32(tmp_path: Path) -> None:
+    wide = LABELS.astype(np.uint16) * 1000
+    labels = read_labels(saved(tmp_path / "wide.png", wide))
+    assert labels.dtype == np.int32
+    assert np.array_equal(labels, wide)
+
+
+def test_a_coloured_label_map_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"label file .*colour\.png has 3 channels"):
+        read_labels(saved(tmp_path / "colour.png", PIXELS))
+
+
+def check(labels: np.ndarray, size: tuple[int, int] = (12, 17), ignore_value: int = 255) -> None:
+    check_labels(
+        labels,
+        size,
+        num_classes=19,
+        ignore_value=ignore_value,
+        label_file="truth.png",
+        image_file="street.png",
+    )
+
+
+def test_known_and_ignored_ids_pass() -> None:
+    labels = LABELS.copy()
+    check(labels)
+    labels[0] = 255
+    check(labels)
+    check(np.full((12, 17), 255, np.uint8))
+
+
+def test_a_label_map_of_another_size_than_its_image_is_refused_with_both_names() -> None:
+    with pytest.raises(ValueError, match=r"truth\.png is 12x17.*street\.png is 17x12"):
+        check(LABELS, (17, 12))
+
+
+@pytest.mark.parametrize(
+    ("ids", "ignore_value", "listed"),
+    [([19, 33], 255, r"\[19, 33\]"), ([-1], 255, r"\[-1\]"), ([255], 254, r"\[255\]")],
+)
+def test_unknown_ids_are_listed_with_the_files_name(
+    ids: list[int], ignore_value: int, listed: str
+) -> None:
+    labels = LABELS.astype(np.int32)
+    labels[3, : len(ids)] = ids
+    with pytest.raises(ValueError, match=rf"truth\.png holds ids {listed}, expected 0\.\.18"):
+        check(labels, ignore_value=ignore_value)
+
+
+def test_a_negative_ignore_value_is_known() -> None:
+    labels = LABELS.astype(np.int32)
+    labels[0] = -1
+    check(labels, ignore_value=-1)
