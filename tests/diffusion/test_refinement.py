@@ -82,3 +82,10 @@ def test_the_output_head_is_one_for_all_transitions() -> None:
 def test_step_embeddings_fit_the_unet() -> None:
     refinement = smallest_refinement(2)
     assert [tuple(p.shape) for p in refinement.step_embeddings] == [(1, 32)] * 2
+
+
+def test_step_embeddings_are_drawn_from_a_standard_normal_distribution() -> None:
+    values = torch.cat([p.flatten() for p in smallest_refinement(200).step_embeddings])
+    # 6,400 draws: the mean's own deviation is 0.0125, the deviation's 0.009
+    assert abs(values.mean().item()) < 0.06
+    assert abs(values.std().item() - 1) < 0.05

@@ -6,6 +6,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from helpers import smallest_unet, unet_inputs
 from hypothesis import given, settings
+from torch.nn import functional as F
 
 from metaprompt_d2.diffusion import FeatureUNet
 
@@ -169,3 +170,38 @@ def test_step_embedding_is_four_times_the_finest_width() -> None:
     assert UNET.step_embedding_dim == 32
     assert UNET.feature_channels == (8, 16, 16, 16)
     assert isinstance(UNET, FeatureUNet)
+
+
+def test_maps_are_the_states_before_a_levels_last_block_and_the_final_state() -> None:
+    unet = smallest_unet(layers_per_block=2).eval()
+    seen = {}
+
+    def remember(name: tuple[int, int]):
+        return lambda _, inputs, output: seen.update({name: output})
+
+    for level, block in enumerate(unet.up_blocks):
+        # A block is a residual block and, but for the coarsest level, the transformer behind it.
+        last_parts = block.attentions if level else block.resnets
+        for index, part in enumerate(last_parts):
+            part.register_forward_hook(remember((level, index)))
+    with torch.no_grad():
+        features = unet(*unet_inputs(unet, 8, 16))
+    states = {name: out[0] if isinstance(out, tuple) else out for name, out in seen.items()}
+    assert len(states) == 4 * 3
+    # method section 1.3: after output blocks 11, 7, 4 and 1, of three a level
+    for feature, block in zip(features, (11, 7, 4, 1), strict=True):
+        assert torch.equal(feature, states[divmod(block, 3)])
+
+
+def test_a_skip_of_another_size_is_resized_bilinearly_and_comes_second() -> None:
+    unet = smallest_unet().eval()
+    joined, skips = [], []
+    unet.conv_in.register_forward_hook(lambda _, inputs, output: skips.append(output))
+    last_resnet = unet.up_blocks[-1].resnets[-1]
+    last_resnet.register_forward_pre_hook(lambda _, inputs: joined.append(inputs[0]))
+    with torch.no_grad():
+        unet(*unet_inputs(unet, 9, 10))
+    (hidden,), (skip,) = joined, skips
+    assert skip.shape[2:] == (9, 10)
+    expected = F.interpolate(skip, size=(16, 16), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(hidden[:, 8:], expected)
