@@ -1,111 +1,226 @@
-"""Imports run one way, nothing is dead, and no config key is read by nobody."""
+"""The package's shape: layers, no dead module or key, nothing that prints, stops or runs files."""
 
 import ast
+import inspect
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from detectron2.config import CfgNode, get_cfg
+from detectron2.projects.deeplab import build_solver
 
 from metaprompt_d2 import add_metaprompt_config
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = ROOT / "metaprompt_d2"
-MODULES = sorted(PACKAGE.rglob("*.py"))
-SCRIPTS = [*(ROOT / "tools").glob("*.py"), *(ROOT / "datasets").rglob("*.py")]
+NAME = "metaprompt_d2"
+PACKAGE = ROOT / NAME
+TOOLS = sorted((ROOT / "tools").glob("*.py"))
 
-# A module imports from lower layers and from its own part only.
-LAYERS = {
-    **dict.fromkeys(["losses", "windows", "layers"], 0),
-    "diffusion": 1,
-    "checkpoint": 2,
-    **dict.fromkeys(["config", "config_files", "reading"], 3),
-    **dict.fromkeys(["modeling", "data", "evaluation"], 4),
-    "visualization": 5,
-    "engine": 6,
+# A file imports from its own part (folder or file of the package) and from parts below.
+LAYERS = [
+    {"codecs", "layers", "losses", "metrics", "reading", "windows"},
+    {"diffusion"},
+    {"checkpoint"},
+    {"config", "config_files", "data", "evaluation", "modeling"},
+    {"visualization"},
+    {"engine", "inference"},
+]
+LAYER_OF = {part: number for number, parts in enumerate(LAYERS) for part in parts}
+
+# What a part may import besides the standard library; the other parts anything.
+THIRD_PARTY = {
+    **dict.fromkeys(("codecs", "layers", "losses", "metrics", "windows"), {"numpy", "torch"}),
+    "reading": {"PIL", "detectron2", "numpy"},
+    "diffusion": {"diffusers", "torch"},
+    "checkpoint": {"diffusers", "numpy", "safetensors", "torch"},
 }
 
+# Entry points: what a user imports; tools are added to them.
+ENTRIES = (NAME, f"{NAME}.engine")
 
-def part_of(module: Path) -> str:
-    return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+def module_name(file: Path) -> str:
+    parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def own_imports(file: Path) -> set[str]:
-    """Modules of the package that a file imports, as dotted names below the package."""
-    package = ["metaprompt_d2"]
-    if PACKAGE in file.parents:
-        package += file.relative_to(PACKAGE).parent.parts
-    found = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+MODULES = {module_name(file): file for file in sorted(PACKAGE.rglob("*.py"))}
+TREES = {name: ast.parse(file.read_text()) for name, file in MODULES.items()}
+PARTS = sorted(name for name in MODULES if name.count(".") == 1)
+
+
+def imported_by(tree: ast.AST, module: str, is_package: bool) -> Iterator[str]:
+    """Full dotted names that a module imports; `from a import b` gives a and a.b."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        if isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            module = ".".join([*base, *filter(None, [node.module])])
-            found |= {module} | {f"{module}.{alias.name}" for alias in node.names}
-    return {
-        name.removeprefix("metaprompt_d2.") for name in found if name.startswith("metaprompt_d2.")
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = module.split(".")
+                parts = parts[: len(parts) - node.level + is_package]
+                base = ".".join([*parts, *filter(None, [node.module])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def imports(module: str) -> set[str]:
+    is_package = MODULES[module].name == "__init__.py"
+    return set(imported_by(TREES[module], module, is_package))
+
+
+def part_of(name: str) -> str:
+    """`metaprompt_d2.data.build` -> `data`; the package itself -> ``."""
+    return (name.split(".") + [""])[1]
+
+
+def own(module: str) -> set[str]:
+    """Modules of the package that a module imports."""
+    return {name for name in imports(module) if name in MODULES}
+
+
+def test_every_part_has_a_layer() -> None:
+    assert {part_of(name) for name in PARTS} <= LAYER_OF.keys()
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name != NAME])
+def test_a_module_imports_from_lower_layers_only(module: str) -> None:
+    part = part_of(module)
+    # `from .. import x` names the package too; only x counts.
+    others = {name for name in own(module) - {NAME} if part_of(name) != part}
+    assert {name for name in others if LAYER_OF[part_of(name)] >= LAYER_OF[part]} == set()
+
+
+@pytest.mark.parametrize("part", sorted(THIRD_PARTY.keys() & {part_of(name) for name in PARTS}))
+def test_lower_layers_need_few_other_packages(part: str) -> None:
+    used = {
+        name.split(".")[0]
+        for module in MODULES
+        if part_of(module) == part
+        for name in imports(module)
+    }
+    others = used - set(sys.stdlib_module_names) - {NAME, ""}
+    assert others <= THIRD_PARTY[part]
+
+
+def test_the_check_of_layers_sees_relative_and_absolute_imports() -> None:
+    tree = ast.parse("from ..data import build\nimport metaprompt_d2.engine.setup\nfrom . import a")
+    assert set(imported_by(tree, f"{NAME}.modeling.backbone", False)) == {
+        f"{NAME}.data",
+        f"{NAME}.data.build",
+        f"{NAME}.engine.setup",
+        f"{NAME}.modeling",
+        f"{NAME}.modeling.a",
     }
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda m: str(m.relative_to(PACKAGE)))
-def test_imports_go_down_only(module: Path) -> None:
-    part = part_of(module)
-    if part == "__init__":
-        return
-    for name in own_imports(module):
-        other = name.split(".")[0]
-        if other in LAYERS and other != part:
-            assert LAYERS[other] < LAYERS[part], f"{part} imports {name}"
+def test_every_module_is_reachable_from_the_package_its_engine_or_a_tool() -> None:
+    waiting = [name for name in ENTRIES if name in MODULES]
+    for tool in TOOLS:
+        names = imported_by(ast.parse(tool.read_text()), tool.stem, False)
+        waiting += [name for name in names if name in MODULES]
+    reached: set[str] = set()
+    while waiting:
+        module = waiting.pop()
+        if module not in reached:
+            reached.add(module)
+            parents = {module.rsplit(".", depth)[0] for depth in range(module.count(".") + 1)}
+            waiting += (own(module) | parents) & MODULES.keys()
+    assert MODULES.keys() - reached == set()
 
 
-def test_the_diffusion_parts_do_without_detectron2() -> None:
-    for module in (PACKAGE / "diffusion").glob("*.py"):
-        assert "detectron2" not in module.read_text().replace("metaprompt_d2", ""), module
+def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
+    """Calls with the name as it is written, such as "torch.load"."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func), node
 
 
-def test_no_module_is_dead() -> None:
-    used = set().union(*(own_imports(file) for file in [*MODULES, *SCRIPTS]))
-    for module in MODULES:
-        parts = module.relative_to(PACKAGE).with_suffix("").parts
-        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        assert not name or name in used, f"nothing imports {name}"
+@pytest.mark.parametrize("module", list(MODULES))
+def test_nothing_prints_or_stops_for_a_debugger(module: str) -> None:
+    written = {name for name, _ in calls(TREES[module])}
+    assert not written & {"print", "breakpoint"}
+    assert not imports(module) & {"pdb", "ipdb"}
 
 
-def test_the_package_neither_prints_nor_stops_for_a_debugger() -> None:
-    for module in MODULES:
-        calls = re.findall(r"\b(?:print|breakpoint|set_trace)\(", module.read_text())
-        assert not calls, module
+def test_torch_load_never_runs_code_from_a_file() -> None:
+    scripts = [*TOOLS, *sorted((ROOT / "datasets").rglob("*.py"))]
+    trees = TREES | {file.name: ast.parse(file.read_text()) for file in scripts}
+    loads = [
+        (module, ast.unparse(call))
+        for module, tree in trees.items()
+        for name, call in calls(tree)
+        if name == "torch.load"
+    ]
+    assert loads
+    assert [load for load in loads if "weights_only=True" not in load[1]] == []
 
 
-def test_torch_load_never_runs_code() -> None:
-    for file in [*MODULES, *SCRIPTS]:
-        for call in re.findall(r"torch\.load\([^\n]*", file.read_text()):
-            assert "weights_only=True" in call, file
+def test_pickle_is_read_by_the_restricted_unpickler_only() -> None:
+    unsafe = {"pickle.load", "pickle.loads", "pickle.Unpickler", "cloudpickle.load"}
+    for module, tree in TREES.items():
+        assert not unsafe & {name for name, _ in calls(tree)}, module
 
 
-def added_keys() -> list[str]:
-    """Dotted names of the keys that the package adds to Detectron2's config."""
+@pytest.mark.parametrize("module", list(MODULES))
+def test_a_file_says_what_it_is_for_and_what_it_offers(module: str) -> None:
+    tree = TREES[module]
+    assert ast.get_docstring(tree)
+    assigned = {
+        ast.unparse(target)
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+    }
+    defines = any(
+        isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_")
+        for node in tree.body
+    )
+    assert "__all__" in assigned or not defines
 
-    def leaves(node: CfgNode, prefix: str = "") -> set[str]:
-        names = set()
-        for key, value in node.items():
-            inner = isinstance(value, CfgNode)
-            names |= leaves(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}"}
-        return names
 
+# ------------------------------------------------------------------ config keys
+
+
+def leaves(node: CfgNode, prefix: str = "") -> Iterator[str]:
+    for key, value in node.items():
+        if isinstance(value, CfgNode):
+            yield from leaves(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key
+
+
+def our_keys() -> list[str]:
     cfg = get_cfg()
-    before = leaves(cfg)
+    theirs = set(leaves(cfg))
     add_metaprompt_config(cfg)
-    return sorted(leaves(cfg) - before)
+    return [key for key in leaves(cfg) if key not in theirs]
 
 
-# Detectron2's own DeepLab project reads these.
-READ_ELSEWHERE = {"SOLVER.POLY_LR_POWER", "SOLVER.POLY_LR_CONSTANT_ENDING"}
+def source_that_reads_keys() -> str:
+    """Our code without the file that adds the keys, and Detectron2's schedules."""
+    files = [file for name, file in MODULES.items() if name != f"{NAME}.config"]
+    source = "\n".join(file.read_text() for file in files)
+    return source + inspect.getsource(build_solver)
 
 
-@pytest.mark.parametrize("key", added_keys())
-def test_every_config_key_is_read(key: str) -> None:
-    name = key.split(".")[-1]
-    readers = [m for m in MODULES if m.name != "config.py" and f".{name}" in m.read_text()]
-    assert readers or key in READ_ELSEWHERE
+@pytest.mark.parametrize("key", our_keys())
+def test_a_config_key_is_read_somewhere(key: str) -> None:
+    assert re.search(rf"\.{key.split('.')[-1]}\b", source_that_reads_keys())
+
+
+def test_every_config_key_that_is_read_exists() -> None:
+    cfg = get_cfg()
+    add_metaprompt_config(cfg)
+    source = "\n".join(file.read_text() for file in MODULES.values())
+    missing = set()
+    for key in re.findall(r"\bcfg\.([A-Z][A-Z0-9_]*(?:\.[A-Z][A-Z0-9_]*)*)", source):
+        node = cfg
+        for name in key.split("."):
+            if not isinstance(node, CfgNode) or name not in node:
+                missing.add(key)
+                break
+            node = node[name]
+    assert missing == set()

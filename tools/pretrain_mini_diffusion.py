@@ -373,7 +373,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--output", type=Path, default=Path("configs/mini/diffusion"), help="folder to write")
     samples = Path("output/mini_diffusion.png")
     add("--samples", type=Path, default=samples, help="picture of reconstructions and samples")
-    add("--vae-iterations", type=int, default=2400, help="training steps of the autoencoder")
+    add("--vae-iterations", type=int, default=3600, help="training steps of the autoencoder")
     add("--unet-iterations", type=int, default=1800, help="training steps of the UNet")
     add("--vae-batch-size", type=int, default=4, help="images per step of the autoencoder")
     add("--batch-size", type=int, default=8, help="latents per step of the UNet")

@@ -17,7 +17,7 @@ from detectron2.data import (
     build_detection_train_loader,
     get_detection_dataset_dicts,
 )
-from detectron2.data.samplers import RandomSubsetTrainingSampler, TrainingSampler
+from detectron2.data.samplers import TrainingSampler
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -134,15 +134,9 @@ def _seeded(seed: int) -> Iterator[None]:
 
 def _build_sampler(cfg: CfgNode, size: int, seed: int) -> Sampler:
     name = cfg.DATALOADER.SAMPLER_TRAIN
-    if name == "TrainingSampler":
-        return TrainingSampler(size, seed=seed)
-    if name == "RandomSubsetTrainingSampler":
-        ratio = cfg.DATALOADER.RANDOM_SUBSET_RATIO
-        return RandomSubsetTrainingSampler(size, ratio, seed_shuffle=seed, seed_subset=seed)
-    raise ValueError(
-        f"DATALOADER.SAMPLER_TRAIN is {name!r}, expected 'TrainingSampler' or "
-        "'RandomSubsetTrainingSampler'"
-    )
+    if name != "TrainingSampler":
+        raise ValueError(f"DATALOADER.SAMPLER_TRAIN is {name!r}, expected 'TrainingSampler'")
+    return TrainingSampler(size, seed=seed)
 
 
 def _micro_batch_size(cfg: CfgNode) -> int:

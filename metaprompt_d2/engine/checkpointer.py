@@ -10,7 +10,12 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils.file_io import PathManager
 from torch import nn
 
-from ..checkpoint import load_diffusion_weights, load_pickled_arrays
+from ..checkpoint import (
+    from_official_sem_seg,
+    is_official_sem_seg,
+    load_diffusion_weights,
+    load_pickled_arrays,
+)
 
 __all__ = ["BEST_CHECKPOINT", "SafeCheckpointer"]
 
@@ -24,7 +29,7 @@ class SafeCheckpointer(DetectionCheckpointer):
     * without a checkpoint the model starts from `diffusion_weights`;
     * files are written under a temporary name and renamed, so that a killed run leaves the last
       whole checkpoint, and a model with NaN or infinity is not written at all;
-    * files are read without running code from them;
+    * files are read without running code from them, official segmentation checkpoints too;
     * tensors of other shapes, and a file of which no tensor fits, are errors.
     """
 
@@ -106,10 +111,14 @@ class SafeCheckpointer(DetectionCheckpointer):
 
     def _torch_load(self, filename: str) -> Any:
         try:
-            return torch.load(filename, map_location="cpu", weights_only=True)
+            loaded = torch.load(filename, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
             reason = str(error).strip().splitlines()[0] if str(error) else "it is truncated"
             raise ValueError(f"{filename} is no readable checkpoint: {reason}") from error
+        state = loaded.get("state_dict", loaded)
+        if is_official_sem_seg(state):
+            return {"model": from_official_sem_seg(state)}
+        return loaded
 
     def _load_model(self, checkpoint: Any) -> Any:
         given = set(checkpoint["model"])

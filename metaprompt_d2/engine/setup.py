@@ -21,11 +21,18 @@ def load_config(config_file: str, overrides: list[str]) -> CfgNode:
     Args:
         config_file: path, also "metaprompt_d2://cityscapes_seg.yaml"; "" for the defaults.
         overrides: alternating keys and values.
+
+    Raises:
+        FileNotFoundError: there is no such config file.
+        KeyError: a key that neither Detectron2 nor this package has.
     """
     cfg = get_cfg()
     add_metaprompt_config(cfg)
     if config_file:
-        cfg.merge_from_file(PathManager.get_local_path(config_file))
+        path = PathManager.get_local_path(config_file)
+        if not PathManager.isfile(path):
+            raise FileNotFoundError(f"config file {config_file} does not exist")
+        cfg.merge_from_file(path)
     cfg.merge_from_list(overrides)
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
         logging.getLogger(__name__).warning("No GPU: MODEL.DEVICE is set to cpu")

@@ -7,6 +7,7 @@ import torch
 from helpers import tiny_model
 
 from metaprompt_d2.checkpoint.official import from_official_sem_seg, is_official_sem_seg
+from metaprompt_d2.engine import SafeCheckpointer
 
 HEAD = "unet.unet.diffusion_model.out.2.bias"
 
@@ -104,3 +105,13 @@ def test_official_files_are_recognised(golden: Path, official: dict) -> None:
     assert not is_official_sem_seg(depth)
     assert not is_official_sem_seg(from_official_sem_seg(official))
     assert not is_official_sem_seg({})
+
+
+def test_an_official_file_loads_as_model_weights(golden: Path, tmp_path: Path) -> None:
+    fixture = torch.load(golden / "seg_ade_r3_c1222.pt", weights_only=True)
+    file = tmp_path / "best_mIoU_iter_80000.pth"
+    torch.save({"meta": {"CLASSES": "11"}, "state_dict": fixture["state_dict"]}, file)
+    model = tiny_model()
+    SafeCheckpointer(model).load(str(file))
+    prompts = model.backbone.refinement.meta_prompts.embeddings[0]
+    assert torch.equal(prompts, fixture["state_dict"]["meta_prompts"])

@@ -1,15 +1,16 @@
-"""The training stream: a function of seed and iteration, whatever else differs."""
+"""Loaders: the training stream is a function of seed and iteration; errors name the dataset."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
+import detectron2.data.build as detectron2_build
 import numpy as np
 import pytest
 import torch
-from detectron2.config import CfgNode
-from helpers import registered_cityscapes, write_cityscapes
+from detectron2.utils import comm
+from helpers import registered_cityscapes, tiny_cfg, write_cityscapes
 
 from metaprompt_d2.data import (
     SemSegMapper,
@@ -17,109 +18,217 @@ from metaprompt_d2.data import (
     build_train_loader,
     load_dataset_dicts,
 )
-from metaprompt_d2.engine import load_config
+
+BATCH = 4
 
 
-@pytest.fixture
-def dataset(tmp_path: Path) -> Iterator[str]:
-    write_cityscapes(tmp_path, num_images=5)
-    with registered_cityscapes(tmp_path) as name:
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("cityscapes")
+    write_cityscapes(root, num_images=5)
+    return root
+
+
+@pytest.fixture(scope="module")
+def name(folder: Path) -> Iterator[str]:
+    with registered_cityscapes(folder) as name:
         yield name
 
 
-def recipe(dataset: str, *overrides: object) -> CfgNode:
-    options = "INPUT.MIN_SIZE_TRAIN (24,) INPUT.MAX_SIZE_TRAIN 48 INPUT.CROP.SIZE [16,16]".split()
-    options += "SOLVER.IMS_PER_BATCH 2 DATALOADER.NUM_WORKERS 0".split()
-    options += ["DATASETS.TRAIN", (dataset,), *overrides]
-    return load_config("metaprompt_d2://cityscapes_seg.yaml", options)
+def config(name: str, **overrides):
+    keys = {
+        "DATASETS.TRAIN": (name,),
+        "DATALOADER.NUM_WORKERS": 0,
+        "SOLVER.IMS_PER_BATCH": BATCH,
+        "MODEL.SEM_SEG_HEAD.NUM_CLASSES": 19,
+        "INPUT.MIN_SIZE_TRAIN": (24,),
+        "INPUT.MAX_SIZE_TRAIN": 48,
+        "INPUT.CROP.SIZE": [16, 16],
+    }
+    return tiny_cfg(keys | {key.replace("__", "."): value for key, value in overrides.items()})
 
 
-def stream(cfg: CfgNode, batches: int, **options: int) -> list[list[dict]]:
-    loader = build_train_loader(cfg, SemSegMapper(cfg, is_train=True), **({"seed": 1} | options))
-    return list(islice(loader, batches))
+def draw(item: dict) -> tuple:
+    """A mapper whose result shows the image and the state of all three generators."""
+    return item["file_name"], random.random(), np.random.rand(), torch.rand(()).item()
 
 
-def same(ours: list[list[dict]], theirs: list[list[dict]]) -> bool:
-    pairs = zip(sum(ours, []), sum(theirs, []), strict=True)
-    return all(
-        a["file_name"] == b["file_name"] and torch.equal(a["image"], b["image"]) for a, b in pairs
+def batches(cfg, count: int, *, seed: int = 7, start_iter: int = 0, mapper=draw) -> list[list]:
+    loader = build_train_loader(cfg, mapper, seed=seed, start_iter=start_iter)
+    return list(islice(loader, count))
+
+
+def test_the_same_seed_gives_the_same_samples(name: str) -> None:
+    first, second = (batches(config(name), 4) for _ in range(2))
+    assert first == second
+    assert batches(config(name), 4, seed=8) != first
+
+
+def test_workers_change_nothing(name: str) -> None:
+    alone = batches(config(name), 4)
+    assert batches(config(name, DATALOADER__NUM_WORKERS=2), 4) == alone
+
+
+def test_real_samples_do_not_depend_on_workers_either(name: str) -> None:
+    cfg = config(name)
+    parallel = config(name, DATALOADER__NUM_WORKERS=2)
+    alone, workers = (
+        [item for batch in batches(c, 2, mapper=SemSegMapper(c)) for item in batch]
+        for c in (cfg, parallel)
     )
+    assert len(alone) == 2 * BATCH
+    for a, b in zip(alone, workers, strict=True):
+        assert torch.equal(a["image"], b["image"])
+        assert torch.equal(a["sem_seg"], b["sem_seg"])
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_the_stream_depends_on_the_seed_and_not_on_workers(dataset: str, workers: int) -> None:
-    reference = stream(recipe(dataset), 6)
-    cfg = recipe(dataset, "DATALOADER.NUM_WORKERS", workers)
-    random.seed(5)  # whatever state the process is in
-    np.random.seed(5)
-    torch.manual_seed(5)
-    assert same(stream(cfg, 6), reference)
-    assert not same(stream(cfg, 6, seed=2), reference)
+@pytest.mark.parametrize("start", [1, 3])
+def test_a_later_start_gives_the_tail_of_the_stream(name: str, start: int) -> None:
+    assert batches(config(name), 3, start_iter=start) == batches(config(name), 3 + start)[start:]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_stream_can_start_at_any_iteration(dataset: str, workers: int) -> None:
-    cfg = recipe(dataset, "DATALOADER.NUM_WORKERS", workers)
-    assert same(stream(cfg, 3, start_iter=4), stream(cfg, 7)[4:])
+def test_a_later_start_counts_accumulated_parts_as_one_iteration(name: str) -> None:
+    cfg = config(name, SOLVER__ACCUMULATION_STEPS=2)
+    parts = batches(cfg, 6)
+    assert {len(part) for part in parts} == {BATCH // 2}
+    assert batches(cfg, 4, start_iter=1) == parts[2:]
+    # The images of an update are the same as without accumulation.
+    whole = batches(config(name), 3)
+    assert [a + b for a, b in zip(parts[::2], parts[1::2], strict=True)] == whole
 
 
-def test_an_image_is_augmented_anew_each_time(dataset: str) -> None:
-    seen = {}
-    for item in sum(stream(recipe(dataset), 10), []):
-        seen.setdefault(item["file_name"], []).append(item["image"])
-    assert len(seen) == 5
-    assert any(not torch.equal(images[0], images[1]) for images in seen.values())
+@pytest.fixture
+def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
+    """Make the code believe that it runs in process `rank` of `world_size`."""
+
+    def set_process(rank: int, world_size: int) -> None:
+        monkeypatch.setattr(comm, "get_rank", lambda: rank)
+        monkeypatch.setattr(comm, "get_world_size", lambda: world_size)
+        monkeypatch.setattr(detectron2_build, "get_world_size", lambda: world_size)
+
+    return set_process
 
 
-def test_accumulation_splits_the_same_stream(dataset: str) -> None:
-    whole = stream(recipe(dataset, "SOLVER.IMS_PER_BATCH", 4), 2)
-    parts = stream(recipe(dataset, "SOLVER.IMS_PER_BATCH", 4, "SOLVER.ACCUMULATION_STEPS", 4), 8)
-    assert [len(batch) for batch in parts] == [1] * 8
-    assert same(whole, parts)
+@pytest.mark.parametrize("start", [0, 2])
+def test_two_processes_share_the_stream_of_one(name: str, pretend: Callable, start: int) -> None:
+    alone = batches(config(name), 3, start_iter=start)
+    of_rank = []
+    for rank in (0, 1):
+        pretend(rank, 2)
+        of_rank.append(batches(config(name), 3, start_iter=start))
+    for whole, *halves in zip(alone, *of_rank, strict=True):
+        assert [len(half) for half in halves] == [BATCH // 2] * 2
+        assert sorted(halves[0] + halves[1]) == sorted(whole)
 
 
-def test_loading_leaves_the_global_generators_alone(dataset: str) -> None:
-    cfg = recipe(dataset)
-    loader = iter(build_train_loader(cfg, SemSegMapper(cfg, is_train=True), seed=1))
-    next(loader)
-    states = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()
-    next(loader)
-    assert random.getstate() == states[0]
-    assert np.array_equal(np.random.get_state()[1], states[1])
-    assert torch.equal(torch.get_rng_state(), states[2])
+def test_every_image_comes_once_before_any_comes_again(name: str) -> None:
+    files = [item[0] for batch in batches(config(name), 5) for item in batch]
+    assert len(files) == 20
+    for epoch in range(4):
+        assert len(set(files[5 * epoch : 5 * epoch + 5])) == 5
 
 
-def test_a_random_subset_can_be_trained_on(dataset: str) -> None:
-    options = ["DATALOADER.SAMPLER_TRAIN", "RandomSubsetTrainingSampler"]
-    cfg = recipe(dataset, *options, "DATALOADER.RANDOM_SUBSET_RATIO", 0.4)
-    assert len({item["file_name"] for item in sum(stream(cfg, 10), [])}) == 2
+def test_the_same_image_is_augmented_anew_each_time(name: str) -> None:
+    draws = [item[1:] for batch in batches(config(name), 5) for item in batch]
+    assert len(set(draws)) == len(draws)
 
 
-def test_an_unknown_sampler_is_refused(dataset: str) -> None:
-    with pytest.raises(ValueError, match="SAMPLER_TRAIN is 'Nonsense'"):
-        stream(recipe(dataset, "DATALOADER.SAMPLER_TRAIN", "Nonsense"), 1)
+def test_loading_leaves_the_global_generators_alone(name: str) -> None:
+    stream = iter(build_train_loader(config(name), draw, seed=7))
+    next(stream)
+
+    def states() -> tuple:
+        return (
+            random.getstate(),
+            np.random.get_state()[1].tolist(),
+            torch.get_rng_state().tolist(),
+        )
+
+    before = states()
+    for _ in range(3):
+        next(stream)
+    assert states() == before
 
 
-@pytest.mark.parametrize(("images", "steps"), [(3, 2), (2, 0), (2, 4)])
-def test_a_batch_that_cannot_be_divided_is_refused(dataset: str, images: int, steps: int) -> None:
-    cfg = recipe(dataset, "SOLVER.IMS_PER_BATCH", images, "SOLVER.ACCUMULATION_STEPS", steps)
-    with pytest.raises(ValueError, match=f"IMS_PER_BATCH {images} .* ACCUMULATION_STEPS {steps}"):
-        stream(cfg, 1)
+def test_generators_are_put_back_after_an_error(name: str) -> None:
+    def fail(item: dict) -> None:
+        random.random()
+        raise RuntimeError("broken image")
+
+    before = random.getstate()
+    with pytest.raises(RuntimeError, match="broken image"):
+        batches(config(name), 1, mapper=fail)
+    assert random.getstate() == before
 
 
-def test_the_test_loader_gives_each_image_once(dataset: str) -> None:
-    cfg = recipe(dataset)
-    batches = list(build_test_loader(cfg, dataset, SemSegMapper(cfg, is_train=False)))
-    assert [len(batch) for batch in batches] == [1] * 5
-    assert len({batch[0]["file_name"] for batch in batches}) == 5
+def test_several_datasets_are_concatenated(name: str, tmp_path: Path) -> None:
+    write_cityscapes(tmp_path, num_images=3, seed=1)
+    with registered_cityscapes(tmp_path) as other:
+        stream = batches(config(name, DATASETS__TRAIN=(name, other)), 2)
+    files = [item[0] for batch in stream for item in batch]
+    assert len(set(files)) == 8
+    assert sum(str(tmp_path) in file for file in files) == 3
 
 
-def test_missing_and_empty_folders_are_named(tmp_path: Path) -> None:
-    with registered_cityscapes(tmp_path / "nowhere") as name:
-        with pytest.raises(FileNotFoundError, match=name) as error:
-            load_dataset_dicts(name)
-        assert str(tmp_path / "nowhere/leftImg8bit") in str(error.value)
-        (tmp_path / "nowhere/leftImg8bit").mkdir(parents=True)
-        (tmp_path / "nowhere/gtFine").mkdir()
-        with pytest.raises(FileNotFoundError, match="No images found"):
-            load_dataset_dicts(name)
+@pytest.mark.parametrize(("batch_size", "steps"), [(3, 2), (4, 0), (0, 1), (2, 4)])
+def test_a_batch_that_cannot_be_divided_is_refused(name: str, batch_size: int, steps: int) -> None:
+    cfg = config(name, SOLVER__IMS_PER_BATCH=batch_size, SOLVER__ACCUMULATION_STEPS=steps)
+    with pytest.raises(
+        ValueError, match=rf"IMS_PER_BATCH {batch_size} must be a multiple .*{steps}"
+    ):
+        build_train_loader(cfg, draw, seed=0)
+
+
+def test_a_batch_must_divide_among_processes(name: str, pretend: Callable) -> None:
+    pretend(0, 3)
+    with pytest.raises(ValueError, match=r"IMS_PER_BATCH 4 .*3 processes"):
+        build_train_loader(config(name), draw, seed=0)
+
+
+def test_an_unknown_sampler_is_refused_with_the_known_ones(name: str) -> None:
+    cfg = config(name, DATALOADER__SAMPLER_TRAIN="RepeatFactorTrainingSampler")
+    with pytest.raises(ValueError, match=r"SAMPLER_TRAIN is 'Repeat.*'TrainingSampler'"):
+        build_train_loader(cfg, draw, seed=0)
+
+
+def test_the_test_loader_gives_every_image_once_and_alone(name: str) -> None:
+    loader = build_test_loader(config(name), name, lambda item: item["file_name"])
+    loaded = list(loader)
+    assert [len(batch) for batch in loaded] == [1] * 5
+    expected = [item["file_name"] for item in load_dataset_dicts(name)]
+    assert [file for (file,) in loaded] == expected
+
+
+def test_a_missing_folder_is_named_with_its_dataset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DETECTRON2_DATASETS", "/somewhere")
+    with (
+        registered_cityscapes(tmp_path / "gone") as missing,
+        pytest.raises(
+            FileNotFoundError,
+            match=rf"{missing}.*{tmp_path}/gone/leftImg8bit.*DETECTRON2_DATASETS is /somewhere",
+        ),
+    ):
+        load_dataset_dicts(missing)
+
+
+def test_an_empty_folder_is_named_with_its_dataset(tmp_path: Path) -> None:
+    for part in ("leftImg8bit", "gtFine"):
+        (tmp_path / part).mkdir()
+    with (
+        registered_cityscapes(tmp_path) as empty,
+        pytest.raises(FileNotFoundError, match=rf"{empty}.*image_dir {tmp_path}/leftImg8bit"),
+    ):
+        load_dataset_dicts(empty)
+
+
+def test_an_image_without_ground_truth_is_named(tmp_path: Path) -> None:
+    write_cityscapes(tmp_path, num_images=1)
+    (truth,) = tmp_path.glob("gtFine/*/*_labelTrainIds.png")
+    truth.unlink()
+    with (
+        registered_cityscapes(tmp_path) as broken,
+        pytest.raises(FileNotFoundError, match=rf"{broken}.*labelTrainIds"),
+    ):
+        load_dataset_dicts(broken)

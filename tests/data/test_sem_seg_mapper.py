@@ -1,135 +1,203 @@
-"""From files to the model's inputs, and what is said of files that don't fit."""
+"""`SemSegMapper`: types and sizes, labels in step with the image, errors that name files."""
 
-import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from detectron2.config import CfgNode
-from detectron2.data import transforms as T
-from helpers import write_cityscapes
-from PIL import Image
+from detectron2.data.detection_utils import SizeMismatchError
+from helpers import tiny_cfg
 
 from metaprompt_d2.data import SemSegMapper
-from metaprompt_d2.engine import load_config
+
+HEIGHT, WIDTH = 48, 96
+BOX = {"INPUT.MIN_SIZE_TRAIN": (HEIGHT,), "INPUT.MAX_SIZE_TRAIN": WIDTH}
+CROP = {"INPUT.CROP.SIZE": [32, 40]}
+PLAIN = BOX | {
+    "INPUT.SCALE_RANGE": (1.0, 1.0),
+    "INPUT.CROP.ENABLED": False,
+    "INPUT.RANDOM_FLIP": "none",
+    "INPUT.COLOR_AUG_SSD": False,
+}
 
 
-def recipe(*overrides: object) -> CfgNode:
-    sizes = "INPUT.MIN_SIZE_TRAIN (24,) INPUT.MAX_SIZE_TRAIN 48 INPUT.CROP.SIZE [16,16]".split()
-    return load_config("metaprompt_d2://cityscapes_seg.yaml", [*sizes, *overrides])
-
-
-@pytest.fixture
-def item(tmp_path: Path) -> dict:
-    """The dataset dict of one image of 24x48 pixels."""
-    write_cityscapes(tmp_path, num_images=1)
-    stem = "town/town_000000_000000"
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """A picture whose blue channel is 20 times its label: blocks of 8x8, 11 classes."""
+    folder = tmp_path_factory.mktemp("sample")
+    labels = np.random.default_rng(0).integers(0, 11, (HEIGHT // 8, WIDTH // 8), np.uint8)
+    labels = labels.repeat(8, axis=0).repeat(8, axis=1)
+    image = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    image[..., 0] = 20 * labels  # OpenCV's order: blue first
+    cv2.imwrite(str(folder / "image.png"), image)
+    cv2.imwrite(str(folder / "labels.png"), labels)
     return {
-        "file_name": str(tmp_path / f"leftImg8bit/{stem}_leftImg8bit.png"),
-        "sem_seg_file_name": str(tmp_path / f"gtFine/{stem}_gtFine_labelTrainIds.png"),
-        "height": 24,
-        "width": 48,
+        "file_name": str(folder / "image.png"),
+        "sem_seg_file_name": str(folder / "labels.png"),
+        "height": HEIGHT,
+        "width": WIDTH,
     }
 
 
-def test_training_gives_crops_of_image_and_labels(item: dict) -> None:
-    mapped = SemSegMapper(recipe(), is_train=True)(item)
-    assert mapped["image"].shape == (3, 16, 16)
-    assert mapped["sem_seg"].shape == (16, 16)
-    assert mapped["sem_seg"].dtype == torch.int64
-    assert set(mapped["sem_seg"].unique().tolist()) <= {0, 13, 255}
+def mapper(overrides: dict | None = None, *, is_train: bool = True) -> SemSegMapper:
+    return SemSegMapper(tiny_cfg(overrides or {}), is_train)
 
 
-def test_labels_stay_in_step_with_the_image(item: dict) -> None:
-    labels = np.asarray(Image.open(item["sem_seg_file_name"]))
-    cv2.imwrite(item["file_name"], np.repeat(labels[..., None], 3, axis=2))
-    cfg = recipe("INPUT.COLOR_AUG_SSD", False, "INPUT.SCALE_RANGE", (1.0, 1.0))
-    mapper = SemSegMapper(cfg, is_train=True)
-    flipped = set()
-    for _ in range(20):
-        mapped = mapper(item)
-        assert torch.equal(mapped["image"][0].long(), mapped["sem_seg"])
-        flipped.add(bool(mapped["sem_seg"][1, 0] == 13))
-    assert flipped == {True, False}  # road is left of the car, or right of it
+def seeded(mapper: SemSegMapper, sample: dict, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    np.random.seed(seed)
+    result = mapper(sample)
+    return result["image"], result["sem_seg"]
 
 
-def test_small_images_are_padded_to_the_crop_with_the_mean_and_ignored_labels(item: dict) -> None:
-    cfg = recipe("INPUT.CROP.SIZE", [64, 64], "INPUT.SCALE_RANGE", (1.0, 1.0))
-    mapped = SemSegMapper(cfg, is_train=True)(item)
-    assert mapped["image"].shape == (3, 64, 64)
-    assert (mapped["image"][:, 24:] == 127.5).all()
-    assert (mapped["sem_seg"][24:] == 255).all()
+def classes_in(image: torch.Tensor) -> torch.Tensor:
+    """The labels that the picture's blue channel (last in RGB) shows."""
+    return (image[2].float() / 20).round().long()
 
 
-def test_color_distortion_changes_the_image_only(item: dict) -> None:
-    still = ["INPUT.SCALE_RANGE", (1.0, 1.0), "INPUT.CROP.ENABLED", False]
-    still += ["INPUT.RANDOM_FLIP", "none"]
-    plain = SemSegMapper(recipe("INPUT.COLOR_AUG_SSD", False, *still), is_train=True)(item)
-    distorted = [SemSegMapper(recipe(*still), is_train=True)(item) for _ in range(8)]
-    assert any(not torch.equal(mapped["image"], plain["image"]) for mapped in distorted)
-    assert all(torch.equal(mapped["sem_seg"], plain["sem_seg"]) for mapped in distorted)
+def test_without_augmentation_files_are_returned_as_they_are(sample: dict) -> None:
+    result = mapper(PLAIN)(sample)
+    image = cv2.imread(sample["file_name"])[..., ::-1]
+    assert result["image"].dtype == torch.uint8
+    assert result["sem_seg"].dtype == torch.int64
+    assert np.array_equal(result["image"].permute(1, 2, 0).numpy(), image)
+    assert np.array_equal(result["sem_seg"].numpy(), cv2.imread(sample["sem_seg_file_name"], -1))
+    assert result["file_name"] == sample["file_name"]
 
 
-def test_evaluation_resizes_and_leaves_labels_unread(item: dict) -> None:
-    Path(item["sem_seg_file_name"]).unlink()
-    cfg = recipe("INPUT.MIN_SIZE_TEST", 12, "INPUT.MAX_SIZE_TEST", 24)
-    mapped = SemSegMapper(cfg, is_train=False)(item)
-    assert mapped["image"].shape == (3, 12, 24)
-    assert (mapped["height"], mapped["width"]) == (24, 48)
-    mapped = SemSegMapper(recipe("INPUT.MIN_SIZE_TEST", 0), is_train=False)(item)
-    assert mapped["image"].shape == (3, 24, 48)
+def test_the_dataset_dict_is_not_changed(sample: dict) -> None:
+    before = dict(sample)
+    mapper(PLAIN)(sample)
+    assert sample == before
 
 
-def test_palette_labels_are_read_as_their_indices(item: dict) -> None:
-    labels = Image.open(item["sem_seg_file_name"])
-    palette = Image.fromarray(np.asarray(labels), mode="P")
-    palette.putpalette([value % 256 for value in range(7, 7 + 768)])
-    palette.save(item["sem_seg_file_name"])
-    mapper = SemSegMapper(
-        is_train=True, augmentations=[T.NoOpTransform()], num_classes=19, ignore_value=255
-    )
-    assert torch.equal(mapper(item)["sem_seg"], torch.from_numpy(np.array(labels)).long())
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"INPUT.CROP.ENABLED": True} | CROP,
+        {"INPUT.RANDOM_FLIP": "horizontal"},
+        {"INPUT.RANDOM_FLIP": "vertical"},
+        {"INPUT.CROP.ENABLED": True, "INPUT.RANDOM_FLIP": "horizontal"} | CROP,
+    ],
+    ids=["crop", "flip", "vertical flip", "crop and flip"],
+)
+def test_labels_move_with_the_image(sample: dict, overrides: dict) -> None:
+    augmented = mapper(PLAIN | overrides)
+    results = [seeded(augmented, sample, seed) for seed in range(8)]
+    for image, labels in results:
+        assert torch.equal(classes_in(image), labels)
+    assert len({tuple(labels.flatten().tolist()) for _, labels in results}) > 1
+
+
+def test_labels_are_resized_with_the_image(sample: dict) -> None:
+    resizing = mapper(PLAIN | {"INPUT.SCALE_RANGE": (0.5, 2.0)})
+    for seed in range(5):
+        image, labels = seeded(resizing, sample, seed)
+        assert image.shape[1:] == labels.shape != (HEIGHT, WIDTH)
+        # Blocks keep clear insides; at their borders bilinear mixes and nearest chooses.
+        assert (classes_in(image) == labels).float().mean() > 0.7
+        assert labels.unique().tolist() == list(range(11))
+
+
+@pytest.mark.parametrize("scale", [0.4, 1.0, 1.7])
+def test_crops_have_one_size_and_small_images_are_filled_up(sample: dict, scale: float) -> None:
+    overrides = BOX | CROP | {"INPUT.SCALE_RANGE": (scale, scale)}
+    image, labels = seeded(mapper(overrides), sample, 0)
+    assert image.shape == (3, 32, 40)
+    assert labels.shape == (32, 40)
+    inside = int(HEIGHT * scale)  # 19 rows at scale 0.4
+    if scale < 0.5:
+        assert image.dtype == torch.float32
+        assert (labels[inside:] == 255).all()
+        assert not image[:, inside:].any()  # PIXEL_MEAN of the tests is 0
+        assert (labels[:inside, :38] < 255).all()
+
+
+def test_colour_distortion_changes_the_image_only(sample: dict) -> None:
+    plain, coloured = mapper(PLAIN), mapper(PLAIN | {"INPUT.COLOR_AUG_SSD": True})
+    image, labels = seeded(plain, sample, 0)
+    results = [seeded(coloured, sample, seed) for seed in range(6)]
+    assert any(not torch.equal(other, image) for other, _ in results)
+    assert all(torch.equal(other, labels) for _, other in results)
+
+
+def test_crops_avoid_places_of_a_single_class(tmp_path: Path) -> None:
+    # Columns 0-119 hold one class, 120-159 another. A 40 pixels wide crop is accepted if neither
+    # covers 3/4: it starts at 91..109, 19 of 121 places. In ten draws that is met with
+    # 1 - (102/121)^10 = 82 %, in one draw with 16 %.
+    labels = np.zeros((40, 160), np.uint8)
+    labels[:, 120:] = 1
+    cv2.imwrite(str(tmp_path / "labels.png"), labels)
+    cv2.imwrite(str(tmp_path / "image.png"), np.zeros((40, 160, 3), np.uint8))
+    item = {
+        "file_name": str(tmp_path / "image.png"),
+        "sem_seg_file_name": str(tmp_path / "labels.png"),
+    }
+    overrides = {
+        "INPUT.MIN_SIZE_TRAIN": (40,),
+        "INPUT.MAX_SIZE_TRAIN": 160,
+        "INPUT.SCALE_RANGE": (1.0, 1.0),
+        "INPUT.CROP.SIZE": [40, 40],
+    }
+
+    def balanced(max_area: float) -> int:
+        cropping = mapper(overrides | {"INPUT.CROP.SINGLE_CATEGORY_MAX_AREA": max_area})
+        shares = [seeded(cropping, item, seed)[1].float().mean() for seed in range(60)]
+        return sum(0.25 < share < 0.75 for share in shares)
+
+    assert balanced(0.75) > 40  # 49 expected
+    assert balanced(1.0) < 20  # 9 expected
+
+
+def test_test_time_keeps_size_and_needs_no_labels(sample: dict) -> None:
+    item = {"file_name": sample["file_name"], "height": HEIGHT, "width": WIDTH}
+    result = mapper({"INPUT.MIN_SIZE_TEST": 0}, is_train=False)(item)
+    assert result["image"].shape == (3, HEIGHT, WIDTH)
+    assert "sem_seg" not in result
+
+
+def test_test_time_fits_the_image_into_its_box(sample: dict) -> None:
+    overrides = {"INPUT.MIN_SIZE_TEST": 96, "INPUT.MAX_SIZE_TEST": 144}
+    result = mapper(overrides, is_train=False)(sample)
+    # min(144 / 96, 96 / 48) = 1.5
+    assert result["image"].shape == (3, 72, 144)
+    assert (result["height"], result["width"]) == (HEIGHT, WIDTH)
+
+
+def test_an_image_of_another_size_than_stated_is_refused_by_name(sample: dict) -> None:
+    with pytest.raises(SizeMismatchError, match=r"image\.png"):
+        mapper(PLAIN)(sample | {"height": HEIGHT + 1})
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.zeros((HEIGHT, WIDTH - 1), np.uint8), rf"{HEIGHT}x{WIDTH - 1}.*image\.png is 48x96"),
+        (np.full((HEIGHT, WIDTH), 11, np.uint8), r"holds ids \[11\], expected 0\.\.10"),
+        (np.zeros((HEIGHT, WIDTH, 3), np.uint8), r"has 3 channels"),
+    ],
+    ids=["size", "ids", "channels"],
+)
+def test_labels_that_do_not_fit_are_refused_by_name(
+    sample: dict, tmp_path: Path, labels: np.ndarray, message: str
+) -> None:
+    cv2.imwrite(str(tmp_path / "wrong.png"), labels)
+    with pytest.raises(ValueError, match=rf"wrong\.png .*{message}"):
+        mapper(PLAIN)(sample | {"sem_seg_file_name": str(tmp_path / "wrong.png")})
 
 
 @pytest.mark.parametrize("key", ["file_name", "sem_seg_file_name"])
-def test_a_missing_file_is_named(item: dict, key: str) -> None:
-    Path(item[key]).unlink()
-    with pytest.raises(FileNotFoundError, match=item[key]):
-        SemSegMapper(recipe(), is_train=True)(item)
+def test_a_missing_file_is_named(sample: dict, key: str) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.png does not exist"):
+        mapper(PLAIN)(sample | {key: "nowhere.png"})
 
 
-@pytest.mark.parametrize("key", ["file_name", "sem_seg_file_name"])
-@pytest.mark.parametrize("kept", [0, 60])
-def test_a_damaged_file_is_named(item: dict, key: str, kept: int) -> None:
-    file = Path(item[key])
-    file.write_bytes(file.read_bytes()[:kept])
-    with pytest.raises(ValueError, match=f"{file} cannot be read as an image"):
-        SemSegMapper(recipe(), is_train=True)(item)
-
-
-def test_labels_of_another_size_are_refused_with_both_files_and_sizes(item: dict) -> None:
-    cv2.imwrite(item["sem_seg_file_name"], np.zeros((24, 40), np.uint8))
-    with pytest.raises(ValueError, match="24x40.*24x48") as error:
-        SemSegMapper(recipe(), is_train=True)(item)
-    assert item["file_name"] in str(error.value)
-    assert item["sem_seg_file_name"] in str(error.value)
-
-
-def test_an_image_of_another_size_than_stated_is_refused(item: dict) -> None:
-    with pytest.raises(ValueError, match=item["file_name"]):
-        SemSegMapper(recipe(), is_train=True)(item | {"width": 50})
-
-
-def test_unknown_ids_are_refused_with_the_ids(item: dict) -> None:
-    shutil.copy(item["sem_seg_file_name"].replace("TrainIds", "Ids"), item["sem_seg_file_name"])
-    with pytest.raises(ValueError, match=r"holds ids \[26\], expected 0\.\.18") as error:
-        SemSegMapper(recipe(), is_train=True)(item)
-    assert item["sem_seg_file_name"] in str(error.value)
-
-
-def test_labels_with_colours_are_refused(item: dict) -> None:
-    cv2.imwrite(item["sem_seg_file_name"], np.zeros((24, 48, 3), np.uint8))
-    with pytest.raises(ValueError, match="has 3 channels"):
-        SemSegMapper(recipe(), is_train=True)(item)
+def test_a_real_image_and_its_labels_pass(real_data: Path) -> None:
+    stem = "val/frankfurt/frankfurt_000000_000294"
+    item = {
+        "file_name": str(real_data / f"cityscapes/leftImg8bit/{stem}_leftImg8bit.png"),
+        "sem_seg_file_name": str(real_data / f"cityscapes/gtFine/{stem}_gtFine_labelTrainIds.png"),
+    }
+    result = mapper(PLAIN | {"MODEL.SEM_SEG_HEAD.NUM_CLASSES": 19})(item)
+    assert result["image"].shape[1:] == result["sem_seg"].shape
+    assert result["sem_seg"].unique().numel() > 3
