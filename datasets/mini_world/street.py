@@ -8,8 +8,8 @@ from .canvas import Canvas
 from .ground import Layout, ShadowMap
 from .textures import crown_texture, facade_texture
 
-BUILDING, POLE, VEGETATION = 11, 17, 21
-# Plates and lights are a few pixels at most distances: `static`, which the scorer ignores.
+BUILDING, VEGETATION = 11, 21
+# Lamps and signs are a pixel or two wide at most distances: `static`, which the scorer ignores.
 STATIC = 4
 
 _WALLS = np.array(
@@ -195,13 +195,13 @@ def draw_lamp(
     if shadows is not None:
         shadows.rod(foot, top, radius)
         return
-    canvas.capsule(foot, top, (radius * 1.1, radius * 0.8), POLE, gray)
-    canvas.capsule(foot, foot + np.array([0, 0.9, 0]), (radius * 1.7, radius * 1.4), POLE, gray)
-    canvas.capsule(top, tip, (radius * 0.7, radius * 0.6), POLE, gray)
+    canvas.capsule(foot, top, (radius * 1.1, radius * 0.8), STATIC, gray)
+    canvas.capsule(foot, foot + np.array([0, 0.9, 0]), (radius * 1.7, radius * 1.4), STATIC, gray)
+    canvas.capsule(top, tip, (radius * 0.7, radius * 0.6), STATIC, gray)
     lit = canvas.light.dusk
     lamp = np.array([1.5, 1.3, 0.8]) if lit else np.array([0.8, 0.8, 0.75])
     head = tip + np.array([-np.sign(x) * 0.4, 0.0, 0.0])
-    canvas.capsule(tip, head, (0.1, 0.14), POLE, lamp if lit else gray * 1.2, glow=lit)
+    canvas.capsule(tip, head, (0.1, 0.14), STATIC, lamp if lit else gray * 1.2, glow=lit)
 
 
 def _disc(centre: np.ndarray, radius: float, corners: int, turn: float = 0.0) -> np.ndarray:
@@ -228,7 +228,7 @@ def draw_sign(
     if shadows is not None:
         shadows.rod(*post, 0.06)
         return
-    canvas.capsule(*post, (0.06, 0.06), POLE, np.array([0.52, 0.53, 0.54]))
+    canvas.capsule(*post, (0.06, 0.06), STATIC, np.array([0.52, 0.53, 0.54]))
     centre = np.array([x, top, z - 0.08])
     red, white, blue = (0.78, 0.1, 0.1), (0.92, 0.92, 0.9), (0.12, 0.28, 0.68)
     kind = rng.integers(5)
