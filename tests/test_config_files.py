@@ -21,7 +21,7 @@ def test_the_recipes_are_found() -> None:
 
 @pytest.mark.parametrize("file", FILES)
 def test_a_file_loads_with_known_keys_only(file: str) -> None:
-    load_config(f"metaprompt_d2://{file}", [])
+    assert load_config(f"metaprompt_d2://{file}", []).MODEL.BACKBONE.NAME == "MetaPromptBackbone"
 
 
 @pytest.mark.parametrize("file", RECIPES)
