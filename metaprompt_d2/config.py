@@ -17,28 +17,45 @@ def add_metaprompt_config(cfg: CfgNode) -> None:
 def _add_diffusion(cfg: CfgNode) -> None:
     # Sizes default to Stable Diffusion 1.5.
     cfg.MODEL.DIFFUSION = CfgNode()
-    # Folder in diffusers' layout (`unet/`, `vae/`) to start from; "" = random. Not opened when
-    # MODEL.WEIGHTS or --resume gives a whole checkpoint. "metaprompt_d2://" is the configs folder.
+    # Stable Diffusion to start from: folder in diffusers' layout (`unet/`, `vae/`), owner/name of
+    # one on the Hugging Face hub, or one .safetensors/.ckpt file in CompVis' layout; "" = random.
+    # Not opened when MODEL.WEIGHTS or --resume gives a whole checkpoint. "metaprompt_d2://" is
+    # the configs folder.
     cfg.MODEL.DIFFUSION.WEIGHTS = ""
+    # Take UNET.* and VAE.* from WEIGHTS: the folder's own config, or the shapes of its tensors.
+    cfg.MODEL.DIFFUSION.SIZES_FROM_WEIGHTS = False
+    # A tensor that WEIGHTS lacks is an error; False: a warning, and it starts at random.
+    cfg.MODEL.DIFFUSION.STRICT = True
     # Train the prompts, step embeddings and heads only.
     cfg.MODEL.DIFFUSION.FREEZE_UNET = False
     # Recompute the UNet's activations in the backward pass: less memory, about a third more time.
     cfg.MODEL.DIFFUSION.GRADIENT_CHECKPOINTING = False
 
     cfg.MODEL.DIFFUSION.UNET = CfgNode()
+    # Channels of the levels, fine to coarse.
     cfg.MODEL.DIFFUSION.UNET.BLOCK_OUT_CHANNELS = (320, 640, 1280, 1280)
+    # Residual blocks a level of the encoder; the decoder has one more.
     cfg.MODEL.DIFFUSION.UNET.LAYERS_PER_BLOCK = 2
+    # Width of the prompts. 1024 in Stable Diffusion 2.
     cfg.MODEL.DIFFUSION.UNET.CROSS_ATTENTION_DIM = 768
+    # Attention heads of every level, or level by level, which wins: (5, 10, 20, 20) in
+    # Stable Diffusion 2.
     cfg.MODEL.DIFFUSION.UNET.NUM_HEADS = 8
+    cfg.MODEL.DIFFUSION.UNET.NUM_HEADS_PER_LEVEL = ()
+    # Groups of every group norm; divides all widths.
     cfg.MODEL.DIFFUSION.UNET.NORM_NUM_GROUPS = 32
+    # Linear layers around the transformers (Stable Diffusion 2) instead of 1x1 convolutions.
+    cfg.MODEL.DIFFUSION.UNET.LINEAR_PROJECTION = False
 
     cfg.MODEL.DIFFUSION.VAE = CfgNode()
+    # Channels of the levels, fine to coarse; all but the last halve the size.
     cfg.MODEL.DIFFUSION.VAE.BLOCK_OUT_CHANNELS = (128, 256, 512, 512)
     cfg.MODEL.DIFFUSION.VAE.LAYERS_PER_BLOCK = 2
     cfg.MODEL.DIFFUSION.VAE.LATENT_CHANNELS = 4
     cfg.MODEL.DIFFUSION.VAE.NORM_NUM_GROUPS = 32
 
     cfg.MODEL.META_PROMPT = CfgNode()
+    # Prompts a set, and channels of the features.
     cfg.MODEL.META_PROMPT.NUM_PROMPTS = 150
     # One set of prompts (and adapter) for every refinement step instead of one for all.
     cfg.MODEL.META_PROMPT.PER_STEP = False

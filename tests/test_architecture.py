@@ -34,7 +34,7 @@ THIRD_PARTY = {
     **dict.fromkeys(("codecs", "layers", "losses", "metrics", "windows"), {"numpy", "torch"}),
     "reading": {"PIL", "detectron2", "numpy"},
     "diffusion": {"diffusers", "torch"},
-    "checkpoint": {"diffusers", "numpy", "safetensors", "torch"},
+    "checkpoint": {"diffusers", "huggingface_hub", "numpy", "safetensors", "torch"},
 }
 
 # Entry points: what a user imports; tools are added to them.

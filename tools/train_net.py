@@ -20,9 +20,7 @@ def main(args: argparse.Namespace) -> dict | None:
     cfg = setup(args)
     if args.eval_only:
         model = Trainer.build_model(cfg)
-        checkpointer = SafeCheckpointer(
-            model, cfg.OUTPUT_DIR, diffusion_weights=cfg.MODEL.DIFFUSION.WEIGHTS
-        )
+        checkpointer = SafeCheckpointer.of_config(cfg, model)
         checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=args.resume)
         return Trainer.test(cfg, model)
     trainer = Trainer(cfg)

@@ -1,12 +1,23 @@
-"""Weights in: diffusion models of others, and safe reading of files."""
+"""Weights of others in and out, read safely and tensor by tensor, with a report."""
 
-from .diffusers_folder import load_diffusion_weights
-from .official import from_official_sem_seg, is_official_sem_seg
-from .restricted_pickle import load_pickled_arrays
+from .official import OfficialWeights, from_official, is_official, task_of, to_official
+from .official_config import config_of_official
+from .report import LoadReport
+from .stable_diffusion import diffusion_sizes, load_diffusion_weights
+from .tensor_files import TensorFileError, load_checkpoint, non_finite, write_whole
 
 __all__ = [
-    "from_official_sem_seg",
-    "is_official_sem_seg",
+    "LoadReport",
+    "OfficialWeights",
+    "TensorFileError",
+    "config_of_official",
+    "diffusion_sizes",
+    "from_official",
+    "is_official",
+    "load_checkpoint",
     "load_diffusion_weights",
-    "load_pickled_arrays",
+    "non_finite",
+    "task_of",
+    "to_official",
+    "write_whole",
 ]

@@ -3,7 +3,7 @@
 import pickle
 from typing import IO, Any
 
-__all__ = ["load_pickled_arrays"]
+__all__ = ["RefusedGlobalError", "load_pickled_arrays"]
 
 # What a pickle of dicts of NumPy arrays needs, under old and new module names.
 _ALLOWED = {
@@ -20,12 +20,22 @@ _ALLOWED = {
 }
 
 
+class RefusedGlobalError(pickle.UnpicklingError):
+    """A pickle asks for a class or function that is none of an array's."""
+
+    def __init__(self, name: str):
+        """
+        Args:
+            name: full dotted name of what it asked for.
+        """
+        super().__init__(f"it wants to load {name}, which is no array and could run code")
+        self.name = name
+
+
 class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(
-                f"it wants to load {module}.{name}, which is no array and could run code"
-            )
+            raise RefusedGlobalError(f"{module}.{name}")
         return super().find_class(module, name)
 
 
@@ -35,6 +45,7 @@ def load_pickled_arrays(file: IO[bytes]) -> Any:
         file: open for reading; Python 2 pickles too.
 
     Raises:
-        pickle.UnpicklingError: the pickle holds anything but containers, numbers and arrays.
+        RefusedGlobalError: the pickle holds anything but containers, numbers and arrays.
+        pickle.UnpicklingError: it is truncated or no pickle.
     """
     return _ArrayUnpickler(file, encoding="latin1").load()

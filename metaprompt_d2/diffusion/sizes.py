@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-__all__ = ["check_at_least_one", "check_group_norm"]
+__all__ = ["check_at_least_one", "check_group_norm", "check_heads"]
 
 
 def check_group_norm(node: str, block_out_channels: Sequence[int], norm_num_groups: int) -> None:
@@ -19,6 +19,27 @@ def check_group_norm(node: str, block_out_channels: Sequence[int], norm_num_grou
         raise ValueError(
             f"{node}.BLOCK_OUT_CHANNELS {tuple(block_out_channels)}: {misfits} are no multiples "
             f"of {node}.NORM_NUM_GROUPS {norm_num_groups}"
+        )
+
+
+def check_heads(block_out_channels: Sequence[int], heads: Sequence[int]) -> None:
+    """Every width of the UNet must be a multiple of its level's number of attention heads.
+
+    Raises:
+        ValueError: naming the widths that don't fit, or another number of levels.
+    """
+    widths = tuple(block_out_channels)
+    node = "MODEL.DIFFUSION.UNET"
+    if len(heads) != len(widths):
+        raise ValueError(
+            f"{node}.NUM_HEADS_PER_LEVEL {tuple(heads)} has {len(heads)} levels, "
+            f"{node}.BLOCK_OUT_CHANNELS {widths} has {len(widths)}"
+        )
+    misfits = [width for width, count in zip(widths, heads, strict=True) if width % count]
+    if misfits:
+        raise ValueError(
+            f"{node}.BLOCK_OUT_CHANNELS {widths}: {misfits} are no multiples of the attention "
+            f"heads {tuple(heads)} (NUM_HEADS, NUM_HEADS_PER_LEVEL)"
         )
 
 

@@ -7,7 +7,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .sizes import check_group_norm
+from .sizes import check_group_norm, check_heads
 
 __all__ = ["FeatureUNet"]
 
@@ -34,8 +34,9 @@ class FeatureUNet(UNet2DConditionModel):
         block_out_channels: Sequence[int] = (320, 640, 1280, 1280),
         layers_per_block: int = 2,
         cross_attention_dim: int = 768,
-        num_heads: int = 8,
+        num_heads: int | Sequence[int] = 8,
         norm_num_groups: int = 32,
+        linear_projection: bool = False,
         predicts_latent: bool = True,
     ):
         """
@@ -45,20 +46,18 @@ class FeatureUNet(UNet2DConditionModel):
                 have cross-attention.
             layers_per_block: residual blocks a level of the encoder (one more in the decoder).
             cross_attention_dim: width of the context, i.e. of the meta prompts.
-            num_heads: attention heads at every level.
+            num_heads: attention heads, of every level or level by level.
             norm_num_groups: groups of every group norm.
+            linear_projection: linear layers around the transformers (Stable Diffusion 2) instead
+                of 1x1 convolutions (1).
             predicts_latent: keep the output head that `predict_latent` needs.
 
         Raises:
             ValueError: widths that don't fit the group norms or the heads.
         """
         check_group_norm("MODEL.DIFFUSION.UNET", block_out_channels, norm_num_groups)
-        misfits = [width for width in block_out_channels if width % num_heads]
-        if misfits:
-            raise ValueError(
-                f"MODEL.DIFFUSION.UNET.BLOCK_OUT_CHANNELS {tuple(block_out_channels)}: {misfits} "
-                f"are no multiples of MODEL.DIFFUSION.UNET.NUM_HEADS {num_heads}"
-            )
+        heads = [num_heads] * len(block_out_channels) if isinstance(num_heads, int) else num_heads
+        check_heads(block_out_channels, heads)
         with_attention = len(block_out_channels) - 1
         super().__init__(
             in_channels=latent_channels,
@@ -68,8 +67,9 @@ class FeatureUNet(UNet2DConditionModel):
             up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * with_attention,
             layers_per_block=layers_per_block,
             cross_attention_dim=cross_attention_dim,
-            attention_head_dim=num_heads,  # diffusers' name for the number of heads in SD 1.x
+            attention_head_dim=tuple(heads),  # diffusers' name for the number of heads
             norm_num_groups=norm_num_groups,
+            use_linear_projection=linear_projection,
         )
         self.step_embedding_dim = 4 * block_out_channels[0]
         self.feature_channels = tuple(block_out_channels)

@@ -1,20 +1,23 @@
 """`SafeCheckpointer`: Detectron2's checkpointer that neither loses nor runs anything."""
 
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
 from torch import nn
 
 from ..checkpoint import (
-    from_official_sem_seg,
-    is_official_sem_seg,
+    TensorFileError,
+    from_official,
+    is_official,
+    load_checkpoint,
     load_diffusion_weights,
-    load_pickled_arrays,
+    non_finite,
+    write_whole,
 )
 
 __all__ = ["BEST_CHECKPOINT", "SafeCheckpointer"]
@@ -29,26 +32,47 @@ class SafeCheckpointer(DetectionCheckpointer):
     * without a checkpoint the model starts from `diffusion_weights`;
     * files are written under a temporary name and renamed, so that a killed run leaves the last
       whole checkpoint, and a model with NaN or infinity is not written at all;
-    * files are read without running code from them, official segmentation checkpoints too;
-    * tensors of other shapes, and a file of which no tensor fits, are errors.
+    * files are read without running code from them; safetensors and the official MetaPrompts
+      checkpoints too;
+    * tensors of other shapes, NaN, and a file of which no tensor fits, are errors; official
+      checkpoints must fit tensor for tensor.
     """
 
     def __init__(
-        self, model: nn.Module, save_dir: str = "", *, diffusion_weights: str = "", **kwargs: Any
+        self,
+        model: nn.Module,
+        save_dir: str = "",
+        *,
+        diffusion_weights: str = "",
+        strict_diffusion: bool = True,
+        **kwargs: Any,
     ):
         """
         Args:
             model, save_dir, kwargs: as in `DetectionCheckpointer`.
             diffusion_weights: MODEL.DIFFUSION.WEIGHTS.
+            strict_diffusion: MODEL.DIFFUSION.STRICT.
         """
         super().__init__(model, save_dir, **kwargs)
         self.diffusion_weights = diffusion_weights
+        self.strict_diffusion = strict_diffusion
+
+    @classmethod
+    def of_config(cls, cfg: CfgNode, model: nn.Module, **kwargs: Any) -> "SafeCheckpointer":
+        """With OUTPUT_DIR and MODEL.DIFFUSION of a config; `kwargs` as in the constructor."""
+        return cls(
+            model,
+            cfg.OUTPUT_DIR,
+            diffusion_weights=cfg.MODEL.DIFFUSION.WEIGHTS,
+            strict_diffusion=cfg.MODEL.DIFFUSION.STRICT,
+            **kwargs,
+        )
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load a checkpoint, or the diffusion weights where `path` is empty."""
         if not path and self.diffusion_weights:
-            folder = PathManager.get_local_path(self.diffusion_weights)
-            load_diffusion_weights(self.model, folder)
+            source = PathManager.get_local_path(self.diffusion_weights)
+            load_diffusion_weights(self.model, source, strict=self.strict_diffusion)
             return {}
         return super().load(path, *args, **kwargs)
 
@@ -65,17 +89,16 @@ class SafeCheckpointer(DetectionCheckpointer):
         if not self.save_dir or not self.save_to_disk:
             return
         model_state = self.model.state_dict()
-        self._check_finite(model_state)
+        broken = non_finite(model_state)
+        if broken:
+            raise FloatingPointError(
+                f"checkpoint not written: {len(broken)} tensors hold NaN or infinity: {broken}"
+            )
         data = {"model": model_state}
         data |= {key: value.state_dict() for key, value in self.checkpointables.items()}
         file = Path(self.save_dir) / f"{name}.pth"
         self.logger.info("Saving checkpoint to %s", file)
-        temporary = file.with_suffix(".pth.tmp")
-        with temporary.open("wb") as stream:
-            torch.save(data | kwargs, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, file)
+        write_whole(file, lambda stream: torch.save(data | kwargs, stream))
         if name != BEST_CHECKPOINT:
             self.tag_last_checkpoint(file.name)
 
@@ -85,52 +108,49 @@ class SafeCheckpointer(DetectionCheckpointer):
         temporary.write_text(last_filename_basename)
         os.replace(temporary, tag)
 
-    @staticmethod
-    def _check_finite(state: dict[str, torch.Tensor]) -> None:
-        tensors = {key: value for key, value in state.items() if value.is_floating_point()}
-        finite = torch.stack([torch.isfinite(value).all() for value in tensors.values()]).cpu()
-        broken = [key for key, ok in zip(tensors, finite.tolist(), strict=True) if not ok]
-        if broken:
-            raise FloatingPointError(
-                f"checkpoint not written: {len(broken)} tensors hold NaN or infinity: {broken}"
-            )
-
     def _load_file(self, filename: str) -> Any:
-        if not filename.endswith(".pkl"):
-            return super()._load_file(filename)
-        with PathManager.open(filename, "rb") as file:
-            try:
-                data = load_pickled_arrays(file)
-            except pickle.UnpicklingError as error:
-                raise ValueError(f"{filename} is refused: {error}") from error
-        if "model" in data and "__author__" in data:  # Detectron2's model zoo
-            return data
-        blobs = data.get("blobs", data)  # Detectron 1 and ImageNet models of Caffe2
-        model = {key: value for key, value in blobs.items() if not key.endswith("_momentum")}
-        return {"model": model, "__author__": "Caffe2", "matching_heuristics": True}
+        if filename.endswith(".pkl"):
+            loaded = _load_pickle(filename)
+        else:
+            loaded = super()._load_file(filename)
+        arrays = {name: torch.as_tensor(value) for name, value in loaded["model"].items()}
+        broken = non_finite(arrays)
+        if broken:
+            raise TensorFileError(
+                f"{filename}: {len(broken)} tensors hold NaN or infinity: {broken}"
+            )
+        return loaded
 
     def _torch_load(self, filename: str) -> Any:
+        loaded = load_checkpoint(filename)
+        state_dict = loaded
+        for key in ("state_dict", "model"):
+            if isinstance(state_dict, dict):
+                state_dict = state_dict.get(key, state_dict)
+        if not isinstance(state_dict, dict) or not state_dict:
+            raise TensorFileError(f"{filename} holds no state dict: {type(state_dict).__name__}")
+        if not is_official(state_dict):
+            return loaded if "model" in loaded else {"model": state_dict}
         try:
-            loaded = torch.load(filename, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error) else "it is truncated"
-            raise ValueError(f"{filename} is no readable checkpoint: {reason}") from error
-        state = loaded.get("state_dict", loaded)
-        if is_official_sem_seg(state):
-            return {"model": from_official_sem_seg(state)}
-        return loaded
+            weights = from_official(state_dict)
+        except ValueError as error:
+            raise TensorFileError(f"{filename}: {error}") from error
+        return {"model": weights.model, "official": weights.task}
 
     def _load_model(self, checkpoint: Any) -> Any:
         given = set(checkpoint["model"])
         incompatible = super()._load_model(checkpoint)
-        if incompatible.incorrect_shapes:
-            lines = [
-                f"{name}: {tuple(in_file)} in the file, {tuple(in_model)} in the model"
-                for name, in_file, in_model in incompatible.incorrect_shapes
-            ]
+        problems = [
+            f"{name}: {tuple(in_file)} in the file, {tuple(in_model)} in the model"
+            for name, in_file, in_model in incompatible.incorrect_shapes
+        ]
+        if "official" in checkpoint:
+            problems += [f"{name}: missing in the file" for name in incompatible.missing_keys]
+            problems += [f"{name}: not in the model" for name in incompatible.unexpected_keys]
+        if problems:
             raise ValueError(
-                f"checkpoint does not fit the model, {len(lines)} shapes differ:\n  "
-                + "\n  ".join(lines)
+                f"checkpoint does not fit the model, {len(problems)} tensors differ:\n  "
+                + "\n  ".join(problems)
             )
         if given and given == set(incompatible.unexpected_keys):
             raise ValueError(
@@ -138,3 +158,14 @@ class SafeCheckpointer(DetectionCheckpointer):
                 f"its first is {min(given)!r}"
             )
         return incompatible
+
+
+def _load_pickle(filename: str) -> dict[str, Any]:
+    loaded = load_checkpoint(PathManager.get_local_path(filename))
+    if not isinstance(loaded, dict):
+        raise TensorFileError(f"{filename} holds no state dict: {type(loaded).__name__}")
+    if "model" in loaded and "__author__" in loaded:  # Detectron2's model zoo
+        return loaded
+    blobs = loaded.get("blobs", loaded)  # Detectron 1 and ImageNet models of Caffe2
+    model = {key: value for key, value in blobs.items() if not key.endswith("_momentum")}
+    return {"model": model, "__author__": "Caffe2", "matching_heuristics": True}

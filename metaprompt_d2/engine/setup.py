@@ -8,6 +8,7 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import default_setup
 from detectron2.utils.file_io import PathManager
 
+from ..checkpoint import diffusion_sizes
 from ..config import add_metaprompt_config
 
 __all__ = ["load_config", "setup"]
@@ -16,7 +17,9 @@ __all__ = ["load_config", "setup"]
 def load_config(config_file: str, overrides: list[str]) -> CfgNode:
     """Detectron2's defaults and ours, a YAML file (with its `_BASE_`), and overrides.
 
-    Where there is no GPU, MODEL.DEVICE "cuda" becomes "cpu".
+    Where there is no GPU, MODEL.DEVICE "cuda" becomes "cpu". With
+    MODEL.DIFFUSION.SIZES_FROM_WEIGHTS, the weights' own sizes replace UNET.* and VAE.*, and the key
+    is False again: what is returned stands by itself.
 
     Args:
         config_file: path, also "metaprompt_d2://cityscapes_seg.yaml"; "" for the defaults.
@@ -25,6 +28,7 @@ def load_config(config_file: str, overrides: list[str]) -> CfgNode:
     Raises:
         FileNotFoundError: there is no such config file.
         KeyError: a key that neither Detectron2 nor this package has.
+        ValueError: SIZES_FROM_WEIGHTS without WEIGHTS, or with weights that tell no sizes.
     """
     cfg = get_cfg()
     add_metaprompt_config(cfg)
@@ -34,11 +38,22 @@ def load_config(config_file: str, overrides: list[str]) -> CfgNode:
             raise FileNotFoundError(f"config file {config_file} does not exist")
         cfg.merge_from_file(path)
     cfg.merge_from_list(overrides)
+    if cfg.MODEL.DIFFUSION.SIZES_FROM_WEIGHTS:
+        _take_sizes_from_weights(cfg)
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
         logging.getLogger(__name__).warning("No GPU: MODEL.DEVICE is set to cpu")
         cfg.MODEL.DEVICE = "cpu"
     cfg.freeze()
     return cfg
+
+
+def _take_sizes_from_weights(cfg: CfgNode) -> None:
+    node = cfg.MODEL.DIFFUSION
+    if not node.WEIGHTS:
+        raise ValueError("MODEL.DIFFUSION.SIZES_FROM_WEIGHTS needs MODEL.DIFFUSION.WEIGHTS")
+    sizes = diffusion_sizes(PathManager.get_local_path(node.WEIGHTS))
+    node.merge_from_list([part for pair in sizes.items() for part in pair])
+    node.SIZES_FROM_WEIGHTS = False
 
 
 def setup(args: argparse.Namespace) -> CfgNode:

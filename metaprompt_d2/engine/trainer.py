@@ -57,12 +57,7 @@ class Trainer(DefaultTrainer):
             max_grad_norm=clipping.CLIP_VALUE if clips_whole_model else None,
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        self.checkpointer = SafeCheckpointer(
-            model,
-            cfg.OUTPUT_DIR,
-            diffusion_weights=cfg.MODEL.DIFFUSION.WEIGHTS,
-            trainer=weakref.proxy(self),
-        )
+        self.checkpointer = SafeCheckpointer.of_config(cfg, model, trainer=weakref.proxy(self))
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.register_hooks(self.build_hooks())

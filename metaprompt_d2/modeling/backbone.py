@@ -80,8 +80,9 @@ class MetaPromptBackbone(Backbone):
             block_out_channels=unet.BLOCK_OUT_CHANNELS,
             layers_per_block=unet.LAYERS_PER_BLOCK,
             cross_attention_dim=unet.CROSS_ATTENTION_DIM,
-            num_heads=unet.NUM_HEADS,
+            num_heads=unet.NUM_HEADS_PER_LEVEL or unet.NUM_HEADS,
             norm_num_groups=unet.NORM_NUM_GROUPS,
+            linear_projection=unet.LINEAR_PROJECTION,
             # Only refinement reads the output head.
             predicts_latent=prompt.REFINE_STEPS > 1,
         )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from metaprompt_d2.checkpoint import load_pickled_arrays
+from metaprompt_d2.checkpoint.restricted_pickle import load_pickled_arrays
 
 
 class MakesFolder:

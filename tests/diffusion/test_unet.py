@@ -158,7 +158,8 @@ def test_fewer_levels_work(num_levels: int) -> None:
     ("arguments", "message"),
     [
         ({"norm_num_groups": 3}, r"UNET\.BLOCK_OUT_CHANNELS .*UNET\.NORM_NUM_GROUPS 3"),
-        ({"num_heads": 16}, r"UNET\.BLOCK_OUT_CHANNELS .*: \[8\] .*UNET\.NUM_HEADS 16"),
+        ({"num_heads": 16}, r"UNET\.BLOCK_OUT_CHANNELS .*: \[8\] .*heads \(16, .*\(NUM_HEADS,"),
+        ({"num_heads": (2, 2)}, r"UNET\.NUM_HEADS_PER_LEVEL \(2, 2\) has 2 levels"),
     ],
 )
 def test_widths_that_do_not_fit_are_refused_by_their_key(arguments: dict, message: str) -> None:

@@ -8,8 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
+from metaprompt_d2.checkpoint import TensorFileError
 from metaprompt_d2.engine.checkpointer import SafeCheckpointer
 from metaprompt_d2.engine.hooks import BestCheckpointer
 
@@ -88,17 +90,60 @@ def test_a_model_zoo_pickle_of_arrays_loads(tmp_path: Path) -> None:
     assert model.weight.tolist() == [[1.0] * 3] * 2
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"PK\x03\x04 cut"])
-def test_a_file_that_is_no_checkpoint_is_named(tmp_path: Path, content: bytes) -> None:
-    file = tmp_path / "broken.pth"
+@pytest.mark.parametrize("ending", ["pth", "pkl", "safetensors"])
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"PK\x03\x04 cut", b"\x89PNG"])
+def test_a_file_that_is_no_checkpoint_is_named(tmp_path: Path, content: bytes, ending: str) -> None:
+    file = tmp_path / f"broken.{ending}"
     file.write_bytes(content)
-    with pytest.raises(ValueError, match=r"broken\.pth is no readable checkpoint"):
+    with pytest.raises(TensorFileError, match=rf"broken\.{ending} is ") as error:
         SafeCheckpointer(nn.Linear(3, 2)).load(str(file))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {}, {"model": {}}, torch.zeros(2)])
+def test_a_file_without_a_state_dict_is_named(tmp_path: Path, content: object) -> None:
+    file = tmp_path / "other.pth"
+    torch.save(content, file)
+    with pytest.raises(TensorFileError, match=r"other\.pth holds no state dict"):
+        SafeCheckpointer(nn.Linear(3, 2)).load(str(file))
+
+
+@pytest.mark.parametrize("ending", ["pth", "pkl", "safetensors"])
+def test_a_file_with_nan_is_refused(tmp_path: Path, ending: str) -> None:
+    file = tmp_path / f"broken.{ending}"
+    tensors = {"weight": torch.full((2, 3), float("nan")), "bias": torch.zeros(2)}
+    if ending == "pth":
+        torch.save({"model": tensors}, file)
+    elif ending == "pkl":
+        arrays = {name: value.numpy() for name, value in tensors.items()}
+        file.write_bytes(pickle.dumps({"model": arrays, "__author__": "a test"}))
+    else:
+        save_file(tensors, file)
+    with pytest.raises(TensorFileError, match=r"1 tensors hold NaN or infinity: \['weight'\]"):
+        SafeCheckpointer(nn.Linear(3, 2)).load(str(file))
+
+
+@pytest.mark.parametrize("wrapper", ["state_dict", "model", None])
+def test_a_state_dict_of_others_loads(tmp_path: Path, wrapper: str | None) -> None:
+    state_dict = {"weight": torch.ones(2, 3), "bias": torch.zeros(2)}
+    file = tmp_path / "theirs.ckpt"
+    torch.save({wrapper: state_dict, "epoch": 3} if wrapper else state_dict, file)
+    model = nn.Linear(3, 2)
+    SafeCheckpointer(model).load(str(file))
+    assert model.weight.tolist() == [[1.0] * 3] * 2
+
+
+def test_safetensors_load(tmp_path: Path) -> None:
+    file = tmp_path / "theirs.safetensors"
+    save_file({"weight": torch.ones(2, 3), "bias": torch.zeros(2)}, file)
+    model = nn.Linear(3, 2)
+    SafeCheckpointer(model).load(str(file))
+    assert model.weight.tolist() == [[1.0] * 3] * 2
 
 
 def test_all_shapes_that_differ_are_listed(tmp_path: Path) -> None:
     SafeCheckpointer(nn.Linear(3, 2), str(tmp_path)).save("small")
-    with pytest.raises(ValueError, match="2 shapes differ") as error:
+    with pytest.raises(ValueError, match="2 tensors differ") as error:
         SafeCheckpointer(nn.Linear(3, 5)).load(str(tmp_path / "small.pth"))
     assert "weight: (2, 3) in the file, (5, 3) in the model" in str(error.value)
     assert "bias: (2,) in the file, (5,) in the model" in str(error.value)

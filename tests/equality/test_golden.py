@@ -12,7 +12,8 @@ from helpers import UNET_SIZES, tiny_cfg, tiny_model
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metaprompt_d2.checkpoint.official import from_official_sem_seg
+from metaprompt_d2.checkpoint import from_official
+from metaprompt_d2.checkpoint.compvis import UNET_PREFIX, from_compvis_unet
 from metaprompt_d2.diffusion import FeatureUNet
 from metaprompt_d2.engine import group_parameters
 
@@ -71,17 +72,11 @@ def unet_fixture(golden: Path) -> dict:
 
 @pytest.fixture(scope="module")
 def unet(unet_fixture: dict) -> FeatureUNet:
-    prefix = "model.diffusion_model."
     official = {
-        f"unet.unet.diffusion_model.{key.removeprefix(prefix)}": value
-        for key, value in unet_fixture["state_dict"].items()
-    }
-    ours = {
-        key.removeprefix("backbone.refinement.unet."): value
-        for key, value in from_official_sem_seg(official).items()
+        name.removeprefix(UNET_PREFIX): value for name, value in unet_fixture["state_dict"].items()
     }
     unet = FeatureUNet(**M64)
-    unet.load_state_dict(ours)
+    unet.load_state_dict(from_compvis_unet(official))
     return unet.eval()
 
 
@@ -128,7 +123,7 @@ def segmentor(seg_fixture: dict) -> nn.Module:
 
 def official_segmentor(fixture: dict) -> nn.Module:
     model = tiny_model()
-    model.load_state_dict(from_official_sem_seg(fixture["state_dict"]))
+    model.load_state_dict(from_official(fixture["state_dict"]).model)
     return model
 
 
@@ -263,42 +258,11 @@ def depth_backbone(depth_fixture: dict) -> nn.Module:
 
 def from_official_depth(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
     """The encoder of the official depth model under our names (method section 4.2)."""
-    encoder = {
-        name.removeprefix("encoder."): value
-        for name, value in state_dict.items()
-        if name.startswith("encoder.")
-    }
-    shared = {
-        name: value for name, value in encoder.items() if name.startswith(("unet.", "encoder_vq."))
-    }
-    ours = {
+    return {
         name.removeprefix("backbone."): value
-        for name, value in from_official_sem_seg(shared).items()
+        for name, value in from_official(state_dict).model.items()
+        if name.startswith("backbone.")
     }
-    for name, value in encoder.items():
-        if name not in shared and not name.startswith(COPIES):
-            ours[_our_depth_name(name)] = value
-    return ours
-
-
-def _our_depth_name(name: str) -> str:
-    head, _, rest = name.partition(".")
-    if head.startswith("t") and head[1:].isdigit():
-        return f"refinement.step_embeddings.{int(head[1:]) - 1}"
-    if head.startswith("meta_prompts"):
-        return f"refinement.meta_prompts.embeddings.{int(head[12:]) - 1}"
-    if head.startswith("text_adapter"):
-        adapter = f"refinement.meta_prompts.adapters.{int(head[12:]) - 1}"
-        return f"{adapter}.{rest.removeprefix('fc.')}"
-    if head == "out_layer":
-        return f"rearrangement.fuse.{rest}"
-    level = int(head.removeprefix("layer")) - 1
-    if rest.startswith("deconv_layers."):
-        rest = rest.removeprefix("deconv_layers.")
-    elif rest.startswith("conv_layers."):  # behind `level` blocks of three layers
-        index, _, kind = rest.removeprefix("conv_layers.").partition(".")
-        rest = f"{3 * level + int(index)}.{kind}"
-    return f"rearrangement.branches.{level}.{rest}"
 
 
 @torch.no_grad()
@@ -364,7 +328,7 @@ def our_names(seg_fixture: dict) -> dict[str, str]:
         if name.startswith(COPIES):
             numbers[name] = numbers[OUTPUT_HEAD + name.split(".", 1)[1]]
     marked = {name: torch.full(official[name].shape, float(numbers[name])) for name in official}
-    ours = {int(value.max()): name for name, value in from_official_sem_seg(marked).items()}
+    ours = {int(value.max()): name for name, value in from_official(marked).model.items()}
     return {name: ours[number] for name, number in numbers.items() if number in ours}
 
 

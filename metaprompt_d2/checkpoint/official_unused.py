@@ -1,0 +1,75 @@
+"""What the official checkpoints hold and the official code never reads."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from .official_names import DIFFUSION_PREFIXES
+
+__all__ = ["unused_tensors"]
+
+_UNET, _VAE = (official for official, _ in DIFFUSION_PREFIXES.values())
+_TIMESTEPS = 1000
+_BETA_RANGE = 0.00085, 0.0120
+
+
+def unused_tensors(task: str, diffusion: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """
+    Args:
+        task: "sem_seg" or "depth".
+        diffusion: the UNet's and the VAE's tensors under the official names.
+
+    Returns:
+        dead tensors under the official names: weights of zero, and in segmentation Stable
+        Diffusion's noise schedule.
+    """
+    channels, latent_channels = diffusion[f"{_UNET}input_blocks.0.0.weight"].shape[:2]
+    shapes = {
+        f"{_VAE}post_quant_conv.weight": (latent_channels, latent_channels, 1, 1),
+        f"{_VAE}post_quant_conv.bias": (latent_channels,),
+        f"{_UNET}out.0.weight": (channels,),
+        f"{_UNET}out.0.bias": (channels,),
+        f"{_UNET}out.2.weight": (latent_channels, channels, 3, 3),
+        f"{_UNET}out.2.bias": (latent_channels,),
+    }
+    if task == "sem_seg":
+        width = 4 * channels
+        shapes |= {
+            f"{_UNET}time_embed.0.weight": (width, channels),
+            f"{_UNET}time_embed.0.bias": (width,),
+            f"{_UNET}time_embed.2.weight": (width, width),
+            f"{_UNET}time_embed.2.bias": (width,),
+        }
+    unused = {name: torch.zeros(shape) for name, shape in shapes.items() if name not in diffusion}
+    return unused | (_noise_schedule() if task == "sem_seg" else {})
+
+
+def _noise_schedule() -> dict[str, Tensor]:
+    """The buffers of Stable Diffusion 1.x's DDPM (Ho et al., arXiv 2006.11239), float32."""
+    low, high = (beta**0.5 for beta in _BETA_RANGE)
+    betas = torch.linspace(low, high, _TIMESTEPS, dtype=torch.float64) ** 2
+    alphas = 1 - betas
+    kept = alphas.cumprod(0)
+    kept_before = torch.cat([torch.ones(1, dtype=torch.float64), kept[:-1]])
+    variance = betas * (1 - kept_before) / (1 - kept)
+    schedule = {
+        "betas": betas,
+        "alphas_cumprod": kept,
+        "alphas_cumprod_prev": kept_before,
+        "sqrt_alphas_cumprod": kept.sqrt(),
+        "sqrt_one_minus_alphas_cumprod": (1 - kept).sqrt(),
+        "log_one_minus_alphas_cumprod": (1 - kept).log(),
+        "sqrt_recip_alphas_cumprod": (1 / kept).sqrt(),
+        "sqrt_recipm1_alphas_cumprod": (1 / kept - 1).sqrt(),
+        "posterior_variance": variance,
+        "posterior_log_variance_clipped": variance.clamp(min=1e-20).log(),
+        "posterior_mean_coef1": betas * kept_before.sqrt() / (1 - kept),
+        "posterior_mean_coef2": (1 - kept_before) * alphas.sqrt() / (1 - kept),
+    }
+    schedule = {name: value.float() for name, value in schedule.items()}
+    betas, variance = schedule["betas"], schedule["posterior_variance"]
+    weights = betas**2 / (2 * variance * alphas.float() * (1 - schedule["alphas_cumprod"]))
+    weights[0] = weights[1]
+    schedule["lvlb_weights"] = weights
+    return {f"sd_model.{name}": value for name, value in schedule.items()}
