@@ -27,12 +27,7 @@ LISTS = {
 }
 
 _IMAGE_BASES = ("", "raw_data")
-_DEPTH_BASES = (
-    "",
-    "data_depth_annotated",
-    "data_depth_annotated/train",
-    "data_depth_annotated/val",
-)
+_TRUTH_BASES = ("data_depth_annotated/train", "data_depth_annotated/val", "data_depth_annotated")
 
 DRIVES = {"train": TRAIN_DRIVES, "test": tuple(TEST_FRAMES)}
 
@@ -82,7 +77,7 @@ def load_kitti_eigen(root: str, split: str, *, kb_crop: bool) -> list[dict]:
     if list_file is None:
         pairs = _pairs_of_drives(root, split)
     else:
-        pairs = resolve_pairs(root, read_list(list_file), _IMAGE_BASES, _DEPTH_BASES)
+        pairs = resolve_pairs(root, read_list(list_file), _IMAGE_BASES, ("", *_TRUTH_BASES))
     return pair_dicts(pairs, DEPTH_SCALE, _image_id, kb_crop=kb_crop)
 
 
@@ -146,7 +141,7 @@ def find_image_folder(root: str, drive: str) -> str | None:
 def find_truth_folder(root: str, drive: str) -> str | None:
     """Folder of a drive's depth maps; None where it is missing."""
     path = f"{drive}/proj_depth/groundtruth/image_02"
-    return _first_folder(root, _DEPTH_BASES[1:], path)
+    return _first_folder(root, _TRUTH_BASES, path)
 
 
 def _first_folder(root: str, bases: tuple[str, ...], path: str) -> str | None:
