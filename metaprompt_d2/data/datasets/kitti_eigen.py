@@ -119,8 +119,10 @@ def find_pairs(root: str, split: str, drive: str) -> tuple[list[Pair], list[str]
         return [], []
     images = set(PathManager.ls(image_folder)) if image_folder else set()
     pairs, alone = [], []
-    for frame in sorted(file for file in PathManager.ls(truth_folder) if file.endswith(".png")):
-        stem = frame.removesuffix(".png")
+    for frame in sorted(PathManager.ls(truth_folder)):
+        stem, ending = os.path.splitext(frame)
+        if ending != ".png" or not stem.isdigit():
+            continue
         if split == "test" and int(stem) not in TEST_FRAMES[drive]:
             continue
         truth = os.path.join(truth_folder, frame)
