@@ -7,6 +7,8 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "metaprompt_d2/__init__.py").read_text())[1]
+# What datasets/prepare_nyu_depth_v2.py reads MATLAB's files with.
+NYU = ["h5py>=3", "scipy>=1.11"]
 
 setup(
     name="metaprompt_d2",
@@ -45,5 +47,8 @@ setup(
         "tqdm",
         "setuptools<82",  # Detectron2's model_zoo imports pkg_resources
     ],
-    extras_require={"dev": ["pytest>=8", "hypothesis>=6", "ruff>=0.6"]},
+    extras_require={
+        "nyu": NYU,
+        "dev": ["pytest>=8", "hypothesis>=6", "ruff>=0.6", *NYU],
+    },
 )

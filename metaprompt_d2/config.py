@@ -10,6 +10,7 @@ def add_metaprompt_config(cfg: CfgNode) -> None:
     _add_diffusion(cfg)
     _add_sem_seg_head(cfg)
     _add_input(cfg)
+    _add_depth_input(cfg)
     _add_solver(cfg)
     _add_test(cfg)
 
@@ -92,6 +93,32 @@ def _add_input(cfg: CfgNode) -> None:
     cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA = 0.75
     # Brightness, contrast, saturation and hue distortion as in SSD.
     cfg.INPUT.COLOR_AUG_SSD = True
+
+
+def _add_depth_input(cfg: CfgNode) -> None:
+    # What `DepthMapper` does to training images besides INPUT.RANDOM_FLIP and INPUT.CROP.
+    aug = cfg.INPUT.DEPTH_AUG = CfgNode()
+    # Probability of CutDepth: a vertical strip of the image is overwritten with its depth.
+    aug.CUT_DEPTH_PROB = 0.25
+    # Metres that CutDepth pastes as 255, as is all that is farther.
+    aug.CUT_DEPTH_MAX_DEPTH = 10.0
+    # Paste the depth file's values modulo 256 instead, as the official code does.
+    aug.CUT_DEPTH_WRAP_AROUND = False
+    # n > 0: CutDepth for each n-th sample of a worker instead of CUT_DEPTH_PROB; the official code
+    # has 4. The worker's count starts anew where a run is resumed.
+    aug.CUT_DEPTH_EVERY = 0
+    # Probability of v * (1 + c) + 255 * b, with b from +-BRIGHTNESS and c from +-CONTRAST.
+    aug.BRIGHTNESS_CONTRAST_PROB = 0.5
+    aug.BRIGHTNESS = 0.2
+    aug.CONTRAST = 0.2
+    # Probability of 255 * (v / 255) ** gamma, with gamma from GAMMA_RANGE.
+    aug.GAMMA_PROB = 0.5
+    aug.GAMMA_RANGE = (0.8, 1.2)
+    # Probability of shifts by up to +-HUE (of 180), +-SATURATION and +-VALUE (of 255).
+    aug.HSV_PROB = 0.5
+    aug.HUE = 20.0
+    aug.SATURATION = 30.0
+    aug.VALUE = 20.0
 
 
 def _add_solver(cfg: CfgNode) -> None:

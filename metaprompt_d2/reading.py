@@ -1,11 +1,14 @@
-"""Read images and label maps from files, with errors that name the file."""
+"""Read images, label maps and depth maps from files, with errors that name the file."""
 
 import numpy as np
 from detectron2.data import detection_utils
 from detectron2.utils.file_io import PathManager
 from PIL import Image, UnidentifiedImageError
 
-__all__ = ["check_labels", "read_image", "read_labels"]
+__all__ = ["check_labels", "read_depth", "read_image", "read_labels"]
+
+# PIL's names of a 16-bit grey PNG; "I" before Pillow 11.
+_DEPTH_MODES = ("I;16", "I;16B", "I")
 
 
 def read_image(file_name: str, image_format: str) -> np.ndarray:
@@ -54,6 +57,35 @@ def read_labels(file_name: str) -> np.ndarray:
         )
     # OpenCV resizes neither bool nor uint16-as-int32 maps of other types.
     return labels if labels.dtype == np.uint8 else labels.astype(np.int32)
+
+
+def read_depth(file_name: str, scale: float) -> np.ndarray:
+    """
+    Args:
+        file_name: of a 16-bit single-channel PNG.
+        scale: the file's values are metres times this.
+
+    Returns:
+        (H, W) float32 metres, 0 = no value.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no image, or not one of 16 bits and one channel.
+    """
+    try:
+        with PathManager.open(file_name, "rb") as file, Image.open(file) as image:
+            mode, values = image.mode, np.asarray(image)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"depth file {file_name} does not exist") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"depth file {file_name} cannot be read as an image: {error}") from error
+    if mode not in _DEPTH_MODES:
+        found = f"{values.shape[2]} channels" if values.ndim == 3 else f"8 bits (mode {mode})"
+        raise ValueError(
+            f"depth file {file_name} has {found}, expected a 16-bit PNG with one channel: "
+            f"metres times {scale:g}"
+        )
+    return values.astype(np.float32) / np.float32(scale)
 
 
 def check_labels(

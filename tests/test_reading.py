@@ -1,12 +1,13 @@
-"""Reading images and labels: what passes, and errors that name the file."""
+"""Reading images, labels and depth: what passes, and errors that name the file."""
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
-from metaprompt_d2.reading import check_labels, read_image, read_labels
+from metaprompt_d2.reading import check_labels, read_depth, read_image, read_labels
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 17, 3), np.uint8)
 LABELS = np.random.default_rng(1).integers(0, 19, (12, 17), np.uint8)
@@ -145,3 +146,52 @@ def test_a_negative_ignore_value_is_known() -> None:
     labels = LABELS.astype(np.int32)
     labels[0] = -1
     check(labels, ignore_value=-1)
+
+
+# ------------------------------------------------------------------ depth
+
+DEPTH = np.random.default_rng(2).integers(0, 65536, (12, 17)).astype(np.uint16)
+DEPTH[0] = 0
+
+
+@pytest.mark.parametrize("scale", [256.0, 1000.0])
+def test_depth_is_in_metres(tmp_path: Path, scale: float) -> None:
+    depth = read_depth(saved(tmp_path / "depth.png", DEPTH), scale)
+    assert depth.dtype == np.float32
+    np.testing.assert_allclose(depth, DEPTH / scale, rtol=1e-7)
+    assert not depth[0].any()
+
+
+@pytest.mark.parametrize(
+    ("pixels", "found"),
+    [
+        (LABELS, "8 bits"),
+        (PIXELS, "3 channels"),
+        (np.dstack([PIXELS, LABELS]), "4 channels"),
+    ],
+)
+def test_a_depth_map_of_another_kind_is_refused_by_name(
+    tmp_path: Path, pixels: np.ndarray, found: str
+) -> None:
+    file = saved(tmp_path / "depth.png", pixels)
+    with pytest.raises(ValueError, match=rf"depth\.png has {found}.*, expected a 16-bit PNG"):
+        read_depth(file, 256.0)
+
+
+def test_a_16_bit_colour_image_is_no_depth_map(tmp_path: Path) -> None:
+    file = str(tmp_path / "depth.png")
+    cv2.imwrite(file, np.zeros((4, 5, 3), np.uint16))
+    with pytest.raises(ValueError, match=r"depth\.png has 3 channels"):
+        read_depth(file, 256.0)
+
+
+@pytest.mark.parametrize("spoil", [truncated, text, empty])
+def test_an_unreadable_depth_map_is_named(tmp_path: Path, spoil) -> None:
+    file = spoil(tmp_path / "depth.png", DEPTH)
+    with pytest.raises(ValueError, match=r"depth file .*depth\.png cannot be read"):
+        read_depth(file, 256.0)
+
+
+def test_a_missing_depth_map_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"depth file .*gone\.png does not exist"):
+        read_depth(str(tmp_path / "gone.png"), 256.0)

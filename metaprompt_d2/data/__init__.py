@@ -3,10 +3,29 @@
 from . import datasets
 from .augmentation import PadToSize, ResizeToBox
 from .build import build_test_loader, build_train_loader, load_dataset_dicts
-from .mappers import SemSegMapper
+from .depth_augmentation import (
+    BrightnessContrast,
+    CutDepth,
+    DepthAugInput,
+    EveryNth,
+    Gamma,
+    HueSaturationValue,
+    KBCrop,
+    RandomWindow,
+)
+from .mappers import DepthMapper, SemSegMapper
 
 __all__ = [
+    "BrightnessContrast",
+    "CutDepth",
+    "DepthAugInput",
+    "DepthMapper",
+    "EveryNth",
+    "Gamma",
+    "HueSaturationValue",
+    "KBCrop",
     "PadToSize",
+    "RandomWindow",
     "ResizeToBox",
     "SemSegMapper",
     "build_test_loader",

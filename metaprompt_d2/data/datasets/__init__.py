@@ -2,9 +2,14 @@
 
 import os
 
-from .mini import register_mini_cityscapes, set_cityscapes_colors
+from .kitti_eigen import register_kitti_eigen
+from .mini import register_mini_cityscapes, register_mini_kitti, set_cityscapes_colors
+from .nyu_depth_v2 import register_nyu_depth_v2
 
 _ROOT = os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))
 
 register_mini_cityscapes(_ROOT)
+register_mini_kitti(_ROOT)
+register_nyu_depth_v2(_ROOT)
+register_kitti_eigen(_ROOT)
 set_cityscapes_colors()

@@ -7,7 +7,9 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.builtin_meta import _get_builtin_metadata
 from detectron2.data.datasets.cityscapes import load_cityscapes_semantic
 
-__all__ = ["register_mini_cityscapes", "set_cityscapes_colors"]
+from .kitti_eigen import load_kitti_eigen
+
+__all__ = ["register_mini_cityscapes", "register_mini_kitti", "set_cityscapes_colors"]
 
 
 def register_mini_cityscapes(root: str) -> None:
@@ -28,6 +30,28 @@ def register_mini_cityscapes(root: str) -> None:
             evaluator_type="cityscapes_sem_seg",
             ignore_label=255,
             **metadata,
+        )
+
+
+def register_mini_kitti(root: str) -> None:
+    """Register `mini_kitti_eigen_{train,test}`, whose images are smaller than KITTI's crops.
+
+    Args:
+        root: the folder that holds `mini/`, usually DETECTRON2_DATASETS.
+    """
+    data_root = os.path.join(root, "mini/kitti")
+    for split in ("train", "test"):
+        name = f"mini_kitti_eigen_{split}"
+        DatasetCatalog.register(
+            name, lambda split=split: load_kitti_eigen(data_root, split, kb_crop=False)
+        )
+        MetadataCatalog.get(name).set(
+            data_root=data_root,
+            evaluator_type="depth",
+            crop="none",
+            kb_crop=False,
+            min_depth=1e-3,
+            max_depth=80.0,
         )
 
 

@@ -1,0 +1,156 @@
+"""Extracts the 654 official test pairs of NYU Depth v2 from its labelled MATLAB file.
+
+The pairs are those of the usual extraction script (BTS): the image is black outside the
+rows and columns that the Kinect's projection covers, depth is the raw one in millimetres.
+A run that was stopped goes on where it ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import h5py
+import numpy as np
+import scipy.io
+from tqdm import tqdm
+
+TEST_FOLDER = "official_splits/test"
+LIST = "test_list.txt"
+KEYS = ("images", "rawDepths", "sceneTypes")
+VALID_ROWS, VALID_COLUMNS = slice(7, 474), slice(7, 632)
+
+
+def default_output() -> Path:
+    """`$DETECTRON2_DATASETS/nyu_depth_v2`, or `nyu_depth_v2` next to this script."""
+    root = os.environ.get("DETECTRON2_DATASETS")
+    folder = Path(root).expanduser() if root else Path(__file__).resolve().parent
+    return folder / "nyu_depth_v2"
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line; ends the program with a message if something is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("mat", type=Path, help="nyu_depth_v2_labeled.mat")
+    parser.add_argument("splits", type=Path, help="splits.mat, with testNdxs")
+    parser.add_argument(
+        "--output", type=Path, default=default_output(), help="default: %(default)s"
+    )
+    return parser.parse_args(arguments)
+
+
+def open_labelled(file: Path) -> h5py.File:
+    """Open the labelled data set.
+
+    Raises:
+        ValueError: the file is missing or damaged, not of MATLAB v7.3, or lacks a variable.
+    """
+    if not file.is_file():
+        raise ValueError(f"{file} does not exist")
+    if not h5py.is_hdf5(file):
+        with file.open("rb") as opened:
+            start = opened.read(19).decode("latin-1")
+        found = f"starts with {start!r}" if start else "is empty"
+        raise ValueError(f"{file} is no MATLAB v7.3 (HDF5) file, it {found}")
+    try:
+        data = h5py.File(file, "r")
+    except OSError as error:
+        raise ValueError(f"{file} is damaged, perhaps not wholly downloaded: {error}") from error
+    missing = [key for key in KEYS if key not in data]
+    if missing:
+        raise ValueError(f"{file} has no variables {missing}, only {sorted(data)}")
+    images, depths = data["images"].shape, data["rawDepths"].shape
+    if len(images) != 4 or images[1] != 3 or depths != (images[0], *images[2:]):
+        raise ValueError(
+            f"{file}: images are {images} and rawDepths {depths}, expected (N, 3, W, H) and "
+            "(N, W, H)"
+        )
+    return data
+
+
+def read_test_indices(file: Path, num_images: int) -> list[int]:
+    """Zero-based indices of the test images.
+
+    Raises:
+        ValueError: the file is missing or unreadable, lacks testNdxs, or names images beyond
+            `num_images`.
+    """
+    if not file.is_file():
+        raise ValueError(f"{file} does not exist")
+    try:
+        splits = scipy.io.loadmat(file)
+    except Exception as error:  # SciPy raises what its parsers happen to run into
+        raise ValueError(f"{file} cannot be read as a MATLAB file: {error}") from error
+    if "testNdxs" not in splits:
+        names = sorted(name for name in splits if not name.startswith("__"))
+        raise ValueError(f"{file} has no variable testNdxs, only {names}")
+    indices = splits["testNdxs"].ravel().astype(int) - 1
+    wrong = indices[(indices < 0) | (indices >= num_images)] + 1
+    if len(wrong):
+        raise ValueError(f"{file}: testNdxs names images {wrong.tolist()} of {num_images}")
+    return indices.tolist()
+
+
+def scene_type(data: h5py.File, index: int) -> str:
+    """Such as "bathroom"; MATLAB keeps strings as arrays of character codes."""
+    codes = data[data["sceneTypes"][0, index]]
+    return "".join(chr(code) for code in codes[()].ravel())
+
+
+def _write_whole(file: Path, write: Callable[[str], bool]) -> None:
+    """Write under another name and rename: a file with its own name is a finished one."""
+    partial_file = file.with_name(f".partial-{os.getpid()}-{file.name}")
+    try:
+        if not write(str(partial_file)):
+            raise OSError(f"{file} cannot be written")
+        partial_file.replace(file)
+    finally:
+        partial_file.unlink(missing_ok=True)
+
+
+def write_pair(data: h5py.File, index: int, image_file: Path, depth_file: Path) -> None:
+    """Extract one image and its depth."""
+    image = data["images"][index].transpose(2, 1, 0)  # (H, W, 3) RGB
+    shown = np.zeros_like(image)
+    shown[VALID_ROWS, VALID_COLUMNS] = image[VALID_ROWS, VALID_COLUMNS]
+    depth = (data["rawDepths"][index].T * 1000.0).astype(np.uint16)  # metres to millimetres
+    _write_whole(depth_file, lambda file: cv2.imwrite(file, depth))
+    _write_whole(image_file, lambda file: cv2.imwrite(file, shown[..., ::-1]))
+
+
+def extract(data: h5py.File, indices: list[int], output: Path) -> None:
+    """Write all pairs that are not there yet, then the list of all."""
+    folder = output / TEST_FOLDER
+    lines = []
+    for index in tqdm(indices, unit="pair"):
+        scene = scene_type(data, index)
+        image, depth = f"{scene}/rgb_{index:05d}.jpg", f"{scene}/sync_depth_{index:05d}.png"
+        lines.append(f"/{image} /{depth}\n")
+        if (folder / image).is_file() and (folder / depth).is_file():
+            continue
+        (folder / scene).mkdir(parents=True, exist_ok=True)
+        write_pair(data, index, folder / image, folder / depth)
+    _write_whole(output / LIST, lambda file: Path(file).write_text("".join(sorted(lines))) > 0)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line."""
+    options = parse_arguments(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    try:
+        with open_labelled(options.mat.expanduser()) as data:
+            indices = read_test_indices(options.splits.expanduser(), len(data["images"]))
+            output = options.output.expanduser().absolute()
+            extract(data, indices, output)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(f"{len(indices)} test pairs are in {output / TEST_FOLDER}, listed in {output / LIST}.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""Lists of image and depth files, as the depth datasets share them, to Detectron2's dicts."""
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+
+from detectron2.utils.file_io import PathManager
+
+__all__ = ["Pair", "find_list", "pair_dicts", "read_list", "resolve_pairs"]
+
+logger = logging.getLogger(__name__)
+
+Pair = tuple[str, str]  # image file, depth file
+
+
+def find_list(root: str, names: Sequence[str]) -> str | None:
+    """The first of some list files that is in the folder `root`; None if none is."""
+    files = (os.path.join(root, name) for name in names)
+    return next((file for file in files if PathManager.isfile(file)), None)
+
+
+def read_list(file_name: str) -> list[Pair]:
+    """Read a list with two columns (image, depth) or three (image, depth, focal length).
+
+    Leading slashes are dropped. Entries whose depth is "None" are left out; their number is logged.
+
+    Args:
+        file_name: of a text file with columns separated by blanks.
+
+    Returns:
+        The paths as listed, relative to folders that the dataset knows.
+
+    Raises:
+        ValueError: naming the file and the line which has another number of columns or no focal
+            length where it should be, or a file without any pair.
+    """
+    pairs, without_depth = [], 0
+    with PathManager.open(file_name, "r") as file:
+        for number, line in enumerate(file, start=1):
+            columns = line.split()
+            if not columns:
+                continue
+            _check_columns(columns, f"{file_name}, line {number}")
+            if columns[1] == "None":
+                without_depth += 1
+            else:
+                pairs.append((columns[0].lstrip("/"), columns[1].lstrip("/")))
+    if without_depth:
+        logger.info("%s: %d entries have no depth and are left out", file_name, without_depth)
+    if not pairs:
+        raise ValueError(f"{file_name} lists no image with depth")
+    return pairs
+
+
+def _check_columns(columns: list[str], place: str) -> None:
+    if len(columns) not in (2, 3):
+        raise ValueError(
+            f"{place}: {len(columns)} columns, expected two (image, depth) or three "
+            "(image, depth, focal length)"
+        )
+    if len(columns) == 3:
+        try:
+            float(columns[2])
+        except ValueError as error:
+            raise ValueError(
+                f"{place}: the third column is {columns[2]!r}, expected a focal length"
+            ) from error
+
+
+def resolve_pairs(
+    root: str, pairs: list[Pair], image_bases: Sequence[str], depth_bases: Sequence[str]
+) -> list[Pair]:
+    """Complete listed paths: lists differ in the folder below `root` that they start from.
+
+    Args:
+        root: of the dataset.
+        pairs: as `read_list` gives them.
+        image_bases, depth_bases: folders below `root`. A path belongs to the first that holds its
+            leading folder, and to the first of all where none does.
+    """
+    find_image, find_depth = _finder(root, image_bases), _finder(root, depth_bases)
+    return [(find_image(image), find_depth(depth)) for image, depth in pairs]
+
+
+def _finder(root: str, bases: Sequence[str]) -> Callable[[str], str]:
+    """Looks up every leading folder once: lists have ten thousands of lines."""
+    folders = [os.path.join(root, base) if base else root for base in bases]
+    known: dict[str, str] = {}
+
+    def find(path: str) -> str:
+        first = path.split("/")[0]
+        if first not in known:
+            holding = (f for f in folders if PathManager.exists(os.path.join(f, first)))
+            known[first] = next(holding, folders[0])
+        return os.path.join(known[first], path)
+
+    return find
+
+
+def pair_dicts(
+    pairs: list[Pair], depth_scale: float, image_id: Callable[[str], str], **common: object
+) -> list[dict]:
+    """Detectron2's dicts.
+
+    Args:
+        pairs: complete paths.
+        depth_scale: the depth files hold metres times this.
+        image_id: of an image file; unique, since predictions are saved under it.
+        common: further keys of all dicts.
+
+    Returns:
+        dicts with "file_name", "depth_file_name", "depth_scale", "image_id" and `common`. Sizes
+        are left to the mapper, which opens the files anyway.
+    """
+    return [
+        {
+            "file_name": image,
+            "depth_file_name": depth,
+            "depth_scale": depth_scale,
+            "image_id": image_id(image),
+            **common,
+        }
+        for image, depth in pairs
+    ]

@@ -1,0 +1,97 @@
+"""NYU Depth v2 (indoor, Kinect) with its usual split for depth: 24231 training, 654 test pairs."""
+
+import logging
+import os
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils.file_io import PathManager
+
+from .depth_lists import Pair, find_list, pair_dicts, read_list, resolve_pairs
+
+__all__ = ["load_nyu_depth_v2", "register_nyu_depth_v2"]
+
+logger = logging.getLogger(__name__)
+
+DEPTH_SCALE = 1000.0  # the files hold millimetres
+
+# Of each split: the folder that its paths start from, and names of its list, the first found wins.
+_FOLDERS = {"train": "sync", "test": "official_splits/test"}
+_LISTS = {
+    "train": ("train_list.txt", "nyudepthv2_train_files_with_gt.txt"),
+    "test": ("test_list.txt", "nyudepthv2_test_files_with_gt.txt"),
+}
+
+
+def register_nyu_depth_v2(root: str) -> None:
+    """Register `nyu_depth_v2_{train,test}`.
+
+    Args:
+        root: the folder that holds `nyu_depth_v2/`, usually DETECTRON2_DATASETS.
+    """
+    root = os.path.join(root, "nyu_depth_v2")
+    for split in _FOLDERS:
+        name = f"nyu_depth_v2_{split}"
+        DatasetCatalog.register(name, lambda split=split: load_nyu_depth_v2(root, split))
+        MetadataCatalog.get(name).set(
+            data_root=root,
+            evaluator_type="depth",
+            crop="nyu",
+            kb_crop=False,
+            min_depth=1e-3,
+            max_depth=10.0,
+        )
+
+
+def load_nyu_depth_v2(root: str, split: str) -> list[dict]:
+    """The pairs of `<root>/{train,test}_list.txt` (or BTS's lists), else of the folders.
+
+    Without a list the split is that of the folders: every `rgb_*` with its `sync_depth_*.png` in
+    `sync/<scene>/` is for training, in `official_splits/test/<scene type>/` for testing.
+
+    Args:
+        root: holds the lists, `sync/` and `official_splits/`.
+        split: "train" or "test".
+
+    Returns:
+        `pair_dicts`, with "image_id" `<scene>_<rgb file>`, less the ending.
+
+    Raises:
+        FileNotFoundError: neither list nor folder, or no pair in the folder.
+        ValueError: of `read_list`.
+    """
+    list_file = find_list(root, _LISTS[split])
+    if list_file is None:
+        pairs = _pairs_in(os.path.join(root, _FOLDERS[split]), _LISTS[split])
+    else:
+        pairs = resolve_pairs(root, read_list(list_file), *[(_FOLDERS[split], "")] * 2)
+    return pair_dicts(pairs, DEPTH_SCALE, _image_id)
+
+
+def _image_id(file_name: str) -> str:
+    scene, file = file_name.split("/")[-2:]
+    return f"{scene}_{os.path.splitext(file)[0]}"
+
+
+def _pairs_in(folder: str, lists: tuple[str, ...]) -> list[Pair]:
+    """`rgb_00001.jpg` and `sync_depth_00001.png` of all sub-folders."""
+    if not PathManager.isdir(folder):
+        raise FileNotFoundError(f"neither a list ({' or '.join(lists)}) nor the folder {folder}")
+    pairs, alone = [], 0
+    for scene in sorted(PathManager.ls(folder)):
+        scene_folder = os.path.join(folder, scene)
+        if not PathManager.isdir(scene_folder):
+            continue
+        files = set(PathManager.ls(scene_folder))
+        for image in sorted(file for file in files if file.startswith("rgb_")):
+            depth = f"sync_depth_{os.path.splitext(image)[0].removeprefix('rgb_')}.png"
+            if depth in files:
+                pairs.append((os.path.join(scene_folder, image), os.path.join(scene_folder, depth)))
+            else:
+                alone += 1
+    if not pairs:
+        raise FileNotFoundError(
+            f"{folder} holds no pair <scene>/rgb_<number>.jpg with <scene>/sync_depth_<number>.png"
+        )
+    if alone:
+        logger.info("%s: %d images have no depth and are left out", folder, alone)
+    return pairs

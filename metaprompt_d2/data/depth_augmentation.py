@@ -1,0 +1,284 @@
+"""Augmentations of an image with its depth map (method section 2.4), in Detectron2's form."""
+
+import cv2
+import numpy as np
+from detectron2.data import transforms as T
+from fvcore.transforms.transform import CropTransform, NoOpTransform, Transform
+
+__all__ = [
+    "BrightnessContrast",
+    "CutDepth",
+    "DepthAugInput",
+    "EveryNth",
+    "Gamma",
+    "HueSaturationValue",
+    "KBCrop",
+    "RandomWindow",
+]
+
+
+class DepthAugInput(T.AugInput):
+    """An image and, where there is one, its depth map; transforms move both alike.
+
+    Depth passes through `Transform.apply_segmentation`: it is cropped, flipped and, where an image
+    is resized, taken from the nearest pixel, so that no depth is made up at edges.
+    """
+
+    def __init__(
+        self, image: np.ndarray, *, depth: np.ndarray | None = None, depth_scale: float = 1.0
+    ):
+        """
+        Args:
+            image: (H, W, 3) uint8.
+            depth: (H, W) float32 metres, 0 = no value.
+            depth_scale: the depth file holds metres times this.
+        """
+        super().__init__(image)
+        self.depth = depth
+        self.depth_scale = depth_scale
+
+    def transform(self, tfm: Transform) -> None:
+        super().transform(tfm)
+        if self.depth is not None:
+            self.depth = tfm.apply_segmentation(self.depth)
+
+
+class _ColourTransform(Transform):
+    """Changes an image's values and moves nothing."""
+
+    def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
+        return segmentation
+
+    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
+        return coords
+
+
+class PasteTransform(_ColourTransform):
+    """Overwrite columns of the image."""
+
+    def __init__(self, left: int, strip: np.ndarray):
+        """
+        Args:
+            left: first column.
+            strip: (H, columns) uint8, for every channel.
+        """
+        super().__init__()
+        self.left = left
+        self.strip = strip
+
+    def apply_image(self, img: np.ndarray) -> np.ndarray:
+        pasted = img.copy()
+        pasted[:, self.left : self.left + self.strip.shape[1]] = self.strip[..., None]
+        return pasted
+
+
+class TableTransform(_ColourTransform):
+    """Look every value up in a table."""
+
+    def __init__(self, table: np.ndarray):
+        """
+        Args:
+            table: 256 uint8 values.
+        """
+        super().__init__()
+        self.table = table
+
+    def apply_image(self, img: np.ndarray) -> np.ndarray:
+        return cv2.LUT(img, self.table)
+
+
+class HueSaturationValueTransform(_ColourTransform):
+    """Look hue, saturation and value up in a table each, in OpenCV's 8-bit HSV (hue 0..179)."""
+
+    def __init__(self, tables: np.ndarray, image_format: str):
+        """
+        Args:
+            tables: (256, 3) uint8, for hue, saturation and value.
+            image_format: "RGB" or "BGR".
+        """
+        super().__init__()
+        self.tables = tables
+        self.image_format = image_format
+
+    def apply_image(self, img: np.ndarray) -> np.ndarray:
+        to_hsv = getattr(cv2, f"COLOR_{self.image_format}2HSV")
+        from_hsv = getattr(cv2, f"COLOR_HSV2{self.image_format}")
+        hsv = cv2.cvtColor(np.ascontiguousarray(img), to_hsv)
+        return cv2.cvtColor(cv2.LUT(hsv, self.tables[None]), from_hsv)
+
+
+class CutDepth(T.Augmentation):
+    """Overwrite a random vertical strip of the image with its depth map.
+
+    Ishii & Yamashita 2021 (arXiv 2107.07684), in the form with full height that depth recipes use:
+    it starts at column a * W and is 0.75 * b * (W - a * W) wide, a and b uniform in [0, 1).
+    """
+
+    def __init__(self, max_depth: float, *, max_share: float = 0.75, wrap_around: bool = False):
+        """
+        Args:
+            max_depth: in metres; depth is pasted as 255 * depth / max_depth, at most 255.
+            max_share: of the columns right of the strip's start that it may cover.
+            wrap_around: paste the depth file's own 16-bit values modulo 256 instead, as the
+                official code does; `max_depth` is not used then.
+
+        Raises:
+            ValueError: a depth or share that means nothing.
+        """
+        super().__init__()
+        if not max_depth > 0:
+            raise ValueError(
+                f"INPUT.DEPTH_AUG.CUT_DEPTH_MAX_DEPTH is {max_depth}, expected metres above 0"
+            )
+        if not 0 < max_share <= 1:
+            raise ValueError(f"CutDepth's max_share is {max_share}, expected 0 < max_share <= 1")
+        self.max_depth = max_depth
+        self.max_share = max_share
+        self.wrap_around = wrap_around
+
+    def get_transform(self, image: np.ndarray, depth: np.ndarray, depth_scale: float) -> Transform:
+        width = image.shape[1]
+        start, extent = self._rand_range(size=2)
+        left = int(start * width)
+        columns = int(max((width - start * width) * extent * self.max_share, 1))
+        strip = depth[:, left : left + columns]
+        if self.wrap_around:
+            values = np.rint(strip * depth_scale).astype(np.int64) % 256
+        else:
+            values = np.clip(strip / self.max_depth, 0, 1) * 255
+        return PasteTransform(left, values.astype(np.uint8))
+
+
+class EveryNth(T.Augmentation):
+    """Apply an augmentation to the 1st, (n+1)th, (2n+1)th, ... input that this object sees.
+
+    Every worker of a loader has an object of its own and counts from its own start, so that a
+    resumed run differs from an uninterrupted one.
+    """
+
+    def __init__(self, augmentation: T.Augmentation, n: int):
+        """
+        Args:
+            augmentation: what to apply.
+            n: at least 1.
+        """
+        super().__init__()
+        self.augmentation = augmentation
+        self.n = n
+        self._seen = 0
+
+    def __call__(self, aug_input: T.AugInput) -> Transform:
+        applies = self._seen % self.n == 0
+        self._seen += 1
+        return self.augmentation(aug_input) if applies else NoOpTransform()
+
+
+class KBCrop(T.Augmentation):
+    """KITTI's benchmark crop: the bottom 352 rows, of the middle 1216 columns."""
+
+    height, width = 352, 1216
+
+    def get_transform(self, image: np.ndarray) -> Transform:
+        height, width = image.shape[:2]
+        if height < self.height or width < self.width:
+            raise ValueError(
+                f"the image is {height}x{width} (height x width), KITTI's benchmark crop needs "
+                f"{self.height}x{self.width}"
+            )
+        left = int((width - self.width) / 2)
+        return CropTransform(left, height - self.height, self.width, self.height)
+
+
+class RandomWindow(T.Augmentation):
+    """Cut out a window of one size. (Detectron2's `RandomCrop` returns smaller ones silently.)"""
+
+    def __init__(self, size: tuple[int, int]):
+        """
+        Args:
+            size: (height, width).
+        """
+        super().__init__()
+        self.size = size
+
+    def get_transform(self, image: np.ndarray) -> Transform:
+        rows, columns = self.size
+        spare_rows, spare_columns = image.shape[0] - rows, image.shape[1] - columns
+        if spare_rows < 0 or spare_columns < 0:
+            raise ValueError(
+                f"the image is {image.shape[0]}x{image.shape[1]} (height x width), INPUT.CROP.SIZE "
+                f"needs {rows}x{columns}"
+            )
+        top = np.random.randint(spare_rows + 1)
+        left = np.random.randint(spare_columns + 1)
+        return CropTransform(left, top, columns, rows)
+
+
+class BrightnessContrast(T.Augmentation):
+    """v -> v * (1 + c) + 255 * b, clipped and truncated; c and b uniform."""
+
+    def __init__(self, brightness: float, contrast: float):
+        """
+        Args:
+            brightness, contrast: b is drawn from +-brightness, c from +-contrast.
+        """
+        super().__init__()
+        self.brightness = brightness
+        self.contrast = contrast
+
+    def get_transform(self, image: np.ndarray) -> Transform:
+        factor = 1 + self._rand_range(-self.contrast, self.contrast)
+        offset = self._rand_range(-self.brightness, self.brightness)
+        table = np.arange(256) * factor + 255 * offset
+        return TableTransform(np.clip(table, 0, 255).astype(np.uint8))
+
+
+class Gamma(T.Augmentation):
+    """v -> 255 * (v / 255) ** gamma, truncated; gamma uniform."""
+
+    def __init__(self, gamma_range: tuple[float, float]):
+        """
+        Args:
+            gamma_range: lowest and highest gamma.
+
+        Raises:
+            ValueError: not 0 < lowest <= highest.
+        """
+        super().__init__()
+        if not 0 < gamma_range[0] <= gamma_range[1]:
+            raise ValueError(
+                f"INPUT.DEPTH_AUG.GAMMA_RANGE is {gamma_range}, expected 0 < low <= high"
+            )
+        self.gamma_range = gamma_range
+
+    def get_transform(self, image: np.ndarray) -> Transform:
+        gamma = self._rand_range(*self.gamma_range)
+        table = (np.arange(256) / 255) ** gamma * 255
+        return TableTransform(table.astype(np.uint8))
+
+
+class HueSaturationValue(T.Augmentation):
+    """Shift hue (cyclic, 180 = full circle), saturation and value (clipped), truncated; uniform."""
+
+    def __init__(self, hue: float, saturation: float, value: float, image_format: str = "RGB"):
+        """
+        Args:
+            hue, saturation, value: shifts are drawn from +-these.
+            image_format: "RGB" or "BGR".
+
+        Raises:
+            ValueError: another image format.
+        """
+        super().__init__()
+        if image_format not in ("RGB", "BGR"):
+            raise ValueError(f"INPUT.FORMAT is {image_format!r}, expected 'RGB' or 'BGR'")
+        self.hue = hue
+        self.saturation = saturation
+        self.value = value
+        self.image_format = image_format
+
+    def get_transform(self, image: np.ndarray) -> Transform:
+        limits = np.array([self.hue, self.saturation, self.value])
+        shifted = np.arange(256)[:, None] + self._rand_range(-limits, limits, size=3)
+        shifted[:, 0] %= 180
+        tables = np.clip(shifted, 0, 255).astype(np.uint8)
+        return HueSaturationValueTransform(tables, self.image_format)

@@ -1,0 +1,143 @@
+"""`DepthMapper`: a dataset dict to what `DepthEstimator` reads."""
+
+import copy
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.data import detection_utils
+from detectron2.data import transforms as T
+
+from ...reading import read_depth, read_image
+from ..depth_augmentation import (
+    BrightnessContrast,
+    CutDepth,
+    DepthAugInput,
+    EveryNth,
+    Gamma,
+    HueSaturationValue,
+    KBCrop,
+    RandomWindow,
+)
+
+__all__ = ["DepthMapper"]
+
+
+class DepthMapper:
+    """Read an image and, in training, its depth map; augment both alike (method section 2.4).
+
+    Images keep their files' size, less KITTI's benchmark crop where the dataset dict asks for it
+    ("kb_crop"): that crop is the frame in which KITTI is trained, predicted and scored.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        is_train: bool,
+        *,
+        augmentations: list[T.Augmentation | T.Transform],
+        image_format: str = "RGB",
+    ):
+        """
+        Args:
+            is_train: read and augment depth too.
+            augmentations: applied in this order, after KITTI's crop.
+            image_format: of `detection_utils.read_image`.
+        """
+        self.is_train = is_train
+        self.augmentations = T.AugmentationList(augmentations)
+        self.image_format = image_format
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict:
+        return {
+            "is_train": is_train,
+            "augmentations": _train_augmentations(cfg) if is_train else [],
+            "image_format": cfg.INPUT.FORMAT,
+        }
+
+    def __call__(self, dataset_dict: dict) -> dict:
+        """
+        Args:
+            dataset_dict: with "file_name", in training "depth_file_name" and "depth_scale", and
+                "kb_crop" where images are to be cropped.
+
+        Returns:
+            the dict with "image": (C, H, W) uint8, with "height" and "width" of the file's image
+            after KITTI's crop, and, in training, with "depth": (H, W) float32 metres, 0 = no value.
+
+        Raises:
+            FileNotFoundError, ValueError: a file that is missing, unreadable or doesn't fit.
+        """
+        dataset_dict = copy.copy(dataset_dict)
+        image = read_image(dataset_dict["file_name"], self.image_format)
+        detection_utils.check_image_size(dataset_dict, image)
+        augmented = self._input(dataset_dict, image)
+        try:
+            if dataset_dict.get("kb_crop", False):
+                KBCrop()(augmented)
+            dataset_dict["height"], dataset_dict["width"] = augmented.image.shape[:2]
+            self.augmentations(augmented)
+        except ValueError as error:
+            raise ValueError(f"image file {dataset_dict['file_name']}: {error}") from error
+        image = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))
+        dataset_dict["image"] = torch.from_numpy(image)
+        if augmented.depth is not None:
+            dataset_dict["depth"] = torch.from_numpy(np.ascontiguousarray(augmented.depth))
+        return dataset_dict
+
+    def _input(self, dataset_dict: dict, image: np.ndarray) -> DepthAugInput:
+        if not self.is_train:
+            return DepthAugInput(image)
+        depth_file, scale = dataset_dict["depth_file_name"], dataset_dict["depth_scale"]
+        depth = read_depth(depth_file, scale)
+        if depth.shape != image.shape[:2]:
+            raise ValueError(
+                f"depth file {depth_file} is {depth.shape[0]}x{depth.shape[1]} (height x width), "
+                f"its image {dataset_dict['file_name']} is {image.shape[0]}x{image.shape[1]}"
+            )
+        return DepthAugInput(image, depth=depth, depth_scale=scale)
+
+
+def _train_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
+    aug, crop = cfg.INPUT.DEPTH_AUG, cfg.INPUT.CROP
+    augmentations = _cut_depth(aug)
+    if cfg.INPUT.RANDOM_FLIP != "none":
+        augmentations.append(
+            T.RandomFlip(
+                horizontal=cfg.INPUT.RANDOM_FLIP == "horizontal",
+                vertical=cfg.INPUT.RANDOM_FLIP == "vertical",
+            )
+        )
+    if crop.ENABLED:
+        if crop.TYPE != "absolute":
+            raise ValueError(f"INPUT.CROP.TYPE is {crop.TYPE!r}, depth needs 'absolute'")
+        augmentations.append(RandomWindow(tuple(crop.SIZE)))
+    hsv = HueSaturationValue(aug.HUE, aug.SATURATION, aug.VALUE, cfg.INPUT.FORMAT)
+    return [
+        *augmentations,
+        *_sometimes(
+            BrightnessContrast(aug.BRIGHTNESS, aug.CONTRAST),
+            aug.BRIGHTNESS_CONTRAST_PROB,
+            "BRIGHTNESS_CONTRAST_PROB",
+        ),
+        *_sometimes(Gamma(aug.GAMMA_RANGE), aug.GAMMA_PROB, "GAMMA_PROB"),
+        *_sometimes(hsv, aug.HSV_PROB, "HSV_PROB"),
+    ]
+
+
+def _cut_depth(aug: CfgNode) -> list[T.Augmentation]:
+    cut_depth = CutDepth(aug.CUT_DEPTH_MAX_DEPTH, wrap_around=aug.CUT_DEPTH_WRAP_AROUND)
+    every = aug.CUT_DEPTH_EVERY
+    if every < 0:
+        raise ValueError(f"INPUT.DEPTH_AUG.CUT_DEPTH_EVERY is {every}, expected 0 (unused) or more")
+    if every:
+        return [EveryNth(cut_depth, every)]
+    return _sometimes(cut_depth, aug.CUT_DEPTH_PROB, "CUT_DEPTH_PROB")
+
+
+def _sometimes(augmentation: T.Augmentation, probability: float, key: str) -> list[T.Augmentation]:
+    """The augmentation with a probability, the value of INPUT.DEPTH_AUG.`key`; nothing for 0."""
+    if not 0 <= probability <= 1:
+        raise ValueError(f"INPUT.DEPTH_AUG.{key} is {probability}, expected a probability")
+    return [T.RandomApply(augmentation, probability)] if probability else []
