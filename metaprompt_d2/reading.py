@@ -1,11 +1,14 @@
-"""Read images and label maps from files, with errors that name the file."""
+"""Read images, label maps and depth maps from files, with errors that name the file."""
 
 import numpy as np
 from detectron2.data import detection_utils
 from detectron2.utils.file_io import PathManager
 from PIL import Image, UnidentifiedImageError
 
-__all__ = ["check_labels", "read_image", "read_labels"]
+__all__ = ["check_labels", "read_depth", "read_image", "read_labels"]
+
+# Pillow's names of one channel of 16 bits; up to version 10 it may widen them to 32.
+_SIXTEEN_BITS = ("I;16", "I;16B", "I")
 
 
 def read_image(file_name: str, image_format: str) -> np.ndarray:
@@ -54,6 +57,36 @@ def read_labels(file_name: str) -> np.ndarray:
         )
     # OpenCV resizes neither bool nor uint16-as-int32 maps of other types.
     return labels if labels.dtype == np.uint8 else labels.astype(np.int32)
+
+
+def read_depth(file_name: str, scale: float) -> np.ndarray:
+    """
+    Args:
+        file_name: of a single-channel 16-bit PNG, 0 = no value.
+        scale: what the file holds for one metre: 1000 for NYU Depth v2, 256 for KITTI.
+
+    Returns:
+        (H, W) float32, metres.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no image, or has several channels or other than 16 bits.
+    """
+    try:
+        with PathManager.open(file_name, "rb") as file:
+            image = Image.open(file)
+            mode, values = image.mode, np.asarray(image, np.float32)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"depth file {file_name} does not exist") from error
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"depth file {file_name} cannot be read as an image: {error}") from error
+    if mode not in _SIXTEEN_BITS:
+        channels = 1 if values.ndim == 2 else values.shape[2]
+        raise ValueError(
+            f"depth file {file_name} has {channels} channels in Pillow's mode {mode!r}, expected "
+            "one of 16 bits"
+        )
+    return values / np.float32(scale)
 
 
 def check_labels(
