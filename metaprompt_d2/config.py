@@ -105,6 +105,8 @@ def _add_solver(cfg: CfgNode) -> None:
         [r"\.unet\..*attentions\..*norm", 1.0, 0.0],
         [r"\.unet\.", 0.1, 1.0],
     ]
+    # False gives no weight decay to parameters of one dimension (biases and norms).
+    cfg.SOLVER.DECAY_VECTORS = True
     # Parts of IMS_PER_BATCH that are run one after the other before each update.
     cfg.SOLVER.ACCUMULATION_STEPS = 1
     # "float16" (with loss scaling) or "bfloat16", where SOLVER.AMP.ENABLED.
@@ -113,6 +115,10 @@ def _add_solver(cfg: CfgNode) -> None:
     # the base rate below which it doesn't fall.
     cfg.SOLVER.POLY_LR_POWER = 1.0
     cfg.SOLVER.POLY_LR_CONSTANT_ENDING = 0.0
+    # Of the schedule "RiseAndFallPolyLR", which has POLY_LR_POWER too: the iteration at which it
+    # reaches BASE_LR (0: half of MAX_ITER), and the rate of its begin and end.
+    cfg.SOLVER.LR_PEAK_ITER = 0
+    cfg.SOLVER.MIN_LR = 0.0
     # Iterations between two lines of the log, of metrics.json and of TensorBoard.
     cfg.SOLVER.LOG_PERIOD = 20
     # Metric whose best checkpoint is kept as model_best.pth, "" = none; bigger is better for "max".
