@@ -115,10 +115,9 @@ def _add_solver(cfg: CfgNode) -> None:
     # the base rate below which it doesn't fall.
     cfg.SOLVER.POLY_LR_POWER = 1.0
     cfg.SOLVER.POLY_LR_CONSTANT_ENDING = 0.0
-    # Of the schedule "RiseAndFallPolyLR", which has POLY_LR_POWER too: the iteration at which it
-    # reaches BASE_LR (0: half of MAX_ITER), and the rate of its begin and end.
-    cfg.SOLVER.LR_PEAK_ITER = 0
-    cfg.SOLVER.MIN_LR = 0.0
+    # Of the schedule "RiseAndFallPolyLR", which has these two as well (the share of the base rate
+    # is also where it begins): the share of MAX_ITER at which it reaches the base rate.
+    cfg.SOLVER.LR_PEAK_AT = 0.5
     # Iterations between two lines of the log, of metrics.json and of TensorBoard.
     cfg.SOLVER.LOG_PERIOD = 20
     # Metric whose best checkpoint is kept as model_best.pth, "" = none; bigger is better for "max".

@@ -7,7 +7,7 @@ from PIL import Image, UnidentifiedImageError
 
 __all__ = ["check_labels", "read_depth", "read_image", "read_labels"]
 
-# Pillow's names of one channel of 16 bits; up to version 10 it may widen them to 32.
+# Pillow's names of one channel of 16 bits, which some of its versions widen to 32.
 _SIXTEEN_BITS = ("I;16", "I;16B", "I")
 
 

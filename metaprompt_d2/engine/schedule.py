@@ -30,19 +30,17 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRSche
     """The schedule "RiseAndFallPolyLR" of `rise_and_fall`, or one of Detectron2's.
 
     Raises:
-        ValueError: a schedule with a peak or a floor that cannot be.
+        ValueError: a peak outside the training or a floor above the base rate.
     """
     solver = cfg.SOLVER
     if solver.LR_SCHEDULER_NAME != "RiseAndFallPolyLR":
         return deeplab.build_lr_scheduler(cfg, optimizer)
-    peak = solver.LR_PEAK_ITER or max(solver.MAX_ITER // 2, 1)
-    if peak < 0:
-        raise ValueError(f"SOLVER.LR_PEAK_ITER is {peak}, expected 0 (half of MAX_ITER) or more")
-    if not 0 <= solver.MIN_LR <= solver.BASE_LR:
-        raise ValueError(
-            f"SOLVER.MIN_LR is {solver.MIN_LR}, expected 0 to SOLVER.BASE_LR {solver.BASE_LR}"
-        )
-    floor = solver.MIN_LR / solver.BASE_LR
+    if not 0 < solver.LR_PEAK_AT <= 1:
+        raise ValueError(f"SOLVER.LR_PEAK_AT is {solver.LR_PEAK_AT}, expected a share of MAX_ITER")
+    floor = solver.POLY_LR_CONSTANT_ENDING
+    if not 0 <= floor <= 1:
+        raise ValueError(f"SOLVER.POLY_LR_CONSTANT_ENDING is {floor}, expected 0 to 1")
+    peak = max(round(solver.LR_PEAK_AT * solver.MAX_ITER), 1)
     return LambdaLR(
         optimizer,
         lambda iteration: rise_and_fall(

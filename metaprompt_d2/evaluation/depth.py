@@ -3,7 +3,6 @@
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +37,10 @@ class _Score(NamedTuple):
     figures: dict[str, float] | None
     num_nan: int
     num_infinite: int
+
+    @property
+    def is_broken(self) -> bool:
+        return self.num_nan > 0 or self.num_infinite > 0
 
 
 class DepthEvaluator(DatasetEvaluator):
@@ -132,34 +135,16 @@ class DepthEvaluator(DatasetEvaluator):
             return None
         # Samplers repeat images to fill up processes.
         scores = {name: score for part in gathered for name, score in part.items()}
+        _warn(scores, self.min_depth, self.max_depth)
         scored = [score.figures for score in scores.values() if score.figures is not None]
-        without_truth = [name for name, score in scores.items() if score.figures is None]
-        not_finite = [name for name, score in scores.items() if score.num_nan or score.num_infinite]
-        if without_truth:
-            logger.warning(
-                "%d images have no pixel with ground truth to score and are left out: %s",
-                *_count_and_names(without_truth),
-            )
-        if not_finite:
-            logger.warning(
-                "predictions of %d images are not finite; NaN is scored as %g m and infinity as "
-                "%g m: %s",
-                len(not_finite),
-                self.min_depth,
-                self.max_depth,
-                ", ".join(
-                    f"{name} ({scores[name].num_nan} NaN, {scores[name].num_infinite} infinite)"
-                    for name in sorted(not_finite)
-                ),
-            )
         means = {
             name: sum(figures[name] for figures in scored) / len(scored) if scored else np.nan
             for name in DEPTH_FIGURES
         }
         counts = {
             "images": len(scored),
-            "images_without_truth": len(without_truth),
-            "images_not_finite": len(not_finite),
+            "images_without_truth": len(scores) - len(scored),
+            "images_not_finite": sum(score.is_broken for score in scores.values()),
         }
         return OrderedDict({"depth": means | counts})
 
@@ -181,9 +166,28 @@ def _size(depth: np.ndarray) -> str:
     return "x".join(map(str, depth.shape))
 
 
-def _count_and_names(names: Iterable[str]) -> tuple[int, str]:
-    names = sorted(names)
-    return len(names), ", ".join(names)
+def _warn(scores: dict[str, _Score], min_depth: float, max_depth: float) -> None:
+    """Name the images that are left out or that were cleaned."""
+    without_truth = sorted(name for name, score in scores.items() if score.figures is None)
+    if without_truth:
+        logger.warning(
+            "%d images have no pixel with ground truth to score and are left out: %s",
+            len(without_truth),
+            ", ".join(without_truth),
+        )
+    broken = [
+        f"{name} ({score.num_nan} NaN, {score.num_infinite} infinite)"
+        for name, score in sorted(scores.items())
+        if score.is_broken
+    ]
+    if broken:
+        logger.warning(
+            "predictions of %d images are not finite; NaN is scored as %g m, infinity as %g m: %s",
+            len(broken),
+            min_depth,
+            max_depth,
+            ", ".join(broken),
+        )
 
 
 def _write_png(depth: np.ndarray, file: Path) -> None:
