@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from metaprompt_d2.reading import check_labels, read_image, read_labels
+from metaprompt_d2.reading import check_labels, read_depth, read_image, read_labels
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (12, 17, 3), np.uint8)
 LABELS = np.random.default_rng(1).integers(0, 19, (12, 17), np.uint8)
@@ -145,3 +145,43 @@ def test_a_negative_ignore_value_is_known() -> None:
     labels = LABELS.astype(np.int32)
     labels[0] = -1
     check(labels, ignore_value=-1)
+
+
+# ------------------------------------------------------------------ depth
+
+DEPTH = np.random.default_rng(2).integers(0, 2**16, (12, 17), np.uint16)
+
+
+@pytest.mark.parametrize("scale", [1000, 256, 1.0])
+def test_depth_is_read_in_metres(tmp_path: Path, scale: float) -> None:
+    depth = read_depth(saved(tmp_path / "depth.png", DEPTH), scale)
+    assert depth.dtype == np.float32
+    assert np.array_equal(depth, DEPTH.astype(np.float32) / np.float32(scale))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (LABELS, r"1 channels in Pillow's mode 'L', expected one of 16 bits"),
+        (PIXELS, r"3 channels in Pillow's mode 'RGB'"),
+        (np.dstack([PIXELS, LABELS]), r"4 channels in Pillow's mode 'RGBA'"),
+    ],
+)
+def test_depth_of_eight_bits_or_several_channels_is_refused_by_name(
+    tmp_path: Path, pixels: np.ndarray, message: str
+) -> None:
+    file = saved(tmp_path / "depth.png", pixels)
+    with pytest.raises(ValueError, match=f"depth file {file} has {message}"):
+        read_depth(file, 1000)
+
+
+@pytest.mark.parametrize("write", [truncated, text, empty])
+def test_a_file_that_is_no_depth_is_refused_by_name(tmp_path: Path, write) -> None:
+    file = write(tmp_path / "depth.png", DEPTH)
+    with pytest.raises(ValueError, match=f"depth file {file} cannot be read as an image"):
+        read_depth(file, 1000)
+
+
+def test_a_missing_depth_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"depth file .*nothing\.png does not exist"):
+        read_depth(str(tmp_path / "nothing.png"), 1000)
