@@ -9,6 +9,7 @@ def add_metaprompt_config(cfg: CfgNode) -> None:
     """Add the keys of `metaprompt_d2` to a Detectron2 config, in place."""
     _add_diffusion(cfg)
     _add_sem_seg_head(cfg)
+    _add_depth_head(cfg)
     _add_input(cfg)
     _add_depth_input(cfg)
     _add_solver(cfg)
@@ -85,6 +86,26 @@ def _add_sem_seg_head(cfg: CfgNode) -> None:
     head.AUX_LOSS_WEIGHT = 0.4
 
 
+def _add_depth_head(cfg: CfgNode) -> None:
+    # Values default to NYU Depth v2's recipe.
+    cfg.MODEL.DEPTH_HEAD = CfgNode()
+    cfg.MODEL.DEPTH_HEAD.NAME = "DeconvDepthHead"
+    # Feature that the head reads.
+    cfg.MODEL.DEPTH_HEAD.IN_FEATURE = "p3"
+    # Metres that the head's sigmoid spans.
+    cfg.MODEL.DEPTH_HEAD.MAX_DEPTH = 10.0
+    # r: before the backbone, images of h x w are resized to (h // 64 + r) * 64 by
+    # (w // 64 + r) * 64. 0: not resized, but padded as the backbone asks for.
+    cfg.MODEL.DEPTH_HEAD.RESIZE_SCALE = 1
+    # Channels and kernel sizes (2, 3 or 4) of the transposed convolutions, each doubling the size.
+    cfg.MODEL.DEPTH_HEAD.DECONV_DIMS = (32, 32, 32)
+    cfg.MODEL.DEPTH_HEAD.DECONV_KERNELS = (2, 2, 2)
+    # Channels of the convolutions behind them.
+    cfg.MODEL.DEPTH_HEAD.CONVS_DIM = 192
+    # Weight of the SILog loss.
+    cfg.MODEL.DEPTH_HEAD.LOSS_WEIGHT = 1.0
+
+
 def _add_input(cfg: CfgNode) -> None:
     # Training images fit the box (MAX_SIZE_TRAIN, MIN_SIZE_TRAIN[0]) times a factor drawn from
     # this range, aspect kept.
@@ -128,6 +149,8 @@ def _add_solver(cfg: CfgNode) -> None:
         [r"\.unet\..*attentions\..*norm", 1.0, 0.0],
         [r"\.unet\.", 0.1, 1.0],
     ]
+    # False gives no weight decay to parameters of one dimension (biases and norms).
+    cfg.SOLVER.DECAY_VECTORS = True
     # Parts of IMS_PER_BATCH that are run one after the other before each update.
     cfg.SOLVER.ACCUMULATION_STEPS = 1
     # "float16" (with loss scaling) or "bfloat16", where SOLVER.AMP.ENABLED.
@@ -136,6 +159,9 @@ def _add_solver(cfg: CfgNode) -> None:
     # the base rate below which it doesn't fall.
     cfg.SOLVER.POLY_LR_POWER = 1.0
     cfg.SOLVER.POLY_LR_CONSTANT_ENDING = 0.0
+    # Of the schedule "RiseAndFallPolyLR", which has these two as well (the share of the base rate
+    # is also where it begins): the share of MAX_ITER at which it reaches the base rate.
+    cfg.SOLVER.LR_PEAK_AT = 0.5
     # Iterations between two lines of the log, of metrics.json and of TensorBoard.
     cfg.SOLVER.LOG_PERIOD = 20
     # Metric whose best checkpoint is kept as model_best.pth, "" = none; bigger is better for "max".
@@ -149,7 +175,20 @@ def _add_test(cfg: CfgNode) -> None:
     cfg.TEST.SLIDING_WINDOW.ENABLED = True
     cfg.TEST.SLIDING_WINDOW.SIZE = (1024, 1024)  # height, width
     cfg.TEST.SLIDING_WINDOW.STRIDE = (512, 512)  # height, width
-    # Windows that pass through the model at once.
+    # Windows, of either kind and mirrored ones too, that pass through the model at once.
     cfg.TEST.SLIDING_WINDOW.BATCH_SIZE = 4
+    # Depth: the average of this many square windows, shifted evenly along the longer side; 0 for
+    # whole images. With Detectron2's TEST.AUG.ENABLED and TEST.AUG.FLIP, mirrored ones join in.
+    cfg.TEST.SHIFTED_WINDOWS = CfgNode()
+    cfg.TEST.SHIFTED_WINDOWS.COUNT = 0
+    # Add windows where these end short of the border, as on KITTI; False predicts NaN there, as
+    # the official code does.
+    cfg.TEST.SHIFTED_WINDOWS.COVER_ALL = True
+    # Part of the frame on which depth is scored: "nyu", "garg", "eigen" or "none"; "" = the
+    # dataset's own.
+    cfg.TEST.DEPTH_EVAL = CfgNode()
+    cfg.TEST.DEPTH_EVAL.CROP = ""
+    # Write predictions as the KITTI benchmark takes them: 16-bit PNGs of metres * 256.
+    cfg.TEST.DEPTH_EVAL.SAVE_PNG = False
     # Images of each test set drawn with ground truth and prediction to OUTPUT_DIR/inference.
     cfg.TEST.NUM_PICTURES = 8

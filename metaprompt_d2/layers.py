@@ -24,21 +24,33 @@ class DeconvStack(nn.Sequential):
         hidden_channels: Sequence[int],
         out_channels: int,
         *,
-        kernel_size: int = 2,
+        kernel_size: int | Sequence[int] = 2,
     ):
         """
         Args:
             in_channels, out_channels: channels in and out.
             hidden_channels: channels after each doubling.
-            kernel_size: of the transposed convolutions: 2, 3 or 4.
+            kernel_size: of the transposed convolutions, one for all or one each: 2, 3 or 4.
+
+        Raises:
+            ValueError: another kernel size, or another number of them than of doublings.
         """
-        padding, output_padding = _DOUBLING_PADDING[kernel_size]
+        if isinstance(kernel_size, int):
+            kernel_size = [kernel_size] * len(hidden_channels)
+        known = set(kernel_size) <= _DOUBLING_PADDING.keys()
+        if not known or len(kernel_size) != len(hidden_channels):
+            raise ValueError(
+                f"kernel sizes {list(kernel_size)} of transposed convolutions with "
+                f"{list(hidden_channels)} channels, expected as many, each of "
+                f"{list(_DOUBLING_PADDING)}"
+            )
         layers: list[nn.Module] = []
-        for channels in hidden_channels:
+        for channels, extent in zip(hidden_channels, kernel_size, strict=True):
+            padding, output_padding = _DOUBLING_PADDING[extent]
             deconv = nn.ConvTranspose2d(
                 in_channels,
                 channels,
-                kernel_size,
+                extent,
                 stride=2,
                 padding=padding,
                 output_padding=output_padding,

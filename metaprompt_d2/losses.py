@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["lovasz_softmax", "mean_cross_entropy"]
+__all__ = ["lovasz_softmax", "mean_cross_entropy", "silog_loss"]
 
 
 def mean_cross_entropy(logits: Tensor, labels: Tensor, *, ignore_value: int = 255) -> Tensor:
@@ -65,3 +65,35 @@ def _lovasz_gradient(foreground: Tensor) -> Tensor:
     union = total + (1 - foreground).cumsum(dim=1)
     jaccard = 1 - intersection / union
     return torch.cat([jaccard[:, :1], jaccard.diff(dim=1)], dim=1)
+
+
+def silog_loss(pred: Tensor, target: Tensor, *, mean_weight: float = 0.5) -> Tensor:
+    """Scale-invariant logarithmic loss sqrt(mean(g^2) - mean_weight * mean(g)^2).
+
+    g = ln(target) - ln(pred) over the valid pixels of the whole batch. D. Eigen et al., "Depth Map
+    Prediction from a Single Image using a Multi-Scale Deep Network", NIPS 2014 (arXiv 1406.2283),
+    with a square root, as the official recipe trains (method section 2.5). A batch without one
+    valid pixel, and a perfect prediction, give 0 with zero gradient; both are NaN there.
+
+    Args:
+        pred: depth in metres, above 0.
+        target: of the same shape, in metres; valid where above 0, without an upper bound.
+        mean_weight: lambda, from 0 (no invariance to scale) to 1 (full invariance).
+
+    Returns:
+        scalar.
+
+    Raises:
+        ValueError: shapes that differ.
+    """
+    if pred.shape != target.shape:
+        raise ValueError(f"depth is {tuple(pred.shape)} where its target is {tuple(target.shape)}")
+    # Sums over masked maps keep the shapes fixed, so that nothing waits for the device.
+    valid = target > 0
+    difference = torch.where(valid, target, 1).log() - torch.where(valid, pred, 1).log()
+    count = valid.sum().clamp(min=1)
+    variance = difference.square().sum() / count
+    variance = variance - mean_weight * (difference.sum() / count).square()
+    # The square root has no finite gradient at 0; rounding may even lead below it.
+    vanishes = variance <= 0
+    return torch.where(vanishes, 0, torch.where(vanishes, 1, variance).sqrt())

@@ -1,14 +1,23 @@
 """Windows that slide over an image, and the average of what they saw where they overlap."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-__all__ = ["Window", "predict_in_windows", "sliding_windows", "window_starts"]
+__all__ = [
+    "Window",
+    "predict_in_windows",
+    "shifted_window_starts",
+    "shifted_windows",
+    "sliding_windows",
+    "window_starts",
+]
 
 # Rows and columns of an image.
 Window = tuple[slice, slice]
+# Number of the image, window, whether mirrored.
+_View = tuple[int, Window, bool]
 
 
 def window_starts(length: int, size: int, stride: int) -> list[int]:
@@ -38,42 +47,97 @@ def sliding_windows(
     return [(row, column) for row in rows for column in columns]
 
 
+def shifted_window_starts(
+    length: int, size: int, count: int, *, cover_all: bool = True
+) -> list[int]:
+    """First positions of `count` windows, (length - size) // (count - 1) apart.
+
+    That stride need not divide evenly, so that the windows may end short of the border: on KITTI's
+    1216 columns, 16 windows of 352 leave 9 (method section 2.7).
+
+    Args:
+        length: of the axis, in pixels.
+        size: of a window; an axis not longer is one window of its own length.
+        count: of windows.
+        cover_all: add a window at the border, and more where the windows would stand apart.
+    """
+    stride = max(length - size, 0) // max(count - 1, 1)
+    if cover_all:
+        return window_starts(length, size, min(max(stride, 1), size))
+    return sorted({index * stride for index in range(count)})
+
+
+def shifted_windows(
+    image_size: tuple[int, int], count: int, *, cover_all: bool = True
+) -> list[Window]:
+    """Square windows as large as the image's shorter side, shifted along its longer side.
+
+    Args:
+        image_size: (height, width) in pixels.
+        count, cover_all: as in `shifted_window_starts`.
+    """
+    side = min(image_size)
+    rows, columns = (
+        [
+            slice(start, start + side)
+            for start in shifted_window_starts(length, side, count, cover_all=cover_all)
+        ]
+        for length in image_size
+    )
+    return [(row, column) for row in rows for column in columns]
+
+
 def predict_in_windows(
     predict: Callable[[Tensor], Tensor],
-    image: Tensor,
+    images: Tensor,
+    windows: Sequence[Window],
     *,
-    size: tuple[int, int],
-    stride: tuple[int, int],
     batch_size: int,
+    flip: bool = False,
 ) -> Tensor:
-    """Average a dense prediction over sliding windows.
+    """Average a dense prediction over windows and, if asked for, their mirror images.
 
-    Holds one canvas of the output and one batch of windows, never all windows.
+    Holds one canvas of the output and one batch of windows, never all windows. Pixels without a
+    window are NaN.
 
     Args:
         predict: (B, C, h, w) windows -> (B, K, h, w).
-        image: (C, H, W).
-        size, stride: of the windows, (height, width).
-        batch_size: windows passed to `predict` at once.
+        images: (N, C, H, W).
+        windows: of one size.
+        batch_size: windows passed to `predict` at once, mirrored ones counted too.
+        flip: predict every window mirrored as well and mirror the result back.
 
     Returns:
-        (K, H, W).
+        (N, K, H, W).
     """
-    height, width = image.shape[-2:]
-    windows = sliding_windows((height, width), size, stride)
-    if len(windows) == 1:
-        return predict(image[None])[0]
-    total, coverage = None, image.new_zeros(height, width)
-    for batch in _batches(windows, batch_size):
-        outputs = predict(torch.stack([image[:, rows, columns] for rows, columns in batch]))
+    height, width = images.shape[-2:]
+    if not flip and windows == [(slice(0, height), slice(0, width))]:
+        return predict(images)
+    views = [
+        (image, window, mirrored)
+        for image in range(len(images))
+        for mirrored in ((False, True) if flip else (False,))
+        for window in windows
+    ]
+    total, coverage = None, images.new_zeros(len(images), 1, height, width)
+    for batch in _batches(views, batch_size):
+        crops = [
+            _mirrored_if(mirrored, images[image, :, rows, columns])
+            for image, (rows, columns), mirrored in batch
+        ]
+        outputs = predict(torch.stack(crops))
         if total is None:
-            total = outputs.new_zeros(outputs.shape[1], height, width)
-        for (rows, columns), output in zip(batch, outputs, strict=True):
-            total[:, rows, columns] += output
-            coverage[rows, columns] += 1
+            total = outputs.new_zeros(len(images), outputs.shape[1], height, width)
+        for (image, (rows, columns), mirrored), output in zip(batch, outputs, strict=True):
+            total[image, :, rows, columns] += _mirrored_if(mirrored, output)
+            coverage[image, :, rows, columns] += 1
     return total / coverage
 
 
-def _batches(windows: list[Window], batch_size: int) -> Iterator[list[Window]]:
-    for start in range(0, len(windows), batch_size):
-        yield windows[start : start + batch_size]
+def _mirrored_if(mirrored: bool, x: Tensor) -> Tensor:
+    return x.flip(-1) if mirrored else x
+
+
+def _batches(views: list[_View], batch_size: int) -> Iterator[list[_View]]:
+    for start in range(0, len(views), batch_size):
+        yield views[start : start + batch_size]

@@ -65,6 +65,31 @@ SMALLEST = {
     "MODEL.SEM_SEG_HEAD.CONVS_DIM": 8,
 }
 
+# The official depth recipe on top of these, with images in [0, 1].
+DEPTH = {
+    "MODEL.META_ARCHITECTURE": "DepthEstimator",
+    "MODEL.PIXEL_MEAN": [0.5, 0.5, 0.5],
+    "MODEL.PIXEL_STD": [0.5, 0.5, 0.5],
+    "MODEL.META_PROMPT.NUM_PROMPTS": 50,
+    "MODEL.META_PROMPT.PER_STEP": True,
+    "MODEL.META_PROMPT.ADAPTER": True,
+    "MODEL.META_PROMPT.REARRANGE": "fused",
+    "SOLVER.BASE_LR": 5e-4,
+    "SOLVER.WEIGHT_DECAY": 0.1,
+    "SOLVER.DECAY_VECTORS": False,
+    "SOLVER.PARAM_RULES": [[r"\.unet\.", 0.01, 1.0]],
+    "SOLVER.LR_SCHEDULER_NAME": "RiseAndFallPolyLR",
+    "SOLVER.LR_PEAK_AT": 12 / 25,
+    "SOLVER.POLY_LR_POWER": 0.9,
+    "SOLVER.POLY_LR_CONSTANT_ENDING": 0.06,
+    "SOLVER.MAX_ITER": 500,
+}
+SMALLEST_DEPTH = DEPTH | {
+    "MODEL.META_PROMPT.NUM_PROMPTS": 6,
+    "MODEL.DEPTH_HEAD.DECONV_DIMS": (4, 4, 4),
+    "MODEL.DEPTH_HEAD.CONVS_DIM": 8,
+}
+
 
 def tiny_cfg(overrides: dict | None = None) -> CfgNode:
     """Cityscapes' recipe at the golden fixtures' sizes; `overrides` win."""
@@ -86,6 +111,21 @@ def tiny_model(overrides: dict | None = None) -> nn.Module:
 def smallest_model(overrides: dict | None = None) -> nn.Module:
     """The whole segmentation model of `smallest_cfg`."""
     return build_model(smallest_cfg(overrides))
+
+
+def tiny_depth_cfg(overrides: dict | None = None) -> CfgNode:
+    """NYU Depth v2's recipe at the golden fixtures' sizes; `overrides` win."""
+    return tiny_cfg(DEPTH | (overrides or {}))
+
+
+def smallest_depth_cfg(overrides: dict | None = None) -> CfgNode:
+    """As `tiny_depth_cfg`, narrower and with fewer blocks."""
+    return smallest_cfg(SMALLEST_DEPTH | (overrides or {}))
+
+
+def smallest_depth_model(overrides: dict | None = None) -> nn.Module:
+    """The whole depth model of `smallest_depth_cfg`."""
+    return build_model(smallest_depth_cfg(overrides))
 
 
 def smallest_backbone(overrides: dict | None = None) -> nn.Module:
@@ -145,6 +185,17 @@ def train_inputs(sizes: list[tuple[int, int]], num_classes: int = NUM_CLASSES) -
     """Random training inputs of a segmentor, one for each (height, width)."""
     return [
         {"image": random_image(*size), "sem_seg": random_labels(*size, num_classes)}
+        for size in sizes
+    ]
+
+
+def depth_inputs(sizes: list[tuple[int, int]]) -> list[dict]:
+    """Random training inputs of a depth model, one for each (height, width), every third valid."""
+    return [
+        {
+            "image": torch.rand(3, *size),
+            "depth": (torch.rand(size) * 9 + 1) * (torch.rand(size) < 1 / 3),
+        }
         for size in sizes
     ]
 

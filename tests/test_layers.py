@@ -27,9 +27,16 @@ def test_layers_stand_in_the_official_order() -> None:
     assert stack[6].bias is not None
 
 
-def test_a_kernel_that_cannot_double_is_refused() -> None:
-    with pytest.raises((KeyError, ValueError)):
-        DeconvStack(3, [4], 5, kernel_size=5)
+def test_every_deconvolution_has_its_own_kernel() -> None:
+    stack = DeconvStack(3, [4, 4, 4], 5, kernel_size=(2, 3, 4))
+    assert [stack[index].kernel_size[0] for index in (0, 3, 6)] == [2, 3, 4]
+    assert stack(torch.randn(2, 3, 5, 7)).shape == (2, 5, 40, 56)
+
+
+@pytest.mark.parametrize("kernel_size", [5, (2,), (2, 2, 2), (2, 1)])
+def test_kernels_that_cannot_double_are_refused(kernel_size) -> None:
+    with pytest.raises(ValueError, match=r"channels, expected as many, each of \[2, 3, 4\]"):
+        DeconvStack(3, [4, 4], 5, kernel_size=kernel_size)
 
 
 def test_a_kernel_of_two_copies_every_pixel_to_its_quarter() -> None:

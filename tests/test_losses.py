@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor
 
-from metaprompt_d2.losses import lovasz_softmax, mean_cross_entropy
+from metaprompt_d2.losses import lovasz_softmax, mean_cross_entropy, silog_loss
 
 IGNORE = 255
 
@@ -139,3 +139,71 @@ def test_lovasz_gradient_pushes_the_right_class_up() -> None:
     before.backward()
     after = lovasz_softmax(logits - 5 * logits.grad, labels)
     assert after < before
+
+
+# ------------------------------------------------------------------ SILog
+
+DEPTHS = st.lists(st.floats(0.01, 100), min_size=2, max_size=20)
+
+
+def test_silog_by_hand() -> None:
+    target = torch.tensor([1.0, 2.0, 0.0, 8.0])
+    pred = torch.tensor([2.0, 2.0, 5.0, 2.0])
+    g = [-math.log(2), 0, math.log(4)]
+    expected = math.sqrt(sum(x * x for x in g) / 3 - 0.5 * (sum(g) / 3) ** 2)
+    assert silog_loss(pred, target).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_silog_has_no_upper_bound_of_depth() -> None:
+    pred = torch.tensor([1.0, 1.0])
+    assert silog_loss(pred, torch.tensor([1.0, 1e4])) > silog_loss(pred, torch.tensor([1.0, 1e3]))
+
+
+@given(DEPTHS, st.floats(0.1, 10), st.floats(0, 1))
+def test_silog_of_a_constant_ratio_is_what_the_mean_leaves(
+    depths: list[float], ratio: float, mean_weight: float
+) -> None:
+    target = torch.tensor(depths, dtype=torch.float64)
+    loss = silog_loss(target * ratio, target, mean_weight=mean_weight).item()
+    expected = math.sqrt(1 - mean_weight) * abs(math.log(ratio))
+    assert loss == pytest.approx(expected, abs=1e-6)
+
+
+@given(DEPTHS)
+def test_silog_ignores_pixels_without_target(depths: list[float]) -> None:
+    target = torch.tensor(depths, dtype=torch.float64)
+    pred = target.flip(0).sqrt() + 0.1
+    filled = torch.cat([target, torch.zeros(5, dtype=torch.float64)])
+    more = torch.cat([pred, torch.rand(5, dtype=torch.float64)]).requires_grad_()
+    loss = silog_loss(more, filled)
+    loss.backward()
+    torch.testing.assert_close(loss.detach(), silog_loss(pred, target))
+    assert torch.equal(more.grad[-5:], torch.zeros(5, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("target", [torch.zeros(2, 3, 4), torch.full((2, 3, 4), 2.0)])
+def test_silog_without_valid_pixel_or_error_is_zero_with_zero_gradient(target: Tensor) -> None:
+    pred = torch.full((2, 3, 4), 2.0, requires_grad=True)
+    loss = silog_loss(pred, target)
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(pred.grad, torch.zeros_like(pred))
+
+
+def test_silog_of_a_broken_prediction_is_not_hidden() -> None:
+    target = torch.tensor([1.0, 2.0])
+    assert silog_loss(torch.tensor([math.nan, 2.0]), target).isnan()
+    assert silog_loss(torch.tensor([0.0, 2.0]), target).isfinite().logical_not()
+
+
+def test_silog_gradient_is_the_numerical_one() -> None:
+    target = torch.rand(3, 5, dtype=torch.float64) * (torch.rand(3, 5) > 0.3)
+    pred = (torch.rand(3, 5, dtype=torch.float64) + 0.1).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: silog_loss(x, target), pred)
+
+
+def test_silog_of_other_shapes_is_refused() -> None:
+    with pytest.raises(
+        ValueError, match=r"depth is \(2, 1, 3, 4\) where its target is \(2, 3, 4\)"
+    ):
+        silog_loss(torch.ones(2, 1, 3, 4), torch.ones(2, 3, 4))

@@ -1,9 +1,10 @@
-"""Running: set-up, training loop, optimizer, checkpoints."""
+"""Running: set-up, training loop, optimizer, schedules, checkpoints."""
 
 from .checkpointer import SafeCheckpointer
 from .launch import launch_main
 from .optimizer import build_optimizer, group_parameters
 from .pictures import PictureWriter
+from .schedule import build_lr_scheduler
 from .setup import load_config, setup
 from .train_loop import NonFiniteLossError, TrainLoop
 from .trainer import Trainer
@@ -14,6 +15,7 @@ __all__ = [
     "SafeCheckpointer",
     "TrainLoop",
     "Trainer",
+    "build_lr_scheduler",
     "build_optimizer",
     "group_parameters",
     "launch_main",

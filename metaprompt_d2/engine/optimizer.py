@@ -21,7 +21,12 @@ Rule = Sequence
 
 
 def group_parameters(
-    model: nn.Module, rules: Iterable[Rule], *, base_lr: float, weight_decay: float
+    model: nn.Module,
+    rules: Iterable[Rule],
+    *,
+    base_lr: float,
+    weight_decay: float,
+    decay_vectors: bool = True,
 ) -> list[dict]:
     """Sort the trainable parameters into one optimizer group for each pair of multipliers.
 
@@ -32,6 +37,8 @@ def group_parameters(
         model: not wrapped by DDP.
         rules: (regular expression, learning rate multiplier, weight decay multiplier).
         base_lr, weight_decay: what the multipliers multiply.
+        decay_vectors: False gives no weight decay to parameters of one dimension (biases and
+            norms), whatever the rules say.
 
     Returns:
         groups with "params", "names", "lr", "weight_decay".
@@ -51,6 +58,8 @@ def group_parameters(
         if not parameter.requires_grad or id(parameter) in frozen:
             continue
         multipliers = next((rule[1:] for rule in rules if rule[0].search(name)), (1.0, 1.0))
+        if parameter.ndim <= 1 and not decay_vectors:
+            multipliers = (multipliers[0], 0.0)
         group = groups.setdefault(
             multipliers,
             {
@@ -78,6 +87,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         cfg.SOLVER.PARAM_RULES,
         base_lr=cfg.SOLVER.BASE_LR,
         weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+        decay_vectors=cfg.SOLVER.DECAY_VECTORS,
     )
     logger.info("Optimizer groups:\n%s", _table(groups))
     kind = torch.optim.AdamW

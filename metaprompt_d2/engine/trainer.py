@@ -9,7 +9,6 @@ from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, create_ddp_model, hooks
 from detectron2.engine.train_loop import TrainerBase
 from detectron2.evaluation import DatasetEvaluator
-from detectron2.projects.deeplab import build_lr_scheduler
 from detectron2.utils import comm
 from detectron2.utils.events import (
     CommonMetricPrinter,
@@ -25,6 +24,7 @@ from .checkpointer import SafeCheckpointer
 from .hooks import BestCheckpointer
 from .optimizer import build_optimizer
 from .pictures import PictureWriter
+from .schedule import build_lr_scheduler
 from .train_loop import NonFiniteLossError, TrainLoop
 
 __all__ = ["Trainer"]

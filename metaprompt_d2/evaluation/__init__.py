@@ -2,11 +2,13 @@
 
 from .build import build_evaluators
 from .cityscapes import DistributedCityscapesSemSegEvaluator
+from .depth import DepthEvaluator
 from .merged import MergedEvaluators
 from .sem_seg import CheckedSemSegEvaluator
 
 __all__ = [
     "CheckedSemSegEvaluator",
+    "DepthEvaluator",
     "DistributedCityscapesSemSegEvaluator",
     "MergedEvaluators",
     "build_evaluators",

@@ -8,23 +8,34 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 
 from .cityscapes import DistributedCityscapesSemSegEvaluator
+from .depth import DepthEvaluator
 from .sem_seg import CheckedSemSegEvaluator
 
 __all__ = ["build_evaluators"]
 
-Factory = Callable[[str, str], list[DatasetEvaluator]]
+Factory = Callable[[CfgNode, str, str], list[DatasetEvaluator]]
 
 
-def _sem_seg(name: str, output_dir: str) -> list[DatasetEvaluator]:
+def _sem_seg(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
     return [CheckedSemSegEvaluator(name, output_dir=output_dir)]
 
 
-def _cityscapes_sem_seg(name: str, output_dir: str) -> list[DatasetEvaluator]:
-    return [DistributedCityscapesSemSegEvaluator(name), *_sem_seg(name, output_dir)]
+def _cityscapes_sem_seg(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
+    return [DistributedCityscapesSemSegEvaluator(name), *_sem_seg(cfg, name, output_dir)]
+
+
+def _depth(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
+    options = cfg.TEST.DEPTH_EVAL
+    return [
+        DepthEvaluator(
+            name, output_dir=output_dir, crop=options.CROP or None, save_png=options.SAVE_PNG
+        )
+    ]
 
 
 _FACTORIES: dict[str, Factory] = {
     "cityscapes_sem_seg": _cityscapes_sem_seg,
+    "depth": _depth,
     "sem_seg": _sem_seg,
 }
 
@@ -32,7 +43,7 @@ _FACTORIES: dict[str, Factory] = {
 def build_evaluators(cfg: CfgNode, name: str) -> list[DatasetEvaluator]:
     """
     Args:
-        cfg: OUTPUT_DIR; results go to its `inference/<name>`.
+        cfg: results go to OUTPUT_DIR/inference/<name>; TEST.DEPTH_EVAL.
         name: of a registered dataset.
 
     Raises:
@@ -44,4 +55,4 @@ def build_evaluators(cfg: CfgNode, name: str) -> list[DatasetEvaluator]:
             f"dataset {name!r} has the evaluator_type {evaluator_type!r}, expected one of "
             f"{sorted(_FACTORIES)}"
         )
-    return _FACTORIES[evaluator_type](name, os.path.join(cfg.OUTPUT_DIR, "inference", name))
+    return _FACTORIES[evaluator_type](cfg, name, os.path.join(cfg.OUTPUT_DIR, "inference", name))

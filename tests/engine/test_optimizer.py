@@ -2,7 +2,13 @@
 
 import pytest
 import torch
-from helpers import smallest_cfg, smallest_model, smallest_vae
+from helpers import (
+    smallest_cfg,
+    smallest_depth_cfg,
+    smallest_depth_model,
+    smallest_model,
+    smallest_vae,
+)
 from torch import nn
 
 from metaprompt_d2.engine import build_optimizer, group_parameters
@@ -36,6 +42,33 @@ def test_the_first_rule_that_is_found_holds() -> None:
         "head.bias": (2, 0),
     }
     assert grouped(small_model(), rules[::-1])["body.bias"] == (9, 90)
+
+
+def test_vectors_are_not_decayed_where_asked_for() -> None:
+    model = nn.ModuleDict({"body": nn.Linear(2, 3), "norm": nn.LayerNorm(3)})
+    model["prompts"] = nn.Embedding(1, 4)
+    groups = group_parameters(
+        model, [["body", 0.1, 2.0]], base_lr=1.0, weight_decay=10.0, decay_vectors=False
+    )
+    assert {name: (g["lr"], g["weight_decay"]) for g in groups for name in g["names"]} == {
+        "body.weight": (0.1, 20),
+        "body.bias": (0.1, 0),
+        "norm.weight": (1, 0),
+        "norm.bias": (1, 0),
+        "prompts.weight": (1, 10),  # one row, but a matrix
+    }
+
+
+def test_the_depth_recipe_gives_four_groups() -> None:
+    model = smallest_depth_model()
+    groups = build_optimizer(smallest_depth_cfg(), model).param_groups
+    # method section 2.6
+    values = sorted((group["lr"], group["weight_decay"]) for group in groups)
+    expected = [(5e-6, 0.0), (5e-6, 0.1), (5e-4, 0.0), (5e-4, 0.1)]
+    assert values == [pytest.approx(pair) for pair in expected]
+    for group in groups:
+        decayed = {parameter.ndim > 1 for parameter in group["params"]}
+        assert decayed == {group["weight_decay"] > 0}
 
 
 def test_equal_multipliers_share_a_group() -> None:

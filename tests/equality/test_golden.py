@@ -6,8 +6,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from detectron2.modeling import build_backbone
-from detectron2.projects.deeplab import build_lr_scheduler
+from golden_values import (
+    NOISE_FACTOR,
+    assert_adamw_step,
+    assert_gradient_norms,
+    assert_near,
+    assert_outputs,
+    assert_outputs_float64,
+    assert_selected_gradients,
+    encoder_outputs,
+    learning_rates,
+    load,
+    names_by_conversion,
+    noise_of,
+)
 from helpers import UNET_SIZES, tiny_cfg, tiny_model
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,51 +27,9 @@ from torch.nn import functional as F
 from metaprompt_d2.checkpoint import from_official
 from metaprompt_d2.checkpoint.compvis import UNET_PREFIX, from_compvis_unet
 from metaprompt_d2.diffusion import FeatureUNet
-from metaprompt_d2.engine import group_parameters
+from metaprompt_d2.engine import build_lr_scheduler, group_parameters
 
-# How often its own rounding noise (float32 against float64) the official float32 value may be off.
-NOISE_FACTOR = 10
-FLOAT64_TOLERANCE = 1e-9
-
-# Official names of the output head; the checkpoint holds two copies of it.
-COPIES = ("cross_unet_conv2.", "cross_unet_conv3.")
-OUTPUT_HEAD = "unet.unet.diffusion_model.out."
-
-DEPTH = {
-    "MODEL.META_PROMPT.NUM_PROMPTS": 50,
-    "MODEL.META_PROMPT.PER_STEP": True,
-    "MODEL.META_PROMPT.ADAPTER": True,
-    "MODEL.META_PROMPT.REARRANGE": "fused",
-}
 M64 = UNET_SIZES | {"block_out_channels": (64, 64, 64, 64)}
-
-
-def load(folder: Path, name: str) -> dict:
-    return torch.load(folder / name, weights_only=True)
-
-
-def noise_of(fixture: dict, key: str) -> float:
-    """The official code's own float32 noise; another image's where a key has none of its own."""
-    noise = fixture["meta"]["fp64_max_abs_err_and_std"]
-    return noise[key if key in noise else key.split("/", 1)[1]][0]
-
-
-def assert_near(ours: Tensor, theirs: Tensor, tolerance: float, what: str) -> None:
-    assert ours.shape == theirs.shape, what
-    difference = (ours - theirs).abs().max().item()
-    assert difference <= tolerance, f"{what}: off by {difference:.3e}, allowed {tolerance:.3e}"
-
-
-def assert_outputs(ours: Mapping[str, Tensor], fixture: dict, prefix: str = "") -> None:
-    """All outputs are there and within the noise."""
-    for key, value in ours.items():
-        tolerance = NOISE_FACTOR * noise_of(fixture, prefix + key)
-        assert_near(value, fixture["outputs"][prefix + key], tolerance, prefix + key)
-
-
-def assert_outputs_float64(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
-    for key, value in ours.items():
-        assert_near(value, theirs[key], FLOAT64_TOLERANCE, key)
 
 
 # --------------------------------------------------------------------------- the UNet by itself
@@ -125,27 +95,6 @@ def official_segmentor(fixture: dict) -> nn.Module:
     model = tiny_model()
     model.load_state_dict(from_official(fixture["state_dict"]).model)
     return model
-
-
-@torch.no_grad()
-def encoder_outputs(backbone: nn.Module, image: Tensor) -> dict[str, Tensor]:
-    """The VAE's moments and latent and every refinement step, under the fixtures' keys."""
-    encoder = backbone.latent_encoder
-    latent = encoder(image)
-    outputs = {
-        "vae_moments": encoder.quant_conv(encoder.encoder(image)),
-        "vae_latents": latent,
-    }
-    batch_size = len(image)
-    for number, step in enumerate(backbone.refinement.steps(latent), start=1):
-        embedding = backbone.refinement.step_embeddings[number - 1]
-        outputs |= {
-            f"step{number}.latent_in": step.latent,
-            f"step{number}.t": embedding.expand(batch_size, -1),
-            f"step{number}.prompts": step.prompts.expand(batch_size, -1, -1),
-        }
-        outputs |= {f"step{number}.feat{i}": feature for i, feature in enumerate(step.features)}
-    return outputs
 
 
 @torch.no_grad()
@@ -241,74 +190,6 @@ def test_sliding_window_gives_the_official_classes(
     torch.testing.assert_close(probabilities.argmax(dim=0)[clear], theirs[clear])
 
 
-# --------------------------------------------------------------------------- depth's re-arrangement
-
-
-@pytest.fixture(scope="module")
-def depth_fixture(golden: Path) -> dict:
-    return load(golden, "depth_nyu_r3_c1222.pt")
-
-
-@pytest.fixture(scope="module")
-def depth_backbone(depth_fixture: dict) -> nn.Module:
-    backbone = build_backbone(tiny_cfg(DEPTH))
-    backbone.load_state_dict(from_official_depth(depth_fixture["state_dict"]))
-    return backbone.eval()
-
-
-def from_official_depth(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The encoder of the official depth model under our names (method section 4.2)."""
-    return {
-        name.removeprefix("backbone."): value
-        for name, value in from_official(state_dict).model.items()
-        if name.startswith("backbone.")
-    }
-
-
-@torch.no_grad()
-def depth_outputs(backbone: nn.Module, image: Tensor) -> dict[str, Tensor]:
-    """Every stage of the depth encoder, by the official input rule (method section 2.2)."""
-    height, width = ((side // 64 + 1) * 64 for side in image.shape[-2:])
-    image = F.interpolate(image * 2 - 1, size=(height, width), mode="bilinear", align_corners=False)
-    rearrangement = backbone.rearrangement
-    last = backbone.refinement(backbone.latent_encoder(image))
-    branches = [
-        branch(feature)
-        for branch, feature in zip(rearrangement.branches, last.features, strict=True)
-    ]
-    return encoder_outputs(backbone, image) | {
-        **{f"layer{level}_img0": branch[:1] for level, branch in enumerate(branches, start=1)},
-        "fused": rearrangement.fuse(torch.cat(branches, dim=1)),
-        "rearranged": backbone(image)["p3"],
-    }
-
-
-def test_fused_rearrangement_gives_every_official_stage(
-    depth_backbone: nn.Module, depth_fixture: dict
-) -> None:
-    ours = depth_outputs(depth_backbone, depth_fixture["input"]["image"])
-    assert len(ours) == 2 + 3 * 7 + 4 + 2
-    assert_outputs(ours, depth_fixture)
-
-
-def test_fused_rearrangement_gives_the_official_outputs_at_an_odd_size(
-    depth_backbone: nn.Module, depth_fixture: dict
-) -> None:
-    outputs = depth_outputs(depth_backbone, depth_fixture["input"]["image_100x140"])
-    ours = {key: outputs[key] for key in ("vae_latents", "rearranged")}
-    assert_outputs(ours, depth_fixture, prefix="100x140/")
-
-
-def test_fused_rearrangement_in_float64_gives_every_official_stage_exactly(
-    golden: Path, depth_backbone: nn.Module, depth_fixture: dict
-) -> None:
-    theirs = load(golden, "f64/depth_nyu_r3_c1222.pt")["outputs"]
-    depth_backbone.double()
-    ours = depth_outputs(depth_backbone, depth_fixture["input"]["image"].double())
-    depth_backbone.float()
-    assert_outputs_float64(ours, theirs)
-
-
 # --------------------------------------------------------------------------- training
 
 # Our loss against the official one.
@@ -321,15 +202,7 @@ LOSSES = {
 
 @pytest.fixture(scope="module")
 def our_names(seg_fixture: dict) -> dict[str, str]:
-    """Official name -> our name, found by sending marked tensors through the conversion."""
-    official = seg_fixture["state_dict"]
-    numbers = {name: number for number, name in enumerate(official)}
-    for name in official:
-        if name.startswith(COPIES):
-            numbers[name] = numbers[OUTPUT_HEAD + name.split(".", 1)[1]]
-    marked = {name: torch.full(official[name].shape, float(numbers[name])) for name in official}
-    ours = {int(value.max()): name for name, value in from_official(marked).model.items()}
-    return {name: ours[number] for name, number in numbers.items() if number in ours}
+    return names_by_conversion(seg_fixture["state_dict"])
 
 
 @pytest.fixture(scope="module")
@@ -364,13 +237,7 @@ def test_losses_are_the_official_ones(backward: tuple) -> None:
 
 def test_every_gradient_has_the_official_norm(backward: tuple, our_names: dict[str, str]) -> None:
     theirs, _, model = backward
-    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-    norms = {our_names[name]: norm for name, norm in theirs["grad_norm"].items()}
-    assert gradients.keys() == norms.keys()
-    noise = {our_names[name]: value for name, value in theirs["grad_err_norm_f32_vs_f64"].items()}
-    for name, gradient in gradients.items():
-        allowed = NOISE_FACTOR * noise[name] + 1e-7
-        assert gradient.norm().item() == pytest.approx(norms[name], abs=allowed), name
+    assert_gradient_norms(model, theirs, our_names)
 
 
 def test_selected_gradients_are_the_official_ones(
@@ -378,11 +245,7 @@ def test_selected_gradients_are_the_official_ones(
 ) -> None:
     theirs, _, model = backward
     assert len(theirs["grad"]) == 21
-    for name, gradient in theirs["grad"].items():
-        ours = model.get_parameter(our_names[name]).grad
-        difference = (ours - gradient.view_as(ours)).norm().item()
-        allowed = NOISE_FACTOR * theirs["grad_err_norm_f32_vs_f64"][name] + 1e-7
-        assert difference <= allowed, f"{name}: off by {difference:.3e}, allowed {allowed:.3e}"
+    assert_selected_gradients(model, theirs, our_names)
 
 
 def test_one_adamw_step_gives_the_official_parameters_and_statistics(
@@ -399,24 +262,8 @@ def test_one_adamw_step_gives_the_official_parameters_and_statistics(
     pairs = zip(inputs["image"], inputs["gt"][:, 0].long(), strict=True)
     losses = model([{"image": image, "sem_seg": labels} for image, labels in pairs])
     sum(losses.values()).backward()
-    gradients = step_fixture["outputs"]["train"]["grad"]
-    noise = step_fixture["outputs"]["train"]["grad_err_norm_f32_vs_f64"]
     optimizer.step()
-
-    after = step_fixture["outputs"]["after_step"]
-    state = model.state_dict()
-    lr_of = {name: group["lr"] for group in groups for name in group["names"]}
-    for name, value in after["param"].items():
-        ours = state[our_names[name]]
-        # The first step is lr * gradient / |gradient|: rounding decides where it is tiny.
-        clear = gradients[name].abs() > 1000 * noise[name] / gradients[name].numel() ** 0.5 + 1e-7
-        assert clear.float().mean() > 0.8, name
-        off = (ours - value.view_as(ours)).abs().view_as(clear)
-        lr = lr_of[our_names[name]]
-        assert off.max() <= 2.01 * lr, name
-        assert off[clear].max() <= 0.02 * lr + 5e-7, name
-    for name, value in after["bn"].items():
-        torch.testing.assert_close(state[our_names[name]], value, rtol=1e-4, atol=1e-5)
+    assert_adamw_step(model.state_dict(), step_fixture["outputs"], groups, our_names)
 
 
 # --------------------------------------------------------------------------- optimization
@@ -456,5 +303,4 @@ def test_learning_rates_are_the_official_ones(golden: Path) -> None:
     assert iterations[0] == 0
     assert iterations[-1] == cfg.SOLVER.MAX_ITER - 1
     for iteration, *rates in official["iter_and_lrs"]:
-        scheduler.last_epoch = iteration
-        assert scheduler.get_lr() == pytest.approx(rates, rel=1e-9), iteration
+        assert learning_rates(scheduler, iteration) == pytest.approx(rates, rel=1e-9), iteration

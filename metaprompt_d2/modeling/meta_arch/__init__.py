@@ -1,5 +1,6 @@
 """Meta-architectures: Detectron2's batched inputs in, losses or predictions out."""
 
+from .depth import DepthEstimator
 from .sem_seg import SlidingWindowSegmentor
 
-__all__ = ["SlidingWindowSegmentor"]
+__all__ = ["DepthEstimator", "SlidingWindowSegmentor"]

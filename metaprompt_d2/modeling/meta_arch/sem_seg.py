@@ -14,7 +14,7 @@ from detectron2.structures import ImageList
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...windows import predict_in_windows
+from ...windows import predict_in_windows, sliding_windows
 
 __all__ = ["SlidingWindowSegmentor"]
 
@@ -119,13 +119,10 @@ class SlidingWindowSegmentor(nn.Module):
         """(C, H, W) -> logits (K, H, W)."""
         if self.window_size is None:
             return self._predict_windows(image[None])[0]
+        windows = sliding_windows(image.shape[-2:], self.window_size, self.window_stride)
         return predict_in_windows(
-            self._predict_windows,
-            image,
-            size=self.window_size,
-            stride=self.window_stride,
-            batch_size=self.window_batch_size,
-        )
+            self._predict_windows, image[None], windows, batch_size=self.window_batch_size
+        )[0]
 
     def _predict_windows(self, windows: Tensor) -> Tensor:
         """(B, C, h, w) -> logits (B, K, h, w)."""

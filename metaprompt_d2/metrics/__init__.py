@@ -1,0 +1,21 @@
+"""Figures of predictions against ground truth: plain functions on arrays."""
+
+from .depth import (
+    DEPTH_CROPS,
+    DEPTH_FIGURES,
+    clean_depth,
+    depth_crop_mask,
+    depth_figures,
+    kb_crop_box,
+    valid_depth_mask,
+)
+
+__all__ = [
+    "DEPTH_CROPS",
+    "DEPTH_FIGURES",
+    "clean_depth",
+    "depth_crop_mask",
+    "depth_figures",
+    "kb_crop_box",
+    "valid_depth_mask",
+]

@@ -1,0 +1,210 @@
+"""`DepthEvaluator`: mean over images, broken input and predictions, PNGs, several processes."""
+
+import json
+import logging
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from depth_scoring import registered_depth, score_share, twice_as_far, write_depths
+from detectron2.engine import launch
+from helpers import smallest_cfg
+from PIL import Image
+
+from metaprompt_d2.evaluation import DepthEvaluator, build_evaluators
+from metaprompt_d2.metrics import DEPTH_FIGURES
+
+RANDOM = np.random.default_rng(0)
+
+
+def depths(count: int, shape: tuple[int, int] = (6, 8)) -> list[np.ndarray]:
+    """Metres that a PNG of millimetres holds exactly."""
+    return [RANDOM.integers(1000, 9000, shape) / 1000 for _ in range(count)]
+
+
+def score(evaluator: DepthEvaluator, items: list[dict], predict=twice_as_far) -> dict[str, float]:
+    evaluator.reset()
+    for item in items:
+        evaluator.process([item], [{"depth": predict(item)}])
+    return evaluator.evaluate()["depth"]
+
+
+def ratio_of(item: dict) -> int:
+    """Prediction over truth of `twice_as_far`."""
+    return 2 + int(Path(item["depth_file_name"]).stem)
+
+
+def test_figures_are_the_mean_over_images(tmp_path: Path) -> None:
+    truth = depths(3)
+    truth[1][:, 2:] = 0  # an image with few valid pixels counts as much as the others
+    items = write_depths(tmp_path, truth)
+    with registered_depth(items) as name:
+        figures = score(DepthEvaluator(name), items)
+    ratios = [ratio_of(item) for item in items]
+    assert figures["abs_rel"] == pytest.approx(np.mean([ratio - 1 for ratio in ratios]))
+    assert figures["rmse_log"] == pytest.approx(np.mean(np.log(ratios)), rel=1e-6)
+    assert figures["silog"] == pytest.approx(np.mean(np.log(ratios)) * math.sqrt(0.5), rel=1e-6)
+    assert figures["d3"] == 0
+    assert figures.keys() == {
+        *DEPTH_FIGURES,
+        "images",
+        "images_without_truth",
+        "images_not_finite",
+    }
+    assert (figures["images"], figures["images_without_truth"]) == (3, 0)
+
+
+def test_an_image_that_comes_twice_counts_once(tmp_path: Path) -> None:
+    items = write_depths(tmp_path, depths(2))
+    with registered_depth(items) as name:
+        assert score(DepthEvaluator(name), [*items, items[1]]) == score(DepthEvaluator(name), items)
+
+
+def test_two_processes_give_the_figures_of_one(tmp_path: Path) -> None:
+    items = write_depths(tmp_path, depths(3))
+    files = [str(tmp_path / "one.json"), str(tmp_path / "two.json")]
+    score_share(items, files[0])
+    launch(score_share, 2, dist_url="auto", args=(items, files[1]))
+    one, two = (json.loads(Path(file).read_text()) for file in files)
+    assert one["images"] == 3
+    assert two == pytest.approx(one, rel=1e-12)
+
+
+# ------------------------------------------------------------------ what is scored
+
+
+def test_depth_beyond_the_limits_is_not_scored(tmp_path: Path) -> None:
+    items = write_depths(tmp_path, [np.array([[0.5, 1.0, 5.0, 20.0]])])
+    with registered_depth(items, min_depth=0.7, max_depth=10.0) as name:
+        figures = score(DepthEvaluator(name), items, lambda _: torch.tensor([[9.0, 2.0, 5.0, 1.0]]))
+    assert figures["abs_rel"] == 0.5
+
+
+def test_the_crop_is_the_datasets_or_the_keys(tmp_path: Path) -> None:
+    items = write_depths(tmp_path, [np.ones((480, 640))])
+    with registered_depth(items, crop="nyu") as name:
+        pred = torch.full((480, 640), 2.0)
+        pred[45:471, 41:601] = 1.0
+        assert score(DepthEvaluator(name), items, lambda _: pred)["d1"] == 1
+        cfg = smallest_cfg({"TEST.DEPTH_EVAL.CROP": "none", "OUTPUT_DIR": str(tmp_path)})
+        (evaluator,) = build_evaluators(cfg, name)
+        inside = (471 - 45) * (601 - 41) / (480 * 640)
+        assert score(evaluator, items, lambda _: pred)["d1"] == pytest.approx(inside)
+
+
+def test_kitti_ground_truth_is_cropped_to_the_benchmarks_frame(tmp_path: Path) -> None:
+    truth = np.zeros((375, 1242))
+    truth[23:, 13:1229] = RANDOM.integers(1, 80, (352, 1216))
+    items = write_depths(tmp_path, [truth], scale=256)
+    pred = torch.from_numpy(truth[23:, 13:1229].astype(np.float32))
+    with registered_depth(items, kb_crop=True, max_depth=80.0) as name:
+        figures = score(DepthEvaluator(name), items, lambda _: pred)
+    assert (figures["d1"], figures["rmse"]) == (1, 0)
+
+
+# ------------------------------------------------------------------ broken input and predictions
+
+
+def test_images_without_ground_truth_are_left_out_counted_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    truth = depths(3)
+    truth[1][:] = 0
+    items = write_depths(tmp_path, truth)
+    with registered_depth(items) as name, caplog.at_level(logging.WARNING):
+        figures = score(DepthEvaluator(name), items)
+    assert (figures["images"], figures["images_without_truth"]) == (2, 1)
+    assert figures["abs_rel"] == pytest.approx((1 + 3) / 2)
+    assert "1 images have no pixel with ground truth" in caplog.text
+    assert items[1]["file_name"] in caplog.text
+    assert items[0]["file_name"] not in caplog.text
+
+
+def test_a_dataset_without_any_ground_truth_has_no_figures_but_counts(tmp_path: Path) -> None:
+    items = write_depths(tmp_path, [np.zeros((3, 4))] * 2)
+    with registered_depth(items) as name:
+        figures = score(DepthEvaluator(name), items)
+    assert all(math.isnan(figures[key]) for key in DEPTH_FIGURES)
+    assert (figures["images"], figures["images_without_truth"]) == (0, 2)
+
+
+def test_broken_predictions_are_scored_as_officially_counted_and_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    items = write_depths(tmp_path, [np.full((1, 4), 5.0), np.full((1, 4), 5.0)])
+    preds = [torch.full((1, 4), 5.0), torch.tensor([[math.nan, math.inf, 5.0, 5.0]])]
+    values = dict(zip((item["file_name"] for item in items), preds, strict=True))
+    with registered_depth(items) as name, caplog.at_level(logging.WARNING):
+        figures = score(DepthEvaluator(name), items, lambda item: values[item["file_name"]])
+    assert figures["images_not_finite"] == 1
+    # NaN is 0.001 m, infinity 10 m.
+    assert figures["abs_rel"] == pytest.approx((0.9998 + 1) / 4 / 2, rel=1e-5)
+    assert f"{items[1]['file_name']} (1 NaN, 1 infinite)" in caplog.text
+
+
+def test_a_prediction_of_another_size_names_both_files(tmp_path: Path) -> None:
+    (item,) = write_depths(tmp_path, depths(1))
+    with registered_depth([item]) as name:
+        evaluator = DepthEvaluator(name)
+        message = rf"{item['depth_file_name']} is 6x8 .*{item['file_name']} is 6x9"
+        with pytest.raises(ValueError, match=message):
+            evaluator.process([item], [{"depth": torch.ones(6, 9)}])
+
+
+def test_a_missing_ground_truth_file_is_named(tmp_path: Path) -> None:
+    (item,) = write_depths(tmp_path, depths(1))
+    Path(item["depth_file_name"]).unlink()
+    with registered_depth([item]) as name, pytest.raises(FileNotFoundError, match=r"00\.png"):
+        DepthEvaluator(name).process([item], [{"depth": torch.ones(6, 8)}])
+
+
+def test_a_frame_too_small_for_kittis_crop_is_named(tmp_path: Path) -> None:
+    (item,) = write_depths(tmp_path, depths(1))
+    with (
+        registered_depth([item], kb_crop=True) as name,
+        pytest.raises(ValueError, match=r"00\.png: a frame of 6x8 .* too small"),
+    ):
+        DepthEvaluator(name).process([item], [{"depth": torch.ones(6, 8)}])
+
+
+@pytest.mark.parametrize(
+    ("metadata", "arguments", "message"),
+    [
+        ({"max_depth": None}, {}, "has no max_depth"),
+        ({"crop": "garden"}, {}, "'garden', expected one of"),
+        ({}, {"crop": "lawn"}, "'lawn', expected one of"),
+        ({}, {"save_png": True}, "output_dir is needed"),
+    ],
+)
+def test_impossible_settings_are_refused(metadata: dict, arguments: dict, message: str) -> None:
+    with registered_depth([], **metadata) as name, pytest.raises(ValueError, match=message):
+        DepthEvaluator(name, **arguments)
+
+
+# ------------------------------------------------------------------ predictions as files
+
+
+def test_predictions_are_written_for_the_kitti_benchmark(tmp_path: Path) -> None:
+    items = write_depths(tmp_path / "data", depths(3))
+    cfg = smallest_cfg({"OUTPUT_DIR": str(tmp_path / "out"), "TEST.DEPTH_EVAL.SAVE_PNG": True})
+    pred = torch.tensor([[0.0, 1.0, 2.5, 79.99, 1e4, math.nan, math.inf, 3.0]]).expand(6, 8)
+    with registered_depth(items) as name:
+        (evaluator,) = build_evaluators(cfg, name)
+        score(evaluator, items, lambda _: pred)
+        folder = tmp_path / "out/inference" / name / "depth"
+    files = sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*.*"))
+    assert files == ["scene_0/00.png", "scene_0/02.png", "scene_1/01.png"]
+    with Image.open(folder / files[0]) as image:
+        assert image.mode == "I;16"
+        values = np.asarray(image)
+    assert values[0].tolist() == [1, 256, 640, 20477, 65535, 1, 2560, 768]
+
+
+def test_predictions_are_written_only_by_their_key(tmp_path: Path) -> None:
+    items = write_depths(tmp_path / "data", depths(1))
+    with registered_depth(items) as name:
+        (evaluator,) = build_evaluators(smallest_cfg({"OUTPUT_DIR": str(tmp_path / "out")}), name)
+        score(evaluator, items)
+    assert not (tmp_path / "out").exists()
