@@ -45,27 +45,6 @@ def assert_outputs_float64(ours: Mapping[str, Tensor], theirs: Mapping[str, Tens
         assert_near(value, theirs[key], FLOAT64_TOLERANCE, key)
 
 
-@torch.no_grad()
-def encoder_outputs(backbone: nn.Module, image: Tensor) -> dict[str, Tensor]:
-    """The VAE's moments and latent and every refinement step, under the fixtures' keys."""
-    encoder = backbone.latent_encoder
-    latent = encoder(image)
-    outputs = {
-        "vae_moments": encoder.quant_conv(encoder.encoder(image)),
-        "vae_latents": latent,
-    }
-    batch_size = len(image)
-    for number, step in enumerate(backbone.refinement.steps(latent), start=1):
-        embedding = backbone.refinement.step_embeddings[number - 1]
-        outputs |= {
-            f"step{number}.latent_in": step.latent,
-            f"step{number}.t": embedding.expand(batch_size, -1),
-            f"step{number}.prompts": step.prompts.expand(batch_size, -1, -1),
-        }
-        outputs |= {f"step{number}.feat{i}": feature for i, feature in enumerate(step.features)}
-    return outputs
-
-
 def names_by_conversion(official: Mapping[str, Tensor], *, prefix: str = "") -> dict[str, str]:
     """Official name -> our name, found by sending marked tensors through the conversion.
 

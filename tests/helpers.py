@@ -30,6 +30,8 @@ UNET_SIZES = {
     "num_heads": 8,
     "norm_num_groups": 32,
 }
+# And of their tier "m64".
+M64_SIZES = UNET_SIZES | {"block_out_channels": (64, 64, 64, 64)}
 VAE_SIZES = {"block_out_channels": (32, 32, 32, 64), "norm_num_groups": 32}
 
 # The same as config overrides, with images that are in [-1, 1] already.

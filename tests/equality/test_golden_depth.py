@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.modeling import build_model
+from golden_stages import depth_outputs
 from golden_values import (
     NOISE_FACTOR,
     assert_adamw_step,
@@ -16,14 +17,13 @@ from golden_values import (
     assert_outputs,
     assert_outputs_float64,
     assert_selected_gradients,
-    encoder_outputs,
     learning_rates,
     load,
     names_by_conversion,
     noise_of,
 )
 from helpers import tiny_depth_cfg
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from metaprompt_d2.checkpoint import from_official
@@ -61,41 +61,8 @@ def our_names(depth_fixture: dict) -> dict[str, str]:
 # --------------------------------------------------------------------------- forward
 
 
-@torch.no_grad()
-def stages(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
-    """Every stage of the depth model, under the fixtures' keys.
-
-    Args:
-        image: (N, 3, H, W) in [0, 1].
-    """
-    head, rearrangement = model.depth_head, model.backbone.rearrangement
-    resized: list[Tensor] = []
-    hook = model.backbone.register_forward_pre_hook(lambda _, inputs: resized.append(inputs[0]))
-    outputs = model([{"image": each} for each in image])
-    features = model._features((image - model.pixel_mean) / model.pixel_std)
-    hook.remove()
-    last = model.backbone.refinement(model.backbone.latent_encoder(resized[0]))
-    branches = [
-        branch(feature)
-        for branch, feature in zip(rearrangement.branches, last.features, strict=True)
-    ]
-    size = image.shape[-2:]
-    resized_feature = head.resized_feature(features, size)
-    decoded = head.decoder(resized_feature)
-    return encoder_outputs(model.backbone, resized[0]) | {
-        **{f"layer{level}_img0": branch[:1] for level, branch in enumerate(branches, start=1)},
-        "fused": rearrangement.fuse(torch.cat(branches, dim=1)),
-        "rearranged": features["p3"],
-        "rearranged_resized": resized_feature,
-        "decoder_ch_every96": decoded[:1, ::96],
-        "depth_logit": head.predictor(decoded),
-        "pred_d": head.layers(features, size),
-        "output": torch.stack([output["depth"] for output in outputs])[:, None],
-    }
-
-
 def test_the_depth_model_gives_every_official_stage(model: nn.Module, depth_fixture: dict) -> None:
-    ours = stages(model, depth_fixture["input"]["image"])
+    ours = depth_outputs(model, depth_fixture["input"]["image"])
     output = ours.pop("output")
     assert ours.keys() == {key for key in depth_fixture["outputs"] if "/" not in key}
     assert_outputs(ours, depth_fixture)
@@ -105,7 +72,7 @@ def test_the_depth_model_gives_every_official_stage(model: nn.Module, depth_fixt
 def test_the_depth_model_gives_the_official_stages_at_an_odd_size(
     model: nn.Module, depth_fixture: dict
 ) -> None:
-    outputs = stages(model, depth_fixture["input"]["image_100x140"])
+    outputs = depth_outputs(model, depth_fixture["input"]["image_100x140"])
     keys = ("vae_latents", "rearranged", "rearranged_resized", "pred_d")
     assert_outputs({key: outputs[key] for key in keys}, depth_fixture, prefix="100x140/")
     # Ours has the image's size: the official one, resized.
@@ -122,7 +89,7 @@ def test_the_depth_model_in_float64_gives_every_official_stage_exactly(
 ) -> None:
     theirs = load(golden, "f64/depth_nyu_r3_c1222.pt")["outputs"]
     model.double()
-    ours = stages(model, depth_fixture["input"]["image"].double())
+    ours = depth_outputs(model, depth_fixture["input"]["image"].double())
     model.float()
     output = ours.pop("output")
     assert ours.keys() == theirs.keys()
