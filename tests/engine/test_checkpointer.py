@@ -155,6 +155,21 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
         SafeCheckpointer(nn.Linear(3, 2)).load(str(tmp_path / "other.pth"))
 
 
+def test_a_whole_checkpoint_wins_over_diffusion_weights_which_are_not_opened(
+    tmp_path: Path,
+) -> None:
+    model = nn.Linear(3, 2)
+    SafeCheckpointer(model, str(tmp_path)).save("model_0000004", iteration=4)
+    file = str(tmp_path / "model_0000004.pth")
+    for weights, resume in ((file, False), ("", True)):
+        other = nn.Linear(3, 2)
+        checkpointer = SafeCheckpointer(other, str(tmp_path), diffusion_weights="/no/such/model")
+        checkpointer.resume_or_load(weights, resume=resume)
+        assert torch.equal(other.weight, model.weight)
+    with pytest.raises(ValueError, match=r"/no/such/model, but the model has no diffusion unet"):
+        checkpointer.resume_or_load("", resume=False)
+
+
 def run_best_hook(folder: Path, start_iter: int, metrics: dict[int, float]) -> list[int]:
     """Show the hook one figure an iteration; returns the iterations that it saved."""
     checkpointer = SafeCheckpointer(nn.Linear(3, 2), str(folder))

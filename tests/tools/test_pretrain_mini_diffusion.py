@@ -1,6 +1,5 @@
 """Runs the real pre-training tool on small pictures, and reads the model that is shipped."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -11,18 +10,13 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
+from mini_diffusion.images import load_images, shrink, to_tensor
+from mini_diffusion.models import build_vae, fold_scale
 from safetensors.torch import load_file
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / "tools/pretrain_mini_diffusion.py"
 SHIPPED = ROOT / "configs/mini/diffusion"
-
-
-def load_tool():
-    spec = importlib.util.spec_from_file_location("pretrain_mini_diffusion", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def start(images: Path, folder: Path) -> subprocess.Popen:
@@ -86,10 +80,9 @@ def test_run_writes_a_diffusers_folder_in_half_precision(folders):
 
 def test_latents_of_training_images_have_unit_deviation(folders, images):
     vae = AutoencoderKL.from_pretrained(folders[0] / "model", subfolder="vae").float()
-    tool = load_tool()
-    pictures = tool.load_images(images / "train", 64, 128)
+    pictures = load_images(images / "train", 64, 128)
     with torch.no_grad():
-        batch = tool.to_tensor([tool.shrink(picture) for picture in pictures])
+        batch = to_tensor([shrink(picture) for picture in pictures])
         latents = vae.encode(batch).latent_dist.mean
     assert 0.8 < latents.std().item() < 1.25
 
@@ -104,7 +97,7 @@ def test_same_seed_gives_the_same_files(folders):
 
 def test_folding_a_scale_keeps_the_reconstruction():
     torch.manual_seed(0)
-    vae = load_tool().build_vae(64, 64).eval().double()
+    vae = build_vae(64, 64).eval().double()
     image = torch.randn(2, 3, 64, 64, dtype=torch.float64)
 
     @torch.no_grad()
@@ -114,7 +107,7 @@ def test_folding_a_scale_keeps_the_reconstruction():
         return posterior.mean, vae.decode(posterior.mean).sample, vae.decode(sample).sample
 
     mean, image_of_mean, image_of_sample = run()
-    load_tool().fold_scale(vae, 2.5)
+    fold_scale(vae, 2.5)
     folded = run()
     torch.testing.assert_close(folded[0], 2.5 * mean, atol=1e-5, rtol=0)
     torch.testing.assert_close(folded[1], image_of_mean, atol=1e-5, rtol=0)
