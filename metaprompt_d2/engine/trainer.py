@@ -121,6 +121,22 @@ class Trainer(DefaultTrainer):
         return build_train_loader(self.cfg, mapper, seed=self.seed, start_iter=self.start_iter)
 
     @classmethod
+    def test(
+        cls,
+        cfg: CfgNode,
+        model: nn.Module,
+        evaluators: list[DatasetEvaluator] | None = None,
+    ) -> dict:
+        """As in `DefaultTrainer`; all processes use the main one's statistics of plain BatchNorm.
+
+        Those are what checkpoints hold.
+        """
+        if comm.get_world_size() > 1:
+            for buffer in model.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+        return super().test(cfg, model, evaluators)
+
+    @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         return build_optimizer(cfg, model)
 
