@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from metaprompt_d2.checkpoint import from_official
 from metaprompt_d2.checkpoint.compvis import UNET_PREFIX, from_compvis_unet
 from metaprompt_d2.diffusion import FeatureUNet
-from metaprompt_d2.engine import build_lr_scheduler, group_parameters
+from metaprompt_d2.engine import build_lr_scheduler, group_parameters, load_config
 
 M64 = UNET_SIZES | {"block_out_channels": (64, 64, 64, 64)}
 
@@ -269,16 +269,18 @@ def test_one_adamw_step_gives_the_official_parameters_and_statistics(
 # --------------------------------------------------------------------------- optimization
 
 
+@pytest.mark.parametrize("recipe", ["cityscapes", "ade"])
 def test_parameter_groups_are_the_official_ones_name_by_name(
-    golden: Path, segmentor: nn.Module, our_names: dict[str, str]
+    golden: Path, segmentor: nn.Module, our_names: dict[str, str], recipe: str
 ) -> None:
-    official = json.loads((golden / "param_groups_seg_cityscapes.json").read_text())
+    official = json.loads((golden / f"param_groups_seg_{recipe}.json").read_text())
     expected = {
         our_names[entry["name"]]: (entry["lr"], entry["weight_decay"])
         for entry in official["params"]
         if entry["requires_grad"] and ".time_embed." not in entry["name"]
     }
-    solver = tiny_cfg().SOLVER
+    file = {"cityscapes": "cityscapes_seg.yaml", "ade": "ade20k_seg.yaml"}[recipe]
+    solver = load_config(f"metaprompt_d2://{file}", []).SOLVER
     groups = group_parameters(
         segmentor, solver.PARAM_RULES, base_lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY
     )
