@@ -190,5 +190,13 @@ def _add_test(cfg: CfgNode) -> None:
     cfg.TEST.DEPTH_EVAL.CROP = ""
     # Write predictions as the KITTI benchmark takes them: 16-bit PNGs of metres * 256.
     cfg.TEST.DEPTH_EVAL.SAVE_PNG = False
+    # Of Detectron2's TEST.AUG (ENABLED, FLIP, MIN_SIZES, MAX_SIZE), which averages dense
+    # predictions over scales and mirror images: an entry 0 of MIN_SIZES is the image's own size,
+    # and Detectron2's default there stands for the one scale of INPUT.MIN_SIZE_TEST.
+    # Long sides that go with MIN_SIZES, one for each; () = MAX_SIZE for all.
+    cfg.TEST.AUG.MAX_SIZES = ()
+    # GiB of a sum of predictions (classes x height x width x 4 bytes) above which it lies in the
+    # main memory instead of on the GPU.
+    cfg.TEST.AUG.CANVAS_GIB = 4.0
     # Images of each test set drawn with ground truth and prediction to OUTPUT_DIR/inference.
     cfg.TEST.NUM_PICTURES = 8

@@ -20,6 +20,7 @@ from torch import nn
 
 from ..data import SemSegMapper, build_test_loader, build_train_loader
 from ..evaluation import MergedEvaluators, build_evaluators
+from ..inference import with_test_time_augmentation
 from .checkpointer import SafeCheckpointer
 from .hooks import BestCheckpointer
 from .optimizer import build_optimizer
@@ -138,6 +139,13 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> torch.utils.data.DataLoader:
         return build_test_loader(cfg, dataset_name, SemSegMapper(cfg, is_train=False))
+
+    @classmethod
+    def test(
+        cls, cfg: CfgNode, model: nn.Module, evaluators: list[DatasetEvaluator] | None = None
+    ) -> dict:
+        """As in `DefaultTrainer`, with test-time augmentation where TEST.AUG.ENABLED."""
+        return super().test(cfg, with_test_time_augmentation(cfg, model), evaluators)
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:

@@ -28,6 +28,7 @@ from metaprompt_d2.checkpoint import from_official
 from metaprompt_d2.checkpoint.compvis import UNET_PREFIX, from_compvis_unet
 from metaprompt_d2.diffusion import FeatureUNet
 from metaprompt_d2.engine import build_lr_scheduler, group_parameters, load_config
+from metaprompt_d2.inference import DenseModelWithTTA
 
 M64 = UNET_SIZES | {"block_out_channels": (64, 64, 64, 64)}
 
@@ -177,17 +178,37 @@ def test_sliding_window_gives_the_official_probabilities(
     assert_near(mirrored[0], outputs["slide/prob_unflipped_ch0"][0, 0], tolerance, "mirrored")
 
 
+@pytest.mark.parametrize(("key", "flip"), [("slide/pred", False), ("slide/aug_pred", True)])
+def test_test_time_augmentation_gives_the_official_classes(
+    segmentor: nn.Module,
+    slide_probabilities: tuple[Tensor, Tensor],
+    seg_fixture: dict,
+    key: str,
+    flip: bool,
+) -> None:
+    model = DenseModelWithTTA(segmentor, boxes=[None], flip=flip)
+    height, width = seg_fixture["meta"]["slide"]["ori_shape"]
+    image = seg_fixture["input"]["image_slide"][0]
+    (output,) = model([{"image": image, "height": height, "width": width}])
+    expected = sum(slide_probabilities) / 2 if flip else slide_probabilities[0]
+    torch.testing.assert_close(output["sem_seg"], expected, rtol=1e-4, atol=1e-5)
+    assert_official_classes(output["sem_seg"], seg_fixture["outputs"][key].long())
+
+
+def assert_official_classes(probabilities: Tensor, theirs: Tensor) -> None:
+    best, second = probabilities.topk(2, dim=0).values
+    clear = best - second > 1e-3  # elsewhere rounding may decide
+    assert clear.float().mean() > 0.99
+    torch.testing.assert_close(probabilities.argmax(dim=0)[clear], theirs[clear])
+
+
 @pytest.mark.parametrize("key", ["slide/pred", "slide/aug_pred"])
 def test_sliding_window_gives_the_official_classes(
     slide_probabilities: tuple[Tensor, Tensor], seg_fixture: dict, key: str
 ) -> None:
     plain, mirrored = slide_probabilities
     probabilities = plain if key == "slide/pred" else (plain + mirrored) / 2
-    best, second = probabilities.topk(2, dim=0).values
-    clear = best - second > 1e-3  # elsewhere rounding may decide
-    assert clear.float().mean() > 0.99
-    theirs = seg_fixture["outputs"][key].long()
-    torch.testing.assert_close(probabilities.argmax(dim=0)[clear], theirs[clear])
+    assert_official_classes(probabilities, seg_fixture["outputs"][key].long())
 
 
 # --------------------------------------------------------------------------- training
