@@ -4,6 +4,7 @@ from .checkpointer import SafeCheckpointer
 from .launch import launch_main
 from .optimizer import build_optimizer, group_parameters
 from .pictures import PictureWriter
+from .run import load_model, train_or_evaluate
 from .schedule import build_lr_scheduler
 from .setup import load_config, setup
 from .train_loop import NonFiniteLossError, TrainLoop
@@ -20,5 +21,7 @@ __all__ = [
     "group_parameters",
     "launch_main",
     "load_config",
+    "load_model",
     "setup",
+    "train_or_evaluate",
 ]
