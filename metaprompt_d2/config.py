@@ -184,6 +184,9 @@ def _add_test(cfg: CfgNode) -> None:
     # Add windows where these end short of the border, as on KITTI; False predicts NaN there, as
     # the official code does.
     cfg.TEST.SHIFTED_WINDOWS.COVER_ALL = True
+    # Draw which class is taken for which: OUTPUT_DIR/inference/<data set>/confusion_matrix.png.
+    cfg.TEST.SEM_SEG_EVAL = CfgNode()
+    cfg.TEST.SEM_SEG_EVAL.CONFUSION_MATRIX = False
     # Part of the frame on which depth is scored: "nyu", "garg", "eigen" or "none"; "" = the
     # dataset's own.
     cfg.TEST.DEPTH_EVAL = CfgNode()
