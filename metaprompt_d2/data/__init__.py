@@ -14,7 +14,7 @@ from .depth_augmentation import (
     KBCrop,
     RandomWindow,
 )
-from .mappers import DepthMapper, SemSegMapper
+from .mappers import DepthMapper, SemSegMapper, build_mapper
 
 __all__ = [
     "BrightnessContrast",
@@ -29,6 +29,7 @@ __all__ = [
     "RandomWindow",
     "ResizeToBox",
     "SemSegMapper",
+    "build_mapper",
     "build_test_loader",
     "build_train_loader",
     "datasets",

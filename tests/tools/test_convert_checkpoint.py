@@ -1,7 +1,9 @@
 """`tools/convert_checkpoint.py`: official files in, a config that runs them, and the way back."""
 
+import math
 import os
 import pickle
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from depth_files import write_pair
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 from helpers import write_cityscapes
@@ -20,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = {"sem_seg": "seg_ade_r3_c1222.pt", "depth": "depth_nyu_r3_c1222.pt"}
 # Keys of the state dict in the files of the official codes.
 WRAPPERS = {"sem_seg": "state_dict", "depth": "model"}
-TASKS = ["sem_seg"]
+TASKS = list(FIXTURES)
 
 
 def convert(*arguments: object) -> subprocess.CompletedProcess:
@@ -96,25 +99,49 @@ def test_train_net_evaluates_what_was_converted(golden: Path, tmp_path: Path) ->
     for kind in ("leftImg8bit", "gtFine"):
         (data / kind).mkdir(parents=True)
         (tmp_path / "val" / kind).rename(data / kind / "val")
-    figures = {}
-    for name, weights in (("converted", ours), ("official", file)):
-        log = tmp_path / f"{name}.log"
-        with log.open("w") as stream:
-            done = subprocess.run(
-                [sys.executable, "tools/train_net.py", "--config-file", str(config), "--eval-only"]
-                + ["MODEL.WEIGHTS", str(weights), "OUTPUT_DIR", str(tmp_path / name)]
-                + ["INPUT.MIN_SIZE_TEST", "64", "INPUT.MAX_SIZE_TEST", "128"]
-                + ["TEST.SLIDING_WINDOW.SIZE", "(64,64)", "TEST.SLIDING_WINDOW.STRIDE", "(64,64)"]
-                + ["DATALOADER.NUM_WORKERS", "0"],
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                cwd=ROOT,
-                env={**os.environ, "DETECTRON2_DATASETS": str(tmp_path / "data")},
-            )
-        text = log.read_text()
-        assert done.returncode == 0, text[-3000:]
-        figures[name] = text[text.rindex("copypaste: ") :].splitlines()[-1]
-    assert figures["converted"] == figures["official"]
+    options = ["INPUT.MIN_SIZE_TEST", "64", "INPUT.MAX_SIZE_TEST", "128"]
+    options += ["TEST.SLIDING_WINDOW.SIZE", "(64,64)", "TEST.SLIDING_WINDOW.STRIDE", "(64,64)"]
+    assert evaluated(config, ours, tmp_path, *options) == evaluated(
+        config, file, tmp_path, *options
+    )
+
+
+def test_train_net_evaluates_a_converted_depth_checkpoint(golden: Path, tmp_path: Path) -> None:
+    """It gets NYU Depth v2's recipe, data sets included."""
+    state_dict = torch.load(golden / FIXTURES["depth"], weights_only=True)["state_dict"]
+    file, ours, config = (tmp_path / name for name in ("theirs.pth", "ours.pth", "ours.yaml"))
+    torch.save({"model": state_dict}, file)
+    assert convert(file, ours, "--config-out", config).returncode == 0
+    assert yaml.safe_load(config.read_text())["DATASETS"]["TEST"] == ["nyu_depth_v2_test"]
+    folder = tmp_path / "data/nyu_depth_v2/official_splits/test/kitchen"
+    for number in range(2):
+        stem = f"{number:05d}"
+        files = folder / f"rgb_{stem}.jpg", folder / f"sync_depth_{stem}.png"
+        write_pair(*files, height=96, width=128)
+    figures = evaluated(config, ours, tmp_path)
+    assert figures == evaluated(config, file, tmp_path)
+    *values, images, without_truth, not_finite = map(float, figures.split(","))
+    assert all(math.isfinite(value) for value in values)
+    assert (images, without_truth, not_finite) == (2, 0, 0)
+    assert (tmp_path / "theirs/inference/nyu_depth_v2_test/pictures.png").is_file()
+
+
+def evaluated(config: Path, weights: Path, folder: Path, *options: str) -> str:
+    """The figures of `train_net.py --eval-only` on the data in `folder`/data, as it prints them."""
+    log = folder / f"{weights.stem}.log"
+    with log.open("w") as stream:
+        done = subprocess.run(
+            [sys.executable, "tools/train_net.py", "--config-file", str(config), "--eval-only"]
+            + ["MODEL.WEIGHTS", str(weights), "OUTPUT_DIR", str(folder / weights.stem)]
+            + ["DATALOADER.NUM_WORKERS", "0", *options],
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            cwd=ROOT,
+            env={**os.environ, "DETECTRON2_DATASETS": str(folder / "data")},
+        )
+    text = log.read_text()
+    assert done.returncode == 0, text[-3000:]
+    return re.findall(r"copypaste: (-?[\d.,naninf-]+)$", text, re.MULTILINE)[-1]
 
 
 def test_a_misfit_is_refused_with_a_list_and_writes_nothing(golden: Path, tmp_path: Path) -> None:
