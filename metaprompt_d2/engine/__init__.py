@@ -3,7 +3,7 @@
 from .checkpointer import SafeCheckpointer
 from .launch import launch_main
 from .optimizer import build_optimizer, group_parameters
-from .pictures import PictureWriter
+from .pictures import PictureWriter, draw_prediction
 from .run import load_model, train_or_evaluate
 from .schedule import build_lr_scheduler
 from .setup import load_config, setup
@@ -18,6 +18,7 @@ __all__ = [
     "Trainer",
     "build_lr_scheduler",
     "build_optimizer",
+    "draw_prediction",
     "group_parameters",
     "launch_main",
     "load_config",

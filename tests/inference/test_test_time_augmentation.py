@@ -91,6 +91,16 @@ def test_each_image_comes_out_at_its_own_size(segmentor: nn.Module) -> None:
     ]
 
 
+@pytest.mark.parametrize("size", [(1024, 2048), (4000, 6000), (41, 37), (2, 300)])
+def test_sizes_of_real_files_come_out_as_they_went_in(size: tuple[int, int]) -> None:
+    keys = {"MODEL.SEM_SEG_HEAD.NUM_CLASSES": 2, "TEST.AUG.MIN_SIZES": (32, 48)}
+    cfg = smallest_cfg(WINDOWS | AUG | keys | {"TEST.AUG.MAX_SIZES": (2048, 2048)})
+    model = with_test_time_augmentation(cfg, build_model(cfg).eval())
+    (output,) = model([{"image": torch.randint(2, (3, *size), dtype=torch.uint8)}])
+    assert output["sem_seg"].shape == (2, *size)
+    assert output["sem_seg"][:, ::7, ::7].isfinite().all()
+
+
 def test_windows_of_an_image_and_its_mirror_image_fill_batches(segmentor: nn.Module) -> None:
     sizes = []
     hook = segmentor.backbone.register_forward_pre_hook(
