@@ -184,11 +184,22 @@ def _add_test(cfg: CfgNode) -> None:
     # Add windows where these end short of the border, as on KITTI; False predicts NaN there, as
     # the official code does.
     cfg.TEST.SHIFTED_WINDOWS.COVER_ALL = True
+    # Draw which class is taken for which: OUTPUT_DIR/inference/<data set>/confusion_matrix.png.
+    cfg.TEST.SEM_SEG_EVAL = CfgNode()
+    cfg.TEST.SEM_SEG_EVAL.CONFUSION_MATRIX = False
     # Part of the frame on which depth is scored: "nyu", "garg", "eigen" or "none"; "" = the
     # dataset's own.
     cfg.TEST.DEPTH_EVAL = CfgNode()
     cfg.TEST.DEPTH_EVAL.CROP = ""
     # Write predictions as the KITTI benchmark takes them: 16-bit PNGs of metres * 256.
     cfg.TEST.DEPTH_EVAL.SAVE_PNG = False
+    # Of Detectron2's TEST.AUG (ENABLED, FLIP, MIN_SIZES, MAX_SIZE), which averages dense
+    # predictions over scales and mirror images: an entry 0 of MIN_SIZES is the image's own size,
+    # and Detectron2's default there stands for the one scale of INPUT.MIN_SIZE_TEST.
+    # Long sides that go with MIN_SIZES, one for each; () = MAX_SIZE for all.
+    cfg.TEST.AUG.MAX_SIZES = ()
+    # GiB of a sum of predictions (classes x height x width x 4 bytes) above which it lies in the
+    # main memory instead of on the GPU.
+    cfg.TEST.AUG.CANVAS_GIB = 4.0
     # Images of each test set drawn with ground truth and prediction to OUTPUT_DIR/inference.
     cfg.TEST.NUM_PICTURES = 8

@@ -120,5 +120,26 @@ def check_labels(
     if len(unknown):
         raise ValueError(
             f"label file {label_file} holds ids {unknown.tolist()}, expected 0..{num_classes - 1} "
-            f"({num_classes} classes) or {ignore_value} (ignore)"
+            f"({num_classes} classes) or {ignore_value} (ignore){_advice(unknown, num_classes)}"
         )
+
+
+def _advice(unknown: np.ndarray, num_classes: int) -> str:
+    """Which conversion a label map of a known data set lacks; "" if none is known."""
+    if num_classes == 19 and unknown.min() >= 19 and unknown.max() <= 33:
+        return (
+            ". These look like Cityscapes' label ids; csCreateTrainIdLabelImgs (of "
+            "cityscapesscripts) makes *_labelTrainIds.png, datasets/prepare_cityscapes_extra.py "
+            "those of train_extra"
+        )
+    if num_classes == 19 and unknown.min() >= 19 and unknown.max() <= 123:
+        return (
+            ". If these are Mapillary's ids, datasets/prepare_mapillary_cityscapes.py maps those "
+            "of v1.2 to Cityscapes' classes"
+        )
+    if num_classes == 150 and unknown.tolist() == [150]:
+        return (
+            ". If these are ADE20K's annotations as downloaded, which count classes from 1, "
+            "datasets/prepare_ade20k_sem_seg.py shifts them"
+        )
+    return ""

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from detectron2.data import Metadata
 
-__all__ = ["compare_depth", "compare_sem_seg", "stack_rows"]
+__all__ = ["compare_depth", "compare_sem_seg", "draw_ground_truth", "stack_rows"]
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _GAP = 4  # pixels between pictures
@@ -77,6 +77,34 @@ def compare_depth(
     if truth is not None:
         error = _thickened(np.abs(prediction - truth), np.fmax)
         add("absolute error", error, _LARGE_ERROR * farthest, _ERROR_COLORS, False)
+    return _side_by_side(columns)
+
+
+def draw_ground_truth(
+    image: np.ndarray,
+    metadata: Metadata,
+    *,
+    sem_seg: np.ndarray | None = None,
+    depth: np.ndarray | None = None,
+) -> np.ndarray:
+    """An image beside what is known of it.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        metadata: for `sem_seg` as in `compare_sem_seg`, for `depth` with "max_depth".
+        sem_seg: (H, W) class ids or `metadata.ignore_label` (drawn black).
+        depth: (H, W) metres, 0 = no value (drawn grey).
+
+    Returns:
+        (H', W', 3) uint8 RGB with a title over each picture.
+    """
+    columns = [_with_title(image, "image")]
+    if sem_seg is not None:
+        columns.append(_with_title(_colorize(image, sem_seg, metadata), "classes"))
+    if depth is not None:
+        known = _thickened(np.where(depth > 0, depth, np.nan), np.fmin)
+        picture = _color_mapped(known, metadata.max_depth, _DEPTH_COLORS, True)
+        columns.append(_with_title(picture, f"depth, 0 to {metadata.max_depth:g} m"))
     return _side_by_side(columns)
 
 

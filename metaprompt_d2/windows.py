@@ -111,7 +111,8 @@ def predict_in_windows(
         (N, K, H, W).
     """
     height, width = images.shape[-2:]
-    if not flip and windows == [(slice(0, height), slice(0, width))]:
+    whole = windows == [(slice(0, height), slice(0, width))]
+    if whole and not flip and len(images) <= batch_size:
         return predict(images)
     views = [
         (image, window, mirrored)
@@ -131,7 +132,7 @@ def predict_in_windows(
         for (image, (rows, columns), mirrored), output in zip(batch, outputs, strict=True):
             total[image, :, rows, columns] += _mirrored_if(mirrored, output)
             coverage[image, :, rows, columns] += 1
-    return total / coverage
+    return total.div_(coverage)
 
 
 def _mirrored_if(mirrored: bool, x: Tensor) -> Tensor:

@@ -24,8 +24,8 @@ LAYERS = [
     {"diffusion"},
     {"checkpoint"},
     {"config", "config_files", "data", "evaluation", "modeling"},
-    {"visualization"},
-    {"engine", "inference"},
+    {"inference", "visualization"},
+    {"engine"},
 ]
 LAYER_OF = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 

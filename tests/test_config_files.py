@@ -78,6 +78,40 @@ def test_cityscapes_is_the_official_recipe() -> None:
     assert (cfg.INPUT.MAX_SIZE_TEST, cfg.INPUT.MIN_SIZE_TEST) == (2048, 1024)
 
 
+def test_ade20k_is_the_official_recipe() -> None:
+    cfg = load_config("metaprompt_d2://ade20k_seg.yaml", [])
+    solver, crop, head = cfg.SOLVER, cfg.INPUT.CROP, cfg.MODEL.SEM_SEG_HEAD
+    # method sections 3.1 to 3.6
+    assert (cfg.MODEL.META_PROMPT.NUM_PROMPTS, cfg.MODEL.META_PROMPT.REFINE_STEPS) == (150, 3)
+    assert (head.NUM_CLASSES, head.CONVS_DIM, head.DROPOUT, head.NORM) == (150, 512, 0, "SyncBN")
+    assert (solver.BASE_LR, solver.WEIGHT_DECAY, solver.IMS_PER_BATCH) == (8e-5, 0.001, 8)
+    assert (solver.MAX_ITER, cfg.TEST.EVAL_PERIOD) == (80000, 8000)
+    assert (cfg.INPUT.MAX_SIZE_TRAIN, *cfg.INPUT.MIN_SIZE_TRAIN) == (2048, 512)
+    assert (cfg.INPUT.MAX_SIZE_TEST, cfg.INPUT.MIN_SIZE_TEST) == (2048, 512)
+    assert (crop.TYPE, list(crop.SIZE)) == ("absolute", [512, 512])
+    windows = cfg.TEST.SLIDING_WINDOW
+    assert (tuple(windows.SIZE), tuple(windows.STRIDE)) == ((512, 512), (341, 341))
+    assert cfg.DATASETS.TRAIN == ("ade20k_sem_seg_train",)
+    assert cfg.DATASETS.TEST == ("ade20k_sem_seg_val",)
+
+
+def test_cityscapes_with_more_data_differs_in_steps_data_and_start_only() -> None:
+    plain = load_config("metaprompt_d2://cityscapes_seg.yaml", []).clone()
+    more = load_config("metaprompt_d2://cityscapes_mapillary_seg.yaml", []).clone()
+    assert more.MODEL.META_PROMPT.REFINE_STEPS == 1  # method section 3.6
+    extra = "cityscapes_autolabelled_sem_seg_train_extra"
+    assert ("cityscapes_fine_sem_seg_train", extra) == more.DATASETS.TRAIN
+    pretraining = load_config("metaprompt_d2://mapillary_pretrain_seg.yaml", [])
+    assert f"{pretraining.OUTPUT_DIR}/model_final.pth" == more.MODEL.WEIGHTS
+    assert pretraining.MODEL.META_PROMPT.REFINE_STEPS == 1
+    assert pretraining.MODEL.SEM_SEG_HEAD == more.MODEL.SEM_SEG_HEAD
+    for cfg in (plain, more):
+        cfg.defrost()
+        cfg.merge_from_list(["MODEL.META_PROMPT.REFINE_STEPS", 1, "MODEL.WEIGHTS", ""])
+        cfg.merge_from_list(["DATASETS.TRAIN", (), "OUTPUT_DIR", ""])
+    assert plain == more
+
+
 @pytest.mark.parametrize(
     ("file", "max_iter", "crop", "windows", "resize_scale", "max_depth"),
     [("nyu_depth.yaml", 25 * 1009, 480, 2, 1, 10), ("kitti_depth.yaml", 25 * 965, 352, 16, 2, 80)],

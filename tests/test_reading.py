@@ -105,11 +105,17 @@ def test_a_coloured_label_map_is_refused_by_name(tmp_path: Path) -> None:
         read_labels(saved(tmp_path / "colour.png", PIXELS))
 
 
-def check(labels: np.ndarray, size: tuple[int, int] = (12, 17), ignore_value: int = 255) -> None:
+def check(
+    labels: np.ndarray,
+    size: tuple[int, int] = (12, 17),
+    *,
+    ignore_value: int = 255,
+    num_classes: int = 19,
+) -> None:
     check_labels(
         labels,
         size,
-        num_classes=19,
+        num_classes=num_classes,
         ignore_value=ignore_value,
         label_file="truth.png",
         image_file="street.png",
@@ -140,6 +146,32 @@ def test_unknown_ids_are_listed_with_the_files_name(
     labels[3, : len(ids)] = ids
     with pytest.raises(ValueError, match=rf"truth\.png holds ids {listed}, expected 0\.\.18"):
         check(labels, ignore_value=ignore_value)
+
+
+@pytest.mark.parametrize(
+    ("ids", "num_classes", "advice"),
+    [
+        ([19, 33], 19, "csCreateTrainIdLabelImgs"),
+        ([23], 19, "prepare_cityscapes_extra"),
+        ([24, 65], 19, "prepare_mapillary_cityscapes"),
+        ([150], 150, "prepare_ade20k_sem_seg"),
+    ],
+)
+def test_ids_of_a_known_kind_are_refused_with_the_conversion(
+    ids: list[int], num_classes: int, advice: str
+) -> None:
+    labels = np.zeros_like(LABELS)
+    labels[3, : len(ids)] = ids
+    with pytest.raises(ValueError, match=advice):
+        check(labels, num_classes=num_classes)
+
+
+@pytest.mark.parametrize(("ids", "num_classes"), [([200], 19), ([19], 11), ([151], 150)])
+def test_other_ids_are_refused_without_a_guess(ids: list[int], num_classes: int) -> None:
+    labels = np.zeros_like(LABELS)
+    labels[3, : len(ids)] = ids
+    with pytest.raises(ValueError, match=r"\(ignore\)$"):
+        check(labels, num_classes=num_classes)
 
 
 def test_a_negative_ignore_value_is_known() -> None:

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from detectron2.data import Metadata
 
-from metaprompt_d2.visualization import compare_depth, compare_sem_seg, stack_rows
+from metaprompt_d2.visualization import (
+    compare_depth,
+    compare_sem_seg,
+    draw_ground_truth,
+    stack_rows,
+)
 
 HEIGHT, WIDTH, TITLE, GAP = 28, 40, 14, 4
 COLORS = [(100, 0, 0), (0, 200, 50)]
@@ -162,3 +167,18 @@ def test_rows_are_stacked_and_narrow_ones_filled_with_white() -> None:
 def test_no_rows_cannot_be_stacked() -> None:
     with pytest.raises(ValueError, match="empty"):
         stack_rows([])
+
+
+def test_ground_truth_stands_beside_its_image() -> None:
+    classes = {"stuff_classes": ["a", "b"], "stuff_colors": COLORS}
+    metadata = Metadata(name="both", ignore_label=255, max_depth=8.0, **classes)
+    depth = np.zeros((HEIGHT, WIDTH), np.float32)
+    depth[:, :30] = 4
+    row = draw_ground_truth(filled(50, 3), metadata, sem_seg=filled(255), depth=depth)
+    image, classes, metres = panels(row, 3)
+    assert (image == 50).all()
+    assert (classes == 0).all()  # ignored
+    assert (metres[:, 30:] == 128).all()  # no value
+    assert len(np.unique(metres[:, :30].reshape(-1, 3), axis=0)) == 1
+    assert (metres[0, 0] != 128).any()
+    assert draw_ground_truth(filled(50, 3), metadata).shape == (HEIGHT + TITLE, WIDTH, 3)

@@ -32,7 +32,7 @@ from metaprompt_d2.engine import load_config
 
 # Recipe of a published checkpoint, by task and number of classes; None is any other.
 RECIPES = {
-    "sem_seg": {19: "cityscapes_seg.yaml", None: "Base-SemSeg.yaml"},
+    "sem_seg": {19: "cityscapes_seg.yaml", 150: "ade20k_seg.yaml", None: "Base-SemSeg.yaml"},
     "depth": {None: "nyu_depth.yaml"},
 }
 

@@ -3,6 +3,7 @@
 from . import datasets
 from .augmentation import PadToSize, ResizeToBox
 from .build import build_test_loader, build_train_loader, load_dataset_dicts
+from .datasets.sem_seg_folders import register_sem_seg_folders
 from .depth_augmentation import (
     BrightnessContrast,
     CutDepth,
@@ -33,4 +34,5 @@ __all__ = [
     "build_train_loader",
     "datasets",
     "load_dataset_dicts",
+    "register_sem_seg_folders",
 ]

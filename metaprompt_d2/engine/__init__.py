@@ -3,7 +3,8 @@
 from .checkpointer import SafeCheckpointer
 from .launch import launch_main
 from .optimizer import build_optimizer, group_parameters
-from .pictures import PictureWriter
+from .pictures import PictureWriter, draw_prediction
+from .run import load_model, train_or_evaluate
 from .schedule import build_lr_scheduler
 from .setup import load_config, setup
 from .train_loop import NonFiniteLossError, TrainLoop
@@ -17,8 +18,11 @@ __all__ = [
     "Trainer",
     "build_lr_scheduler",
     "build_optimizer",
+    "draw_prediction",
     "group_parameters",
     "launch_main",
     "load_config",
+    "load_model",
     "setup",
+    "train_or_evaluate",
 ]

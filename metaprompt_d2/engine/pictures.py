@@ -14,7 +14,7 @@ from ..metrics import kb_crop_box
 from ..reading import read_depth, read_image, read_labels
 from ..visualization import compare_depth, compare_sem_seg, stack_rows
 
-__all__ = ["PictureWriter"]
+__all__ = ["PictureWriter", "draw_prediction"]
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,21 @@ def _depth_row(item: dict, output: dict, metadata: Metadata) -> np.ndarray:
 _ROWS = {"depth": _depth_row, "sem_seg": _sem_seg_row}
 
 
+def draw_prediction(item: dict, output: dict, metadata: Metadata) -> np.ndarray | None:
+    """One row: image, ground truth where there is one, and prediction.
+
+    Args:
+        item: of a dataset.
+        output: of a model for it.
+        metadata: of the dataset.
+
+    Returns:
+        (H', W', 3) uint8 RGB; None for a task without pictures.
+    """
+    task = next((key for key in _ROWS if key in output), None)
+    return None if task is None else _ROWS[task](item, output, metadata)
+
+
 class PictureWriter(DatasetEvaluator):
     """Writes `<output_dir>/pictures.png`: image, ground truth and prediction, a row an image.
 
@@ -71,9 +86,11 @@ class PictureWriter(DatasetEvaluator):
         if not comm.is_main_process():
             return
         for item, output in zip(inputs, outputs, strict=True):
-            task = next((key for key in _ROWS if key in output), None)
-            if len(self._rows) < self.num_pictures and task is not None:
-                self._rows.append(_ROWS[task](item, output, self.metadata))
+            if len(self._rows) >= self.num_pictures:
+                return
+            row = draw_prediction(item, output, self.metadata)
+            if row is not None:
+                self._rows.append(row)
 
     def evaluate(self) -> None:
         """Write the file; there are no figures."""

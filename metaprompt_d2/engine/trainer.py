@@ -20,6 +20,7 @@ from torch import nn
 
 from ..data import build_mapper, build_test_loader, build_train_loader
 from ..evaluation import MergedEvaluators, build_evaluators
+from ..inference import with_test_time_augmentation
 from .checkpointer import SafeCheckpointer
 from .hooks import BestCheckpointer
 from .optimizer import build_optimizer
@@ -127,14 +128,14 @@ class Trainer(DefaultTrainer):
         model: nn.Module,
         evaluators: list[DatasetEvaluator] | None = None,
     ) -> dict:
-        """As in `DefaultTrainer`; all processes use the main one's statistics of plain BatchNorm.
+        """As in `DefaultTrainer`, with test-time augmentation where TEST.AUG.ENABLED.
 
-        Those are what checkpoints hold.
+        All processes use the main one's statistics of plain BatchNorm: checkpoints hold those.
         """
         if comm.get_world_size() > 1:
             for buffer in model.buffers():
                 torch.distributed.broadcast(buffer, src=0)
-        return super().test(cfg, model, evaluators)
+        return super().test(cfg, with_test_time_augmentation(cfg, model), evaluators)
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:

@@ -4,12 +4,15 @@ from .build import build_evaluators
 from .cityscapes import DistributedCityscapesSemSegEvaluator
 from .depth import DepthEvaluator
 from .merged import MergedEvaluators
+from .predictions import PREDICTION_FORMATS, SemSegPredictionWriter
 from .sem_seg import CheckedSemSegEvaluator
 
 __all__ = [
+    "PREDICTION_FORMATS",
     "CheckedSemSegEvaluator",
     "DepthEvaluator",
     "DistributedCityscapesSemSegEvaluator",
     "MergedEvaluators",
+    "SemSegPredictionWriter",
     "build_evaluators",
 ]

@@ -17,7 +17,13 @@ Factory = Callable[[CfgNode, str, str], list[DatasetEvaluator]]
 
 
 def _sem_seg(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
-    return [CheckedSemSegEvaluator(name, output_dir=output_dir)]
+    return [
+        CheckedSemSegEvaluator(
+            name,
+            output_dir=output_dir,
+            confusion_matrix=cfg.TEST.SEM_SEG_EVAL.CONFUSION_MATRIX,
+        )
+    ]
 
 
 def _cityscapes_sem_seg(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
@@ -43,7 +49,7 @@ _FACTORIES: dict[str, Factory] = {
 def build_evaluators(cfg: CfgNode, name: str) -> list[DatasetEvaluator]:
     """
     Args:
-        cfg: results go to OUTPUT_DIR/inference/<name>; TEST.DEPTH_EVAL.
+        cfg: results go to OUTPUT_DIR/inference/<name>; TEST.DEPTH_EVAL, TEST.SEM_SEG_EVAL.
         name: of a registered dataset.
 
     Raises:

@@ -164,6 +164,21 @@ def test_test_time_fits_the_image_into_its_box(sample: dict) -> None:
     assert (result["height"], result["width"]) == (HEIGHT, WIDTH)
 
 
+def test_test_time_augmentation_gets_the_image_unscaled(sample: dict) -> None:
+    overrides = {"INPUT.MIN_SIZE_TEST": 96, "TEST.AUG.ENABLED": True}
+    assert mapper(overrides, is_train=False)(sample)["image"].shape == (3, HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize("label", [3, 255])
+def test_an_image_of_one_class_is_cropped_all_the_same(
+    sample: dict, tmp_path: Path, label: int
+) -> None:
+    cv2.imwrite(str(tmp_path / "one.png"), np.full((HEIGHT, WIDTH), label, np.uint8))
+    result = mapper(BOX | CROP)(sample | {"sem_seg_file_name": str(tmp_path / "one.png")})
+    assert result["image"].shape == (3, 32, 40)
+    assert set(result["sem_seg"].unique().tolist()) <= {label, 255}
+
+
 def test_an_image_of_another_size_than_stated_is_refused_by_name(sample: dict) -> None:
     with pytest.raises(SizeMismatchError, match=r"image\.png"):
         mapper(PLAIN)(sample | {"height": HEIGHT + 1})

@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from metaprompt_d2.checkpoint import from_official
 from metaprompt_d2.checkpoint.compvis import UNET_PREFIX, from_compvis_unet
 from metaprompt_d2.diffusion import FeatureUNet
-from metaprompt_d2.engine import build_lr_scheduler, group_parameters
+from metaprompt_d2.engine import build_lr_scheduler, group_parameters, load_config
+from metaprompt_d2.inference import DenseModelWithTTA
 
 # --------------------------------------------------------------------------- the UNet by itself
 
@@ -140,6 +141,23 @@ def test_sliding_window_gives_the_official_probabilities(
     assert_near(mirrored[0], outputs["slide/prob_unflipped_ch0"][0, 0], tolerance, "mirrored")
 
 
+@pytest.mark.parametrize(("key", "flip"), [("slide/pred", False), ("slide/aug_pred", True)])
+def test_test_time_augmentation_gives_the_official_classes(
+    segmentor: nn.Module,
+    slide_probabilities: tuple[Tensor, Tensor],
+    seg_fixture: dict,
+    key: str,
+    flip: bool,
+) -> None:
+    model = DenseModelWithTTA(segmentor, boxes=[None], flip=flip)
+    height, width = seg_fixture["meta"]["slide"]["ori_shape"]
+    image = seg_fixture["input"]["image_slide"][0]
+    (output,) = model([{"image": image, "height": height, "width": width}])
+    expected = sum(slide_probabilities) / 2 if flip else slide_probabilities[0]
+    torch.testing.assert_close(output["sem_seg"], expected, rtol=1e-4, atol=1e-5)
+    assert_classes(output["sem_seg"], seg_fixture["outputs"][key])
+
+
 @pytest.mark.parametrize("key", ["slide/pred", "slide/aug_pred"])
 def test_sliding_window_gives_the_official_classes(
     slide_probabilities: tuple[Tensor, Tensor], seg_fixture: dict, key: str
@@ -228,16 +246,18 @@ def test_one_adamw_step_gives_the_official_parameters_and_statistics(
 # --------------------------------------------------------------------------- optimization
 
 
+@pytest.mark.parametrize("recipe", ["cityscapes", "ade"])
 def test_parameter_groups_are_the_official_ones_name_by_name(
-    golden: Path, segmentor: nn.Module, our_names: dict[str, str]
+    golden: Path, segmentor: nn.Module, our_names: dict[str, str], recipe: str
 ) -> None:
-    official = json.loads((golden / "param_groups_seg_cityscapes.json").read_text())
+    official = json.loads((golden / f"param_groups_seg_{recipe}.json").read_text())
     expected = {
         our_names[entry["name"]]: (entry["lr"], entry["weight_decay"])
         for entry in official["params"]
         if entry["requires_grad"] and ".time_embed." not in entry["name"]
     }
-    solver = tiny_cfg().SOLVER
+    file = {"cityscapes": "cityscapes_seg.yaml", "ade": "ade20k_seg.yaml"}[recipe]
+    solver = load_config(f"metaprompt_d2://{file}", []).SOLVER
     groups = group_parameters(
         segmentor, solver.PARAM_RULES, base_lr=solver.BASE_LR, weight_decay=solver.WEIGHT_DECAY
     )

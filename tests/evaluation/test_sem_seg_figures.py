@@ -1,5 +1,6 @@
 """The official scorer beside Detectron2's, and ground truth that doesn't fit."""
 
+import logging
 from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,13 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from helpers import registered_cityscapes, smallest_cfg, write_cityscapes
 
-from metaprompt_d2.evaluation import MergedEvaluators, build_evaluators
+from metaprompt_d2.data import register_sem_seg_folders
+from metaprompt_d2.evaluation import (
+    CheckedSemSegEvaluator,
+    MergedEvaluators,
+    build_evaluators,
+    confusion_matrix,
+)
 from metaprompt_d2.reading import read_labels
 
 
@@ -64,3 +71,62 @@ def test_an_unknown_evaluator_type_is_refused_with_the_known_ones(tmp_path: Path
     MetadataCatalog.get("a_test_without_evaluator").set(evaluator_type="lvis")
     with pytest.raises(ValueError, match="'lvis', expected one of .*cityscapes_sem_seg"):
         build_evaluators(smallest_cfg(), "a_test_without_evaluator")
+
+
+def test_a_table_of_the_classes_ends_the_evaluation(
+    dataset: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    evaluator = CheckedSemSegEvaluator(dataset, output_dir=str(tmp_path / "out"))
+    with caplog.at_level(logging.INFO, logger="metaprompt_d2"):
+        figures = score_truth(evaluator, dataset)
+    assert figures["mIoU"] == figures["fwIoU"] == figures["pACC"] == 100
+    assert figures["BoundaryIoU-road"] > 0
+    rows = [line.split() for line in caplog.text.splitlines()]
+    assert ["road", "100.00", f"{figures['BoundaryIoU-road']:.2f}", "100.00"] in rows
+    assert any(row[:2] == ["mean", "100.00"] for row in rows)
+    assert not (tmp_path / "out/confusion_matrix.png").exists()
+
+
+def test_the_confusion_matrix_is_drawn_by_key(dataset: str, tmp_path: Path) -> None:
+    keys = {"TEST.SEM_SEG_EVAL.CONFUSION_MATRIX": True, "OUTPUT_DIR": str(tmp_path)}
+    evaluator = build_evaluators(smallest_cfg(keys), dataset)[-1]
+    score_truth(evaluator, dataset)
+    picture = cv2.imread(str(tmp_path / f"inference/{dataset}/confusion_matrix.png"))
+    assert min(picture.shape[:2]) > 300
+
+
+def score_truth(evaluator: CheckedSemSegEvaluator, dataset: str) -> dict:
+    """Figures of predictions that are the ground truth (and road where there is none)."""
+    evaluator.reset()
+    for item in DatasetCatalog.get(dataset):
+        truth = read_labels(item["sem_seg_file_name"])
+        classes = torch.from_numpy(np.where(truth == 255, 0, truth)).long()
+        evaluator.process([item], [{"sem_seg": torch.eye(19)[classes].permute(2, 0, 1)}])
+    return evaluator.evaluate()["sem_seg"]
+
+
+def test_the_picture_shows_shares_of_the_true_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = []
+    original = confusion_matrix.Figure.add_subplot
+
+    def add_subplot(figure):
+        axes = original(figure)
+        draw = axes.imshow
+        axes.imshow = lambda shares, **options: shown.append(shares) or draw(shares, **options)
+        return axes
+
+    monkeypatch.setattr(confusion_matrix.Figure, "add_subplot", add_subplot)
+    counts = np.array([[6, 2, 0], [0, 5, 0], [0, 0, 0]])
+    confusion_matrix.write_confusion_matrix(counts, ["a", "b", "c"], str(tmp_path / "m.png"))
+    assert shown[0].tolist() == [[0.75, 0.25, 0], [0, 1, 0], [0, 0, 0]]
+    assert (tmp_path / "m.png").stat().st_size > 1000
+
+
+def test_a_dataset_without_ground_truth_is_named(tmp_path: Path) -> None:
+    name = f"test_no_truth_{tmp_path.name}"
+    cv2.imwrite(str(tmp_path / "a.jpg"), np.zeros((4, 4, 3), np.uint8))
+    register_sem_seg_folders(name, tmp_path, None, ["sea"])
+    with pytest.raises(ValueError, match=r"has no ground truth .*predict_dataset"):
+        CheckedSemSegEvaluator(name)

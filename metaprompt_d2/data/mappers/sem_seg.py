@@ -115,6 +115,7 @@ def _train_augmentations(cfg: CfgNode) -> list[T.Augmentation | T.Transform]:
 
 
 def _test_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
-    if cfg.INPUT.MIN_SIZE_TEST == 0:  # Detectron2's way to say: no resizing
+    # 0 is Detectron2's way to say: no resizing. Test-time augmentation scales images itself.
+    if cfg.INPUT.MIN_SIZE_TEST == 0 or cfg.TEST.AUG.ENABLED:
         return []
     return [ResizeToBox(cfg.INPUT.MAX_SIZE_TEST, cfg.INPUT.MIN_SIZE_TEST)]

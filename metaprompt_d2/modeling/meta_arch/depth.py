@@ -1,6 +1,6 @@
 """`DepthEstimator`: any backbone, any depth head, whole images or shifted windows and mirrored."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from ...windows import predict_in_windows, shifted_windows
 from ..heads import build_depth_head
+from .batching import equal_sizes
 
 __all__ = ["DepthEstimator"]
 
@@ -115,7 +116,7 @@ class DepthEstimator(nn.Module):
         if self.training:
             return self._losses(images, batched_inputs)
         outputs: list[dict[str, Tensor]] = [{} for _ in images]
-        for indices in _equal_sizes(images):
+        for indices in equal_sizes(images):
             depths = self._predict(torch.stack([images[index] for index in indices]))
             for index, depth in zip(indices, depths, strict=True):
                 inputs = batched_inputs[index]
@@ -174,11 +175,3 @@ def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
     if tuple(size) == tuple(x.shape[-2:]):
         return x
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
-
-
-def _equal_sizes(images: list[Tensor]) -> Iterator[list[int]]:
-    """Indices of the images, those of one size together."""
-    groups: dict[torch.Size, list[int]] = {}
-    for index, image in enumerate(images):
-        groups.setdefault(image.shape, []).append(index)
-    yield from groups.values()

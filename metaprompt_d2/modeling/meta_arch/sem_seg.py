@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...windows import predict_in_windows, sliding_windows
+from .batching import equal_sizes
 
 __all__ = ["SlidingWindowSegmentor"]
 
@@ -67,11 +68,15 @@ class SlidingWindowSegmentor(nn.Module):
             "pixel_std": cfg.MODEL.PIXEL_STD,
         }
         windows = cfg.TEST.SLIDING_WINDOW
+        if windows.BATCH_SIZE < 1:
+            raise ValueError(
+                f"TEST.SLIDING_WINDOW.BATCH_SIZE is {windows.BATCH_SIZE}, expected at least 1"
+            )
+        arguments["window_batch_size"] = windows.BATCH_SIZE
         if windows.ENABLED:
             _check_windows(windows)
             arguments["window_size"] = tuple(windows.SIZE)
             arguments["window_stride"] = tuple(windows.STRIDE)
-            arguments["window_batch_size"] = windows.BATCH_SIZE
         return arguments
 
     @property
@@ -89,16 +94,19 @@ class SlidingWindowSegmentor(nn.Module):
 
         Returns:
             in training the head's losses; in inference one dict an image with "sem_seg": logits
-            (K, height, width).
+            (K, height, width). Windows of images of one size pass through the model together.
         """
         images = [self._normalize(inputs["image"]) for inputs in batched_inputs]
         if self.training:
             return self._losses(images, batched_inputs)
-        outputs = []
-        for image, inputs in zip(images, batched_inputs, strict=True):
-            logits = self._predict(image)
-            size = (inputs.get("height", image.shape[-2]), inputs.get("width", image.shape[-1]))
-            outputs.append({"sem_seg": _resize(logits[None], size)[0]})
+        outputs: list[dict[str, Tensor]] = [{} for _ in images]
+        for indices in equal_sizes(images):
+            logits = self._predict(torch.stack([images[index] for index in indices]))
+            for index, image_logits in zip(indices, logits, strict=True):
+                inputs = batched_inputs[index]
+                height, width = logits.shape[-2:]
+                size = (inputs.get("height", height), inputs.get("width", width))
+                outputs[index]["sem_seg"] = _resize(image_logits[None], size)[0]
         return outputs
 
     def _normalize(self, image: Tensor) -> Tensor:
@@ -115,14 +123,15 @@ class SlidingWindowSegmentor(nn.Module):
         _, losses = self.sem_seg_head(self.backbone(batch.tensor), targets.tensor)
         return losses
 
-    def _predict(self, image: Tensor) -> Tensor:
-        """(C, H, W) -> logits (K, H, W)."""
-        if self.window_size is None:
-            return self._predict_windows(image[None])[0]
-        windows = sliding_windows(image.shape[-2:], self.window_size, self.window_stride)
+    def _predict(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) -> logits (N, K, H, W)."""
+        height, width = images.shape[-2:]
+        windows = [(slice(0, height), slice(0, width))]
+        if self.window_size is not None:
+            windows = sliding_windows((height, width), self.window_size, self.window_stride)
         return predict_in_windows(
-            self._predict_windows, image[None], windows, batch_size=self.window_batch_size
-        )[0]
+            self._predict_windows, images, windows, batch_size=self.window_batch_size
+        )
 
     def _predict_windows(self, windows: Tensor) -> Tensor:
         """(B, C, h, w) -> logits (B, K, h, w)."""
@@ -157,8 +166,4 @@ def _check_windows(windows: CfgNode) -> None:
         raise ValueError(
             f"TEST.SLIDING_WINDOW.STRIDE {windows.STRIDE} exceeds SIZE {windows.SIZE}: pixels "
             "between the windows would have no prediction"
-        )
-    if windows.BATCH_SIZE < 1:
-        raise ValueError(
-            f"TEST.SLIDING_WINDOW.BATCH_SIZE is {windows.BATCH_SIZE}, expected at least 1"
         )

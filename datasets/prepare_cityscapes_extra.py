@@ -1,0 +1,140 @@
+"""Makes label maps with training ids for Cityscapes' train_extra images.
+
+Without options, those of the coarse annotations (gtCoarse). With `--autolabelled FOLDER`, those
+that another model gave: PNGs named like the images, in a folder for each city. A run that was
+stopped goes on where it ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from cityscapesscripts.helpers.labels import labels as city_labels
+from label_conversion import Pair, add_workers, convert_all, dataset_root, run
+
+from metaprompt_d2.reading import read_labels
+
+IMAGES = "leftImg8bit/train_extra"
+IMAGE_SUFFIX = "_leftImg8bit.png"
+COARSE, COARSE_SUFFIX = "gtCoarse/train_extra", "_gtCoarse_labelIds.png"
+AUTOLABELLED, AUTOLABELLED_SUFFIX = "convert_autolabelled", "_gtFine_labelTrainIds.png"
+NUM_CLASSES, IGNORE = 19, 255
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line; ends the program with a message if something is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--root", type=Path, default=dataset_root("cityscapes"), help="default: %(default)s"
+    )
+    parser.add_argument("--autolabelled", type=Path, help="folder of another model's label maps")
+    parser.add_argument(
+        "--ids",
+        choices=("label", "train"),
+        default="label",
+        help="what these hold: label ids (0..33) or training ids (0..18, 255)",
+    )
+    add_workers(parser)
+    return parser.parse_args(arguments)
+
+
+def _table() -> np.ndarray:
+    table = np.full(256, IGNORE, np.uint8)
+    for label in city_labels:
+        if 0 <= label.trainId < NUM_CLASSES:
+            table[label.id] = label.trainId
+    return table
+
+
+TABLE = _table()
+KNOWN_LABEL_IDS = [label.id for label in city_labels if label.id >= 0] + [IGNORE]
+KNOWN_TRAIN_IDS = [*range(NUM_CLASSES), IGNORE]
+
+
+def from_label_ids(file: Path) -> np.ndarray:
+    """
+    Raises:
+        ValueError: ids that Cityscapes does not have.
+    """
+    labels = _checked(file, KNOWN_LABEL_IDS, "label ids 0..33")
+    return TABLE[labels]
+
+
+def from_train_ids(file: Path) -> np.ndarray:
+    """
+    Raises:
+        ValueError: ids that are no training ids.
+    """
+    return _checked(file, KNOWN_TRAIN_IDS, "training ids 0..18 or 255; --ids label converts others")
+
+
+def _checked(file: Path, known: list[int], expected: str) -> np.ndarray:
+    labels = read_labels(str(file))
+    unknown = sorted(set(np.unique(labels).tolist()) - set(known))
+    if unknown:
+        raise ValueError(f"label file {file} holds ids {unknown}, expected {expected}")
+    return labels.astype(np.uint8)
+
+
+def coarse_pairs(root: Path) -> list[Pair]:
+    """
+    Raises:
+        ValueError: no coarse annotation.
+    """
+    files = sorted((root / COARSE).glob(f"*/*{COARSE_SUFFIX}"))
+    if not files:
+        raise ValueError(f"{root / COARSE} holds no <city>/*{COARSE_SUFFIX}")
+    return [(file, Path(str(file).replace("_labelIds", "_labelTrainIds"))) for file in files]
+
+
+def autolabelled_pairs(root: Path, folder: Path) -> list[Pair]:
+    """A label map belongs to the image whose name it starts with.
+
+    Raises:
+        ValueError: no image, or not one with a label map, or one with several.
+    """
+    images = sorted((root / IMAGES).glob(f"*/*{IMAGE_SUFFIX}"))
+    if not images:
+        raise ValueError(f"{root / IMAGES} holds no <city>/*{IMAGE_SUFFIX}")
+    found: dict[str, list[Path]] = {}
+    for file in sorted(folder.glob("*/*.png")):
+        city, sequence, frame = (file.stem.split("_") + ["", ""])[:3]
+        found.setdefault(f"{file.parent.name}/{city}_{sequence}_{frame}", []).append(file)
+    pairs = []
+    for image in images:
+        stem = f"{image.parent.name}/{image.name.removesuffix(IMAGE_SUFFIX)}"
+        files = found.get(stem, [])
+        if len(files) > 1:
+            raise ValueError(f"{image} has several label maps: {files[0]}, {files[1]}")
+        target = root / AUTOLABELLED / f"{stem}{AUTOLABELLED_SUFFIX}"
+        pairs += [(file, target) for file in files]
+    if not pairs:
+        raise ValueError(f"no label map in {folder} is named as an image of {root / IMAGES}")
+    if len(pairs) < len(images):
+        print(f"{len(images) - len(pairs)} of {len(images)} images have no label map in {folder}.")
+    return pairs
+
+
+def prepare(options: argparse.Namespace) -> None:
+    """Convert what the command line asks for."""
+    root = options.root.expanduser()
+    if options.autolabelled is None:
+        pairs, convert, what = coarse_pairs(root), from_label_ids, "coarse"
+    else:
+        pairs = autolabelled_pairs(root, options.autolabelled.expanduser())
+        convert = from_label_ids if options.ids == "label" else from_train_ids
+        what = "autolabelled"
+    convert_all(pairs, convert, workers=options.workers, what=what)
+    print(f"{len(pairs)} label maps are in {pairs[0][1].parents[1]}.")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line."""
+    options = parse_arguments(arguments)
+    run(lambda: prepare(options))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Semantic segmentation in two folders, images and label maps, to Detectron2's dicts."""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils.file_io import PathManager
+
+__all__ = ["load_sem_seg_folders", "register_sem_seg_folders"]
+
+logger = logging.getLogger(__name__)
+
+IMAGE_SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".bmp",
+    ".webp",
+    ".tif",
+    ".tiff",
+    ".JPG",
+    ".JPEG",
+    ".PNG",
+)
+_SHOWN = 3  # names in messages
+
+
+def register_sem_seg_folders(
+    name: str,
+    image_dir: str,
+    label_dir: str | None,
+    classes: Sequence[str],
+    *,
+    colors: Sequence[Sequence[int]] | None = None,
+    ignore_label: int = 255,
+    image_suffix: str | Sequence[str] = IMAGE_SUFFIXES,
+    label_suffix: str = ".png",
+    evaluator_type: str = "sem_seg",
+) -> None:
+    """Register a dataset to train on and to score, by one call.
+
+    Args:
+        name: for DATASETS.TRAIN and DATASETS.TEST.
+        image_dir, label_dir: as in `load_sem_seg_folders`; files are looked up when used.
+        classes: their names; label maps hold 0..len(classes)-1.
+        colors: (red, green, blue) 0..255 of each class, for pictures.
+        ignore_label: of pixels that are neither trained nor scored.
+        image_suffix, label_suffix: as in `load_sem_seg_folders`.
+        evaluator_type: which evaluators score it.
+
+    Raises:
+        ValueError: a name that is taken, classes that are no list of names, an ignore label that
+            is a class, or colours that don't fit.
+    """
+    if name in DatasetCatalog.list():
+        raise ValueError(f"a dataset named {name!r} is registered already")
+    if isinstance(classes, str) or not classes or len(set(classes)) != len(classes):
+        raise ValueError(f"classes of dataset {name!r} are {classes!r}, expected a list of names")
+    if 0 <= ignore_label < len(classes):
+        raise ValueError(
+            f"ignore_label {ignore_label} of dataset {name!r} is the class {classes[ignore_label]}"
+        )
+    if colors is not None and [len(color) for color in colors] != [3] * len(classes):
+        raise ValueError(f"dataset {name!r} needs one (r, g, b) colour for each class")
+    DatasetCatalog.register(
+        name,
+        lambda: load_sem_seg_folders(
+            image_dir, label_dir, image_suffix=image_suffix, label_suffix=label_suffix
+        ),
+    )
+    metadata = {"image_dir": str(image_dir), "stuff_classes": list(classes)}
+    if label_dir is not None:
+        metadata["gt_dir"] = str(label_dir)
+    if colors is not None:
+        metadata["stuff_colors"] = [tuple(color) for color in colors]
+    MetadataCatalog.get(name).set(
+        evaluator_type=evaluator_type, ignore_label=ignore_label, **metadata
+    )
+
+
+def load_sem_seg_folders(
+    image_dir: str,
+    label_dir: str | None,
+    *,
+    image_suffix: str | Sequence[str] = IMAGE_SUFFIXES,
+    label_suffix: str = ".png",
+) -> list[dict]:
+    """Images with the label maps of the same path, less the suffixes, in all sub-folders.
+
+    Args:
+        image_dir: of images.
+        label_dir: of single-channel label maps; None for images without ground truth.
+        image_suffix: endings of images' names, the longest that fits counts.
+        label_suffix: ending of label maps' names.
+
+    Returns:
+        dicts with "file_name" and, if there is ground truth, "sem_seg_file_name", sorted by path.
+        Images without a label map are left out, with a warning. Sizes are left to the mapper,
+        which opens the files anyway.
+
+    Raises:
+        FileNotFoundError: a folder that is missing, or not one image (with a label map).
+    """
+    suffixes = (image_suffix,) if isinstance(image_suffix, str) else tuple(image_suffix)
+    images = dict(_stems(str(image_dir), suffixes))
+    if not images:
+        raise FileNotFoundError(f"{image_dir} holds no file *{suffixes[0]}")
+    if label_dir is None:
+        return [{"file_name": images[stem]} for stem in sorted(images)]
+    labels = dict(_stems(str(label_dir), (label_suffix,)))
+    alone = sorted(images.keys() - labels.keys())
+    if len(alone) == len(images):
+        raise FileNotFoundError(
+            f"no image of {image_dir} has a label map in {label_dir}; expected, for instance, "
+            f"{os.path.join(label_dir, alone[0] + label_suffix)}"
+        )
+    if alone:
+        names = ", ".join(images[stem] for stem in alone[:_SHOWN])
+        logger.warning(
+            "%d of %d images have no label map in %s and are left out: %s%s",
+            len(alone),
+            len(images),
+            label_dir,
+            names,
+            ", ..." if len(alone) > _SHOWN else "",
+        )
+    return [
+        {"file_name": images[stem], "sem_seg_file_name": labels[stem]}
+        for stem in sorted(images.keys() & labels.keys())
+    ]
+
+
+def _stems(folder: str, suffixes: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """(path below the folder, less the suffix; whole path) of all files, hidden ones aside."""
+    if not PathManager.isdir(folder):
+        raise FileNotFoundError(f"folder {folder} does not exist")
+    waiting = [""]
+    while waiting:
+        below = waiting.pop()
+        for name in sorted(PathManager.ls(os.path.join(folder, below))):
+            if name.startswith("."):
+                continue
+            relative = os.path.join(below, name)
+            fitting = [suffix for suffix in suffixes if name.endswith(suffix)]
+            if fitting:
+                stem = relative.removesuffix(max(fitting, key=len))
+                yield stem, os.path.join(folder, relative)
+            elif PathManager.isdir(os.path.join(folder, relative)):
+                waiting.append(relative)

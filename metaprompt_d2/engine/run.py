@@ -1,0 +1,36 @@
+"""What the scripts run in each process."""
+
+import argparse
+
+from detectron2.config import CfgNode
+from torch import nn
+
+from .checkpointer import SafeCheckpointer
+from .setup import setup
+from .trainer import Trainer
+
+__all__ = ["load_model", "train_or_evaluate"]
+
+
+def load_model(cfg: CfgNode, *, resume: bool = False) -> nn.Module:
+    """The model of a config with MODEL.WEIGHTS, or OUTPUT_DIR's last checkpoint to resume from."""
+    model = Trainer.build_model(cfg)
+    SafeCheckpointer.of_config(cfg, model).resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    return model
+
+
+def train_or_evaluate(args: argparse.Namespace) -> dict | None:
+    """One process of `tools/train_net.py`, or of a script of yours that registers datasets.
+
+    Args:
+        args: of Detectron2's `default_argument_parser`.
+
+    Returns:
+        the figures of the last evaluation on the main process.
+    """
+    cfg = setup(args)
+    if args.eval_only:
+        return Trainer.test(cfg, load_model(cfg, resume=args.resume))
+    trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    return trainer.train()

@@ -1,0 +1,176 @@
+"""Predicted label maps as the test servers of Cityscapes and ADE20K take them."""
+
+import logging
+import os
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from cityscapesscripts.helpers.labels import trainId2label
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets.builtin_meta import ADE20K_SEM_SEG_CATEGORIES
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+from PIL import Image
+
+__all__ = ["PREDICTION_FORMATS", "SemSegPredictionWriter"]
+
+logger = logging.getLogger(__name__)
+
+PREDICTION_FORMATS = ("auto", "cityscapes", "ade20k", "ids")
+
+# Images of the published sets.
+_PUBLISHED = {
+    "cityscapes_fine_sem_seg_val": 500,
+    "cityscapes_fine_sem_seg_test": 1525,
+    "ade20k_sem_seg_val": 2000,
+    "ade20k_sem_seg_test": 3352,
+}
+_SHOWN = 5  # names in messages
+
+
+class SemSegPredictionWriter(DatasetEvaluator):
+    """Writes every prediction of a dataset as PNG and, once none is missing, an archive of all.
+
+    * "cityscapes": label ids (7 is road), named as the image: what the benchmark's server reads;
+    * "ade20k": 1..150, named as the image, as ADE20K's server wants them;
+    * "ids": class ids from 0 (16 bits beyond 256 classes), with the images' sub-folders.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        archive: str,
+        *,
+        file_format: str = "auto",
+        allow_incomplete: bool = False,
+    ):
+        """
+        Args:
+            dataset_name: any registered dataset, with or without ground truth.
+            archive: the .zip to write; the PNGs go to the folder of that name without ".zip",
+                which all processes must share.
+            file_format: one of `PREDICTION_FORMATS`; "auto" goes by the dataset's classes.
+            allow_incomplete: accept a dataset with fewer images than were published.
+
+        Raises:
+            ValueError: another format or ending, classes that don't fit the format, two images of
+                one name, or a dataset that is not there as a whole.
+        """
+        if file_format not in PREDICTION_FORMATS:
+            raise ValueError(f"format {file_format!r}: expected one of {PREDICTION_FORMATS}")
+        if not archive.endswith(".zip"):
+            raise ValueError(f"the archive {archive} must end in .zip")
+        self.dataset_name = dataset_name
+        self.archive = Path(archive)
+        self.folder = self.archive.with_suffix("")
+        classes = MetadataCatalog.get(dataset_name).get("stuff_classes", None)
+        if not classes:
+            raise ValueError(f"dataset {dataset_name!r} has no stuff_classes in its metadata")
+        self.values = _values(file_format, classes, dataset_name)
+        files = [item["file_name"] for item in DatasetCatalog.get(dataset_name)]
+        published = _PUBLISHED.get(dataset_name, len(files))
+        if len(files) < published and not allow_incomplete:
+            raise ValueError(
+                f"dataset {dataset_name!r} has {len(files)} images here, {published} were published"
+            )
+        keeps_folders = self.values.tolist() == list(range(len(classes)))
+        self.names = _png_names(files, keeps_folders)
+        self._written: set[str] = set()
+
+    def reset(self) -> None:
+        self._written = set()
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        """
+        Raises:
+            ValueError: outputs of another task, or of other classes than the dataset's.
+        """
+        for item, output in zip(inputs, outputs, strict=True):
+            if "sem_seg" not in output:
+                raise ValueError(
+                    f"the model gives {sorted(output)}, expected semantic segmentation"
+                )
+            if len(output["sem_seg"]) != len(self.values):
+                raise ValueError(
+                    f"the model has {len(output['sem_seg'])} classes, dataset "
+                    f"{self.dataset_name!r} {len(self.values)}"
+                )
+            classes = output["sem_seg"].argmax(dim=0).cpu().numpy()
+            name = self.names[item["file_name"]]
+            _write_png(self.values[classes], self.folder / name)
+            self._written.add(name)
+
+    def evaluate(self) -> None:
+        """Write the archive, on the main process; there are no figures.
+
+        Raises:
+            ValueError: images without a prediction of this run; no archive is written then.
+        """
+        written = set().union(*comm.all_gather(self._written))
+        if not comm.is_main_process():
+            return
+        expected = sorted(self.names.values())
+        missing = [name for name in expected if name not in written or not self._is_there(name)]
+        if missing:
+            more = ", ..." if len(missing) > _SHOWN else ""
+            raise ValueError(
+                f"{len(missing)} of {len(expected)} predictions are missing in {self.folder}, "
+                f"{self.archive} is not written: {', '.join(missing[:_SHOWN])}{more}"
+            )
+        temporary = self.archive.with_suffix(".zip.tmp")
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:  # PNGs are compressed
+            for name in expected:
+                archive.write(self.folder / name, name)
+        os.replace(temporary, self.archive)
+        logger.info("%d predictions: %s", len(expected), self.archive)
+
+    def _is_there(self, name: str) -> bool:
+        file = self.folder / name
+        return file.is_file() and file.stat().st_size > 0
+
+
+def _values(file_format: str, classes: Sequence[str], dataset_name: str) -> np.ndarray:
+    """What stands in the PNG for each class."""
+    cityscapes = [trainId2label[train_id] for train_id in range(19)]
+    known = {
+        "cityscapes": [label.name for label in cityscapes],
+        "ade20k": list(ADE20K_SEM_SEG_CATEGORIES),
+    }
+    if file_format == "auto":
+        fitting = (name for name, names in known.items() if list(classes) == names)
+        file_format = next(fitting, "ids")
+    if file_format == "ids":
+        return np.arange(len(classes), dtype=np.uint8 if len(classes) <= 256 else np.uint16)
+    if list(classes) != known[file_format]:
+        raise ValueError(
+            f"dataset {dataset_name!r} has not the classes of {file_format}; format 'ids' takes any"
+        )
+    if file_format == "cityscapes":
+        return np.array([label.id for label in cityscapes], np.uint8)
+    return np.arange(1, len(classes) + 1, dtype=np.uint8)
+
+
+def _png_names(files: Sequence[str], keeps_folders: bool) -> dict[str, str]:
+    """Image file -> name of its prediction."""
+    names = {file: os.path.basename(file) for file in files}
+    if keeps_folders:
+        root = os.path.commonpath([os.path.dirname(file) for file in files])
+        names = {file: os.path.relpath(file, root) for file in files}
+    names = {file: f"{os.path.splitext(name)[0]}.png" for file, name in names.items()}
+    first: dict[str, str] = {}
+    for file, name in names.items():
+        if name in first:
+            raise ValueError(f"{first[name]} and {file} would both be predicted to {name}")
+        first[name] = file
+    return names
+
+
+def _write_png(labels: np.ndarray, file: Path) -> None:
+    """Write whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_suffix(".png.tmp")
+    Image.fromarray(labels).save(temporary, format="PNG")
+    os.replace(temporary, file)

@@ -1,0 +1,209 @@
+"""Dense predictions averaged over scales and mirror images, for segmentation and depth."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode, configurable, get_cfg
+from detectron2.modeling.meta_arch import SemanticSegmentor
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+
+from ..data import ResizeToBox
+from ..modeling import DepthEstimator, SlidingWindowSegmentor
+
+__all__ = ["DenseModelWithTTA", "with_test_time_augmentation"]
+
+_SEGMENTORS = (SlidingWindowSegmentor, SemanticSegmentor)
+_STRIP = 2**24  # values of a strip of rows that is resized at once
+_GIB = 2**30
+
+
+def with_test_time_augmentation(cfg: CfgNode, model: nn.Module) -> nn.Module:
+    """The model as TEST.AUG asks for: wrapped, or itself where there is nothing to average.
+
+    Models other than dense ones (Detectron2's detectors) are returned as they are.
+    """
+    if not cfg.TEST.AUG.ENABLED:
+        return model
+    bare = model.module if isinstance(model, DistributedDataParallel) else model
+    if not isinstance(bare, (*_SEGMENTORS, DepthEstimator)):
+        return model
+    wrapped = DenseModelWithTTA(cfg, bare)
+    # A depth estimator's own windows and mirror images need no wrapper.
+    return model if wrapped.boxes == [None] and not wrapped.flip else wrapped
+
+
+class DenseModelWithTTA(nn.Module):
+    """Average a model's predictions over scales of the image and their mirror images.
+
+    Class probabilities are averaged (method section 3.5), and depth in metres; each pass at the
+    size of the output. Windows are the model's own. The mirror image passes through the model with
+    the image, so that windows of both fill its batches; a `DepthEstimator` mirrors by itself.
+
+    Memory: one sum of K x H x W float32 values (K classes, H x W the output's size), in the main
+    memory where it is larger than `canvas_gib`; of the pass at hand, the model's outputs for one
+    image and its mirror image at the scale's size; and a few strips of rows of 64 MiB (or of one
+    row). Neither the number of scales nor, besides the sum, the output's size matters.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        boxes: Sequence[tuple[int, int] | None],
+        flip: bool,
+        canvas_gib: float = 4.0,
+    ):
+        """
+        Args:
+            model: with the interface of `SlidingWindowSegmentor` or `DepthEstimator`.
+            boxes: (long side, short side) that the image is fitted into, one for each scale; None
+                for the image as it is.
+            flip: average over the mirror images of all scales, too.
+            canvas_gib: a sum larger than this lies in the main memory, not on the model's device.
+
+        Raises:
+            ValueError: no scale, or a box that no image fits.
+        """
+        super().__init__()
+        if not boxes:
+            raise ValueError("TEST.AUG.MIN_SIZES is empty: there is no scale to predict at")
+        self.model = model
+        self.boxes = list(boxes)
+        self.resizes = [None if box is None else ResizeToBox(*box) for box in self.boxes]
+        self.flip = flip
+        self.canvas_gib = canvas_gib
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, model: nn.Module) -> dict:
+        is_depth = isinstance(model, DepthEstimator)
+        return {
+            "model": model,
+            "boxes": _boxes(cfg, is_depth),
+            "flip": cfg.TEST.AUG.FLIP and not is_depth,
+            "canvas_gib": cfg.TEST.AUG.CANVAS_GIB,
+        }
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @torch.no_grad()
+    def forward(self, batched_inputs: list[dict]) -> list[dict[str, Tensor]]:
+        """
+        Args:
+            batched_inputs: as the model takes them, with images that no scale was applied to.
+
+        Returns:
+            one dict an image with "sem_seg": class probabilities (K, height, width), or "depth":
+            (height, width) in metres.
+
+        Raises:
+            ValueError: a scale at which the model cannot take the image.
+        """
+        return [self._predict(inputs) for inputs in batched_inputs]
+
+    def _predict(self, inputs: dict) -> dict[str, Tensor]:
+        height, width = inputs["image"].shape[-2:]
+        size = inputs.get("height", height), inputs.get("width", width)
+        task, total, passes = "", None, 0
+        for task, maps, mirrored in self._passes(inputs["image"]):
+            if total is None:
+                total = self._canvas(maps, size)
+            for rows in _strips(maps, size):
+                strip = _resized_rows(maps, size, rows).to(total.dtype)
+                strip = strip.softmax(dim=0) if task == "sem_seg" else strip
+                total[:, rows] += (strip.flip(-1) if mirrored else strip).to(total.device)
+            passes += 1
+        total /= passes
+        return {task: total[0] if task == "depth" else total}
+
+    def _canvas(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
+        """Zeros; float32, or float64 where the model is."""
+        shape = len(maps), *size
+        dtype = torch.promote_types(maps.dtype, torch.float32)
+        fits = np.prod(shape, dtype=np.int64) * 4 <= self.canvas_gib * _GIB
+        return torch.zeros(shape, dtype=dtype, device=maps.device if fits else "cpu")
+
+    def _passes(self, image: Tensor) -> Iterator[tuple[str, Tensor, bool]]:
+        """Task, (K, h, w) output at the scale's size, and whether it is mirrored, of all passes."""
+        for box, resize in zip(self.boxes, self.resizes, strict=True):
+            scaled = image if resize is None else _resized_image(image, resize)
+            views = [scaled, scaled.flip(-1)] if self.flip else [scaled]
+            try:
+                outputs = self.model([{"image": view} for view in views])
+            except ValueError as error:
+                height, width = scaled.shape[-2:]
+                source = "" if box is None else f" (TEST.AUG.MIN_SIZES {box[1]})"
+                raise ValueError(
+                    f"an image of {height}x{width} pixels (height x width){source} cannot be "
+                    f"predicted: {error}"
+                ) from error
+            for mirrored, output in enumerate(outputs):
+                if "depth" in output:
+                    yield "depth", output["depth"][None], bool(mirrored)
+                else:
+                    yield "sem_seg", output["sem_seg"], bool(mirrored)
+
+
+def _boxes(cfg: CfgNode, is_depth: bool) -> list[tuple[int, int] | None]:
+    """(long side, short side) of every scale; None for the image's own size."""
+    aug = cfg.TEST.AUG
+    short_sides, long_sides = list(aug.MIN_SIZES), list(aug.MAX_SIZES)
+    # Detectron2's own default is made for detectors.
+    if tuple(short_sides) == tuple(get_cfg().TEST.AUG.MIN_SIZES):
+        short_sides = [0 if is_depth else cfg.INPUT.MIN_SIZE_TEST]
+        long_sides = [cfg.INPUT.MAX_SIZE_TEST]
+    long_sides = long_sides or [aug.MAX_SIZE] * len(short_sides)
+    if len(long_sides) != len(short_sides):
+        raise ValueError(
+            f"TEST.AUG.MAX_SIZES has {len(long_sides)} sizes, TEST.AUG.MIN_SIZES {len(short_sides)}"
+        )
+    for short, long in zip(short_sides, long_sides, strict=True):
+        if short < 0 or (short and long < short):
+            raise ValueError(
+                f"TEST.AUG: a short side of {short} and a long side of {long} pixels make no box "
+                "that images fit (MIN_SIZES, with MAX_SIZES or MAX_SIZE)"
+            )
+    return [
+        (long, short) if short else None
+        for short, long in zip(short_sides, long_sides, strict=True)
+    ]
+
+
+def _resized_image(image: Tensor, resize: ResizeToBox) -> Tensor:
+    """(C, H, W) of any number type, resized as the test images of one scale are."""
+    pixels = np.ascontiguousarray(image.cpu().numpy().transpose(1, 2, 0))
+    pixels = resize.get_transform(pixels).apply_image(pixels)
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def _strips(maps: Tensor, size: tuple[int, int]) -> Iterator[slice]:
+    """Rows of the output that are made at once."""
+    height, width = size
+    step = max(_STRIP // (len(maps) * width), 1)
+    for start in range(0, height, step):
+        yield slice(start, min(start + step, height))
+
+
+def _resized_rows(maps: Tensor, size: tuple[int, int], rows: slice) -> Tensor:
+    """Some rows of (K, h, w) maps resized bilinearly to a size, as if all were made."""
+    height, width = size
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps[:, rows]
+    if rows == slice(0, height):
+        return F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
+    last = maps.shape[-2] - 1
+    centres = torch.arange(rows.start, rows.stop, device=maps.device, dtype=torch.float64) + 0.5
+    source = (centres * maps.shape[-2] / height - 0.5).clamp(0, last)
+    above = source.floor().long()
+    below = (above + 1).clamp(max=last)
+    share = (source - above).to(maps.dtype)[:, None]
+    strip = torch.lerp(maps[:, above], maps[:, below], share)
+    strip = F.interpolate(
+        strip[None], size=(len(centres), width), mode="bilinear", align_corners=False
+    )
+    return strip[0]

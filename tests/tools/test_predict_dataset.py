@@ -1,0 +1,38 @@
+"""`tools/predict_dataset.py`: one command from a config to the archive."""
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from mini_training import CONFIG, SMALL
+
+TEST = "mini_cityscapes_fine_sem_seg_val"
+
+
+def test_a_registered_data_set_is_predicted_and_zipped(
+    run_tool: Callable[..., str], tmp_path: Path
+) -> None:
+    archive = tmp_path / "results.zip"
+    options = ["--config-file", CONFIG, "--dataset", TEST, "--output", archive, "--num-gpus", 2]
+    aug = "TEST.AUG.ENABLED True TEST.AUG.MIN_SIZES (64,) TEST.AUG.MAX_SIZES (128,)".split()
+    run_tool("predict_dataset.py", *options, *SMALL, *aug, "OUTPUT_DIR", tmp_path / "log")
+    with zipfile.ZipFile(archive) as opened:
+        names = opened.namelist()
+    assert len(names) == 5
+    assert all(name.endswith("_leftImg8bit.png") for name in names)
+
+
+def test_an_unknown_data_set_is_named(run_tool: Callable[..., str], tmp_path: Path) -> None:
+    options = ["--config-file", CONFIG, "--dataset", "nothing", "--output", tmp_path / "a.zip"]
+    output = run_tool("predict_dataset.py", *options, fails=True)
+    assert "no data set is registered as 'nothing'" in output
+
+
+def test_missing_folders_are_named_without_a_traceback(
+    run_tool: Callable[..., str], tmp_path: Path
+) -> None:
+    options = ["--config-file", CONFIG, "--output", tmp_path / "a.zip"]
+    options += ["--dataset", "ade20k_sem_seg_test", "OUTPUT_DIR", tmp_path / "log"]
+    output = run_tool("predict_dataset.py", *options, fails=True)
+    assert "images/testing does not exist" in output
+    assert "Traceback" not in output

@@ -1,0 +1,72 @@
+"""`tools/visualize_data.py` and `tools/visualize_predictions.py` write pictures of both tasks."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pycocotools.mask
+import pytest
+from mini_training import CONFIG, SMALL
+
+from metaprompt_d2.data.datasets.kitti_eigen import load_kitti_eigen
+
+DEPTH_CONFIG = "configs/mini/kitti_depth.yaml"
+
+
+def pictures(folder: Path) -> list[np.ndarray]:
+    return [cv2.imread(str(file)) for file in sorted(folder.glob("*.png"))]
+
+
+@pytest.mark.parametrize("config", [CONFIG, DEPTH_CONFIG])
+def test_files_are_drawn_with_their_ground_truth(
+    run_tool: Callable[..., str], tmp_path: Path, config: str
+) -> None:
+    options = ["--source", "annotation", "--config-file", config, "--num-images", 2]
+    run_tool("visualize_data.py", *options, "--output-dir", tmp_path)
+    drawn = pictures(tmp_path)
+    assert len(drawn) == 2
+    assert drawn[0].shape == (64 + 14, 2 * 128 + 4, 3)
+
+
+def test_samples_are_drawn_as_the_model_gets_them(
+    run_tool: Callable[..., str], tmp_path: Path
+) -> None:
+    options = ["--source", "dataloader", "--config-file", CONFIG, "--num-images", 3]
+    run_tool("visualize_data.py", *options, "--output-dir", tmp_path, *SMALL)
+    drawn = pictures(tmp_path)
+    assert len(drawn) == 3
+    assert drawn[0].shape == (64 + 14, 2 * 64 + 4, 3)  # crops of 64x64
+
+
+def test_predictions_are_drawn_from_the_evaluators_json(
+    run_tool: Callable[..., str], mini_data: Path, tmp_path: Path
+) -> None:
+    images = sorted((mini_data / "mini/cityscapes/leftImg8bit/val").rglob("*.png"))
+    mask = pycocotools.mask.encode(np.ones((64, 128, 1), np.uint8, order="F"))[0]
+    mask["counts"] = mask["counts"].decode()
+    entry = {"file_name": str(images[0]), "category_id": 13, "segmentation": mask}
+    (tmp_path / "predictions.json").write_text(json.dumps([entry]))
+    options = ["--dataset", "mini_cityscapes_fine_sem_seg_val", "--output", tmp_path / "drawn"]
+    run_tool("visualize_predictions.py", *options, "--input", tmp_path / "predictions.json")
+    (drawn,) = pictures(tmp_path / "drawn")
+    assert drawn.shape == (64 + 14, 3 * 128 + 8, 3)
+
+
+def test_predictions_are_drawn_from_a_folder_of_depth(
+    run_tool: Callable[..., str], mini_data: Path, tmp_path: Path
+) -> None:
+    items = load_kitti_eigen(str(mini_data / "mini/kitti"), "test", kb_crop=False)
+    root = os.path.commonpath([os.path.dirname(item["file_name"]) for item in items])
+    first = tmp_path / "depth" / os.path.relpath(items[0]["file_name"], root)
+    options = ["--dataset", "mini_kitti_eigen_test", "--output", tmp_path / "drawn"]
+    options += ["--input", tmp_path / "depth"]
+    first.parent.mkdir(parents=True)
+    output = run_tool("visualize_predictions.py", *options, fails=True)
+    assert "has no prediction of mini_kitti_eigen_test" in output
+    cv2.imwrite(str(first.with_suffix(".png")), np.full((64, 128), 2560, np.uint16))
+    run_tool("visualize_predictions.py", *options)
+    (drawn,) = pictures(tmp_path / "drawn")
+    assert drawn.shape[1] == 4 * 128 + 3 * 4  # image, truth, prediction, error

@@ -1,0 +1,68 @@
+"""Predict a registered data set to PNGs and, once it is complete, an archive for a test server.
+
+    python tools/predict_dataset.py --config-file configs/cityscapes_seg.yaml \
+        --dataset cityscapes_fine_sem_seg_test --output results.zip \
+        MODEL.WEIGHTS output/cityscapes_seg/model_best.pth TEST.AUG.ENABLED True
+
+The other options are those of `train_net.py`.
+"""
+
+import argparse
+import sys
+
+from detectron2.data import DatasetCatalog
+from detectron2.engine import default_argument_parser
+from detectron2.evaluation import inference_on_dataset
+
+import metaprompt_d2  # noqa: F401  (fills the registries)
+from metaprompt_d2.engine import Trainer, launch_main, load_model, setup
+from metaprompt_d2.evaluation import PREDICTION_FORMATS, SemSegPredictionWriter
+from metaprompt_d2.inference import with_test_time_augmentation
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse and check the command line."""
+    parser = default_argument_parser(epilog=__doc__)
+    parser.add_argument("--dataset", required=True, help="name of a registered data set")
+    parser.add_argument(
+        "--output", required=True, help="archive to write; the PNGs go to a folder of its name"
+    )
+    parser.add_argument(
+        "--format",
+        choices=PREDICTION_FORMATS,
+        default="auto",
+        help="label ids of cityscapes, 1..150 of ade20k, class ids; auto: by the classes",
+    )
+    parser.add_argument(
+        "--allow-incomplete",
+        action="store_true",
+        help="accept fewer images than the data set was published with",
+    )
+    args = parser.parse_args(argv)
+    if args.dataset not in DatasetCatalog.list():
+        parser.error(f"no data set is registered as {args.dataset!r}")
+    if not args.output.endswith(".zip"):
+        parser.error(f"--output {args.output} must end in .zip")
+    return args
+
+
+def main(args: argparse.Namespace) -> None:
+    """One process of the run."""
+    cfg = setup(args)
+    loader = Trainer.build_test_loader(cfg, args.dataset)  # names missing folders first
+    writer = SemSegPredictionWriter(
+        args.dataset,
+        args.output,
+        file_format=args.format,
+        allow_incomplete=args.allow_incomplete,
+    )
+    model = with_test_time_augmentation(cfg, load_model(cfg, resume=args.resume))
+    inference_on_dataset(model, loader, writer)
+
+
+if __name__ == "__main__":
+    arguments = parse_arguments()
+    try:
+        launch_main(main, arguments)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,81 @@
+"""Draw what a config trains on: the files of its data sets, or what the mapper makes of them.
+
+    python tools/visualize_data.py --source annotation --config-file configs/ade20k_seg.yaml \
+        --output-dir pictures
+    python tools/visualize_data.py --source dataloader --config-file configs/nyu_depth.yaml \
+        --output-dir pictures
+
+`dataloader` shows images as the model gets them: scaled, cropped, mirrored and recoloured.
+"""
+
+import argparse
+import os
+from collections.abc import Iterator
+
+import numpy as np
+from detectron2.config import CfgNode
+from detectron2.data import Metadata, MetadataCatalog
+from detectron2.data.detection_utils import convert_image_to_rgb
+from PIL import Image
+
+import metaprompt_d2  # noqa: F401  (fills the registries)
+from metaprompt_d2.data import load_dataset_dicts
+from metaprompt_d2.engine import Trainer, load_config
+from metaprompt_d2.reading import read_depth, read_image, read_labels
+from metaprompt_d2.visualization import draw_ground_truth
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--source", choices=("annotation", "dataloader"), required=True)
+    parser.add_argument("--config-file", required=True, metavar="FILE")
+    parser.add_argument("--output-dir", default="./", help="made if missing; default: %(default)s")
+    parser.add_argument("--num-images", type=int, default=20, help="default: %(default)s")
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="config keys and values")
+    return parser.parse_args(argv)
+
+
+def annotations(cfg: CfgNode) -> Iterator[tuple[dict, np.ndarray]]:
+    """Every item of the training sets and its picture."""
+    for name in cfg.DATASETS.TRAIN:
+        metadata = MetadataCatalog.get(name)
+        for item in load_dataset_dicts(name):
+            truth = {}
+            if "sem_seg_file_name" in item:
+                truth["sem_seg"] = read_labels(item["sem_seg_file_name"])
+            if "depth_file_name" in item:
+                truth["depth"] = read_depth(item["depth_file_name"], item["depth_scale"])
+            image = read_image(item["file_name"], "RGB")
+            yield item, draw_ground_truth(image, metadata, **truth)
+
+
+def samples(cfg: CfgNode) -> Iterator[tuple[dict, np.ndarray]]:
+    """Every sample of the training stream and its picture."""
+    metadata: Metadata = MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
+    for batch in Trainer.build_train_loader(cfg):
+        for item in batch:
+            pixels = item["image"].permute(1, 2, 0).numpy()
+            image = convert_image_to_rgb(pixels, cfg.INPUT.FORMAT).clip(0, 255).astype(np.uint8)
+            truth = {key: item[key].numpy() for key in ("sem_seg", "depth") if key in item}
+            yield item, draw_ground_truth(image, metadata, **truth)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line."""
+    args = parse_arguments(argv)
+    overrides = ["DATALOADER.NUM_WORKERS", "0", *args.opts]
+    cfg = load_config(args.config_file, overrides)
+    os.makedirs(args.output_dir, exist_ok=True)
+    pictures = annotations(cfg) if args.source == "annotation" else samples(cfg)
+    for number, (item, picture) in zip(range(args.num_images), pictures, strict=False):
+        stem = os.path.splitext(os.path.basename(item["file_name"]))[0]
+        file = os.path.join(args.output_dir, f"{number:04d}_{stem}.png")
+        Image.fromarray(picture).save(file)
+        print(file)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Draw predictions of an evaluation beside image and ground truth.
+
+    python tools/visualize_predictions.py --dataset ade20k_sem_seg_val --output pictures \
+        --input output/ade20k_seg/inference/ade20k_sem_seg_val/sem_seg_predictions.json
+    python tools/visualize_predictions.py --dataset kitti_eigen_test --output pictures \
+        --input output/kitti_depth/inference/kitti_eigen_test/depth
+
+Segmentation is read from the evaluator's sem_seg_predictions.json, depth from the folder that
+TEST.DEPTH_EVAL.SAVE_PNG writes.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pycocotools.mask
+import torch
+from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
+from PIL import Image
+from torch.nn import functional as F
+
+import metaprompt_d2  # noqa: F401  (fills the registries)
+from metaprompt_d2.data import load_dataset_dicts
+from metaprompt_d2.engine import draw_prediction
+from metaprompt_d2.reading import read_depth
+
+DEPTH_SCALE = 256.0  # of the evaluator's PNGs
+
+# From a dataset's item to the model's output; None where there is no prediction.
+Reader = Callable[[dict], dict | None]
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse and check the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--input", type=Path, required=True, help="JSON file or folder of PNGs")
+    parser.add_argument("--output", type=Path, required=True, help="folder, made if missing")
+    parser.add_argument("--dataset", required=True, help="name of the registered data set")
+    parser.add_argument("--num-images", type=int, default=20, help="default: %(default)s")
+    args = parser.parse_args(argv)
+    if args.dataset not in DatasetCatalog.list():
+        parser.error(f"no data set is registered as {args.dataset!r}")
+    if not args.input.exists():
+        parser.error(f"{args.input} does not exist")
+    return args
+
+
+def sem_seg_reader(file: Path, metadata: Metadata) -> Reader:
+    """Of an evaluator's JSON file with one mask a class."""
+    masks = defaultdict(list)
+    for entry in json.loads(file.read_text()):
+        masks[os.path.basename(entry["file_name"])].append(entry)
+    to_class = metadata.get("stuff_dataset_id_to_contiguous_id", {})
+
+    def read(item: dict) -> dict | None:
+        entries = masks.get(os.path.basename(item["file_name"]), [])
+        if not entries:
+            return None
+        classes = np.zeros(entries[0]["segmentation"]["size"], np.int64)
+        for entry in entries:
+            number = entry["category_id"]
+            mask = pycocotools.mask.decode(entry["segmentation"])
+            classes[mask.astype(bool)] = to_class.get(number, number)
+        scores = F.one_hot(torch.from_numpy(classes), len(metadata.stuff_classes))
+        return {"sem_seg": scores.permute(2, 0, 1)}
+
+    return read
+
+
+def depth_reader(folder: Path, items: list[dict]) -> Reader:
+    """Of an evaluator's folder of PNGs, laid out as the images are."""
+    root = os.path.commonpath([os.path.dirname(item["file_name"]) for item in items])
+
+    def read(item: dict) -> dict | None:
+        file = (folder / os.path.relpath(item["file_name"], root)).with_suffix(".png")
+        if not file.is_file():
+            return None
+        return {"depth": torch.from_numpy(read_depth(str(file), DEPTH_SCALE))}
+
+    return read
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    args = parse_arguments(argv)
+    metadata, items = MetadataCatalog.get(args.dataset), load_dataset_dicts(args.dataset)
+    read = depth_reader(args.input, items) if args.input.is_dir() else None
+    read = read or sem_seg_reader(args.input, metadata)
+    args.output.mkdir(parents=True, exist_ok=True)
+    drawn = 0
+    for item in items:
+        output = read(item) if drawn < args.num_images else None
+        if output is None:
+            continue
+        stem = os.path.splitext(os.path.basename(item["file_name"]))[0]
+        file = args.output / f"{drawn:04d}_{stem}.png"
+        Image.fromarray(draw_prediction(item, output, metadata)).save(file)
+        print(file)
+        drawn += 1
+    if not drawn:
+        print(f"error: {args.input} has no prediction of {args.dataset}", file=sys.stderr)
+    return 0 if drawn else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
