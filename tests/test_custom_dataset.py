@@ -42,10 +42,10 @@ def test_the_page_works_as_it_is_written(tmp_path: Path) -> None:
     (script,), (config,) = blocks("python"), blocks("yaml")
     (commands,) = [block for block in blocks("") if block.startswith("python")]
     assert "`train_shapes.py`" in PAGE.read_text()
-    assert "`configs/shapes.yaml`" in PAGE.read_text()
+    assert "`shapes.yaml`" in PAGE.read_text()
     (tmp_path / "train_shapes.py").write_text(script)
     shutil.copytree(CONFIG_ROOT, tmp_path / "configs")
-    (tmp_path / "configs/shapes.yaml").write_text(config)
+    (tmp_path / "shapes.yaml").write_text(config)
     draw(tmp_path / "shapes", "train", 4)
     draw(tmp_path / "shapes", "val", 3)
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]

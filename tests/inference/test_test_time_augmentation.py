@@ -6,12 +6,14 @@ import weakref
 import pytest
 import torch
 from detectron2.config import get_cfg
+from detectron2.engine import DefaultTrainer
 from detectron2.modeling import build_model
 from helpers import NUM_CLASSES, random_image, smallest_cfg, smallest_depth_cfg
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metaprompt_d2.data import ResizeToBox
+from metaprompt_d2.engine import Trainer
 from metaprompt_d2.inference import (
     test_time_augmentation,
     with_test_time_augmentation,
@@ -172,6 +174,19 @@ def test_detectron2s_default_sizes_stand_for_the_test_scale(
     assert (model.boxes, model.flip) == ([(80, 60)], True)
     # Depth is not resized for testing, and mirrored by the model.
     assert with_test_time_augmentation(smallest_depth_cfg(keys), depth_model) is depth_model
+
+
+def test_the_trainer_evaluates_with_it_where_it_is_enabled(
+    segmentor: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluated = []
+    monkeypatch.setattr(
+        DefaultTrainer, "test", classmethod(lambda cls, cfg, model, *_: evaluated.append(model))
+    )
+    for enabled in (True, False):
+        Trainer.test(smallest_cfg(WINDOWS | AUG | {"TEST.AUG.ENABLED": enabled}), segmentor)
+    assert evaluated[0].model is segmentor
+    assert evaluated[1] is segmentor
 
 
 @pytest.mark.parametrize(
