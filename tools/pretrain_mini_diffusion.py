@@ -39,14 +39,14 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     samples = Path("output/mini_diffusion.png")
     add("--samples", type=Path, default=samples, help="picture of reconstructions and samples")
     add("--vae-iterations", type=int, default=3600, help="training steps of the autoencoder")
-    add("--unet-iterations", type=int, default=1800, help="training steps of the UNet")
+    add("--unet-iterations", type=int, default=5000, help="training steps of the UNet")
     add("--vae-batch-size", type=int, default=4, help="images per step of the autoencoder")
     add("--batch-size", type=int, default=8, help="latents per step of the UNet")
-    add("--views", type=int, default=4, help="augmented views encoded of every training image")
+    add("--views", type=int, default=6, help="augmented views encoded of every training image")
     add("--image-height", type=int, default=128, help=f"a multiple of {SIZE_MULTIPLE}")
     add("--image-width", type=int, default=256, help=f"a multiple of {SIZE_MULTIPLE}")
     add("--seed", type=int, default=0, help="seed of weights, augmentation and noise")
-    add("--threads", type=int, default=2, help="CPU threads; another number rounds differently")
+    add("--threads", type=int, default=1, help="CPU threads; another number rounds differently")
     args = parser.parse_args(argv)
     for name, value in vars(args).items():
         if isinstance(value, int) and name != "seed" and value < 1:
