@@ -23,7 +23,7 @@ demo-depth: $(READY)
 	$(BIN)/python tools/run_mini_demo.py --task depth
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

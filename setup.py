@@ -49,6 +49,6 @@ setup(
     ],
     extras_require={
         "nyu": NYU,
-        "dev": ["pytest>=8", "hypothesis>=6", "ruff>=0.6", *NYU],
+        "dev": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6", "ruff>=0.6", *NYU],
     },
 )

@@ -10,6 +10,8 @@ import torch
 
 # Before anything imports diffusers: no test may reach the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Tools that tests start: spinning threads of several processes would starve each other.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
