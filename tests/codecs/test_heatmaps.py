@@ -38,7 +38,7 @@ def test_joints_come_back_within_half_a_pixel_of_the_crop(
     # Where the map's border cuts the Gaussian, smoothing it moves the maximum inwards.
     inner = ((joints > 20) & (joints < np.array(limit) - 20)).all(axis=1)
     np.testing.assert_allclose(decoded[inner], joints[inner], atol=0.5)
-    np.testing.assert_allclose(decoded, joints, atol=1.5 * codec.stride.max())
+    np.testing.assert_allclose(decoded, joints, atol=2.5 * codec.stride.max())
 
 
 def test_a_target_is_the_references_pixel_by_pixel() -> None:
