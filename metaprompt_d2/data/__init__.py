@@ -13,7 +13,14 @@ from .depth_augmentation import (
     KBCrop,
     RandomWindow,
 )
-from .mappers import DepthMapper, SemSegMapper
+from .mappers import DepthMapper, PoseMapper, SemSegMapper
+from .pose_augmentation import (
+    HalfBody,
+    JitterCenter,
+    MirrorPerson,
+    PersonView,
+    ScaleAndRotate,
+)
 
 __all__ = [
     "BrightnessContrast",
@@ -22,11 +29,17 @@ __all__ = [
     "DepthMapper",
     "EveryNth",
     "Gamma",
+    "HalfBody",
     "HueSaturationValue",
+    "JitterCenter",
     "KBCrop",
+    "MirrorPerson",
     "PadToSize",
+    "PersonView",
+    "PoseMapper",
     "RandomWindow",
     "ResizeToBox",
+    "ScaleAndRotate",
     "SemSegMapper",
     "build_test_loader",
     "build_train_loader",

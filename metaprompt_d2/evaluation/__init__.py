@@ -3,6 +3,7 @@
 from .build import build_evaluators
 from .cityscapes import DistributedCityscapesSemSegEvaluator
 from .depth import DepthEvaluator
+from .keypoints import TopDownKeypointEvaluator
 from .merged import MergedEvaluators
 from .sem_seg import CheckedSemSegEvaluator
 
@@ -11,5 +12,6 @@ __all__ = [
     "DepthEvaluator",
     "DistributedCityscapesSemSegEvaluator",
     "MergedEvaluators",
+    "TopDownKeypointEvaluator",
     "build_evaluators",
 ]

@@ -2,14 +2,22 @@
 
 import os
 
+from .coco_topdown import register_coco_topdown
 from .kitti_eigen import register_kitti_eigen
-from .mini import register_mini_cityscapes, register_mini_kitti, set_cityscapes_colors
+from .mini import (
+    register_mini_cityscapes,
+    register_mini_coco,
+    register_mini_kitti,
+    set_cityscapes_colors,
+)
 from .nyu_depth_v2 import register_nyu_depth_v2
 
 _ROOT = os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))
 
 register_mini_cityscapes(_ROOT)
 register_mini_kitti(_ROOT)
+register_mini_coco(_ROOT)
 register_nyu_depth_v2(_ROOT)
 register_kitti_eigen(_ROOT)
+register_coco_topdown(_ROOT)
 set_cityscapes_colors()
