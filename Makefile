@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: setup demo test lint format
+.PHONY: setup demo demo-depth test lint format
 
 setup: $(READY)
 
@@ -18,6 +18,9 @@ $(READY): setup.py constraints.txt tools/install_detectron2.py
 
 demo: $(READY)
 	$(BIN)/python tools/run_mini_demo.py
+
+demo-depth: $(READY)
+	$(BIN)/python tools/run_mini_demo.py --task depth
 
 test: $(READY)
 	$(BIN)/python -m pytest

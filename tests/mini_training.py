@@ -1,4 +1,9 @@
-"""The mini recipe at sizes where an iteration takes a blink."""
+"""The mini recipes at sizes where an iteration takes a blink, and what a run left behind."""
+
+import json
+import re
+import socket
+from pathlib import Path
 
 CONFIG = "configs/mini/cityscapes_seg.yaml"
 
@@ -8,3 +13,34 @@ SMALL = """
     SOLVER.WARMUP_ITERS 2 SOLVER.WARMUP_FACTOR 0.5 SOLVER.LOG_PERIOD 1
     MODEL.SEM_SEG_HEAD.CONVS_DIM 16 MODEL.META_PROMPT.REFINE_STEPS 2
 """.split()
+
+DEPTH_CONFIG = "configs/mini/kitti_depth.yaml"
+
+DEPTH_SMALL = """
+    INPUT.CROP.SIZE [64,64] SOLVER.IMS_PER_BATCH 2 SOLVER.LOG_PERIOD 1
+    MODEL.DEPTH_HEAD.CONVS_DIM 8 MODEL.DEPTH_HEAD.DECONV_DIMS (8,8,8)
+    MODEL.META_PROMPT.REFINE_STEPS 2
+""".split()
+
+
+def losses(output_dir: Path) -> dict[int, list[dict]]:
+    """All losses that a run and its resumptions wrote, by iteration."""
+    result: dict[int, list[dict]] = {}
+    for line in (output_dir / "metrics.json").read_text().splitlines():
+        entry = json.loads(line)
+        values = {key: value for key, value in entry.items() if "loss" in key}
+        if values:
+            result.setdefault(entry["iteration"], []).append(values)
+    return result
+
+
+def figures(output: str) -> list[float]:
+    """The figures of an evaluation, from Detectron2's last csv line."""
+    (*_, line) = re.findall(r"copypaste: (-?[\d.,naninf-]+)$", output, re.MULTILINE)
+    return [float(value) for value in line.split(",")]
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]

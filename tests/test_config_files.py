@@ -13,10 +13,12 @@ from metaprompt_d2.engine import load_config
 
 FILES = sorted(file.relative_to(CONFIG_ROOT).as_posix() for file in CONFIG_ROOT.rglob("*.yaml"))
 RECIPES = [file for file in FILES if not Path(file).name.startswith("Base-")]
+MINI = [file for file in RECIPES if file.startswith("mini/")]
 
 
 def test_the_recipes_are_found() -> None:
-    assert {"cityscapes_seg.yaml", "mini/cityscapes_seg.yaml"} <= set(RECIPES)
+    published = {"cityscapes_seg.yaml", "nyu_depth.yaml", "kitti_depth.yaml"}
+    assert published | {"mini/cityscapes_seg.yaml", "mini/kitti_depth.yaml"} <= set(RECIPES)
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -76,13 +78,58 @@ def test_cityscapes_is_the_official_recipe() -> None:
     assert (cfg.INPUT.MAX_SIZE_TEST, cfg.INPUT.MIN_SIZE_TEST) == (2048, 1024)
 
 
-def test_the_mini_recipe_builds_a_model_below_ten_million_parameters() -> None:
-    cfg = load_config("metaprompt_d2://mini/cityscapes_seg.yaml", ["MODEL.DEVICE", "cpu"])
+@pytest.mark.parametrize(
+    ("file", "max_iter", "crop", "windows", "resize_scale", "max_depth"),
+    [("nyu_depth.yaml", 25 * 1009, 480, 2, 1, 10), ("kitti_depth.yaml", 25 * 965, 352, 16, 2, 80)],
+)
+def test_depth_is_the_official_recipe(
+    file: str, max_iter: int, crop: int, windows: int, resize_scale: int, max_depth: float
+) -> None:
+    cfg = load_config(f"metaprompt_d2://{file}", [])
+    prompts, head = cfg.MODEL.META_PROMPT, cfg.MODEL.DEPTH_HEAD
+    solver, aug = cfg.SOLVER, cfg.INPUT.DEPTH_AUG
+    # method sections 2.1 to 2.7
+    assert (prompts.NUM_PROMPTS, prompts.REFINE_STEPS, prompts.REARRANGE) == (50, 3, "fused")
+    assert prompts.PER_STEP
+    assert prompts.ADAPTER
+    assert (prompts.NORM_NUM_GROUPS, prompts.DECONV_CHANNELS) == (16, 32)
+    assert (tuple(head.DECONV_DIMS), tuple(head.DECONV_KERNELS)) == ((32, 32, 32), (2, 2, 2))
+    assert (192, 1, max_depth) == (head.CONVS_DIM, head.LOSS_WEIGHT, head.MAX_DEPTH)
+    assert resize_scale == head.RESIZE_SCALE
+    assert list(cfg.MODEL.PIXEL_MEAN) == list(cfg.MODEL.PIXEL_STD) == [127.5] * 3
+    assert cfg.INPUT.FORMAT == "RGB"
+    assert (cfg.INPUT.CROP.ENABLED, cfg.INPUT.CROP.TYPE) == (True, "absolute")
+    assert list(cfg.INPUT.CROP.SIZE) == [crop, crop]
+    assert cfg.INPUT.RANDOM_FLIP == "horizontal"
+    assert (0.25, max_depth) == (aug.CUT_DEPTH_PROB, aug.CUT_DEPTH_MAX_DEPTH)
+    assert (aug.CUT_DEPTH_EVERY, aug.CUT_DEPTH_WRAP_AROUND) == (0, False)
+    assert aug.BRIGHTNESS_CONTRAST_PROB == aug.GAMMA_PROB == aug.HSV_PROB == 0.5
+    assert (aug.BRIGHTNESS, aug.CONTRAST, tuple(aug.GAMMA_RANGE)) == (0.2, 0.2, (0.8, 1.2))
+    assert (aug.HUE, aug.SATURATION, aug.VALUE) == (20, 30, 20)
+    assert (solver.BASE_LR, solver.WEIGHT_DECAY, solver.IMS_PER_BATCH) == (5e-4, 0.1, 24)
+    assert [list(rule) for rule in solver.PARAM_RULES] == [[r"\.unet\.", 0.01, 1.0]]
+    assert not solver.DECAY_VECTORS
+    assert ("RiseAndFallPolyLR", max_iter) == (solver.LR_SCHEDULER_NAME, solver.MAX_ITER)
+    assert (solver.LR_PEAK_AT, solver.POLY_LR_POWER) == (12 / 25, 0.9)
+    assert pytest.approx(3e-5) == solver.POLY_LR_CONSTANT_ENDING * solver.BASE_LR
+    assert not solver.CLIP_GRADIENTS.ENABLED
+    assert not solver.AMP.ENABLED
+    assert (solver.BEST_METRIC, solver.BEST_METRIC_MODE) == ("depth/rmse", "min")
+    assert max_iter == cfg.TEST.EVAL_PERIOD * 25
+    assert cfg.TEST.AUG.ENABLED
+    assert cfg.TEST.AUG.FLIP
+    assert (windows, True) == (cfg.TEST.SHIFTED_WINDOWS.COUNT, cfg.TEST.SHIFTED_WINDOWS.COVER_ALL)
+
+
+@pytest.mark.parametrize("file", MINI)
+def test_a_mini_recipe_builds_a_model_below_ten_million_parameters(file: str) -> None:
+    cfg = load_config(f"metaprompt_d2://{file}", ["MODEL.DEVICE", "cpu"])
     assert sum(parameter.numel() for parameter in build_model(cfg).parameters()) < 10_000_000
 
 
-def test_the_mini_recipe_starts_from_the_diffusion_model_that_ships() -> None:
-    cfg = load_config("metaprompt_d2://mini/cityscapes_seg.yaml", ["MODEL.DEVICE", "cpu"])
+@pytest.mark.parametrize("file", MINI)
+def test_a_mini_recipe_starts_from_the_diffusion_model_that_ships(file: str) -> None:
+    cfg = load_config(f"metaprompt_d2://{file}", ["MODEL.DEVICE", "cpu"])
     folder = PathManager.get_local_path(cfg.MODEL.DIFFUSION.WEIGHTS)
     model = build_model(cfg)
     before = model.backbone.refinement.unet.conv_in.weight.clone()

@@ -1,12 +1,16 @@
-"""The whole story on a CPU in minutes: draw a world, train on it twice, compare.
+"""The whole story on a CPU in minutes: draw a world, train on it, evaluate, draw the predictions.
 
-Segmentation is trained on the mini world from the mini diffusion model and, beside it, from random
-weights: the paper's claim in the small. Further config options are passed to both trainings:
+Segmentation (the default) is trained on the mini world from the mini diffusion model and, beside
+it, from random weights: the paper's claim in the small. Depth is trained from the mini diffusion
+model and compared with one depth for every pixel, the training set's median. Further config
+options are passed to the trainings:
 
     python tools/run_mini_demo.py
     python tools/run_mini_demo.py SOLVER.MAX_ITER 100
+    python tools/run_mini_demo.py --task depth
 """
 
+import argparse
 import json
 import os
 import subprocess
@@ -14,15 +18,20 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
+from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from tabulate import tabulate
 
+from metaprompt_d2.data.datasets.kitti_eigen import load_kitti_eigen
 from metaprompt_d2.engine import load_config
+from metaprompt_d2.metrics import depth_figures, valid_depth_mask
+from metaprompt_d2.reading import read_depth
 
 ROOT = Path(__file__).resolve().parent.parent
-CONFIG = ROOT / "configs" / "mini" / "cityscapes_seg.yaml"
 DATA = Path(os.environ.get("DETECTRON2_DATASETS", ROOT / "datasets"))
+CONFIGS = {"sem_seg": "cityscapes_seg.yaml", "depth": "kitti_depth.yaml"}
 
 
 def run(script: str, *arguments: str) -> float:
@@ -37,39 +46,93 @@ def run(script: str, *arguments: str) -> float:
     return time.perf_counter() - start
 
 
-def train(output_dir: str, overrides: list[str]) -> tuple[dict[str, float], float]:
+def train(task: str, output_dir: str, overrides: list[str]) -> tuple[dict[str, float], float]:
     """Train and evaluate; returns the last figures by name and the seconds it took."""
-    config = str(CONFIG.relative_to(ROOT)) if Path.cwd() == ROOT else str(CONFIG)
+    path = config_file(task)
+    config = str(path.relative_to(ROOT)) if Path.cwd() == ROOT else str(path)
     options = [*overrides, "OUTPUT_DIR", output_dir]
     seconds = run("tools/train_net.py", "--config-file", config, *options)
     lines = (Path(output_dir) / "metrics.json").read_text().splitlines()
-    figures = next(line for line in map(json.loads, reversed(lines)) if "sem_seg/mIoU" in line)
-    return {key.removeprefix("sem_seg/"): value for key, value in figures.items()}, seconds
+    entries = [
+        {key.removeprefix(f"{task}/"): value for key, value in json.loads(line).items()}
+        for line in lines
+        if f'"{task}/' in line
+    ]
+    return entries[-1], seconds
 
 
-def main(overrides: list[str]) -> None:
-    """Make the data where it is missing, train twice, print the table."""
-    if not (DATA / "mini").exists():
-        run("datasets/make_mini.py", "--output", str(DATA / "mini"))
-    cfg = load_config(str(CONFIG), overrides)
+def config_file(task: str) -> Path:
+    """The YAML of a task's mini recipe."""
+    return ROOT / "configs" / "mini" / CONFIGS[task]
+
+
+def sem_seg_demo(cfg: CfgNode, overrides: list[str]) -> None:
+    """Train twice, print the table of both."""
     runs = {
-        "mini diffusion model": train(cfg.OUTPUT_DIR, overrides),
+        "mini diffusion model": train("sem_seg", cfg.OUTPUT_DIR, overrides),
         "random weights": train(
-            f"{cfg.OUTPUT_DIR}_random", [*overrides, "MODEL.DIFFUSION.WEIGHTS", ""]
+            "sem_seg", f"{cfg.OUTPUT_DIR}_random", [*overrides, "MODEL.DIFFUSION.WEIGHTS", ""]
         ),
     }
-    test_set = cfg.DATASETS.TEST[0]
-    classes = MetadataCatalog.get(test_set).stuff_classes
+    classes = MetadataCatalog.get(cfg.DATASETS.TEST[0]).stuff_classes
     names = [f"IoU-{name}" for name in classes] + ["mIoU", "pACC", "IoU", "iIoU", "IoU_sup"]
     rows = [[name, *(figures[name] for figures, _ in runs.values())] for name in names]
     # Classes that the world doesn't have are NaN.
     rows = [row for row in rows if row[1] == row[1]]
     rows.append(["minutes", *(seconds / 60 for _, seconds in runs.values())])
-    threads = f"{torch.get_num_threads()} threads"
-    print(f"\n{cfg.SOLVER.MAX_ITER} iterations on {threads}, starting from:")
+    print(
+        f"\n{cfg.SOLVER.MAX_ITER} iterations on {torch.get_num_threads()} threads, starting from:"
+    )
     print(tabulate(rows, ["", *runs], floatfmt=".1f"))
     print("mIoU: mean over the classes that occur; IoU, iIoU, IoU_sup: the official scorer")
-    print(f"pictures: {Path(cfg.OUTPUT_DIR) / 'inference' / test_set / 'pictures.png'}")
+
+
+def depth_demo(cfg: CfgNode, overrides: list[str]) -> None:
+    """Train once, print the table beside that of the training set's median depth."""
+    median, constant = constant_median(cfg)
+    figures, seconds = train("depth", cfg.OUTPUT_DIR, overrides)
+    names = ["rmse", "abs_rel", "sq_rel", "rmse_log", "log10", "d1", "d2", "d3"]
+    rows = [[name, figures[name], constant[name]] for name in names]
+    rows.append(["minutes", seconds / 60, None])
+    print(f"\n{cfg.SOLVER.MAX_ITER} iterations on {torch.get_num_threads()} threads:")
+    print(tabulate(rows, ["", "model", f"median ({median:.1f} m)"], floatfmt=".3f"))
+    ratio = constant["rmse"] / figures["rmse"]
+    print(f"RMSE in metres: {ratio:.1f} times smaller than the constant median's")
+
+
+def constant_median(cfg: CfgNode) -> tuple[float, dict[str, float]]:
+    """The training set's median depth in metres, and the figures of predicting it everywhere."""
+    metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
+    rules = {name: metadata.get(name) for name in ("crop", "min_depth", "max_depth")}
+    median = np.median(np.concatenate([depth[depth > 0] for depth in depth_maps("train")]))
+    scores = [
+        depth_figures(np.full_like(truth, median), truth, valid_depth_mask(truth, **rules))
+        for truth in depth_maps("test")
+    ]
+    return float(median), {name: np.mean([score[name] for score in scores]) for name in scores[0]}
+
+
+def depth_maps(split: str) -> list[np.ndarray]:
+    """The mini world's ground truth, (H, W) metres, 0 = no value."""
+    items = load_kitti_eigen(str(DATA / "mini/kitti"), split, kb_crop=False)
+    return [read_depth(item["depth_file_name"], item["depth_scale"]) for item in items]
+
+
+def main(arguments: list[str]) -> None:
+    """Make the data where it is missing, train, print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--task", choices=list(CONFIGS), default="sem_seg")
+    parser.add_argument("opts", nargs="*", help="config options: KEY VALUE ...")
+    args = parser.parse_args(arguments)
+    if not (DATA / "mini").exists():
+        run("datasets/make_mini.py", "--output", str(DATA / "mini"))
+    cfg = load_config(str(config_file(args.task)), args.opts)
+    demos = {"sem_seg": sem_seg_demo, "depth": depth_demo}
+    demos[args.task](cfg, args.opts)
+    pictures = Path(cfg.OUTPUT_DIR) / "inference" / cfg.DATASETS.TEST[0] / "pictures.png"
+    print(f"pictures: {pictures}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from .depth_augmentation import (
     KBCrop,
     RandomWindow,
 )
-from .mappers import DepthMapper, PoseMapper, SemSegMapper
+from .mappers import DepthMapper, PoseMapper, SemSegMapper, build_mapper
 from .pose_augmentation import (
     HalfBody,
     JitterCenter,
@@ -41,6 +41,7 @@ __all__ = [
     "ResizeToBox",
     "ScaleAndRotate",
     "SemSegMapper",
+    "build_mapper",
     "build_test_loader",
     "build_train_loader",
     "datasets",

@@ -18,7 +18,7 @@ from detectron2.utils.events import (
 )
 from torch import nn
 
-from ..data import SemSegMapper, build_test_loader, build_train_loader
+from ..data import build_mapper, build_test_loader, build_train_loader
 from ..evaluation import MergedEvaluators, build_evaluators
 from .checkpointer import SafeCheckpointer
 from .hooks import BestCheckpointer
@@ -117,8 +117,24 @@ class Trainer(DefaultTrainer):
         self.seed = state_dict.get("seed", self.seed)
 
     def _build_seeded_loader(self) -> torch.utils.data.DataLoader:
-        mapper = SemSegMapper(self.cfg, is_train=True)
+        mapper = build_mapper(self.cfg, is_train=True)
         return build_train_loader(self.cfg, mapper, seed=self.seed, start_iter=self.start_iter)
+
+    @classmethod
+    def test(
+        cls,
+        cfg: CfgNode,
+        model: nn.Module,
+        evaluators: list[DatasetEvaluator] | None = None,
+    ) -> dict:
+        """As in `DefaultTrainer`; all processes use the main one's statistics of plain BatchNorm.
+
+        Those are what checkpoints hold.
+        """
+        if comm.get_world_size() > 1:
+            for buffer in model.buffers():
+                torch.distributed.broadcast(buffer, src=0)
+        return super().test(cfg, model, evaluators)
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
@@ -133,11 +149,11 @@ class Trainer(DefaultTrainer):
     @classmethod
     def build_train_loader(cls, cfg: CfgNode) -> torch.utils.data.DataLoader:
         """A loader beside the training stream, e.g. for precise BatchNorm statistics."""
-        return build_train_loader(cfg, SemSegMapper(cfg, is_train=True), seed=max(cfg.SEED, 0))
+        return build_train_loader(cfg, build_mapper(cfg, is_train=True), seed=max(cfg.SEED, 0))
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> torch.utils.data.DataLoader:
-        return build_test_loader(cfg, dataset_name, SemSegMapper(cfg, is_train=False))
+        return build_test_loader(cfg, dataset_name, build_mapper(cfg, is_train=False))
 
     @classmethod
     def build_evaluator(cls, cfg: CfgNode, dataset_name: str) -> DatasetEvaluator:

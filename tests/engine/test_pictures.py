@@ -1,10 +1,14 @@
-"""`PictureWriter`: one row for each of the first images."""
+"""`PictureWriter`: one row for each of the first images, by task, and for TensorBoard."""
 
 from pathlib import Path
 
+import cv2
 import numpy as np
+import pytest
 import torch
+from depth_files import write_pair
 from detectron2.data import DatasetCatalog
+from detectron2.utils.events import EventStorage
 from helpers import registered_cityscapes, write_cityscapes
 from PIL import Image
 
@@ -54,3 +58,46 @@ def test_a_second_evaluation_starts_anew(tmp_path: Path) -> None:
             writer.process([item], [{"sem_seg": torch.randn(19, HEIGHT, WIDTH)}])
             writer.evaluate()
     assert Image.open(tmp_path / "results/pictures.png").height == ROW
+
+
+def test_a_training_s_tensorboard_gets_the_picture(tmp_path: Path) -> None:
+    with EventStorage(7) as storage:
+        picture = written(tmp_path, 2)
+        ((name, image, iteration),) = storage._vis_data
+    assert name.startswith("test_cityscapes_") and name.endswith("/pictures")
+    assert iteration == 7
+    assert np.array_equal(image, picture.transpose(2, 0, 1))
+
+
+def depth_pictures(root: Path, item: dict, depth: torch.Tensor) -> np.ndarray:
+    writer = PictureWriter("kitti_eigen_test", str(root), 1)
+    writer.process([item], [{"depth": depth}])
+    writer.evaluate()
+    return np.asarray(Image.open(root / "pictures.png"))
+
+
+@pytest.mark.parametrize(("with_truth", "columns"), [(True, 4), (False, 2)])
+def test_depth_is_drawn_beside_its_image_truth_and_error(
+    tmp_path: Path, with_truth: bool, columns: int
+) -> None:
+    write_pair(tmp_path / "image.png", tmp_path / "depth.png", HEIGHT, WIDTH)
+    item = {"file_name": str(tmp_path / "image.png")}
+    if with_truth:
+        item |= {"depth_file_name": str(tmp_path / "depth.png"), "depth_scale": 256.0}
+    picture = depth_pictures(tmp_path, item, torch.rand(HEIGHT, WIDTH) * 80)
+    assert picture.shape == (ROW + 2 * 14, columns * (WIDTH + 4) - 4, 3)  # scale bars below
+
+
+def test_kittis_pictures_show_the_cropped_frame(tmp_path: Path) -> None:
+    write_pair(tmp_path / "image.png", tmp_path / "depth.png", 375, 1242)
+    item = {
+        "file_name": str(tmp_path / "image.png"),
+        "depth_file_name": str(tmp_path / "depth.png"),
+        "depth_scale": 256.0,
+        "kb_crop": True,
+    }
+    picture = depth_pictures(tmp_path, item, torch.full((352, 1216), 5.0))
+    title = 352 // 14
+    assert picture.shape[1] == 4 * (1216 + 4) - 4
+    image = cv2.imread(item["file_name"])[..., ::-1]
+    assert np.array_equal(picture[title : title + 352, :1216], image[23:, 13:1229])

@@ -4,7 +4,8 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from mini_training import SMALL
+import pytest
+from mini_training import DEPTH_SMALL, SMALL
 
 
 def test_the_demo_compares_both_beginnings_and_says_where_the_pictures_are(
@@ -22,3 +23,20 @@ def test_the_demo_compares_both_beginnings_and_says_where_the_pictures_are(
     assert pictures.is_file()
     assert (tmp_path / "demo/config.yaml").is_file()
     assert (tmp_path / "demo_random/config.yaml").is_file()
+
+
+def test_the_depth_demo_compares_with_the_constant_median(
+    run_tool: Callable[..., str], tmp_path: Path
+) -> None:
+    options = [*DEPTH_SMALL, "SOLVER.MAX_ITER", 2, "OUTPUT_DIR", tmp_path / "demo"]
+    output = run_tool("run_mini_demo.py", "--task", "depth", *options)
+    table = output[output.rindex("2 iterations on") :]
+    median = float(re.search(r"median \(([\d.]+) m\)", table)[1])
+    assert 1 < median < 80
+    rmse, constant = (
+        float(value)
+        for value in re.search(r"^rmse +([\d.]+) +([\d.]+)$", table, re.MULTILINE).groups()
+    )
+    ratio = float(re.search(r"RMSE in metres: ([\d.]+) times", table)[1])
+    assert ratio == pytest.approx(constant / rmse, abs=0.06)
+    assert Path(re.search(r"^pictures: (.+)$", table, re.MULTILINE)[1]).is_file()

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -14,36 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mini_training import CONFIG, SMALL
+from mini_training import CONFIG, SMALL, figures, free_port, losses
 from PIL import Image
 
 VAL = "mini_cityscapes_fine_sem_seg_val"
 # Losses must not depend on what the log's smoothing has seen, nor dropout on the process's past.
 TRAINING = [*SMALL, *"SOLVER.MAX_ITER 6 SOLVER.CHECKPOINT_PERIOD 2 TEST.EVAL_PERIOD 4".split()]
 TRAINING += ["MODEL.SEM_SEG_HEAD.DROPOUT", "0.3"]
-
-
-def losses(output_dir: Path) -> dict[int, list[dict]]:
-    """All losses that a run and its resumptions wrote, by iteration."""
-    result: dict[int, list[dict]] = {}
-    for line in (output_dir / "metrics.json").read_text().splitlines():
-        entry = json.loads(line)
-        values = {key: value for key, value in entry.items() if "loss" in key}
-        if values:
-            result.setdefault(entry["iteration"], []).append(values)
-    return result
-
-
-def figures(output: str) -> list[float]:
-    """The figures of an evaluation, from Detectron2's last csv line."""
-    (*_, line) = re.findall(r"copypaste: (-?[\d.,naninf-]+)$", output, re.MULTILINE)
-    return [float(value) for value in line.split(",")]
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
