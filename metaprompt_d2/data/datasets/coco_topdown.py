@@ -146,7 +146,8 @@ def load_detected_people(json_file: str, image_root: str, detections_file: str) 
     images = _image_dicts(read_people(json_file, NUM_JOINTS)["images"], image_root)
     detections = read_json(detections_file)
     keys = {"image_id", "category_id", "bbox", "score"}
-    if not isinstance(detections, list) or not all(keys <= item.keys() for item in detections):
+    is_list = isinstance(detections, list) and all(isinstance(item, dict) for item in detections)
+    if not is_list or not all(keys <= item.keys() for item in detections):
         raise ValueError(f"{detections_file} is no list of detections with {sorted(keys)}")
     others, unknown, no_area, people = [], [], [], []
     for index, item in enumerate(detections):
