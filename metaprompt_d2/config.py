@@ -70,6 +70,8 @@ def _add_diffusion(cfg: CfgNode) -> None:
     cfg.MODEL.META_PROMPT.REFINE_STEPS = 3
     # Features: "pyramid" (p2..p5), "fused" (p3), or "none", the raw decoder maps (up3..up6).
     cfg.MODEL.META_PROMPT.REARRANGE = "pyramid"
+    # Names of the features that are given, () = all: DDP refuses projections that no head reads.
+    cfg.MODEL.META_PROMPT.OUT_FEATURES = ()
     # Groups of the re-arrangement's group norms.
     cfg.MODEL.META_PROMPT.NORM_NUM_GROUPS = 16
     # Channels within the transposed convolutions of "fused".
