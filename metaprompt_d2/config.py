@@ -12,6 +12,9 @@ def add_metaprompt_config(cfg: CfgNode) -> None:
     _add_depth_head(cfg)
     _add_input(cfg)
     _add_depth_input(cfg)
+    _add_heatmap_head(cfg)
+    _add_pose_input(cfg)
+    _add_pose_test(cfg)
     _add_solver(cfg)
     _add_test(cfg)
 
@@ -67,6 +70,8 @@ def _add_diffusion(cfg: CfgNode) -> None:
     cfg.MODEL.META_PROMPT.REFINE_STEPS = 3
     # Features: "pyramid" (p2..p5), "fused" (p3), or "none", the raw decoder maps (up3..up6).
     cfg.MODEL.META_PROMPT.REARRANGE = "pyramid"
+    # Names of the features that are given, () = all: DDP refuses projections that no head reads.
+    cfg.MODEL.META_PROMPT.OUT_FEATURES = ()
     # Groups of the re-arrangement's group norms.
     cfg.MODEL.META_PROMPT.NORM_NUM_GROUPS = 16
     # Channels within the transposed convolutions of "fused".
@@ -142,6 +147,82 @@ def _add_depth_input(cfg: CfgNode) -> None:
     aug.VALUE = 20.0
 
 
+def _add_heatmap_head(cfg: CfgNode) -> None:
+    # Values default to ViTPose's recipe.
+    head = cfg.MODEL.HEATMAP_HEAD = CfgNode()
+    head.NAME = "DeconvHeatmapHead"
+    # "deconv": transposed convolutions on IN_FEATURE, then one channel a joint. "prompts": every
+    # joint reads prompts of its own of IN_FEATURE, a re-arranged map.
+    head.WIRING = "deconv"
+    # Feature that the head reads.
+    head.IN_FEATURE = "p4"
+    # Channels and kernel sizes (2, 3 or 4) of the transposed convolutions, each doubling the size.
+    head.DECONV_DIMS = (256, 256)
+    head.DECONV_KERNELS = (4, 4)
+    # Pixels of the crop for one of the heatmaps.
+    head.STRIDE = 4
+    # Of the target's Gaussians, in pixels of the heatmaps.
+    head.SIGMA = 2.0
+    # Weight of the heatmaps' loss.
+    head.LOSS_WEIGHT = 1.0
+    # Crops are padded to multiples of this, so that features have their true strides, and heatmaps
+    # cut back; 0: of what the backbone asks for.
+    head.SIZE_DIVISIBILITY = 64
+    # Smoothing (odd, pixels) before heatmaps are decoded with sub-pixel accuracy, 11 for a SIGMA of
+    # 2, 17 for 3; 0 takes the maximum as it is.
+    head.BLUR_KERNEL = 11
+
+    # Detector whose people are posed where images come without boxes: a Detectron2 config (a file,
+    # or a name of its model zoo) and weights; "" = the whole image is one person.
+    cfg.MODEL.PERSON_DETECTOR = CfgNode()
+    cfg.MODEL.PERSON_DETECTOR.CONFIG_FILE = ""
+    cfg.MODEL.PERSON_DETECTOR.WEIGHTS = ""
+    # Number of the class "person", and the score from which detections are posed.
+    cfg.MODEL.PERSON_DETECTOR.PERSON_CLASS = 0
+    cfg.MODEL.PERSON_DETECTOR.SCORE_THRESH = 0.5
+
+
+def _add_pose_input(cfg: CfgNode) -> None:
+    # Height and width of a person's crop in pixels, and the factor on the box that it shows.
+    cfg.INPUT.PERSON_CROP = CfgNode()
+    cfg.INPUT.PERSON_CROP.SIZE = (256, 192)
+    cfg.INPUT.PERSON_CROP.PADDING = 1.25
+    # What `PoseMapper` does to training crops besides INPUT.RANDOM_FLIP.
+    aug = cfg.INPUT.POSE_AUG = CfgNode()
+    # Probability of a shift by up to half of CENTER_JITTER times the box's sides.
+    aug.CENTER_JITTER_PROB = 0.3
+    aug.CENTER_JITTER = 0.4
+    # Probability of a crop around the upper or the lower body, where more joints than these are
+    # labelled; that of the upper one; and the factor on the box of its joints.
+    aug.HALF_BODY_PROB = 0.3
+    aug.HALF_BODY_MIN_JOINTS = 8
+    aug.HALF_BODY_UPPER_PROB = 0.69
+    aug.HALF_BODY_PADDING = 1.5
+    # The extent is multiplied by 1 + SCALE * N(0, 1), within 1 +- SCALE.
+    aug.SCALE = 0.5
+    # Probability of a rotation by ROTATION * N(0, 1) degrees, within +- 2 ROTATION.
+    aug.ROTATION_PROB = 0.6
+    aug.ROTATION = 40.0
+
+
+def _add_pose_test(cfg: CfgNode) -> None:
+    # People of a file of detections: least score, and IoU above which the lower score is dropped
+    # (1 drops nobody).
+    cfg.TEST.POSE = CfgNode()
+    cfg.TEST.POSE.BOX_SCORE_THRESH = 0.0
+    cfg.TEST.POSE.BOX_NMS_THRESH = 1.0
+    # Crops, mirrored ones not counted, that pass through the model at once.
+    cfg.TEST.POSE.BATCH_SIZE = 64
+    # Samples that a process takes from a test set at once.
+    cfg.TEST.POSE.PEOPLE_PER_BATCH = 32
+    # Return the averaged heatmaps as `pred_keypoint_heatmaps`.
+    cfg.TEST.POSE.HEATMAPS = False
+    # A person's score is the box's times the mean of its joints' scores above this.
+    cfg.TEST.POSE.JOINT_SCORE_THRESH = 0.2
+    # OKS above which the person of lower score is dropped (1 drops nobody).
+    cfg.TEST.POSE.OKS_NMS_THRESH = 0.9
+
+
 def _add_solver(cfg: CfgNode) -> None:
     # (regular expression, learning rate multiplier, weight decay multiplier): the first rule whose
     # expression is found in a parameter's name holds; 1, 1 where none is.
@@ -151,6 +232,9 @@ def _add_solver(cfg: CfgNode) -> None:
     ]
     # False gives no weight decay to parameters of one dimension (biases and norms).
     cfg.SOLVER.DECAY_VECTORS = True
+    # Layer-wise decay of the UNet's learning rate: each block's is this times the next one's, on
+    # top of PARAM_RULES; 1 = none.
+    cfg.SOLVER.UNET_LAYER_DECAY = 1.0
     # Parts of IMS_PER_BATCH that are run one after the other before each update.
     cfg.SOLVER.ACCUMULATION_STEPS = 1
     # "float16" (with loss scaling) or "bfloat16", where SOLVER.AMP.ENABLED.

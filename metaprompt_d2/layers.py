@@ -11,24 +11,25 @@ _DOUBLING_PADDING = {2: (0, 0), 3: (1, 1), 4: (1, 0)}
 
 
 class DeconvStack(nn.Sequential):
-    """Transposed convolutions, each doubling the size, followed by one 3x3 convolution.
+    """Transposed convolutions, each doubling the size, usually followed by one 3x3 convolution.
 
     ConvTranspose (no bias) - BatchNorm - ReLU for every entry of `hidden_channels`, then
-    Conv3x3 - BatchNorm - ReLU. The `Decoder` of the official depth code, in which both the fused
-    re-arrangement and the depth head use it (method section 2.1, 2.2).
+    Conv3x3 - BatchNorm - ReLU unless `out_channels` is None. The `Decoder` of the official depth
+    code, in which both the fused re-arrangement and the depth head use it (method section 2.1,
+    2.2).
     """
 
     def __init__(
         self,
         in_channels: int,
         hidden_channels: Sequence[int],
-        out_channels: int,
+        out_channels: int | None,
         *,
         kernel_size: int | Sequence[int] = 2,
     ):
         """
         Args:
-            in_channels, out_channels: channels in and out.
+            in_channels, out_channels: channels in and out; None for no last convolution.
             hidden_channels: channels after each doubling.
             kernel_size: of the transposed convolutions, one for all or one each: 2, 3 or 4.
 
@@ -58,6 +59,7 @@ class DeconvStack(nn.Sequential):
             )
             layers += [deconv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
             in_channels = channels
-        layers.append(nn.Conv2d(in_channels, out_channels, 3, padding=1))
-        layers += [nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
+        if out_channels is not None:
+            layers.append(nn.Conv2d(in_channels, out_channels, 3, padding=1))
+            layers += [nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
         super().__init__(*layers)

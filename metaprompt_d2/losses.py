@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["lovasz_softmax", "mean_cross_entropy", "silog_loss"]
+__all__ = ["lovasz_softmax", "mean_cross_entropy", "silog_loss", "weighted_heatmap_mse"]
 
 
 def mean_cross_entropy(logits: Tensor, labels: Tensor, *, ignore_value: int = 255) -> Tensor:
@@ -97,3 +97,25 @@ def silog_loss(pred: Tensor, target: Tensor, *, mean_weight: float = 0.5) -> Ten
     # The square root has no finite gradient at 0; rounding may even lead below it.
     vanishes = variance <= 0
     return torch.where(vanishes, 0, torch.where(vanishes, 1, variance).sqrt())
+
+
+def weighted_heatmap_mse(pred: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Mean of (weight * (pred - target))^2 over all elements, those of weight 0 included.
+
+    ViTPose's loss (method section 5.2): a batch with few labelled joints has a small one.
+
+    Args:
+        pred, target: (N, J, h, w).
+        weights: (N, J).
+
+    Returns:
+        scalar.
+
+    Raises:
+        ValueError: shapes that differ.
+    """
+    if pred.shape != target.shape:
+        raise ValueError(
+            f"heatmaps are {tuple(pred.shape)} where their targets are {tuple(target.shape)}"
+        )
+    return (weights[..., None, None] * (pred - target)).square().mean()

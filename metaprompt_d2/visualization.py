@@ -5,8 +5,16 @@ from collections.abc import Callable, Sequence
 import cv2
 import numpy as np
 from detectron2.data import Metadata
+from detectron2.structures import Boxes, Instances
+from detectron2.utils.visualizer import Visualizer
 
-__all__ = ["compare_depth", "compare_sem_seg", "draw_ground_truth", "stack_rows"]
+__all__ = [
+    "compare_depth",
+    "compare_people",
+    "compare_sem_seg",
+    "draw_ground_truth",
+    "stack_rows",
+]
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _GAP = 4  # pixels between pictures
@@ -14,6 +22,7 @@ _WHITE = 255
 _NO_VALUE = 128  # grey, which no colour map below has
 _DEPTH_COLORS = cv2.COLORMAP_VIRIDIS  # reversed: near is bright
 _ERROR_COLORS = cv2.COLORMAP_MAGMA
+_PEOPLE_WIDTH = 512  # pixels to which smaller images are enlarged before skeletons are drawn
 _LARGE_ERROR = 0.2  # share of the depth's scale at which the error's ends
 
 
@@ -106,6 +115,40 @@ def draw_ground_truth(
         picture = _color_mapped(known, metadata.max_depth, _DEPTH_COLORS, True)
         columns.append(_with_title(picture, f"depth, 0 to {metadata.max_depth:g} m"))
     return _side_by_side(columns)
+
+
+def compare_people(
+    image: np.ndarray, prediction: Instances, truth: Instances | None, metadata: Metadata
+) -> np.ndarray:
+    """Image, annotated and predicted skeletons side by side, drawn by Detectron2's `Visualizer`.
+
+    Small images are enlarged by a whole factor.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        prediction, truth: with `pred_keypoints` (K, J, 3) and `pred_boxes` in the image's pixels,
+            on the CPU. Joints with a third value up to 0.05 are not drawn.
+        metadata: with "keypoint_names" and "keypoint_connection_rules".
+
+    Returns:
+        (H', W', 3) uint8 RGB with a title over each picture.
+    """
+    scale = max(1, _PEOPLE_WIDTH // image.shape[1])
+
+    def drawn(people: Instances) -> np.ndarray:
+        shown = Instances(image.shape[:2])
+        shown.pred_keypoints = people.pred_keypoints
+        shown.pred_boxes = Boxes(people.pred_boxes.tensor.clone())
+        visualizer = Visualizer(image, metadata, scale=scale)
+        return visualizer.draw_instance_predictions(shown).get_image()
+
+    predicted = drawn(prediction)
+    size = predicted.shape[1::-1]
+    pictures = [("image", cv2.resize(image, size, interpolation=cv2.INTER_NEAREST))]
+    if truth is not None:
+        pictures.append(("ground truth", drawn(truth)))
+    pictures.append(("prediction", predicted))
+    return _side_by_side([_with_title(picture, title) for title, picture in pictures])
 
 
 def stack_rows(rows: Sequence[np.ndarray]) -> np.ndarray:

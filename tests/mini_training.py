@@ -22,6 +22,13 @@ DEPTH_SMALL = """
     MODEL.META_PROMPT.REFINE_STEPS 2
 """.split()
 
+POSE_CONFIG = "configs/mini/coco_pose.yaml"
+
+POSE_SMALL = """
+    INPUT.PERSON_CROP.SIZE (64,64) SOLVER.IMS_PER_BATCH 2 SOLVER.LOG_PERIOD 1
+    SOLVER.WARMUP_ITERS 2 TEST.NUM_PICTURES 2
+""".split()
+
 
 def losses(output_dir: Path) -> dict[int, list[dict]]:
     """All losses that a run and its resumptions wrote, by iteration."""

@@ -9,7 +9,12 @@ import torch
 from hypothesis import given, settings
 from torch import Tensor
 
-from metaprompt_d2.losses import lovasz_softmax, mean_cross_entropy, silog_loss
+from metaprompt_d2.losses import (
+    lovasz_softmax,
+    mean_cross_entropy,
+    silog_loss,
+    weighted_heatmap_mse,
+)
 
 IGNORE = 255
 
@@ -207,3 +212,26 @@ def test_silog_of_other_shapes_is_refused() -> None:
         ValueError, match=r"depth is \(2, 1, 3, 4\) where its target is \(2, 3, 4\)"
     ):
         silog_loss(torch.ones(2, 1, 3, 4), torch.ones(2, 3, 4))
+
+
+def test_heatmap_mse_is_the_mean_over_joints_of_weighted_means() -> None:
+    pred, target, weights = torch.rand(3, 5, 4, 6), torch.rand(3, 5, 4, 6), torch.rand(3, 5)
+    by_joint = [
+        torch.mean((weights[:, joint, None, None] * (pred[:, joint] - target[:, joint])).square())
+        for joint in range(5)
+    ]
+    expected = torch.stack(by_joint).mean()
+    torch.testing.assert_close(weighted_heatmap_mse(pred, target, weights), expected)
+
+
+def test_heatmaps_of_unlabelled_joints_alone_have_no_loss_and_no_gradient() -> None:
+    pred = torch.rand(2, 3, 4, 4, requires_grad=True)
+    loss = weighted_heatmap_mse(pred, torch.rand(2, 3, 4, 4), torch.zeros(2, 3))
+    loss.backward()
+    assert loss.item() == 0
+    assert not pred.grad.any()
+
+
+def test_heatmaps_of_other_shapes_are_refused() -> None:
+    with pytest.raises(ValueError, match="where their targets are"):
+        weighted_heatmap_mse(torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 4, 5), torch.zeros(1, 2))

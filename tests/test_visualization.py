@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
-from detectron2.data import Metadata
+import torch
+from detectron2.data import Metadata, MetadataCatalog
+from detectron2.structures import Boxes, Instances
 
 from metaprompt_d2.visualization import (
     compare_depth,
+    compare_people,
     compare_sem_seg,
     draw_ground_truth,
     stack_rows,
@@ -182,3 +185,37 @@ def test_ground_truth_stands_beside_its_image() -> None:
     assert len(np.unique(metres[:, :30].reshape(-1, 3), axis=0)) == 1
     assert (metres[0, 0] != 128).any()
     assert draw_ground_truth(filled(50, 3), metadata).shape == (HEIGHT + TITLE, WIDTH, 3)
+
+
+def people(*keypoints: list) -> Instances:
+    return Instances(
+        (60, 100),
+        pred_boxes=Boxes(torch.tensor([[10.0, 5, 90, 55]] * len(keypoints)).view(-1, 4)),
+        pred_keypoints=torch.tensor(keypoints).view(-1, 17, 3),
+    )
+
+
+@pytest.mark.parametrize("with_truth", [False, True])
+def test_skeletons_are_drawn_where_the_joints_are(with_truth: bool) -> None:
+    image = np.full((60, 100, 3), 50, np.uint8)
+    metadata = MetadataCatalog.get("mini_coco_person_topdown_val")
+    found = people([[20.0 + 4 * joint, 30.0, 1.0] for joint in range(17)])
+    row = compare_people(image, found, people() if with_truth else None, metadata)
+    width, gap = 500, 4  # enlarged five times
+    count = 3 if with_truth else 2
+    assert row.shape[1] == count * width + (count - 1) * gap
+    title = row.shape[0] - 300
+    parts = [row[title:, i * (width + gap) :][:, :width] for i in range(count)]
+    assert (parts[0] == 50).all()
+    if with_truth:
+        assert (parts[1] == 50).all()  # nobody is annotated
+    changed = (parts[-1] != 50).any(axis=2)
+    assert changed[140:160, 100:420].any(axis=0).mean() > 0.3
+
+
+def test_unlikely_joints_are_not_drawn() -> None:
+    image = np.full((60, 100, 3), 50, np.uint8)
+    metadata = MetadataCatalog.get("mini_coco_person_topdown_val")
+    found = people([[50.0, 30.0, 0.01]] * 17)
+    row = compare_people(image, found, None, metadata)
+    assert (row[-200:-100, 504 + 150 : 504 + 350] == 50).all()

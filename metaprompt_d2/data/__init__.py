@@ -14,7 +14,14 @@ from .depth_augmentation import (
     KBCrop,
     RandomWindow,
 )
-from .mappers import DepthMapper, SemSegMapper, build_mapper
+from .mappers import DepthMapper, PoseMapper, SemSegMapper, build_mapper
+from .pose_augmentation import (
+    HalfBody,
+    JitterCenter,
+    MirrorPerson,
+    PersonView,
+    ScaleAndRotate,
+)
 
 __all__ = [
     "BrightnessContrast",
@@ -23,11 +30,17 @@ __all__ = [
     "DepthMapper",
     "EveryNth",
     "Gamma",
+    "HalfBody",
     "HueSaturationValue",
+    "JitterCenter",
     "KBCrop",
+    "MirrorPerson",
     "PadToSize",
+    "PersonView",
+    "PoseMapper",
     "RandomWindow",
     "ResizeToBox",
+    "ScaleAndRotate",
     "SemSegMapper",
     "build_mapper",
     "build_test_loader",

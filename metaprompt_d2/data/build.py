@@ -81,9 +81,22 @@ def build_train_loader(
 
 
 def build_test_loader(cfg: CfgNode, name: str, mapper: Mapper) -> DataLoader:
-    """Each image of a dataset once, over all processes; batches of one image."""
+    """Each sample of a dataset once, over all processes.
+
+    Args:
+        cfg: DATALOADER.NUM_WORKERS.
+        name: of a registered dataset.
+        mapper: of one dict. Where it has a method `select`, that says which dicts are taken; where
+            it has `test_batch_size`, so many make a batch, otherwise one.
+    """
+    dicts = load_dataset_dicts(name)
+    if hasattr(mapper, "select"):
+        dicts = mapper.select(dicts)
     return build_detection_test_loader(
-        load_dataset_dicts(name), mapper=mapper, num_workers=cfg.DATALOADER.NUM_WORKERS
+        dicts,
+        mapper=mapper,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        batch_size=getattr(mapper, "test_batch_size", 1),
     )
 
 

@@ -1,6 +1,6 @@
 """From the UNet's decoder maps to the features that heads read, re-arranged by the prompts."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -45,17 +45,26 @@ class PyramidRearrangement(nn.Module):
             _conv_norm_relu(channels, prompt_dim, norm_num_groups) for channels in in_channels
         )
 
-    def forward(self, features: list[Tensor], prompts: Tensor) -> list[Tensor]:
+    def keep(self, levels: Collection[int]) -> None:
+        """Drop the other levels' projections: DDP refuses parameters that nothing reads."""
+        for level in range(len(self.projections)):
+            if level not in levels:
+                self.projections[level] = nn.Identity()
+
+    def forward(self, features: list[Tensor], prompts: Tensor) -> list[Tensor | None]:
         """
         Args:
             features: decoder maps, fine to coarse, (N, in_channels[i], h_i, w_i).
             prompts: (num_prompts, prompt_dim).
 
         Returns:
-            one map a level, (N, num_prompts, 2 h_i, 2 w_i).
+            one map a level, (N, num_prompts, 2 h_i, 2 w_i); None for levels that were dropped.
         """
-        outputs = []
+        outputs: list[Tensor | None] = []
         for feature, projection in zip(features, self.projections, strict=True):
+            if isinstance(projection, nn.Identity):
+                outputs.append(None)
+                continue
             feature = F.interpolate(feature, scale_factor=2, mode="bilinear", align_corners=False)
             outputs.append(respond(projection(feature), prompts))
         return outputs

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from detectron2.config import CfgNode
@@ -11,6 +11,7 @@ from tabulate import tabulate
 from torch import nn
 
 from ..diffusion import LatentEncoder
+from .layer_decay import unet_layer_scales
 
 __all__ = ["build_optimizer", "group_parameters"]
 
@@ -27,6 +28,7 @@ def group_parameters(
     base_lr: float,
     weight_decay: float,
     decay_vectors: bool = True,
+    lr_scales: Mapping[str, float] | None = None,
 ) -> list[dict]:
     """Sort the trainable parameters into one optimizer group for each pair of multipliers.
 
@@ -39,6 +41,7 @@ def group_parameters(
         base_lr, weight_decay: what the multipliers multiply.
         decay_vectors: False gives no weight decay to parameters of one dimension (biases and
             norms), whatever the rules say.
+        lr_scales: further multipliers of the learning rate, by parameter name; 1 for others.
 
     Returns:
         groups with "params", "names", "lr", "weight_decay".
@@ -60,6 +63,8 @@ def group_parameters(
         multipliers = next((rule[1:] for rule in rules if rule[0].search(name)), (1.0, 1.0))
         if parameter.ndim <= 1 and not decay_vectors:
             multipliers = (multipliers[0], 0.0)
+        if lr_scales is not None:
+            multipliers = (multipliers[0] * lr_scales.get(name, 1.0), multipliers[1])
         group = groups.setdefault(
             multipliers,
             {
@@ -82,12 +87,14 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     Clipping by the whole model's norm (SOLVER.CLIP_GRADIENTS.CLIP_TYPE "full_model") happens in
     the training loop.
     """
+    names = [name for name, _ in model.named_parameters()]
     groups = group_parameters(
         model,
         cfg.SOLVER.PARAM_RULES,
         base_lr=cfg.SOLVER.BASE_LR,
         weight_decay=cfg.SOLVER.WEIGHT_DECAY,
         decay_vectors=cfg.SOLVER.DECAY_VECTORS,
+        lr_scales=unet_layer_scales(names, cfg.SOLVER.UNET_LAYER_DECAY),
     )
     logger.info("Optimizer groups:\n%s", _table(groups))
     kind = torch.optim.AdamW

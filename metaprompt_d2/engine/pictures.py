@@ -4,15 +4,17 @@ import logging
 import os
 
 import numpy as np
+import torch
 from detectron2.data import Metadata, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
+from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage, has_event_storage
 from PIL import Image
 
 from ..metrics import kb_crop_box
 from ..reading import read_depth, read_image, read_labels
-from ..visualization import compare_depth, compare_sem_seg, stack_rows
+from ..visualization import compare_depth, compare_people, compare_sem_seg, stack_rows
 
 __all__ = ["PictureWriter", "draw_prediction"]
 
@@ -39,6 +41,27 @@ def _depth_row(item: dict, output: dict, metadata: Metadata) -> np.ndarray:
         None if truth is None else read_depth(truth, item["depth_scale"])[frame],
         max_depth=metadata.max_depth,
     )
+
+
+def _annotated(items: list[dict]) -> Instances | None:
+    """The annotations of people of one image; None where there are none."""
+    notes = [note for item in items for note in item.get("annotations", ())]
+    if not notes:
+        return None
+    boxes = [BoxMode.convert(note["bbox"], note["bbox_mode"], BoxMode.XYXY_ABS) for note in notes]
+    joints = [np.reshape(note["keypoints"], (-1, 3)) for note in notes]
+    people = Instances((items[0]["height"], items[0]["width"]))
+    people.pred_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32))
+    people.pred_keypoints = torch.tensor(np.stack(joints), dtype=torch.float32)
+    return people
+
+
+def _people_row(people: list[tuple[dict, Instances]], metadata: Metadata) -> np.ndarray:
+    """All people of one image, who may have come one by one."""
+    items = [item for item, _ in people]
+    image = read_image(items[0]["file_name"], "RGB")
+    found = Instances.cat([instances for _, instances in people])
+    return compare_people(image, found, _annotated(items), metadata)
 
 
 # By the key of a model's output.
@@ -77,30 +100,45 @@ class PictureWriter(DatasetEvaluator):
         self.metadata = MetadataCatalog.get(dataset_name)
         self.output_dir = output_dir
         self.num_pictures = num_pictures
-        self._rows: list = []
+        self.reset()
 
     def reset(self) -> None:
-        self._rows = []
+        self._rows: list[np.ndarray] = []
+        self._people: dict[str, list[tuple[dict, Instances]]] = {}
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         if not comm.is_main_process():
             return
         for item, output in zip(inputs, outputs, strict=True):
-            if len(self._rows) >= self.num_pictures:
-                return
-            row = draw_prediction(item, output, self.metadata)
-            if row is not None:
-                self._rows.append(row)
+            if "instances" in output:
+                self._add_people(item, output["instances"])
+            elif len(self._rows) < self.num_pictures:
+                row = draw_prediction(item, output, self.metadata)
+                if row is not None:
+                    self._rows.append(row)
+
+    def _add_people(self, item: dict, found: Instances) -> None:
+        """Keep what is drawn when all people of the image have come."""
+        name = item["file_name"]
+        if not found.has("pred_keypoints"):
+            return
+        if name in self._people or len(self._people) < self.num_pictures:
+            kept = Instances(found.image_size)
+            kept.pred_boxes = found.pred_boxes.to("cpu")
+            kept.pred_keypoints = found.pred_keypoints.cpu()
+            item = {key: value for key, value in item.items() if key != "image"}
+            self._people.setdefault(name, []).append((item, kept))
 
     def evaluate(self) -> None:
         """Write the file; there are no figures."""
-        if not self._rows:
+        rows = self._rows + [_people_row(people, self.metadata) for people in self._people.values()]
+        if not rows:
             return
         os.makedirs(self.output_dir, exist_ok=True)
         file = os.path.join(self.output_dir, "pictures.png")
-        pictures = stack_rows(self._rows)
+        pictures = stack_rows(rows)
         Image.fromarray(pictures).save(file)
         if has_event_storage():
             name = f"{self.dataset_name}/pictures"
             get_event_storage().put_image(name, pictures.transpose(2, 0, 1))
-        logger.info("Pictures of %d predictions: %s", len(self._rows), file)
+        logger.info("Pictures of %d predictions: %s", len(rows), file)

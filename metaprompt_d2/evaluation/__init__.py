@@ -3,6 +3,7 @@
 from .build import build_evaluators
 from .cityscapes import DistributedCityscapesSemSegEvaluator
 from .depth import DepthEvaluator
+from .keypoints import TopDownKeypointEvaluator
 from .merged import MergedEvaluators
 from .predictions import PREDICTION_FORMATS, SemSegPredictionWriter
 from .sem_seg import CheckedSemSegEvaluator
@@ -14,5 +15,6 @@ __all__ = [
     "DistributedCityscapesSemSegEvaluator",
     "MergedEvaluators",
     "SemSegPredictionWriter",
+    "TopDownKeypointEvaluator",
     "build_evaluators",
 ]

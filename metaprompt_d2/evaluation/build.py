@@ -9,6 +9,7 @@ from detectron2.evaluation import DatasetEvaluator
 
 from .cityscapes import DistributedCityscapesSemSegEvaluator
 from .depth import DepthEvaluator
+from .keypoints import TopDownKeypointEvaluator
 from .sem_seg import CheckedSemSegEvaluator
 
 __all__ = ["build_evaluators"]
@@ -39,8 +40,21 @@ def _depth(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
     ]
 
 
+def _pose(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
+    options = cfg.TEST.POSE
+    return [
+        TopDownKeypointEvaluator(
+            name,
+            output_dir=output_dir,
+            joint_score_threshold=options.JOINT_SCORE_THRESH,
+            oks_nms_threshold=options.OKS_NMS_THRESH,
+        )
+    ]
+
+
 _FACTORIES: dict[str, Factory] = {
     "cityscapes_sem_seg": _cityscapes_sem_seg,
+    "coco_person_topdown": _pose,
     "depth": _depth,
     "sem_seg": _sem_seg,
 }
@@ -49,7 +63,8 @@ _FACTORIES: dict[str, Factory] = {
 def build_evaluators(cfg: CfgNode, name: str) -> list[DatasetEvaluator]:
     """
     Args:
-        cfg: results go to OUTPUT_DIR/inference/<name>; TEST.DEPTH_EVAL, TEST.SEM_SEG_EVAL.
+        cfg: results go to OUTPUT_DIR/inference/<name>; TEST.DEPTH_EVAL, TEST.SEM_SEG_EVAL,
+            TEST.POSE.
         name: of a registered dataset.
 
     Raises:

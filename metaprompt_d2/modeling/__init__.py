@@ -1,15 +1,29 @@
 """Detectron2's model parts on the diffusion backbone; importing fills the registries."""
 
 from .backbone import MetaPromptBackbone
-from .heads import DEPTH_HEADS_REGISTRY, DeconvDepthHead, UPerHead, build_depth_head
-from .meta_arch import DepthEstimator, SlidingWindowSegmentor
+from .heads import (
+    DEPTH_HEADS_REGISTRY,
+    HEATMAP_HEADS_REGISTRY,
+    DeconvDepthHead,
+    DeconvHeatmapHead,
+    UPerHead,
+    build_depth_head,
+    build_heatmap_head,
+)
+from .meta_arch import DepthEstimator, SlidingWindowSegmentor, TopDownPoseEstimator
+from .person_detector import PersonDetector
 
 __all__ = [
     "DEPTH_HEADS_REGISTRY",
+    "HEATMAP_HEADS_REGISTRY",
     "DeconvDepthHead",
+    "DeconvHeatmapHead",
     "DepthEstimator",
     "MetaPromptBackbone",
+    "PersonDetector",
     "SlidingWindowSegmentor",
+    "TopDownPoseEstimator",
     "UPerHead",
     "build_depth_head",
+    "build_heatmap_head",
 ]

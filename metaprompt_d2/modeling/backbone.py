@@ -42,6 +42,7 @@ class MetaPromptBackbone(Backbone):
         rearrangement: PyramidRearrangement | FusedRearrangement | None,
         freeze_unet: bool = False,
         gradient_checkpointing: bool = False,
+        out_features: Sequence[str] = (),
     ):
         """
         Args:
@@ -50,6 +51,10 @@ class MetaPromptBackbone(Backbone):
             rearrangement: decoder maps -> features, or None for the maps themselves.
             freeze_unet: train the prompts and step embeddings, not the UNet.
             gradient_checkpointing: recompute the UNet's activations in the backward pass.
+            out_features: names of the features to give; none for all.
+
+        Raises:
+            ValueError: a name that no feature has.
         """
         super().__init__()
         self.latent_encoder = latent_encoder
@@ -59,7 +64,18 @@ class MetaPromptBackbone(Backbone):
             refinement.unet.requires_grad_(False)
         if gradient_checkpointing:
             refinement.unet.enable_gradient_checkpointing()
-        self._shapes = _output_shapes(latent_encoder, refinement, rearrangement)
+        self._all_shapes = _output_shapes(latent_encoder, refinement, rearrangement)
+        names = list(self._all_shapes)
+        unknown = sorted(set(out_features) - set(names))
+        if unknown:
+            raise ValueError(f"MODEL.META_PROMPT.OUT_FEATURES names {unknown}, expected of {names}")
+        self._shapes = {
+            name: shape
+            for name, shape in self._all_shapes.items()
+            if not out_features or name in out_features
+        }
+        if isinstance(rearrangement, PyramidRearrangement):
+            rearrangement.keep([names.index(name) for name in self._shapes])
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
@@ -99,6 +115,7 @@ class MetaPromptBackbone(Backbone):
             "rearrangement": _build_rearrangement(cfg, feature_unet.feature_channels),
             "freeze_unet": cfg.MODEL.DIFFUSION.FREEZE_UNET,
             "gradient_checkpointing": cfg.MODEL.DIFFUSION.GRADIENT_CHECKPOINTING,
+            "out_features": prompt.OUT_FEATURES,
         }
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -114,7 +131,8 @@ class MetaPromptBackbone(Backbone):
         features = last.features
         if self.rearrangement is not None:
             features = self.rearrangement(features, last.prompts)
-        return dict(zip(self._shapes, features, strict=True))
+        named = zip(self._all_shapes, features, strict=True)
+        return {name: feature for name, feature in named if name in self._shapes}
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         return dict(self._shapes)
@@ -124,7 +142,7 @@ class MetaPromptBackbone(Backbone):
         """Raw maps have true strides on padded images only; re-arranged ones take any size."""
         if self.rearrangement is not None:
             return 0
-        return max(shape.stride for shape in self._shapes.values())
+        return max(shape.stride for shape in self._all_shapes.values())
 
 
 def _build_rearrangement(cfg: CfgNode, in_channels: Sequence[int]) -> nn.Module | None:

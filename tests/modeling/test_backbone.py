@@ -216,3 +216,19 @@ def test_the_depth_backbone_has_the_official_size() -> None:
     conv = 192 * 32 * 9 + 192 + 2 * 192
     last = 192 * 192 * 9 + 192 + 192 * 9 + 1
     assert count(backbone) == 923_575_273 - POST_QUANT_CONV - deconvs - conv - last
+
+
+def test_features_can_be_chosen_and_others_have_no_parameters() -> None:
+    every = smallest_backbone()
+    chosen = smallest_backbone({"MODEL.META_PROMPT.OUT_FEATURES": ("p4",)})
+    chosen.load_state_dict(every.state_dict(), strict=False)
+    images = torch.randn(1, 3, 64, 64)
+    assert list(chosen.output_shape()) == ["p4"]
+    torch.testing.assert_close(chosen(images), {"p4": every(images)["p4"]})
+    dropped = every.state_dict().keys() - chosen.state_dict().keys()
+    assert {name.split(".")[:3][-1] for name in dropped} == {"0", "1", "3"}
+
+
+def test_a_feature_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ValueError, match="OUT_FEATURES names .'p9'."):
+        smallest_backbone({"MODEL.META_PROMPT.OUT_FEATURES": ("p9",)})

@@ -4,18 +4,26 @@ import os
 
 from .ade20k import register_ade20k_test
 from .cityscapes_extra import register_cityscapes_extra
+from .coco_topdown import register_coco_topdown
 from .kitti_eigen import register_kitti_eigen
 from .mapillary import register_mapillary
-from .mini import register_mini_cityscapes, register_mini_kitti, set_cityscapes_colors
+from .mini import (
+    register_mini_cityscapes,
+    register_mini_coco,
+    register_mini_kitti,
+    set_cityscapes_colors,
+)
 from .nyu_depth_v2 import register_nyu_depth_v2
 
 _ROOT = os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))
 
 register_mini_cityscapes(_ROOT)
 register_mini_kitti(_ROOT)
+register_mini_coco(_ROOT)
 register_nyu_depth_v2(_ROOT)
 register_kitti_eigen(_ROOT)
 register_ade20k_test(_ROOT)
 register_cityscapes_extra(_ROOT)
 register_mapillary(_ROOT)
+register_coco_topdown(_ROOT)
 set_cityscapes_colors()

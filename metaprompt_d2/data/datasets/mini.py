@@ -7,9 +7,15 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.builtin_meta import _get_builtin_metadata
 from detectron2.data.datasets.cityscapes import load_cityscapes_semantic
 
+from .coco_topdown import register_people
 from .kitti_eigen import load_kitti_eigen
 
-__all__ = ["register_mini_cityscapes", "register_mini_kitti", "set_cityscapes_colors"]
+__all__ = [
+    "register_mini_cityscapes",
+    "register_mini_coco",
+    "register_mini_kitti",
+    "set_cityscapes_colors",
+]
 
 
 def register_mini_cityscapes(root: str) -> None:
@@ -52,6 +58,20 @@ def register_mini_kitti(root: str) -> None:
             kb_crop=False,
             min_depth=1e-3,
             max_depth=80.0,
+        )
+
+
+def register_mini_coco(root: str) -> None:
+    """Register `mini_coco_person_topdown_{train,val}`, boxes from the annotations.
+
+    Args:
+        root: the folder that holds `mini/`, usually DETECTRON2_DATASETS.
+    """
+    for split in ("train", "val"):
+        register_people(
+            f"mini_coco_person_topdown_{split}",
+            os.path.join(root, f"mini/coco/annotations/person_keypoints_{split}2017.json"),
+            os.path.join(root, f"mini/coco/{split}2017"),
         )
 
 

@@ -6,6 +6,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
 
 from .depth import DepthMapper
+from .pose import PoseMapper
 from .sem_seg import SemSegMapper
 
 __all__ = ["build_mapper"]
@@ -13,6 +14,7 @@ __all__ = ["build_mapper"]
 _MAPPERS = {
     "DepthEstimator": DepthMapper,
     "SlidingWindowSegmentor": SemSegMapper,
+    "TopDownPoseEstimator": PoseMapper,
 }
 
 

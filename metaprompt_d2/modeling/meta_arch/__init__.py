@@ -1,6 +1,7 @@
 """Meta-architectures: Detectron2's batched inputs in, losses or predictions out."""
 
 from .depth import DepthEstimator
+from .pose import TopDownPoseEstimator
 from .sem_seg import SlidingWindowSegmentor
 
-__all__ = ["DepthEstimator", "SlidingWindowSegmentor"]
+__all__ = ["DepthEstimator", "SlidingWindowSegmentor", "TopDownPoseEstimator"]

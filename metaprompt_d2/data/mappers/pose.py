@@ -1,0 +1,179 @@
+"""`PoseMapper`: a person of a dataset to what `TopDownPoseEstimator` reads."""
+
+import copy
+
+import cv2
+import numpy as np
+import torch
+from detectron2.config import CfgNode, configurable
+from detectron2.data import detection_utils
+from torchvision.ops import nms
+
+from ...codecs import NUM_JOINTS, UDPHeatmapCodec, box_to_crop, crop_matrix, transform_points
+from ...reading import read_image
+from ..pose_augmentation import (
+    HalfBody,
+    JitterCenter,
+    MirrorPerson,
+    PersonView,
+    ScaleAndRotate,
+    ViewAugmentation,
+)
+
+__all__ = ["PoseMapper"]
+
+
+class PoseMapper:
+    """Cut a person out of the image and, in training, draw the heatmaps of the joints.
+
+    Method section 5.2, with UDP's coordinates.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        is_train: bool,
+        *,
+        codec: UDPHeatmapCodec,
+        augmentations: list[ViewAugmentation],
+        padding: float = 1.25,
+        image_format: str = "RGB",
+        box_score_threshold: float = 0.0,
+        box_nms_threshold: float = 1.0,
+        test_batch_size: int = 1,
+    ):
+        """
+        Args:
+            is_train: give heatmaps too.
+            codec: knows the sizes of crops and heatmaps.
+            augmentations: of the view, in this order.
+            padding: factor on the person's box.
+            image_format: of `detection_utils.read_image`.
+            box_score_threshold, box_nms_threshold: which people of a test set `select` keeps.
+            test_batch_size: samples that a process takes from a test set at once.
+        """
+        self.is_train = is_train
+        self.codec = codec
+        self.augmentations = augmentations
+        self.padding = padding
+        self.image_format = image_format
+        self.box_score_threshold = box_score_threshold
+        self.box_nms_threshold = box_nms_threshold
+        self.test_batch_size = test_batch_size
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict:
+        head, crop = cfg.MODEL.HEATMAP_HEAD, cfg.INPUT.PERSON_CROP
+        if len(crop.SIZE) != 2 or any(side % head.STRIDE for side in crop.SIZE):
+            raise ValueError(
+                f"INPUT.PERSON_CROP.SIZE is {crop.SIZE}, expected (height, width) in multiples of "
+                f"MODEL.HEATMAP_HEAD.STRIDE {head.STRIDE}"
+            )
+        if cfg.TEST.POSE.PEOPLE_PER_BATCH < 1:
+            raise ValueError(
+                f"TEST.POSE.PEOPLE_PER_BATCH is {cfg.TEST.POSE.PEOPLE_PER_BATCH}, expected 1 or "
+                "more"
+            )
+        height, width = crop.SIZE
+        return {
+            "is_train": is_train,
+            "codec": UDPHeatmapCodec(
+                (height, width),
+                (height // head.STRIDE, width // head.STRIDE),
+                sigma=head.SIGMA,
+                blur_kernel=head.BLUR_KERNEL,
+            ),
+            "augmentations": _train_augmentations(cfg) if is_train else [],
+            "padding": crop.PADDING,
+            "image_format": cfg.INPUT.FORMAT,
+            "box_score_threshold": cfg.TEST.POSE.BOX_SCORE_THRESH,
+            "box_nms_threshold": cfg.TEST.POSE.BOX_NMS_THRESH,
+            "test_batch_size": cfg.TEST.POSE.PEOPLE_PER_BATCH,
+        }
+
+    def __call__(self, dataset_dict: dict) -> dict:
+        """
+        Args:
+            dataset_dict: one person of `load_annotated_people` or `load_detected_people`.
+
+        Returns:
+            the dict with
+
+                * "image": (C, H, W) uint8, the crop;
+                * "crop_center", "crop_extent": (2,) in the file's pixels, x then y;
+                * in training "heatmaps": (J, h, w) float32, and "joint_weights": (J,) float32.
+
+        Raises:
+            FileNotFoundError, ValueError: a file that is missing, unreadable or of another size, or
+                a person with another number of joints.
+        """
+        dataset_dict = copy.copy(dataset_dict)
+        image = read_image(dataset_dict["file_name"], self.image_format)
+        detection_utils.check_image_size(dataset_dict, image)
+        view = self._view(dataset_dict)
+        for augmentation in self.augmentations:
+            view = augmentation(view, image.shape[1])
+        if view.mirrored:
+            image = image[:, ::-1]
+        height, width = self.codec.crop_size
+        matrix = crop_matrix(view.center, view.extent, (height, width), view.rotation)
+        crop = cv2.warpAffine(np.ascontiguousarray(image), matrix, (width, height))
+        dataset_dict["image"] = torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1)))
+        dataset_dict["crop_center"] = torch.from_numpy(view.center)
+        dataset_dict["crop_extent"] = torch.from_numpy(view.extent)
+        if self.is_train:
+            heatmaps, weights = self.codec.encode(
+                transform_points(view.joints, matrix), view.visible
+            )
+            dataset_dict["heatmaps"] = torch.from_numpy(heatmaps)
+            dataset_dict["joint_weights"] = torch.from_numpy(weights)
+        return dataset_dict
+
+    def select(self, dataset_dicts: list[dict]) -> list[dict]:
+        """The people of a test set whose boxes pass the thresholds, in their order."""
+        kept = [item for item in dataset_dicts if item["box_score"] >= self.box_score_threshold]
+        if self.box_nms_threshold >= 1:
+            return kept
+        places: dict[int, list[int]] = {}
+        for place, item in enumerate(kept):
+            places.setdefault(item["image_id"], []).append(place)
+        survivors: list[int] = []
+        for indices in places.values():
+            boxes = torch.tensor([kept[index]["person_box"] for index in indices]).double()
+            boxes[:, 2:] += boxes[:, :2]
+            scores = torch.tensor([kept[index]["box_score"] for index in indices]).double()
+            chosen = nms(boxes, scores, self.box_nms_threshold)
+            survivors += [indices[index] for index in chosen.tolist()]
+        return [kept[index] for index in sorted(survivors)]
+
+    def _view(self, dataset_dict: dict) -> PersonView:
+        joints = np.zeros((NUM_JOINTS, 3))
+        if self.is_train:
+            values = dataset_dict["annotations"][0]["keypoints"]
+            if len(values) != joints.size:
+                raise ValueError(
+                    f"person {dataset_dict.get('person_id')} of {dataset_dict['file_name']} has "
+                    f"{len(values) / 3:g} joints, expected {NUM_JOINTS}"
+                )
+            joints = np.array(values, np.float64).reshape(NUM_JOINTS, 3)
+        box = np.array(dataset_dict["person_box"], np.float64)
+        height, width = self.codec.crop_size
+        center, extent = box_to_crop(box, aspect=width / height, padding=self.padding)
+        return PersonView(joints[:, :2], joints[:, 2] > 0, box[2:], center, extent)
+
+
+def _train_augmentations(cfg: CfgNode) -> list[ViewAugmentation]:
+    aug, flip = cfg.INPUT.POSE_AUG, cfg.INPUT.RANDOM_FLIP
+    if flip not in ("horizontal", "none"):
+        raise ValueError(f"INPUT.RANDOM_FLIP is {flip!r}, pose knows 'horizontal' and 'none'")
+    return [
+        JitterCenter(aug.CENTER_JITTER_PROB, aug.CENTER_JITTER),
+        *([MirrorPerson()] if flip == "horizontal" else []),
+        HalfBody(
+            aug.HALF_BODY_PROB,
+            min_joints=aug.HALF_BODY_MIN_JOINTS,
+            upper_probability=aug.HALF_BODY_UPPER_PROB,
+            padding=aug.HALF_BODY_PADDING,
+        ),
+        ScaleAndRotate(aug.SCALE, aug.ROTATION, aug.ROTATION_PROB),
+    ]

@@ -1,0 +1,155 @@
+"""People's joints scored by OKS, as COCO's server does."""
+
+import contextlib
+import io
+import json
+import logging
+import os
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from ..metrics import OKS_SIGMAS, oks_nms, person_score
+from ..reading import read_people
+
+__all__ = ["TopDownKeypointEvaluator"]
+
+logger = logging.getLogger(__name__)
+
+_PERSON = 1  # COCO's category
+# In the order of COCOeval's `stats`.
+_FIGURES = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
+
+
+class TopDownKeypointEvaluator(DatasetEvaluator):
+    """COCO's keypoint figures of people that were posed one by one (method section 5.2).
+
+    People are rescored by their joints, near-copies are suppressed by OKS, and the rest is scored
+    by pycocotools against the dataset's `json_file`, every person once.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        *,
+        output_dir: str | None = None,
+        joint_score_threshold: float = 0.2,
+        oks_nms_threshold: float = 0.9,
+    ):
+        """
+        Args:
+            dataset_name: its metadata has `json_file`, annotations in COCO's layout.
+            output_dir: for `keypoints_results.json`, as COCO's server takes it.
+            joint_score_threshold: a person's score is the box's times the mean of the joints'
+                scores above it.
+            oks_nms_threshold: OKS above which the lower score is dropped.
+
+        Raises:
+            ValueError: metadata without `json_file`.
+        """
+        self.dataset_name = dataset_name
+        self.json_file = MetadataCatalog.get(dataset_name).get("json_file", None)
+        if self.json_file is None:
+            raise ValueError(f"metadata of dataset {dataset_name!r} has no json_file")
+        self.output_dir = output_dir
+        self.joint_score_threshold = joint_score_threshold
+        self.oks_nms_threshold = oks_nms_threshold
+        self._people: dict[tuple, dict] = {}
+
+    def reset(self) -> None:
+        self._people = {}
+
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        """
+        Args:
+            inputs: with "image_id" and, where each is one person, "person_id".
+            outputs: "instances" with `pred_keypoints`, `scores` of the boxes, and `crop_areas`.
+
+        Raises:
+            ValueError: another number of joints than COCO's.
+        """
+        for item, output in zip(inputs, outputs, strict=True):
+            instances = output["instances"]
+            keypoints = instances.pred_keypoints.double().cpu().numpy()
+            if keypoints.shape[1:] != (len(OKS_SIGMAS), 3):
+                raise ValueError(
+                    f"predictions for image {item['image_id']} have {keypoints.shape[1]} joints, "
+                    f"expected {len(OKS_SIGMAS)}"
+                )
+            fields = keypoints, instances.scores.tolist(), instances.crop_areas.tolist()
+            for index, (joints, score, area) in enumerate(zip(*fields, strict=True)):
+                key = (item["image_id"], item.get("person_id"), index)
+                self._people[key] = {"keypoints": joints, "score": score, "area": area}
+
+    def evaluate(self) -> OrderedDict | None:
+        """
+        Returns:
+            {"keypoints": AP, AP50, AP75, APm, APl, AR, AR50, AR75, ARm, ARl in percent (NaN where
+            nobody of that size is annotated), and the number of "people" before suppression} on
+            the main process; None on others. Without predictions all figures are 0.
+        """
+        gathered = comm.gather(self._people)
+        if not comm.is_main_process():
+            return None
+        # Samplers may repeat people to fill up processes.
+        people = {key: person for part in gathered for key, person in part.items()}
+        results = self._results(people)
+        logger.info("%d people posed, %d left after suppression by OKS", len(people), len(results))
+        if self.output_dir:
+            file = Path(self.output_dir) / "keypoints_results.json"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            temporary = file.with_suffix(".json.tmp")
+            temporary.write_text(json.dumps(results))
+            os.replace(temporary, file)
+        figures = self._figures(results) | {"people": len(people)}
+        return OrderedDict({"keypoints": figures})
+
+    def _results(self, people: dict[tuple, dict]) -> list[dict]:
+        """What COCO's server takes: rescored people that survive suppression, by image."""
+        images: dict[int, list[dict]] = {}
+        for key in sorted(people, key=lambda key: (key[0], key[1] or 0, key[2])):
+            images.setdefault(key[0], []).append(people[key])
+        results = []
+        for image_id, found in images.items():
+            keypoints = np.stack([person["keypoints"] for person in found])
+            boxes, areas = (
+                np.array([person[key] for person in found]) for key in ("score", "area")
+            )
+            scores = person_score(boxes, keypoints[..., 2], self.joint_score_threshold)
+            for index in oks_nms(keypoints[..., :2], scores, areas, self.oks_nms_threshold):
+                results.append(
+                    {
+                        "image_id": image_id,
+                        "category_id": _PERSON,
+                        "keypoints": keypoints[index].ravel().round(3).tolist(),
+                        "score": float(scores[index]),
+                    }
+                )
+        return results
+
+    def _figures(self, results: list[dict]) -> dict[str, float]:
+        if not results:
+            logger.warning("nobody was posed in dataset %r: all figures are 0", self.dataset_name)
+            return dict.fromkeys(_FIGURES, 0.0)
+        report = io.StringIO()
+        with contextlib.redirect_stdout(report):
+            truth = COCO()
+            truth.dataset = read_people(self.json_file, len(OKS_SIGMAS))
+            truth.createIndex()
+            evaluation = COCOeval(truth, truth.loadRes(results), "keypoints")
+            evaluation.params.catIds = [_PERSON]
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+        logger.info("%s", report.getvalue())
+        # pycocotools says -1 where there is nobody to find.
+        return {
+            name: float(value) * 100 if value >= 0 else float("nan")
+            for name, value in zip(_FIGURES, evaluation.stats, strict=True)
+        }

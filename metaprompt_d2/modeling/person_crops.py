@@ -1,0 +1,76 @@
+"""People's boxes from `Instances`, and their crops, on the model's device."""
+
+import numpy as np
+import torch
+from detectron2.structures import Instances
+from torch import Tensor
+from torch.nn import functional as F
+
+__all__ = ["cut_crops", "given_boxes"]
+
+# Fields that may hold people's boxes; the first found wins.
+_BOX_FIELDS = ("pred_boxes", "proposal_boxes", "gt_boxes")
+
+
+def given_boxes(instances: Instances, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Boxes and scores that a user gives with an image.
+
+    Args:
+        instances: with `pred_boxes`, `proposal_boxes` or `gt_boxes` in pixels of its own
+            `image_size`, and `scores`, 1 where it has none.
+        size: (height, width) of the image.
+
+    Returns:
+        corners (K, 4) in the image's pixels, and scores (K,).
+
+    Raises:
+        ValueError: no boxes.
+    """
+    field = next((name for name in _BOX_FIELDS if instances.has(name)), None)
+    if field is None:
+        raise ValueError(
+            f"the given Instances have {list(instances.get_fields())}, expected boxes as one of "
+            f"{_BOX_FIELDS}"
+        )
+    boxes = instances.get(field).tensor
+    factors = [wanted / given for wanted, given in zip(size, instances.image_size, strict=True)]
+    boxes = boxes * boxes.new_tensor(factors[::-1] * 2)
+    return boxes, instances.scores if instances.has("scores") else boxes.new_ones(len(boxes))
+
+
+def cut_crops(
+    image: Tensor,
+    centers: np.ndarray,
+    extents: np.ndarray,
+    size: tuple[int, int],
+    *,
+    outside: Tensor,
+) -> Tensor:
+    """Crops of an image by UDP's affine, bilinear.
+
+    As OpenCV's `warpAffine` in `PoseMapper`, without its rounding to 1/32 pixel.
+
+    Args:
+        image: (C, H, W).
+        centers, extents: (K, 2) in the image, x then y, in pixels.
+        size: (height, width) of the crops.
+        outside: (C, 1, 1), the value beyond the image.
+
+    Returns:
+        (K, C, height, width).
+    """
+    height, width = size
+    if not len(centers):
+        return image.new_zeros(0, len(image), height, width)
+    rows, columns = image.shape[-2:]
+    corners = centers - extents / 2  # (K, 2)
+    x = corners[:, :1] + extents[:, :1] * np.linspace(0, 1, width)
+    y = corners[:, 1:] + extents[:, 1:] * np.linspace(0, 1, height)
+    # grid_sample's -1 and 1 are the outer edges of the first and last pixels.
+    x, y = (2 * x + 1) / columns - 1, (2 * y + 1) / rows - 1
+    shape = (len(centers), height, width)
+    grid = np.stack(
+        [np.broadcast_to(x[:, None, :], shape), np.broadcast_to(y[:, :, None], shape)], axis=-1
+    )
+    source = (image - outside).expand(len(grid), -1, -1, -1)
+    return F.grid_sample(source, torch.from_numpy(grid).to(image), align_corners=False) + outside

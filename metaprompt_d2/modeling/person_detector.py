@@ -1,0 +1,116 @@
+"""`PersonDetector`: any detector of Detectron2 as the source of people's boxes."""
+
+import torch
+from detectron2 import model_zoo
+from detectron2.config import CfgNode, get_cfg
+from detectron2.data import transforms as T
+from detectron2.modeling import build_model
+from detectron2.structures import Boxes
+from detectron2.utils.file_io import PathManager
+from torch import Tensor
+
+from ..checkpoint import load_checkpoint
+
+__all__ = ["PersonDetector"]
+
+
+class PersonDetector:
+    """Finds people in images.
+
+    No `nn.Module`: a pose model that has one neither trains nor saves it. The weights are read at
+    the first call.
+    """
+
+    def __init__(
+        self,
+        cfg: CfgNode,
+        *,
+        image_format: str = "RGB",
+        person_class: int = 0,
+        score_threshold: float = 0.5,
+    ):
+        """
+        Args:
+            cfg: of the detector; MODEL.WEIGHTS "" leaves it at random.
+            image_format: of the images to come.
+            person_class: number of the class "person".
+            score_threshold: from which detections count.
+        """
+        self.cfg = cfg
+        self.swaps_channels = image_format != cfg.INPUT.FORMAT
+        self.person_class = person_class
+        self.score_threshold = score_threshold
+        self._model = None
+
+    @classmethod
+    def of_config(cls, cfg: CfgNode) -> "PersonDetector":
+        """The detector of MODEL.PERSON_DETECTOR.
+
+        Raises:
+            FileNotFoundError: CONFIG_FILE is neither a file nor in Detectron2's model zoo.
+        """
+        node = cfg.MODEL.PERSON_DETECTOR
+        path = PathManager.get_local_path(node.CONFIG_FILE)
+        if not PathManager.isfile(path):
+            try:
+                path = model_zoo.get_config_file(node.CONFIG_FILE)
+            except RuntimeError as error:
+                raise FileNotFoundError(
+                    f"MODEL.PERSON_DETECTOR.CONFIG_FILE {node.CONFIG_FILE} is neither a file nor "
+                    "in Detectron2's model zoo"
+                ) from error
+        detector = get_cfg()
+        detector.merge_from_file(path)
+        detector.MODEL.DEVICE = cfg.MODEL.DEVICE
+        detector.MODEL.WEIGHTS = node.WEIGHTS
+        return cls(
+            detector,
+            image_format=cfg.INPUT.FORMAT,
+            person_class=node.PERSON_CLASS,
+            score_threshold=node.SCORE_THRESH,
+        )
+
+    @torch.no_grad()
+    def __call__(self, image: Tensor) -> tuple[Boxes, Tensor]:
+        """
+        Args:
+            image: (3, H, W), 0..255.
+
+        Returns:
+            boxes of N people in the image's pixels, and scores (N,).
+        """
+        if self._model is None:
+            self._model = self._load()
+        height, width = image.shape[-2:]
+        pixels = image.cpu().permute(1, 2, 0).numpy()
+        if self.swaps_channels:
+            pixels = pixels[:, :, ::-1]
+        test = self.cfg.INPUT
+        resize = T.ResizeShortestEdge([test.MIN_SIZE_TEST] * 2, test.MAX_SIZE_TEST)
+        resized = resize.get_transform(pixels).apply_image(pixels).transpose(2, 0, 1)
+        inputs = {"image": torch.from_numpy(resized.copy()), "height": height, "width": width}
+        found = self._model([inputs])[0]["instances"]
+        found = found[
+            (found.pred_classes == self.person_class) & (found.scores >= self.score_threshold)
+        ]
+        return found.pred_boxes, found.scores
+
+    def _load(self) -> torch.nn.Module:
+        model = build_model(self.cfg).eval()
+        if self.cfg.MODEL.WEIGHTS:
+            file = PathManager.get_local_path(self.cfg.MODEL.WEIGHTS)
+            loaded = load_checkpoint(file)
+            state = {
+                name: torch.as_tensor(value) for name, value in loaded.get("model", loaded).items()
+            }
+            # Detectron2's own files lack the normalisation's constants and the anchors.
+            missing = set(model.state_dict()) - set(state)
+            missing -= {name for name in missing if name.startswith(("pixel_", "anchor_"))}
+            missing -= {name for name in missing if ".anchor_generator." in name}
+            if missing:
+                raise ValueError(
+                    f"{file} lacks {len(missing)} tensors of the person detector, such as "
+                    f"{min(missing)!r}"
+                )
+            model.load_state_dict(state, strict=False)
+        return model

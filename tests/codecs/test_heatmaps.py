@@ -1,0 +1,157 @@
+"""Gaussian targets, decoding, the flip test: round trips and the reference's arithmetic."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metaprompt_d2.codecs import (
+    FLIP_INDICES,
+    JOINT_NAMES,
+    NUM_JOINTS,
+    UDPHeatmapCodec,
+    average_with_mirrored,
+)
+
+CODEC = UDPHeatmapCodec((256, 192), (64, 48))
+LARGE = UDPHeatmapCodec((384, 288), (96, 72), sigma=3.0, blur_kernel=17)
+
+
+def round_trip(codec: UDPHeatmapCodec, joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    heatmaps, weights = codec.encode(joints, np.ones(len(joints), bool))
+    decoded, _ = codec.decode(torch.from_numpy(heatmaps)[None])
+    return decoded[0].numpy(), weights
+
+
+@settings(deadline=None, max_examples=50)
+@given(seed=st.integers(0, 2**32 - 1), codec=st.sampled_from([CODEC, LARGE]))
+def test_joints_come_back_within_half_a_pixel_of_the_crop(
+    seed: int, codec: UDPHeatmapCodec
+) -> None:
+    height, width = codec.crop_size
+    limit = (width - 1, height - 1)
+    joints = np.random.default_rng(seed).uniform(0, 1, (NUM_JOINTS, 2)) * limit
+    decoded, weights = round_trip(codec, joints)
+    assert weights.all()
+    # Where the map's border cuts the Gaussian, smoothing it moves the maximum inwards.
+    inner = ((joints > 20) & (joints < np.array(limit) - 20)).all(axis=1)
+    np.testing.assert_allclose(decoded[inner], joints[inner], atol=0.5)
+    np.testing.assert_allclose(decoded, joints, atol=2.5 * codec.stride.max())
+
+
+def test_a_target_is_the_references_pixel_by_pixel() -> None:
+    joint = np.array([[101.3, 37.9]])
+    heatmaps, weights = CODEC.encode(joint, np.array([True]))
+    mean = joint[0] / (191 / 47, 255 / 63)
+    column, row = (mean + 0.5).astype(int)
+    expected = np.zeros((64, 48))
+    for y in range(max(row - 6, 0), min(row + 7, 64)):
+        for x in range(max(column - 6, 0), min(column + 7, 48)):
+            expected[y, x] = np.exp(-((x - mean[0]) ** 2 + (y - mean[1]) ** 2) / 8)
+    np.testing.assert_allclose(heatmaps[0], expected, atol=1e-7)
+    assert weights[0] == 1
+
+
+def test_unlabelled_joints_and_those_far_outside_have_no_target_and_no_weight() -> None:
+    joints = np.array([[90.0, 90.0], [90.0, 90.0], [-40.0, 90.0], [90.0, 300.0], [-4.0, 90.0]])
+    heatmaps, weights = CODEC.encode(joints, np.array([True, False, True, True, True]))
+    assert weights.tolist() == [1, 0, 0, 0, 1]
+    assert heatmaps.dtype == weights.dtype == np.float32
+    assert [bool(heatmap.any()) for heatmap in heatmaps] == [True, False, False, False, True]
+
+
+def test_decoding_is_the_references_on_any_heatmaps() -> None:
+    """Loops over joints with OpenCV's blur, as method section 5.2 words it."""
+    heatmaps = torch.rand(2, 5, 64, 48) ** 4
+    joints, scores = CODEC.decode(heatmaps)
+    for person in range(2):
+        for joint in range(5):
+            heatmap = heatmaps[person, joint].numpy()
+            row, column = np.unravel_index(heatmap.argmax(), heatmap.shape)
+            d = np.log(np.clip(cv2.GaussianBlur(heatmap, (11, 11), 0), 0.001, 50))
+            d = np.pad(d, 1, mode="edge").astype(np.float64)
+            y, x = row + 1, column + 1
+            gradient = np.array([d[y, x + 1] - d[y, x - 1], d[y + 1, x] - d[y - 1, x]]) / 2
+            dxx = d[y, x + 1] - 2 * d[y, x] + d[y, x - 1]
+            dyy = d[y + 1, x] - 2 * d[y, x] + d[y - 1, x]
+            dxy = 0.5 * (
+                d[y + 1, x + 1]
+                - d[y, x + 1]
+                - d[y + 1, x]
+                + 2 * d[y, x]
+                - d[y, x - 1]
+                - d[y - 1, x]
+                + d[y - 1, x - 1]
+            )
+            hessian = np.array([[dxx, dxy], [dxy, dyy]]) + 1.19e-7 * np.eye(2)
+            position = (column, row) - np.linalg.solve(hessian, gradient)
+            expected = position * (191 / 47, 255 / 63)
+            np.testing.assert_allclose(joints[person, joint], expected, rtol=1e-2, atol=0.05)
+            assert scores[person, joint] == heatmap.max()
+
+
+def test_without_blur_the_position_is_the_maximum() -> None:
+    codec = UDPHeatmapCodec((256, 192), (64, 48), blur_kernel=0)
+    heatmaps = torch.zeros(1, 1, 64, 48)
+    heatmaps[0, 0, 20, 10] = 0.5
+    joints, scores = codec.decode(heatmaps)
+    np.testing.assert_allclose(joints[0, 0], [10 * 191 / 47, 20 * 255 / 63], rtol=1e-6)
+    assert scores.item() == 0.5
+
+
+def test_a_map_without_a_positive_value_gives_the_first_pixel_and_its_maximum() -> None:
+    joints, scores = CODEC.decode(torch.full((1, 2, 64, 48), -0.25))
+    assert (joints == 0).all()
+    assert (scores == -0.25).all()
+
+
+def test_flat_and_tiny_maps_decode_to_numbers() -> None:
+    codec = UDPHeatmapCodec((16, 12), (4, 3))
+    joints, _ = codec.decode(torch.ones(1, 1, 4, 3))
+    assert torch.isfinite(joints).all()
+
+
+def test_no_person_decodes_to_none() -> None:
+    joints, scores = CODEC.decode(torch.zeros(0, 17, 64, 48))
+    assert joints.shape == (0, 17, 2)
+    assert scores.shape == (0, 17)
+
+
+def test_the_mirrored_heatmaps_of_the_mirrored_joints_average_to_the_same() -> None:
+    joints = np.random.default_rng(0).uniform(20, 170, (NUM_JOINTS, 2))
+    mirrored = np.stack([191 - joints[:, 0], joints[:, 1]], axis=1)[list(FLIP_INDICES)]
+    seen = np.ones(NUM_JOINTS, bool)
+    there, back = (
+        torch.from_numpy(CODEC.encode(points, seen)[0])[None] for points in (joints, mirrored)
+    )
+    # The windows of 3 sigma are cut at whole pixels, on the other side in the mirror.
+    torch.testing.assert_close(
+        average_with_mirrored(there, back, FLIP_INDICES), there, atol=0.01, rtol=0
+    )
+
+
+def test_the_mirror_swaps_left_and_right() -> None:
+    assert [FLIP_INDICES[index] for index in FLIP_INDICES] == list(range(17))
+    assert FLIP_INDICES[0] == 0
+    assert JOINT_NAMES[FLIP_INDICES[JOINT_NAMES.index("left_ankle")]] == "right_ankle"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sigma": 0}, "SIGMA is 0"),
+        ({"blur_kernel": 4}, "BLUR_KERNEL is 4"),
+        ({"heatmap_size": (1, 48)}, "at least 2"),
+    ],
+)
+def test_settings_that_mean_nothing_are_refused(arguments: dict, message: str) -> None:
+    sizes = {"crop_size": (256, 192), "heatmap_size": (64, 48)}
+    with pytest.raises(ValueError, match=message):
+        UDPHeatmapCodec(**(sizes | arguments))
+
+
+def test_heatmaps_of_another_size_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(32, 24\), expected \(64, 48\)"):
+        CODEC.decode(torch.zeros(1, 17, 32, 24))

@@ -1,0 +1,52 @@
+"""OKS, suppression by it, scores from joints; OKS against pycocotools."""
+
+import numpy as np
+import pytest
+from pycocotools.cocoeval import Params
+
+from metaprompt_d2.metrics import OKS_SIGMAS, keypoint_similarity, oks_nms, person_score
+
+RANDOM = np.random.default_rng(0)
+
+
+def test_sigmas_are_cocos() -> None:
+    np.testing.assert_allclose(Params(iouType="keypoints").kpt_oks_sigmas, OKS_SIGMAS)
+
+
+def test_similarity_of_equal_people_is_one_and_falls_with_distance() -> None:
+    person = RANDOM.uniform(0, 100, (17, 2))
+    others = np.stack([person, person + 1, person + 5, person + 1000])
+    values = keypoint_similarity(person, others, 900.0, np.full(4, 900.0))
+    assert values[0] == 1
+    assert (np.diff(values) < 0).all()
+    assert values[-1] == pytest.approx(0)
+
+
+def test_similarity_is_the_formula_with_the_mean_area() -> None:
+    person, other = RANDOM.uniform(0, 30, (2, 17, 2))
+    expected = np.mean(
+        [
+            np.exp(-((a - b) ** 2).sum() / ((2 * sigma) ** 2 * 2000 * 2))
+            for a, b, sigma in zip(person, other, OKS_SIGMAS, strict=True)
+        ]
+    )
+    value = keypoint_similarity(person, other[None], 1000.0, np.array([3000.0]))
+    assert value[0] == pytest.approx(expected)
+
+
+def test_the_higher_score_survives_its_copies() -> None:
+    one, two = RANDOM.uniform(0, 100, (2, 17, 2))
+    joints = np.stack([one, two, one + 0.1, two])
+    scores = np.array([0.3, 0.9, 0.5, 0.2])
+    areas = np.full(4, 5000.0)
+    assert oks_nms(joints, scores, areas, 0.9).tolist() == [1, 2]
+    assert oks_nms(joints, scores, areas, 1.0).tolist() == [1, 2, 0, 3]
+
+
+def test_suppression_of_nobody_keeps_nobody() -> None:
+    assert oks_nms(np.zeros((0, 17, 2)), np.zeros(0), np.zeros(0), 0.9).tolist() == []
+
+
+def test_a_persons_score_is_the_boxs_times_the_mean_of_the_sure_joints() -> None:
+    joints = np.array([[0.1, 0.5, 0.9], [0.1, 0.2, 0.0]])
+    np.testing.assert_allclose(person_score(np.array([0.5, 1.0]), joints), [0.35, 0])
