@@ -174,3 +174,20 @@ def test_a_mini_recipe_starts_from_the_diffusion_model_that_ships(file: str) -> 
 def test_a_missing_file_is_named() -> None:
     with pytest.raises((FileNotFoundError, AssertionError), match=r"nothing\.yaml"):
         load_config("metaprompt_d2://nothing.yaml", [])
+
+
+def test_coco_pose_is_vitposes_recipe() -> None:
+    cfg = load_config("metaprompt_d2://coco_pose.yaml", [])
+    solver, aug, head = cfg.SOLVER, cfg.INPUT.POSE_AUG, cfg.MODEL.HEATMAP_HEAD
+    # method section 5.2
+    assert (solver.BASE_LR, solver.WEIGHT_DECAY, solver.IMS_PER_BATCH) == (5e-4, 0.1, 512)
+    epoch = -(-149813 // 512)
+    assert (210 * epoch, (170 * epoch, 200 * epoch)) == (solver.MAX_ITER, solver.STEPS)
+    assert (solver.WARMUP_ITERS, solver.WARMUP_FACTOR, solver.GAMMA) == (500, 0.001, 0.1)
+    clipping = solver.CLIP_GRADIENTS
+    assert (clipping.ENABLED, clipping.CLIP_TYPE, clipping.CLIP_VALUE) == (True, "full_model", 1)
+    assert 10 * epoch == cfg.TEST.EVAL_PERIOD
+    assert tuple(cfg.INPUT.PERSON_CROP.SIZE) == (256, 192)
+    assert (aug.HALF_BODY_PROB, aug.SCALE, aug.ROTATION, aug.ROTATION_PROB) == (0.3, 0.5, 40, 0.6)
+    assert (head.SIGMA, head.STRIDE, tuple(head.DECONV_DIMS)) == (2, 4, (256, 256))
+    assert cfg.TEST.AUG.ENABLED and cfg.TEST.AUG.FLIP

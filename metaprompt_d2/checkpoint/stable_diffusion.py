@@ -146,7 +146,7 @@ def diffusion_sizes(source: str) -> dict[str, Any]:
     ]
     sizes, untold = sizes_from_shapes(*shapes)
     for key in untold:
-        logger.info("%s does not tell %s; %s as published", source, key, sizes[key])
+        logger.warning("%s does not tell %s: taken as %s, as published", source, key, sizes[key])
     return sizes
 
 

@@ -6,7 +6,9 @@ import logging
 import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import default_setup
+from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
+from detectron2.utils.logger import setup_logger
 
 from ..checkpoint import diffusion_sizes
 from ..config import add_metaprompt_config
@@ -60,4 +62,6 @@ def setup(args: argparse.Namespace) -> CfgNode:
     """Config of Detectron2's standard arguments, logging, output folder and seeds."""
     cfg = load_config(args.config_file, args.opts)
     default_setup(cfg, args)
+    # Detectron2 sets up its own and fvcore's loggers only; abbreviated as its own is to "d2".
+    setup_logger(cfg.OUTPUT_DIR, comm.get_rank(), name="metaprompt_d2", abbrev_name="mp")
     return cfg

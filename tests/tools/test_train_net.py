@@ -47,6 +47,15 @@ def test_training_leaves_checkpoints_figures_and_pictures(trained: Path) -> None
     )
 
 
+def test_the_log_says_what_was_loaded_and_how_it_is_trained(trained: Path) -> None:
+    log = (trained / "log.txt").read_text()
+    assert "mini/diffusion: " in log
+    assert "tensors used" in log
+    assert "ignored: VAE decoder: images are only encoded" in log
+    assert "0 missing" in log
+    assert log.count("Optimizer groups") == 1
+
+
 def test_best_checkpoint_is_the_one_with_the_highest_miou(trained: Path) -> None:
     entries = [json.loads(line) for line in (trained / "metrics.json").read_text().splitlines()]
     best = max(entry["sem_seg/mIoU"] for entry in entries if "sem_seg/mIoU" in entry)
