@@ -1,0 +1,15 @@
+"""Pictures of predictions beside the ground truth."""
+
+from .depth import compare_depth
+from .ground_truth import draw_ground_truth
+from .layout import stack_rows
+from .pose import compare_people
+from .sem_seg import compare_sem_seg
+
+__all__ = [
+    "compare_depth",
+    "compare_people",
+    "compare_sem_seg",
+    "draw_ground_truth",
+    "stack_rows",
+]
