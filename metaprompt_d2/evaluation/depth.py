@@ -46,9 +46,8 @@ class _Score(NamedTuple):
 class DepthEvaluator(DatasetEvaluator):
     """Mean over images of the figures of method section 2.8, each image counted once.
 
-    The dataset's metadata says how: `max_depth` in metres, and optionally `min_depth` (1e-3),
-    `crop` (one of `DEPTH_CROPS`, "none") and `kb_crop` (False), with which predictions are those
-    of KITTI's benchmark frame and ground truth is cropped to it.
+    The dataset's metadata says how: `max_depth` in metres, and optionally `min_depth` (1e-3) and
+    `crop` (one of `DEPTH_CROPS`, "none").
     """
 
     def __init__(
@@ -61,7 +60,9 @@ class DepthEvaluator(DatasetEvaluator):
     ):
         """
         Args:
-            dataset_name: its items have "file_name", "depth_file_name" and "depth_scale".
+            dataset_name: its items have "file_name", "depth_file_name" and "depth_scale"; where
+                "kb_crop" is true, predictions are those of KITTI's benchmark frame, to which the
+                ground truth is cropped.
             output_dir: for predictions as PNG.
             crop: instead of the dataset's.
             save_png: write `<output_dir>/depth/<path of the image>.png`, the path below the folder
@@ -76,7 +77,6 @@ class DepthEvaluator(DatasetEvaluator):
         if self.max_depth is None:
             raise ValueError(f"metadata of dataset {dataset_name!r} has no max_depth (in metres)")
         self.min_depth = metadata.get("min_depth", 1e-3)
-        self.kb_crop = metadata.get("kb_crop", False)
         self.crop = crop or metadata.get("crop", "none")
         if self.crop not in DEPTH_CROPS:
             raise ValueError(
@@ -104,13 +104,13 @@ class DepthEvaluator(DatasetEvaluator):
             ValueError: ground truth that cannot be read, or of another size than the prediction.
         """
         for item, output in zip(inputs, outputs, strict=True):
-            target = self._ground_truth(item)
+            target = _ground_truth(item)
             depth = output["depth"].float().cpu().numpy()
             if depth.shape != target.shape:
+                cropped = ", cropped" if item.get("kb_crop", False) else ""
                 raise ValueError(
                     f"depth file {item['depth_file_name']} is {_size(target)} (height x width"
-                    f"{', cropped' if self.kb_crop else ''}), the prediction for "
-                    f"{item['file_name']} is {_size(depth)}"
+                    f"{cropped}), the prediction for {item['file_name']} is {_size(depth)}"
                 )
             depth, num_nan, num_infinite = clean_depth(
                 depth, min_depth=self.min_depth, max_depth=self.max_depth
@@ -148,18 +148,19 @@ class DepthEvaluator(DatasetEvaluator):
         }
         return OrderedDict({"depth": means | counts})
 
-    def _ground_truth(self, item: dict) -> np.ndarray:
-        target = read_depth(item["depth_file_name"], item["depth_scale"])
-        if not self.kb_crop:
-            return target
-        try:
-            return target[kb_crop_box(*target.shape)]
-        except ValueError as error:
-            raise ValueError(f"depth file {item['depth_file_name']}: {error}") from error
-
     def _png_file(self, image_file: str) -> Path:
         relative = os.path.relpath(image_file, self._image_root)
         return (self.png_dir / relative).with_suffix(".png")
+
+
+def _ground_truth(item: dict) -> np.ndarray:
+    target = read_depth(item["depth_file_name"], item["depth_scale"])
+    if not item.get("kb_crop", False):
+        return target
+    try:
+        return target[kb_crop_box(*target.shape)]
+    except ValueError as error:
+        raise ValueError(f"depth file {item['depth_file_name']}: {error}") from error
 
 
 def _size(depth: np.ndarray) -> str:

@@ -250,21 +250,19 @@ def test_kitti_without_list_and_folders_says_what_was_looked_for(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("name", "crop", "kb_crop", "max_depth"),
+    ("name", "crop", "max_depth"),
     [
-        ("nyu_depth_v2", "nyu", False, 10.0),
-        ("kitti_eigen", "garg", True, 80.0),
-        ("mini_kitti_eigen", "none", False, 80.0),
+        ("nyu_depth_v2", "nyu", 10.0),
+        ("kitti_eigen", "garg", 80.0),
+        ("mini_kitti_eigen", "none", 80.0),
     ],
 )
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_names_and_metadata(
-    name: str, split: str, crop: str, kb_crop: bool, max_depth: float
-) -> None:
+def test_names_and_metadata(name: str, split: str, crop: str, max_depth: float) -> None:
     assert f"{name}_{split}" in DatasetCatalog.list()
     metadata = MetadataCatalog.get(f"{name}_{split}")
     assert metadata.evaluator_type == "depth"
-    assert (metadata.crop, metadata.kb_crop) == (crop, kb_crop)
+    assert metadata.crop == crop
     assert (metadata.min_depth, metadata.max_depth) == (1e-3, max_depth)
 
 
