@@ -230,6 +230,20 @@ def test_predictions_are_written_for_the_kitti_benchmark(tmp_path: Path) -> None
     assert values[0].tolist() == [1, 256, 640, 20477, 65535, 1, 2560, 768]
 
 
+def test_images_without_ground_truth_are_written_but_not_scored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    items = [{"file_name": str(tmp_path / f"{number:03d}.png")} for number in range(60)]
+    with registered_depth(items) as name, caplog.at_level(logging.WARNING):
+        evaluator = DepthEvaluator(name, output_dir=str(tmp_path / "out"), save_png=True)
+        figures = score(evaluator, items, lambda _: torch.full((2, 3), math.nan))
+    assert (figures["images"], figures["images_without_truth"]) == (0, 60)
+    assert figures["images_not_finite"] == 60
+    assert len(list((tmp_path / "out/depth").glob("*.png"))) == 60
+    for record in caplog.messages:
+        assert "049.png" in record and "050.png" not in record and "and 10 more" in record
+
+
 def test_predictions_are_written_only_by_their_key(tmp_path: Path) -> None:
     items = write_depths(tmp_path / "data", depths(1))
     with registered_depth(items) as name:
