@@ -112,10 +112,3 @@ def _train_augmentations(cfg: CfgNode) -> list[T.Augmentation | T.Transform]:
     if crop.ENABLED and crop.TYPE == "absolute":
         augmentations.append(PadToSize(crop.SIZE, cfg.MODEL.PIXEL_MEAN, ignore_value))
     return augmentations
-
-
-def _test_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
-    # 0 is Detectron2's way to say: no resizing. Test-time augmentation scales images itself.
-    if cfg.INPUT.MIN_SIZE_TEST == 0 or cfg.TEST.AUG.ENABLED:
-        return []
-    return [ResizeToBox(cfg.INPUT.MAX_SIZE_TEST, cfg.INPUT.MIN_SIZE_TEST)]
