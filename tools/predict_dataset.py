@@ -8,7 +8,6 @@ The other options are those of `train_net.py`.
 """
 
 import argparse
-import sys
 
 from detectron2.data import DatasetCatalog
 from detectron2.engine import default_argument_parser
@@ -61,8 +60,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    arguments = parse_arguments()
-    try:
-        launch_main(main, arguments)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    launch_main(main, parse_arguments())
