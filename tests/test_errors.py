@@ -4,6 +4,7 @@ import io
 import logging
 import pickle
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -41,7 +42,10 @@ def fail(error: Exception) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: open("/nowhere/x.yaml"), "No such file or directory: '/nowhere/x.yaml'"),
+        (
+            lambda: Path("/nowhere/x.yaml").read_text(),
+            "No such file or directory: '/nowhere/x.yaml'",
+        ),
         (lambda: get_cfg().merge_from_list(["A.B", 1]), "Non-existent key: A.B"),
         (lambda: get_cfg().merge_from_list(["A"]), "Override list has odd length"),
         (lambda: BACKBONE_REGISTRY.get("ResNest"), "No object named 'ResNest' found"),
