@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 __all__ = ["UDPHeatmapCodec", "average_with_mirrored"]
 
