@@ -12,6 +12,7 @@ def add_metaprompt_config(cfg: CfgNode) -> None:
     _add_depth_head(cfg)
     _add_input(cfg)
     _add_depth_input(cfg)
+    _add_mapper(cfg)
     _add_heatmap_head(cfg)
     _add_pose_input(cfg)
     _add_pose_test(cfg)
@@ -180,6 +181,11 @@ def _add_heatmap_head(cfg: CfgNode) -> None:
     # Number of the class "person", and the score from which detections are posed.
     cfg.MODEL.PERSON_DETECTOR.PERSON_CLASS = 0
     cfg.MODEL.PERSON_DETECTOR.SCORE_THRESH = 0.5
+
+
+def _add_mapper(cfg: CfgNode) -> None:
+    # Of DATASET_MAPPERS; "" = that of the meta-architecture.
+    cfg.INPUT.DATASET_MAPPER_NAME = ""
 
 
 def _add_pose_input(cfg: CfgNode) -> None:

@@ -3,7 +3,7 @@
 from .checkpointer import SafeCheckpointer
 from .launch import launch_main
 from .optimizer import build_optimizer, group_parameters
-from .pictures import PictureWriter, draw_prediction
+from .pictures import PICTURES_REGISTRY, PictureWriter, draw_prediction, joined_people
 from .run import load_model, train_or_evaluate
 from .schedule import build_lr_scheduler
 from .setup import load_config, setup
@@ -11,6 +11,7 @@ from .train_loop import NonFiniteLossError, TrainLoop
 from .trainer import Trainer
 
 __all__ = [
+    "PICTURES_REGISTRY",
     "NonFiniteLossError",
     "PictureWriter",
     "SafeCheckpointer",
@@ -20,6 +21,7 @@ __all__ = [
     "build_optimizer",
     "draw_prediction",
     "group_parameters",
+    "joined_people",
     "launch_main",
     "load_config",
     "load_model",

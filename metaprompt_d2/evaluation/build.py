@@ -1,23 +1,28 @@
-"""From a dataset's `evaluator_type` to its evaluators."""
+"""Evaluators: their registry, and from a dataset's `evaluator_type` to them."""
 
 import os
-from collections.abc import Callable
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils.registry import Registry
 
 from .cityscapes import DistributedCityscapesSemSegEvaluator
 from .depth import DepthEvaluator
 from .keypoints import TopDownKeypointEvaluator
 from .sem_seg import CheckedSemSegEvaluator
 
-__all__ = ["build_evaluators"]
+__all__ = ["EVALUATORS_REGISTRY", "build_evaluators"]
 
-Factory = Callable[[CfgNode, str, str], list[DatasetEvaluator]]
+EVALUATORS_REGISTRY = Registry("EVALUATORS")
+EVALUATORS_REGISTRY.__doc__ = """
+Functions, each of the name of an `evaluator_type` in datasets' metadata, that make its evaluators.
+Called as `function(cfg, dataset_name, output_dir)`; they return a list of `DatasetEvaluator`.
+"""
 
 
-def _sem_seg(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
+@EVALUATORS_REGISTRY.register()
+def sem_seg(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
     return [
         CheckedSemSegEvaluator(
             name,
@@ -27,11 +32,13 @@ def _sem_seg(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]
     ]
 
 
-def _cityscapes_sem_seg(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
-    return [DistributedCityscapesSemSegEvaluator(name), *_sem_seg(cfg, name, output_dir)]
+@EVALUATORS_REGISTRY.register()
+def cityscapes_sem_seg(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
+    return [DistributedCityscapesSemSegEvaluator(name), *sem_seg(cfg, name, output_dir)]
 
 
-def _depth(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
+@EVALUATORS_REGISTRY.register()
+def depth(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
     options = cfg.TEST.DEPTH_EVAL
     return [
         DepthEvaluator(
@@ -40,7 +47,8 @@ def _depth(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
     ]
 
 
-def _pose(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
+@EVALUATORS_REGISTRY.register()
+def coco_person_topdown(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
     options = cfg.TEST.POSE
     return [
         TopDownKeypointEvaluator(
@@ -50,14 +58,6 @@ def _pose(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
             oks_nms_threshold=options.OKS_NMS_THRESH,
         )
     ]
-
-
-_FACTORIES: dict[str, Factory] = {
-    "cityscapes_sem_seg": _cityscapes_sem_seg,
-    "coco_person_topdown": _pose,
-    "depth": _depth,
-    "sem_seg": _sem_seg,
-}
 
 
 def build_evaluators(cfg: CfgNode, name: str) -> list[DatasetEvaluator]:
@@ -71,9 +71,10 @@ def build_evaluators(cfg: CfgNode, name: str) -> list[DatasetEvaluator]:
         ValueError: a dataset whose `evaluator_type` is unknown here.
     """
     evaluator_type = MetadataCatalog.get(name).get("evaluator_type", None)
-    if evaluator_type not in _FACTORIES:
+    if evaluator_type not in EVALUATORS_REGISTRY:
         raise ValueError(
             f"dataset {name!r} has the evaluator_type {evaluator_type!r}, expected one of "
-            f"{sorted(_FACTORIES)}"
+            f"{sorted(known for known, _ in EVALUATORS_REGISTRY)}"
         )
-    return _FACTORIES[evaluator_type](cfg, name, os.path.join(cfg.OUTPUT_DIR, "inference", name))
+    make = EVALUATORS_REGISTRY.get(evaluator_type)
+    return make(cfg, name, os.path.join(cfg.OUTPUT_DIR, "inference", name))
