@@ -24,7 +24,7 @@ LAYERS = [
     {"diffusion", "windows"},
     {"checkpoint"},
     {"config", "config_files", "data", "evaluation", "modeling"},
-    {"inference", "visualization"},
+    {"config_checks", "export", "inference", "visualization"},
     {"engine"},
 ]
 LAYER_OF = {part: number for number, parts in enumerate(LAYERS) for part in parts}
