@@ -33,7 +33,7 @@ LAYER_OF = {part: number for number, parts in enumerate(LAYERS) for part in part
 THIRD_PARTY = {
     **dict.fromkeys(("codecs", "layers", "losses", "metrics", "windows"), {"numpy", "torch"}),
     "reading": {"PIL", "detectron2", "numpy"},
-    "diffusion": {"diffusers", "torch"},
+    "diffusion": {"diffusers", "peft", "torch"},
     "checkpoint": {"diffusers", "huggingface_hub", "numpy", "safetensors", "torch"},
 }
 
