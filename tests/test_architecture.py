@@ -36,7 +36,7 @@ THIRD_PARTY = {
     ),
     "errors": set(),
     "reading": {"PIL", "detectron2", "numpy"},
-    "diffusion": {"diffusers", "torch"},
+    "diffusion": {"diffusers", "peft", "torch"},
     "checkpoint": {"diffusers", "huggingface_hub", "numpy", "safetensors", "torch"},
 }
 

@@ -14,6 +14,7 @@ from ..diffusion import (
     MetaPrompts,
     PyramidRearrangement,
     RecurrentRefinement,
+    add_lora,
 )
 
 __all__ = ["MetaPromptBackbone"]
@@ -42,6 +43,7 @@ class MetaPromptBackbone(Backbone):
         rearrangement: PyramidRearrangement | FusedRearrangement | None,
         freeze_unet: bool = False,
         gradient_checkpointing: bool = False,
+        checkpointed_levels: Sequence[int] = (),
         out_features: Sequence[str] = (),
     ):
         """
@@ -51,6 +53,7 @@ class MetaPromptBackbone(Backbone):
             rearrangement: decoder maps -> features, or None for the maps themselves.
             freeze_unet: train the prompts and step embeddings, not the UNet.
             gradient_checkpointing: recompute the UNet's activations in the backward pass.
+            checkpointed_levels: of the UNet, 0 the finest, that do so; none for all.
             out_features: names of the features to give; none for all.
 
         Raises:
@@ -63,7 +66,8 @@ class MetaPromptBackbone(Backbone):
         if freeze_unet:
             refinement.unet.requires_grad_(False)
         if gradient_checkpointing:
-            refinement.unet.enable_gradient_checkpointing()
+            levels = checkpointed_levels or range(len(refinement.unet.feature_channels))
+            refinement.unet.checkpoint_levels(levels)
         self._all_shapes = _output_shapes(latent_encoder, refinement, rearrangement)
         names = list(self._all_shapes)
         unknown = sorted(set(out_features) - set(names))
@@ -102,6 +106,9 @@ class MetaPromptBackbone(Backbone):
             # Only refinement reads the output head.
             predicts_latent=prompt.REFINE_STEPS > 1,
         )
+        lora = cfg.MODEL.DIFFUSION.LORA
+        if lora.RANK != 0:
+            add_lora(feature_unet, rank=lora.RANK, alpha=lora.ALPHA, targets=lora.TARGETS)
         return {
             "latent_encoder": LatentEncoder(
                 block_out_channels=vae.BLOCK_OUT_CHANNELS,
@@ -115,6 +122,7 @@ class MetaPromptBackbone(Backbone):
             "rearrangement": _build_rearrangement(cfg, feature_unet.feature_channels),
             "freeze_unet": cfg.MODEL.DIFFUSION.FREEZE_UNET,
             "gradient_checkpointing": cfg.MODEL.DIFFUSION.GRADIENT_CHECKPOINTING,
+            "checkpointed_levels": cfg.MODEL.DIFFUSION.GRADIENT_CHECKPOINTING_LEVELS,
             "out_features": prompt.OUT_FEATURES,
         }
 
