@@ -1,12 +1,20 @@
 """Every config key of this package, each with its meaning; values default to Cityscapes' recipe."""
 
 from detectron2.config import CfgNode
+from detectron2.projects.deeplab import add_deeplab_config
+from detectron2.projects.point_rend import add_pointrend_config
 
 __all__ = ["add_metaprompt_config"]
 
 
 def add_metaprompt_config(cfg: CfgNode) -> None:
-    """Add the keys of `metaprompt_d2` to a Detectron2 config, in place."""
+    """Add the keys of `metaprompt_d2` to a Detectron2 config, in place.
+
+    Those of Detectron2's DeepLab and PointRend, whose heads run on this backbone and whose
+    schedule and augmentations are used here, come with them.
+    """
+    add_deeplab_config(cfg)
+    add_pointrend_config(cfg)
     _add_diffusion(cfg)
     _add_sem_seg_head(cfg)
     _add_depth_head(cfg)

@@ -12,12 +12,15 @@ from detectron2.utils.logger import setup_logger
 
 from ..checkpoint import diffusion_sizes
 from ..config import add_metaprompt_config
+from ..config_files import merge_config_file
 
 __all__ = ["load_config", "setup"]
 
 
 def load_config(config_file: str, overrides: list[str]) -> CfgNode:
     """Detectron2's defaults and ours, a YAML file (with its `_BASE_`), and overrides.
+
+    `_BASE_` may be a "model_zoo://" path (Detectron2's own) or a "metaprompt_d2://" one.
 
     Where there is no GPU, MODEL.DEVICE "cuda" becomes "cpu". With
     MODEL.DIFFUSION.SIZES_FROM_WEIGHTS, the weights' own sizes replace UNET.* and VAE.*, and the key
@@ -38,7 +41,7 @@ def load_config(config_file: str, overrides: list[str]) -> CfgNode:
         path = PathManager.get_local_path(config_file)
         if not PathManager.isfile(path):
             raise FileNotFoundError(f"config file {config_file} does not exist")
-        cfg.merge_from_file(path)
+        merge_config_file(cfg, path)
     cfg.merge_from_list(overrides)
     if cfg.MODEL.DIFFUSION.SIZES_FROM_WEIGHTS:
         _take_sizes_from_weights(cfg)
