@@ -254,6 +254,9 @@ def _add_solver(cfg: CfgNode) -> None:
     # Of the schedule "RiseAndFallPolyLR", which has these two as well (the share of the base rate
     # is also where it begins): the share of MAX_ITER at which it reaches the base rate.
     cfg.SOLVER.LR_PEAK_AT = 0.5
+    # For models that read only some of a backbone's features: several processes accept parameters
+    # without a gradient, at the cost of looking for them in each iteration.
+    cfg.SOLVER.FIND_UNUSED_PARAMETERS = False
     # Iterations between two lines of the log, of metrics.json and of TensorBoard.
     cfg.SOLVER.LOG_PERIOD = 20
     # Metric whose best checkpoint is kept as model_best.pth, "" = none; bigger is better for "max".
