@@ -293,8 +293,8 @@ def _add_test(cfg: CfgNode) -> None:
     # and Detectron2's default there stands for the one scale of INPUT.MIN_SIZE_TEST.
     # Long sides that go with MIN_SIZES, one for each; () = MAX_SIZE for all.
     cfg.TEST.AUG.MAX_SIZES = ()
-    # GiB of a sum of predictions (classes x height x width x 4 bytes) above which it lies in the
+    # GiB of an image's predictions (classes x height x width x 4 bytes) above which they lie in the
     # main memory instead of on the GPU.
-    cfg.TEST.AUG.CANVAS_GIB = 4.0
+    cfg.TEST.CANVAS_GIB = 4.0
     # Images of each test set drawn with ground truth and prediction to OUTPUT_DIR/inference.
     cfg.TEST.NUM_PICTURES = 8

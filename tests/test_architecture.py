@@ -20,8 +20,8 @@ TOOLS = sorted((ROOT / "tools").glob("*.py"))
 
 # A file imports from its own part (folder or file of the package) and from parts below.
 LAYERS = [
-    {"codecs", "layers", "losses", "metrics", "reading", "windows"},
-    {"diffusion"},
+    {"canvas", "codecs", "errors", "layers", "losses", "metrics", "reading"},
+    {"diffusion", "windows"},
     {"checkpoint"},
     {"config", "config_files", "data", "evaluation", "modeling"},
     {"inference", "visualization"},
@@ -31,7 +31,10 @@ LAYER_OF = {part: number for number, parts in enumerate(LAYERS) for part in part
 
 # What a part may import besides the standard library; the other parts anything.
 THIRD_PARTY = {
-    **dict.fromkeys(("codecs", "layers", "losses", "metrics", "windows"), {"numpy", "torch"}),
+    **dict.fromkeys(
+        ("canvas", "codecs", "layers", "losses", "metrics", "windows"), {"numpy", "torch"}
+    ),
+    "errors": set(),
     "reading": {"PIL", "detectron2", "numpy"},
     "diffusion": {"diffusers", "torch"},
     "checkpoint": {"diffusers", "huggingface_hub", "numpy", "safetensors", "torch"},

@@ -8,7 +8,6 @@
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import torch
@@ -29,6 +28,7 @@ from metaprompt_d2.checkpoint import (
     write_whole,
 )
 from metaprompt_d2.engine import load_config
+from metaprompt_d2.errors import one_line_errors
 
 # Recipe of a published checkpoint, by task and number of classes; None is any other.
 RECIPES = {
@@ -190,16 +190,12 @@ def to_theirs(args: argparse.Namespace) -> None:
     print("wrote", args.output)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+@one_line_errors()
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line."""
     args = parse_arguments(argv)
-    try:
-        (to_ours if args.to == "ours" else to_theirs)(args)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    (to_ours if args.to == "ours" else to_theirs)(args)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -21,6 +21,7 @@ from PIL import Image
 import metaprompt_d2  # noqa: F401  (fills the registries)
 from metaprompt_d2.data import load_dataset_dicts
 from metaprompt_d2.engine import Trainer, load_config
+from metaprompt_d2.errors import one_line_errors
 from metaprompt_d2.reading import read_depth, read_image, read_labels
 from metaprompt_d2.visualization import draw_ground_truth
 
@@ -63,6 +64,7 @@ def samples(cfg: CfgNode) -> Iterator[tuple[dict, np.ndarray]]:
             yield item, draw_ground_truth(image, metadata, **truth)
 
 
+@one_line_errors()
 def main(argv: list[str] | None = None) -> None:
     """Run the command line."""
     args = parse_arguments(argv)

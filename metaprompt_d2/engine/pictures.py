@@ -3,6 +3,7 @@
 import logging
 import os
 
+import cv2
 import numpy as np
 import torch
 from detectron2.data import Metadata, MetadataCatalog
@@ -19,6 +20,8 @@ from ..visualization import compare_depth, compare_people, compare_sem_seg, stac
 __all__ = ["PictureWriter", "draw_prediction"]
 
 logger = logging.getLogger(__name__)
+
+_MAX_WIDTH = 6400  # pixels of a row; three of Cityscapes' images stay as they are
 
 
 def _sem_seg_row(item: dict, output: dict, metadata: Metadata) -> np.ndarray:
@@ -83,6 +86,15 @@ def draw_prediction(item: dict, output: dict, metadata: Metadata) -> np.ndarray 
     return None if task is None else _ROWS[task](item, output, metadata)
 
 
+def _shrunk(row: np.ndarray) -> np.ndarray:
+    """No wider than `_MAX_WIDTH`: rows are kept until the evaluation ends."""
+    height, width = row.shape[:2]
+    if width <= _MAX_WIDTH:
+        return row
+    size = _MAX_WIDTH, max(round(height * _MAX_WIDTH / width), 1)
+    return cv2.resize(row, size, interpolation=cv2.INTER_AREA)
+
+
 class PictureWriter(DatasetEvaluator):
     """Writes `<output_dir>/pictures.png`: image, ground truth and prediction, a row an image.
 
@@ -115,7 +127,7 @@ class PictureWriter(DatasetEvaluator):
             elif len(self._rows) < self.num_pictures:
                 row = draw_prediction(item, output, self.metadata)
                 if row is not None:
-                    self._rows.append(row)
+                    self._rows.append(_shrunk(row))
 
     def _add_people(self, item: dict, found: Instances) -> None:
         """Keep what is drawn when all people of the image have come."""

@@ -13,6 +13,7 @@ from detectron2.utils.logger import setup_logger
 from ..checkpoint import diffusion_sizes
 from ..config import add_metaprompt_config
 from ..config_files import merge_config_file
+from ..errors import hide_tracebacks
 
 __all__ = ["load_config", "setup"]
 
@@ -67,4 +68,6 @@ def setup(args: argparse.Namespace) -> CfgNode:
     default_setup(cfg, args)
     # Detectron2 sets up its own and fvcore's loggers only; abbreviated as its own is to "d2".
     setup_logger(cfg.OUTPUT_DIR, comm.get_rank(), name="metaprompt_d2", abbrev_name="mp")
+    for name in ("detectron2", "metaprompt_d2"):
+        hide_tracebacks(logging.getLogger(name))
     return cfg
