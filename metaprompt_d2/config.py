@@ -1,12 +1,20 @@
 """Every config key of this package, each with its meaning; values default to Cityscapes' recipe."""
 
 from detectron2.config import CfgNode
+from detectron2.projects.deeplab import add_deeplab_config
+from detectron2.projects.point_rend import add_pointrend_config
 
 __all__ = ["add_metaprompt_config"]
 
 
 def add_metaprompt_config(cfg: CfgNode) -> None:
-    """Add the keys of `metaprompt_d2` to a Detectron2 config, in place."""
+    """Add the keys of `metaprompt_d2` to a Detectron2 config, in place.
+
+    Those of Detectron2's DeepLab and PointRend, whose heads run on this backbone and whose
+    schedule and augmentations are used here, come with them.
+    """
+    add_deeplab_config(cfg)
+    add_pointrend_config(cfg)
     _add_diffusion(cfg)
     _add_lora(cfg)
     _add_sem_seg_head(cfg)
@@ -267,6 +275,9 @@ def _add_solver(cfg: CfgNode) -> None:
     # Of the schedule "RiseAndFallPolyLR", which has these two as well (the share of the base rate
     # is also where it begins): the share of MAX_ITER at which it reaches the base rate.
     cfg.SOLVER.LR_PEAK_AT = 0.5
+    # For models that read only some of a backbone's features: several processes accept parameters
+    # without a gradient, at the cost of looking for them in each iteration.
+    cfg.SOLVER.FIND_UNUSED_PARAMETERS = False
     # Iterations between two lines of the log, of metrics.json and of TensorBoard.
     cfg.SOLVER.LOG_PERIOD = 20
     # Metric whose best checkpoint is kept as model_best.pth, "" = none; bigger is better for "max".

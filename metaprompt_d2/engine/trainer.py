@@ -55,7 +55,7 @@ class Trainer(DefaultTrainer):
         clipping = cfg.SOLVER.CLIP_GRADIENTS
         clips_whole_model = clipping.ENABLED and clipping.CLIP_TYPE == "full_model"
         self._trainer = TrainLoop(
-            _parallel(model),
+            _parallel(model, find_unused=cfg.SOLVER.FIND_UNUSED_PARAMETERS),
             self._build_seeded_loader(),
             optimizer,
             seed=self.seed,
@@ -190,11 +190,14 @@ class Trainer(DefaultTrainer):
         return MergedEvaluators(evaluators)
 
 
-def _parallel(model: nn.Module) -> nn.Module:
+def _parallel(model: nn.Module, *, find_unused: bool) -> nn.Module:
     """Wrap in DDP where there are several processes; on the CPU, DDP wants no device ids."""
     on_gpu = next(model.parameters()).is_cuda
     return create_ddp_model(
-        model, broadcast_buffers=False, **({} if on_gpu else {"device_ids": None})
+        model,
+        broadcast_buffers=False,
+        find_unused_parameters=find_unused,
+        **({} if on_gpu else {"device_ids": None}),
     )
 
 

@@ -87,6 +87,7 @@ class MetaPromptBackbone(Backbone):
             raise ValueError(
                 f"MODEL.PIXEL_MEAN has {input_shape.channels} channels, MetaPromptBackbone takes 3"
             )
+        _check_normalization(cfg)
         unet, vae, prompt = cfg.MODEL.DIFFUSION.UNET, cfg.MODEL.DIFFUSION.VAE, cfg.MODEL.META_PROMPT
         meta_prompts = MetaPrompts(
             num_prompts=prompt.NUM_PROMPTS,
@@ -151,6 +152,29 @@ class MetaPromptBackbone(Backbone):
         if self.rearrangement is not None:
             return 0
         return max(shape.stride for shape in self._all_shapes.values())
+
+
+def _check_normalization(cfg: CfgNode) -> None:
+    """Images must arrive as Stable Diffusion saw them; Detectron2's defaults are ImageNet's.
+
+    Means and deviations up to 1 belong to images whose range is not known here.
+
+    Raises:
+        ValueError: another channel order, or 0..255 that does not become about -1..1.
+    """
+    expected = (
+        "Stable Diffusion reads RGB images in [-1, 1]: set INPUT.FORMAT to RGB, MODEL.PIXEL_MEAN "
+        "and MODEL.PIXEL_STD to [127.5, 127.5, 127.5], as configs/Base-MetaPrompt.yaml does"
+    )
+    if cfg.INPUT.FORMAT != "RGB":
+        raise ValueError(f"INPUT.FORMAT is {cfg.INPUT.FORMAT!r}. {expected}")
+    for mean, std in zip(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, strict=True):
+        low, high = -mean / std, (255 - mean) / std
+        if max(mean, std) > 1 and max(abs(low + 1), abs(high - 1)) > 0.1:
+            raise ValueError(
+                f"MODEL.PIXEL_MEAN {cfg.MODEL.PIXEL_MEAN} and MODEL.PIXEL_STD "
+                f"{cfg.MODEL.PIXEL_STD} bring 0..255 to {low:.1f}..{high:.1f}. {expected}"
+            )
 
 
 def _build_rearrangement(cfg: CfgNode, in_channels: Sequence[int]) -> nn.Module | None:
