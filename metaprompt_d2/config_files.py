@@ -9,11 +9,17 @@ from pathlib import Path
 from detectron2.utils.file_io import PathManager
 from iopath.common.file_io import PathHandler
 
-__all__ = ["CONFIG_ROOT"]
+__all__ = ["CONFIG_ROOT", "recipe_names"]
 
 _PACKAGE = Path(__file__).parent
 _PACKAGED = _PACKAGE / "configs"
 CONFIG_ROOT = _PACKAGED if _PACKAGED.is_dir() else _PACKAGE.parent / "configs"
+
+
+def recipe_names() -> list[str]:
+    """The packaged YAML files that train a model, such as "mini/cityscapes_seg.yaml"."""
+    files = (file for file in CONFIG_ROOT.rglob("*.yaml") if not file.name.startswith("Base-"))
+    return sorted(file.relative_to(CONFIG_ROOT).as_posix() for file in files)
 
 
 class _ConfigsHandler(PathHandler):

@@ -26,13 +26,15 @@ LAYERS = [
     {"config", "config_files", "data", "evaluation", "modeling"},
     {"inference", "visualization"},
     {"engine"},
+    {"model_zoo"},
+    {"predictor"},
 ]
 LAYER_OF = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 
 # What a part may import besides the standard library; the other parts anything.
 THIRD_PARTY = {
     **dict.fromkeys(("codecs", "layers", "losses", "metrics", "windows"), {"numpy", "torch"}),
-    "reading": {"PIL", "detectron2", "numpy"},
+    "reading": {"PIL", "cv2", "detectron2", "numpy"},
     "diffusion": {"diffusers", "torch"},
     "checkpoint": {"diffusers", "huggingface_hub", "numpy", "safetensors", "torch"},
 }

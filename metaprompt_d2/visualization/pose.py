@@ -8,7 +8,7 @@ from detectron2.utils.visualizer import Visualizer
 
 from .layout import side_by_side, with_title
 
-__all__ = ["compare_people"]
+__all__ = ["compare_people", "draw_people"]
 
 _PEOPLE_WIDTH = 512  # pixels to which smaller images are enlarged before skeletons are drawn
 
@@ -31,17 +31,21 @@ def compare_people(
     """
     scale = max(1, _PEOPLE_WIDTH // image.shape[1])
 
-    def drawn(people: Instances) -> np.ndarray:
-        shown = Instances(image.shape[:2])
-        shown.pred_keypoints = people.pred_keypoints
-        shown.pred_boxes = Boxes(people.pred_boxes.tensor.clone())
-        visualizer = Visualizer(image, metadata, scale=scale)
-        return visualizer.draw_instance_predictions(shown).get_image()
-
-    predicted = drawn(prediction)
+    predicted = draw_people(image, prediction, metadata, scale=scale)
     size = predicted.shape[1::-1]
     pictures = [("image", cv2.resize(image, size, interpolation=cv2.INTER_NEAREST))]
     if truth is not None:
-        pictures.append(("ground truth", drawn(truth)))
+        pictures.append(("ground truth", draw_people(image, truth, metadata, scale=scale)))
     pictures.append(("prediction", predicted))
     return side_by_side([with_title(picture, title) for title, picture in pictures])
+
+
+def draw_people(
+    image: np.ndarray, people: Instances, metadata: Metadata, *, scale: int = 1
+) -> np.ndarray:
+    """Skeletons and boxes over the image, enlarged by `scale`; arguments as in `compare_people`."""
+    shown = Instances(image.shape[:2])
+    shown.pred_keypoints = people.pred_keypoints
+    shown.pred_boxes = Boxes(people.pred_boxes.tensor.clone())
+    visualizer = Visualizer(image, metadata, scale=scale)
+    return visualizer.draw_instance_predictions(shown).get_image()
