@@ -16,13 +16,19 @@ from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
 from iopath.common.file_io import PathHandler
 
-__all__ = ["CONFIG_ROOT", "read_config_file"]
+__all__ = ["CONFIG_ROOT", "read_config_file", "recipe_names"]
 
 _PACKAGE = Path(__file__).parent
 _PACKAGED = _PACKAGE / "configs"
 CONFIG_ROOT = _PACKAGED if _PACKAGED.is_dir() else _PACKAGE.parent / "configs"
 
 _SCHEMES = re.compile(r".*(?=(?:metaprompt_d2|model_zoo)://)")
+
+
+def recipe_names() -> list[str]:
+    """The packaged YAML files that train a model, such as "mini/cityscapes_seg.yaml"."""
+    files = (file for file in CONFIG_ROOT.rglob("*.yaml") if not file.name.startswith("Base-"))
+    return sorted(file.relative_to(CONFIG_ROOT).as_posix() for file in files)
 
 
 def _without_folder(path: str) -> str:

@@ -26,6 +26,8 @@ LAYERS = [
     {"config", "config_files", "data", "evaluation", "modeling"},
     {"config_checks", "export", "inference", "visualization"},
     {"engine"},
+    {"model_zoo"},
+    {"predictor"},
 ]
 LAYER_OF = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 
@@ -35,7 +37,7 @@ THIRD_PARTY = {
         ("canvas", "codecs", "layers", "losses", "metrics", "windows"), {"numpy", "torch"}
     ),
     "errors": set(),
-    "reading": {"PIL", "detectron2", "numpy"},
+    "reading": {"PIL", "cv2", "detectron2", "numpy"},
     "diffusion": {"diffusers", "peft", "torch"},
     "checkpoint": {"diffusers", "huggingface_hub", "numpy", "safetensors", "torch"},
 }
