@@ -21,6 +21,7 @@ from metaprompt_d2.data.datasets.kitti_eigen import (
     find_truth_folder,
     load_kitti_eigen,
 )
+from metaprompt_d2.errors import one_line_errors
 
 PUBLISHED = {"train": 23158, "test": 652}  # pairs
 SHOWN = 5  # names of what is missing
@@ -98,6 +99,7 @@ def write_list(file: Path, root: Path, pairs: list[Pair]) -> None:
     print(f"Wrote {file}.")
 
 
+@one_line_errors()
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; the exit status is 1 where something is missing."""
     options = parse_arguments(arguments)
