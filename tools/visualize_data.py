@@ -25,6 +25,7 @@ import metaprompt_d2  # noqa: F401  (fills the registries)
 from metaprompt_d2.codecs import UDPHeatmapCodec
 from metaprompt_d2.data import build_mapper, load_dataset_dicts
 from metaprompt_d2.engine import Trainer, joined_people, load_config
+from metaprompt_d2.errors import one_line_errors
 from metaprompt_d2.reading import read_depth, read_image, read_labels
 from metaprompt_d2.visualization import annotated_people, draw_ground_truth
 
@@ -85,6 +86,7 @@ def encoded_person(item: dict, codec: UDPHeatmapCodec) -> Instances:
     return person
 
 
+@one_line_errors()
 def main(argv: list[str] | None = None) -> None:
     """Run the command line."""
     args = parse_arguments(argv)

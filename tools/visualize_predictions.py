@@ -13,7 +13,6 @@ keypoints_results.json, depth from the folder that TEST.DEPTH_EVAL.SAVE_PNG writ
 
 import argparse
 import os
-import sys
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +28,7 @@ from torch.nn import functional as F
 import metaprompt_d2  # noqa: F401  (fills the registries)
 from metaprompt_d2.data import load_dataset_dicts
 from metaprompt_d2.engine import draw_prediction, joined_people
+from metaprompt_d2.errors import one_line_errors
 from metaprompt_d2.reading import read_depth, read_json
 
 DEPTH_SCALE = 256.0  # of the evaluator's PNGs
@@ -129,8 +129,9 @@ def depth_reader(folder: Path, items: list[dict]) -> Reader:
     return read
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+@one_line_errors()
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line."""
     args = parse_arguments(argv)
     metadata, items = MetadataCatalog.get(args.dataset), load_dataset_dicts(args.dataset)
     read = depth_reader(args.input, items) if args.input.is_dir() else None
@@ -150,9 +151,8 @@ def main(argv: list[str] | None = None) -> int:
         print(file)
         drawn += 1
     if not drawn:
-        print(f"error: {args.input} has no prediction of {args.dataset}", file=sys.stderr)
-    return 0 if drawn else 1
+        raise ValueError(f"{args.input} has no prediction of {args.dataset}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

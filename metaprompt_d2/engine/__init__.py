@@ -1,6 +1,8 @@
 """Running: set-up, training loop, optimizer, schedules, checkpoints."""
 
 from .checkpointer import SafeCheckpointer
+from .combinations import check_combinations
+from .ema import WeightAverage
 from .launch import launch_main
 from .optimizer import build_optimizer, group_parameters
 from .pictures import PICTURES_REGISTRY, PictureWriter, draw_prediction, joined_people
@@ -17,8 +19,10 @@ __all__ = [
     "SafeCheckpointer",
     "TrainLoop",
     "Trainer",
+    "WeightAverage",
     "build_lr_scheduler",
     "build_optimizer",
+    "check_combinations",
     "draw_prediction",
     "group_parameters",
     "joined_people",

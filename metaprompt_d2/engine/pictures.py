@@ -3,6 +3,7 @@
 import logging
 import os
 
+import cv2
 import numpy as np
 from detectron2.data import Metadata, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
@@ -25,6 +26,8 @@ from ..visualization import (
 __all__ = ["PICTURES_REGISTRY", "PictureWriter", "draw_prediction", "joined_people"]
 
 logger = logging.getLogger(__name__)
+
+_MAX_WIDTH = 6400  # pixels of a row; three of Cityscapes' images stay as they are
 
 PICTURES_REGISTRY = Registry("PICTURES")
 PICTURES_REGISTRY.__doc__ = """
@@ -92,6 +95,15 @@ def joined_people(items: list[dict]) -> dict:
     return items[0] | {"annotations": notes}
 
 
+def _shrunk(row: np.ndarray) -> np.ndarray:
+    """No wider than `_MAX_WIDTH`: rows are kept until the evaluation ends."""
+    height, width = row.shape[:2]
+    if width <= _MAX_WIDTH:
+        return row
+    size = _MAX_WIDTH, max(round(height * _MAX_WIDTH / width), 1)
+    return cv2.resize(row, size, interpolation=cv2.INTER_AREA)
+
+
 class PictureWriter(DatasetEvaluator):
     """Writes `<output_dir>/pictures.png`: image, ground truth and prediction, a row an image.
 
@@ -124,7 +136,7 @@ class PictureWriter(DatasetEvaluator):
             elif len(self._rows) < self.num_pictures:
                 row = draw_prediction(item, output, self.metadata)
                 if row is not None:
-                    self._rows.append(row)
+                    self._rows.append(_shrunk(row))
 
     def _add_people(self, item: dict, found: Instances) -> None:
         """Keep what is drawn when all people of the image have come."""

@@ -1,10 +1,18 @@
 """Evaluators: their registry, and from a dataset's `evaluator_type` to them."""
 
+import logging
 import os
+from importlib.util import find_spec
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
-from detectron2.evaluation import DatasetEvaluator
+from detectron2.evaluation import (
+    CityscapesInstanceEvaluator,
+    COCOEvaluator,
+    COCOPanopticEvaluator,
+    DatasetEvaluator,
+    PascalVOCDetectionEvaluator,
+)
 from detectron2.utils.registry import Registry
 
 from .cityscapes import DistributedCityscapesSemSegEvaluator
@@ -13,6 +21,8 @@ from .keypoints import TopDownKeypointEvaluator
 from .sem_seg import CheckedSemSegEvaluator
 
 __all__ = ["EVALUATORS_REGISTRY", "build_evaluators"]
+
+logger = logging.getLogger(__name__)
 
 EVALUATORS_REGISTRY = Registry("EVALUATORS")
 EVALUATORS_REGISTRY.__doc__ = """
@@ -58,6 +68,34 @@ def coco_person_topdown(cfg: CfgNode, name: str, output_dir: str) -> list[Datase
             oks_nms_threshold=options.OKS_NMS_THRESH,
         )
     ]
+
+
+@EVALUATORS_REGISTRY.register()
+def coco(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
+    return [COCOEvaluator(name, output_dir=output_dir, kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS)]
+
+
+@EVALUATORS_REGISTRY.register()
+def coco_panoptic_seg(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
+    evaluators = [*sem_seg(cfg, name, output_dir), *coco(cfg, name, output_dir)]
+    if find_spec("panopticapi") is None:
+        logger.warning(
+            "%s: instances and semantic segmentation are scored; the panoptic quality needs "
+            "panopticapi, which PyPI does not have (github.com/cocodataset/panopticapi)",
+            name,
+        )
+        return evaluators
+    return [*evaluators, COCOPanopticEvaluator(name, output_dir)]
+
+
+@EVALUATORS_REGISTRY.register()
+def cityscapes_instance(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
+    return [CityscapesInstanceEvaluator(name)]
+
+
+@EVALUATORS_REGISTRY.register()
+def pascal_voc(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
+    return [PascalVOCDetectionEvaluator(name)]
 
 
 def build_evaluators(cfg: CfgNode, name: str) -> list[DatasetEvaluator]:
