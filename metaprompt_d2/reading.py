@@ -179,15 +179,14 @@ def check_labels(
             f"label file {label_file} is {labels.shape[0]}x{labels.shape[1]} (height x width), "
             f"its image {image_file} is {image_size[0]}x{image_size[1]}"
         )
-    if labels.max() < num_classes and labels.min() >= 0:
+    known = ((labels >= 0) & (labels < num_classes)) | (labels == ignore_value)
+    if known.all():
         return
-    ids = np.unique(labels)
-    unknown = ids[((ids < 0) | (ids >= num_classes)) & (ids != ignore_value)]
-    if len(unknown):
-        raise ValueError(
-            f"label file {label_file} holds ids {unknown.tolist()}, expected 0..{num_classes - 1} "
-            f"({num_classes} classes) or {ignore_value} (ignore){_advice(unknown, num_classes)}"
-        )
+    unknown = np.unique(labels[~known])
+    raise ValueError(
+        f"label file {label_file} holds ids {unknown.tolist()}, expected 0..{num_classes - 1} "
+        f"({num_classes} classes) or {ignore_value} (ignore){_advice(unknown, num_classes)}"
+    )
 
 
 def _advice(unknown: np.ndarray, num_classes: int) -> str:
