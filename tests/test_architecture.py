@@ -21,7 +21,7 @@ TOOLS = sorted((ROOT / "tools").glob("*.py"))
 # A file imports from its own part (folder or file of the package) and from parts below.
 LAYERS = [
     {"codecs", "errors", "layers", "losses", "metrics", "reading", "windows"},
-    {"diffusion"},
+    {"diffusion", "people_files"},
     {"checkpoint"},
     {"config", "config_files", "data", "evaluation", "modeling"},
     {"config_checks", "export", "inference", "visualization"},
@@ -34,6 +34,7 @@ THIRD_PARTY = {
     **dict.fromkeys(("codecs", "layers", "losses", "metrics", "windows"), {"numpy", "torch"}),
     "errors": set(),
     "reading": {"PIL", "detectron2", "numpy"},
+    "people_files": set(),
     "diffusion": {"diffusers", "torch"},
     "checkpoint": {"diffusers", "huggingface_hub", "numpy", "safetensors", "torch"},
 }

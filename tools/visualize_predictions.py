@@ -10,7 +10,6 @@ TEST.DEPTH_EVAL.SAVE_PNG writes.
 """
 
 import argparse
-import json
 import os
 from collections import defaultdict
 from collections.abc import Callable
@@ -27,7 +26,7 @@ import metaprompt_d2  # noqa: F401  (fills the registries)
 from metaprompt_d2.data import load_dataset_dicts
 from metaprompt_d2.engine import draw_prediction
 from metaprompt_d2.errors import one_line_errors
-from metaprompt_d2.reading import read_depth
+from metaprompt_d2.reading import read_depth, read_image, read_json
 
 DEPTH_SCALE = 256.0  # of the evaluator's PNGs
 
@@ -53,25 +52,52 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def sem_seg_reader(file: Path, metadata: Metadata) -> Reader:
-    """Of an evaluator's JSON file with one mask a class."""
+    """Of an evaluator's JSON file with one mask a class.
+
+    Raises:
+        ValueError: the file is no such JSON.
+    """
+    entries = read_json(str(file))
+    if not isinstance(entries, list) or not all(map(is_mask, entries)):
+        raise ValueError(
+            f"{file} is no list of masks with file_name, category_id, segmentation.size and .counts"
+        )
     masks = defaultdict(list)
-    for entry in json.loads(file.read_text()):
+    for entry in entries:
         masks[os.path.basename(entry["file_name"])].append(entry)
     to_class = metadata.get("stuff_dataset_id_to_contiguous_id", {})
+    num_classes = len(metadata.stuff_classes)
 
     def read(item: dict) -> dict | None:
         entries = masks.get(os.path.basename(item["file_name"]), [])
         if not entries:
             return None
-        classes = np.zeros(entries[0]["segmentation"]["size"], np.int64)
+        image = read_image(item["file_name"], "RGB")
+        classes = np.zeros(image.shape[:2], np.int64)
         for entry in entries:
-            number = entry["category_id"]
+            number = to_class.get(entry["category_id"], entry["category_id"])
+            size = tuple(entry["segmentation"]["size"])
+            if size != classes.shape or not 0 <= number < num_classes:
+                raise ValueError(
+                    f"{file}: a mask of {size} pixels of class {number}, expected one of "
+                    f"{classes.shape} and 0..{num_classes - 1} for {item['file_name']}"
+                )
             mask = pycocotools.mask.decode(entry["segmentation"])
-            classes[mask.astype(bool)] = to_class.get(number, number)
-        scores = F.one_hot(torch.from_numpy(classes), len(metadata.stuff_classes))
+            classes[mask.astype(bool)] = number
+        scores = F.one_hot(torch.from_numpy(classes), num_classes)
         return {"sem_seg": scores.permute(2, 0, 1)}
 
     return read
+
+
+def is_mask(entry: object) -> bool:
+    """Whether an entry has what `sem_seg_reader` reads."""
+    try:
+        size, counts = entry["segmentation"]["size"], entry["segmentation"]["counts"]
+        kinds = [type(entry["file_name"]), type(entry["category_id"]), type(counts)]
+        return kinds == [str, int, str] and [type(side) for side in size] == [int, int]
+    except (KeyError, IndexError, TypeError):
+        return False
 
 
 def depth_reader(folder: Path, items: list[dict]) -> Reader:
