@@ -1,33 +1,43 @@
-"""The package's own YAML files and mini diffusion model, reachable from any folder.
+"""Config files that are reachable from any folder: this package's own and Detectron2's.
 
 `metaprompt_d2://mini/diffusion` is `configs/mini/diffusion` of the checkout, or the copy that an
-installed wheel carries.
+installed wheel carries; `model_zoo://COCO-Detection/retinanet_R_50_FPN_1x.yaml` is a config of
+Detectron2's model zoo. A YAML file's `_BASE_` may be either, alone or in a list.
 """
 
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import detectron2
 import yaml
+from detectron2 import model_zoo
 from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
 from iopath.common.file_io import PathHandler
 
-__all__ = ["CONFIG_ROOT", "read_config_file"]
+__all__ = ["CONFIG_ROOT", "read_config_file", "recipe_names"]
 
 _PACKAGE = Path(__file__).parent
 _PACKAGED = _PACKAGE / "configs"
 CONFIG_ROOT = _PACKAGED if _PACKAGED.is_dir() else _PACKAGE.parent / "configs"
 
+_SCHEMES = re.compile(r".*(?=(?:metaprompt_d2|model_zoo)://)")
 
-class _ConfigsHandler(PathHandler):
-    PREFIX = "metaprompt_d2://"
 
-    def _get_supported_prefixes(self) -> list[str]:
-        return [self.PREFIX]
+def recipe_names() -> list[str]:
+    """The packaged YAML files that train a model, such as "mini/cityscapes_seg.yaml"."""
+    files = (file for file in CONFIG_ROOT.rglob("*.yaml") if not file.name.startswith("Base-"))
+    return sorted(file.relative_to(CONFIG_ROOT).as_posix() for file in files)
 
-    def _get_local_path(self, path: str, **kwargs) -> str:
-        return str(CONFIG_ROOT / path.removeprefix(self.PREFIX))
+
+def _without_folder(path: str) -> str:
+    """fvcore joins a `_BASE_` to the folder of its file: `a/model_zoo://b` -> `model_zoo://b`."""
+    return _SCHEMES.sub("", path, count=1)
+
+
+class _LocalHandler(PathHandler):
+    """Paths with a prefix that stands for a folder of this machine."""
 
     def _isfile(self, path: str, **kwargs) -> bool:
         return Path(self._get_local_path(path)).is_file()
@@ -39,7 +49,32 @@ class _ConfigsHandler(PathHandler):
         return PathManager.open(self._get_local_path(path), mode, **kwargs)
 
 
+class _ConfigsHandler(_LocalHandler):
+    PREFIX = "metaprompt_d2://"
+
+    def _get_supported_prefixes(self) -> list[str]:
+        return [self.PREFIX]
+
+    def _get_local_path(self, path: str, **kwargs) -> str:
+        path = _without_folder(path)
+        if not path.startswith(self.PREFIX):
+            return PathManager.get_local_path(path)
+        return str(CONFIG_ROOT / path.removeprefix(self.PREFIX))
+
+
+class _ModelZooHandler(_LocalHandler):
+    PREFIX = "model_zoo://"
+
+    def _get_supported_prefixes(self) -> list[str]:
+        return [self.PREFIX]
+
+    def _get_local_path(self, path: str, **kwargs) -> str:
+        configs = Path(model_zoo.get_config_file("Base-RCNN-FPN.yaml")).parent
+        return str(configs / path.removeprefix(self.PREFIX))
+
+
 PathManager.register_handler(_ConfigsHandler())
+PathManager.register_handler(_ModelZooHandler())
 
 
 def read_config_file(config_file: str) -> CfgNode:
@@ -64,11 +99,19 @@ def read_config_file(config_file: str) -> CfgNode:
 
 
 class _YamlFile(CfgNode):
-    """Detectron2's reading of YAML, which would run code from any file by default."""
+    """Detectron2's reading of YAML, which would run code from any file by default.
+
+    A `_BASE_` may have one of the prefixes above.
+    """
+
+    @classmethod
+    def _open_cfg(cls, filename: str) -> TextIO:
+        return PathManager.open(_without_folder(filename))
 
     @classmethod
     def load_yaml_with_base(cls, filename: str, allow_unsafe: bool = False) -> dict[str, Any]:
-        trusted = Path(filename).resolve().is_relative_to(Path(detectron2.__file__).parent)
+        path = Path(PathManager.get_local_path(_without_folder(filename)))
+        trusted = path.resolve().is_relative_to(Path(detectron2.__file__).parent)
         try:
             with cls._open_cfg(filename) as file:
                 content = (yaml.unsafe_load if trusted else yaml.safe_load)(file)

@@ -6,7 +6,7 @@ from typing import Any
 
 from .reading import read_json
 
-__all__ = ["read_detections", "read_people"]
+__all__ = ["check_posed_people", "read_detections", "read_people"]
 
 
 def _is_number(value: Any) -> bool:
@@ -43,6 +43,7 @@ _PERSON |= {"keypoints": "a list of numbers", "iscrowd": "a number"}
 _OPTIONAL = {"num_keypoints": "a number", "area": "a number"}
 _DETECTION = {"image_id": _ID, "category_id": _ID}
 _DETECTION |= {"bbox": "x, y, width, height", "score": "a number"}
+_POSED = {"image_id": _ID, "score": "a number", "keypoints": "a list of numbers"}
 
 
 def read_people(file_name: str, num_joints: int) -> dict[str, Any]:
@@ -89,15 +90,23 @@ def read_detections(file_name: str) -> list[dict]:
     return detections
 
 
+def check_posed_people(file_name: str, entries: list, num_joints: int) -> None:
+    """Entries of COCO's format of results must have what it says.
+
+    Raises:
+        ValueError: naming the first that has not.
+    """
+    _check_list(f"{file_name}: entries", entries, _POSED)
+    for number, entry in enumerate(entries):
+        _check_joints(f"{file_name}: entries[{number}]", entry, num_joints)
+
+
 def _complete(item: dict, num_joints: int, images: set, file_name: str) -> dict:
     person = {"keypoints": [0] * (3 * num_joints), "iscrowd": 0} | item
     place = f"{file_name}: annotation {item.get('id')}"
     _check_fields(place, person, _PERSON)
     _check_fields(place, person, {key: kind for key, kind in _OPTIONAL.items() if key in item})
-    if len(person["keypoints"]) != 3 * num_joints:
-        raise ValueError(
-            f"{place} has {len(person['keypoints']) / 3:g} joints, expected {num_joints}"
-        )
+    _check_joints(place, person, num_joints)
     if person["image_id"] not in images:
         raise ValueError(
             f"{place} belongs to image {person['image_id']}, which the file does not list"
@@ -105,6 +114,13 @@ def _complete(item: dict, num_joints: int, images: set, file_name: str) -> dict:
     person.setdefault("num_keypoints", sum(v > 0 for v in person["keypoints"][2::3]))
     person.setdefault("area", person["bbox"][2] * person["bbox"][3])
     return person
+
+
+def _check_joints(place: str, person: dict, num_joints: int) -> None:
+    if len(person["keypoints"]) != 3 * num_joints:
+        raise ValueError(
+            f"{place} has {len(person['keypoints']) / 3:g} joints, expected {num_joints}"
+        )
 
 
 def _check_list(place: str, items: Any, fields: Mapping[str, str]) -> None:

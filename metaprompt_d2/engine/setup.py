@@ -22,6 +22,8 @@ __all__ = ["load_config", "setup"]
 def load_config(config_file: str, overrides: list[str]) -> CfgNode:
     """Detectron2's defaults and ours, a YAML file (with its `_BASE_`), and overrides.
 
+    `_BASE_` may be a "model_zoo://" path (Detectron2's own) or a "metaprompt_d2://" one.
+
     Where there is no GPU, MODEL.DEVICE "cuda" becomes "cpu". With
     MODEL.DIFFUSION.SIZES_FROM_WEIGHTS, the weights' own sizes replace UNET.* and VAE.*, and the key
     is False again: what is returned stands by itself.
