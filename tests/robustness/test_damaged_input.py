@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 import os
 import pickle
 import sys
@@ -152,6 +153,15 @@ def leaves(node: dict, prefix: str = "") -> list[str]:
 # What no training of this kind reads, or what takes long where it is right.
 UNREAD = ("RPN", "ROI_", "FPN", "PANOPTIC", "RETINANET", "RESNETS", "ANCHOR", "PROPOSAL", "GLOBAL")
 
+# Of the right type, to get past the check of types.
+LIKELY = {
+    bool: [True, False],
+    int: [-1, 0, 1, 2, 10**15],
+    float: [-1.0, 0.0, 1e30, math.nan, math.inf],
+    str: ["", "x", "two words", "/nowhere"],
+    list: [[], [0], [-1, -1], [64, 64], [1, 2, 3], ["x"], [10**15, 1], [[1, 2]], [0.5, 2.0]],
+}
+
 
 def test_absurd_values_of_config_keys(configs: dict[str, str], tmp_path: Path) -> None:
     content = yaml.safe_load(Path(configs["sem_seg"]).read_text())
@@ -165,7 +175,8 @@ def test_absurd_values_of_config_keys(configs: dict[str, str], tmp_path: Path) -
         node = changed
         for part in path:
             node = node[part]
-        node[last] = random.choice(ABSURD)
+        choices = ABSURD if random.random() < 0.3 else LIKELY[type(node[last])]
+        node[last] = random.choice(choices)
         if random.random() < 0.1:
             node[f"{last}S"] = node.pop(last)
         file = case / "config.yaml"
