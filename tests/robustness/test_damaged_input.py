@@ -175,7 +175,7 @@ def test_absurd_values_of_config_keys(configs: dict[str, str], tmp_path: Path) -
         node = changed
         for part in path:
             node = node[part]
-        choices = ABSURD if random.random() < 0.3 else LIKELY[type(node[last])]
+        choices = ABSURD if random.random() < 0.3 else LIKELY.get(type(node[last]), ABSURD)
         node[last] = random.choice(choices)
         if random.random() < 0.1:
             node[f"{last}S"] = node.pop(last)
