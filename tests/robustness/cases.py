@@ -15,7 +15,7 @@ from PIL import Image
 
 from metaprompt_d2.engine.setup import setup_logger  # the one whose handlers pile up
 
-SECONDS = 60  # a case that takes longer hangs
+SECONDS = 120  # a case that takes longer hangs
 
 # What a tool leaves while it writes.
 UNFINISHED = ("*.tmp", "*partial-*", ".*")
