@@ -1,6 +1,8 @@
 """Exported files give what the model gives, at several sizes, and without this package."""
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -123,6 +125,19 @@ def test_files_run_without_detectron2_and_this_package(
     furthest, *shape = result.stdout.split()
     assert float(furthest) < 1e-3
     assert list(map(int, shape)) == [1, 11, 128, 128]
+
+
+def test_the_example_of_the_docs_runs(
+    segmentation: tuple[nn.Module, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/export.md").read_text()
+    (example,) = re.findall(r"^```python with files\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    shutil.copytree(segmentation[1], tmp_path, dirs_exist_ok=True)
+    (tmp_path / "seg.pt2").rename(tmp_path / "depth.pt2")
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(compile(example, "docs/export.md", "exec"), names)
+    assert names["logits"].shape == (1, 11, 128, 192)
 
 
 def test_depth_of_any_size_is_in_metres_at_the_images_size(tmp_path: Path) -> None:
