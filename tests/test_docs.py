@@ -36,6 +36,13 @@ def test_files_exist(page: Path) -> None:
     assert not missing
 
 
+def test_every_page_is_reached_from_the_readme_or_the_list_of_pages() -> None:
+    lists = (ROOT / "README.md").read_text() + (ROOT / "docs/README.md").read_text()
+    linked = {Path(name).name for name in re.findall(r"\]\(([\w/]+\.md)\)", lists)}
+    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert pages - linked == set()
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_config_keys_exist(page: Path) -> None:
     cfg = load_config("", [])
@@ -48,7 +55,9 @@ def test_config_keys_exist(page: Path) -> None:
 
 # ------------------------------------------------------------------ commands
 
-COMMANDS = sorted({(page.name, command) for page in PAGES for command in commands_of(page)})
+COMMANDS = sorted(
+    {(str(page.relative_to(ROOT)), command) for page in PAGES for command in commands_of(page)}
+)
 TOOL = re.compile(r"python ((?:tools|datasets)/\w+\.py)")
 
 
