@@ -11,6 +11,8 @@ VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "metaprompt_d2/__init__.py"
 NYU = ["h5py>=3", "scipy>=1.11"]
 # What MODEL.DIFFUSION.LORA needs.
 LORA = ["peft>=0.17"]
+# What tools/export_model.py writes ONNX with, and runs it with to check it.
+EXPORT = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
 
 setup(
     name="metaprompt_d2",
@@ -50,8 +52,17 @@ setup(
         "setuptools<82",  # Detectron2's model_zoo imports pkg_resources
     ],
     extras_require={
+        "export": EXPORT,
         "nyu": NYU,
         "lora": LORA,
-        "dev": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6", "ruff>=0.6", *LORA, *NYU],
+        "dev": [
+            "pytest>=8",
+            "pytest-xdist>=3.5",
+            "hypothesis>=6",
+            "ruff>=0.6",
+            *LORA,
+            *EXPORT,
+            *NYU,
+        ],
     },
 )
