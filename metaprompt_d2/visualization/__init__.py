@@ -2,6 +2,7 @@
 
 from .depth import compare_depth
 from .ground_truth import draw_ground_truth
+from .inside import draw_change, draw_prompts, draw_response, draw_table, response_range
 from .layout import stack_rows
 from .overlay import draw_overlay
 from .pose import compare_people
@@ -11,7 +12,12 @@ __all__ = [
     "compare_depth",
     "compare_people",
     "compare_sem_seg",
+    "draw_change",
     "draw_ground_truth",
     "draw_overlay",
+    "draw_prompts",
+    "draw_response",
+    "draw_table",
+    "response_range",
     "stack_rows",
 ]
