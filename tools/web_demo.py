@@ -3,7 +3,7 @@
     python tools/web_demo.py --runs output
     python tools/web_demo.py --config-file configs/kitti_depth.yaml --weights model_best.pth
 
-Needs Gradio: pip install 'metaprompt_d2[web]'. The page is served to this machine only, unless
+Needs Gradio: pip install -e '.[web]'. The page is served to this machine only, unless
 `--server-name 0.0.0.0` opens it to others, and neither it nor the server calls anybody else.
 """
 
@@ -17,7 +17,7 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
 try:
     import gradio as gr
 except ModuleNotFoundError:
-    sys.exit("error: tools/web_demo.py needs Gradio: pip install 'metaprompt_d2[web]'")
+    sys.exit("error: tools/web_demo.py needs Gradio: pip install -e '.[web]'")
 
 import numpy as np
 from detectron2.utils.logger import setup_logger

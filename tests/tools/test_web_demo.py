@@ -79,6 +79,17 @@ def test_a_model_may_be_named(runs: Path) -> None:
     assert found == [Checkpoint(weights, "Depth", str(runs / "metres/config.yaml"), weights)]
 
 
+def test_a_training_of_another_version_is_left_out(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "config.yaml").write_text("MODEL:\n  FORMER_KEY: 1\nVERSION: 2\n")
+    (tmp_path / "model_final.pth").touch()
+    assert len(find_checkpoints([str(tmp_path), str(runs)])) == 3
+    assert "FORMER_KEY" in capsys.readouterr().out
+    with pytest.raises(KeyError, match="FORMER_KEY"):
+        find_checkpoints([str(runs)], str(tmp_path / "config.yaml"))
+
+
 def test_models_without_responses_are_left_out(tmp_path: Path) -> None:
     cfg = smallest_cfg({"MODEL.META_PROMPT.REARRANGE": "none"})
     (tmp_path / "config.yaml").write_text(cfg.dump())

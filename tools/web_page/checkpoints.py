@@ -47,7 +47,13 @@ def find_checkpoints(
         pairs.insert(0, (config_file, weights, weights or f"{config_file}, random"))
     found = []
     for config, file, label in pairs:
-        cfg = get_config(config)
+        try:
+            cfg = get_config(config)
+        except (KeyError, ValueError, AssertionError) as error:
+            if config == config_file:
+                raise
+            print(f"left out: {label}: {error}")  # of another version, for example
+            continue
         is_open = cfg.MODEL.BACKBONE.NAME == "MetaPromptBackbone"
         is_open = is_open and cfg.MODEL.META_PROMPT.REARRANGE != "none"
         task = _TASKS.get(cfg.MODEL.META_ARCHITECTURE)
