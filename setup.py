@@ -11,6 +11,8 @@ VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "metaprompt_d2/__init__.py"
 NYU = ["h5py>=3", "scipy>=1.11"]
 # What tools/web_demo.py serves its page with; its test drives Chromium by playwright.
 WEB = ["gradio>=6,<7"]
+# What MODEL.DIFFUSION.LORA needs.
+LORA = ["peft>=0.17"]
 
 setup(
     name="metaprompt_d2",
@@ -52,12 +54,14 @@ setup(
     extras_require={
         "nyu": NYU,
         "web": WEB,
+        "lora": LORA,
         "dev": [
             "pytest>=8",
             "pytest-xdist>=3.5",
             "hypothesis>=6",
             "ruff>=0.6",
             "playwright>=1.40",
+            *LORA,
             *NYU,
             *WEB,
         ],

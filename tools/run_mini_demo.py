@@ -26,6 +26,7 @@ from tabulate import tabulate
 
 from metaprompt_d2.data.datasets.kitti_eigen import load_kitti_eigen
 from metaprompt_d2.engine import load_config
+from metaprompt_d2.errors import one_line_errors
 from metaprompt_d2.metrics import depth_figures, valid_depth_mask
 from metaprompt_d2.reading import read_depth
 
@@ -118,7 +119,8 @@ def depth_maps(split: str) -> list[np.ndarray]:
     return [read_depth(item["depth_file_name"], item["depth_scale"]) for item in items]
 
 
-def main(arguments: list[str]) -> None:
+@one_line_errors()
+def main(arguments: list[str] | None = None) -> None:
     """Make the data where it is missing, train, print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -136,4 +138,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -5,10 +5,11 @@ from .ground_truth import draw_ground_truth
 from .inside import draw_change, draw_prompts, draw_response, draw_table, response_range
 from .layout import stack_rows
 from .overlay import draw_overlay
-from .pose import compare_people
+from .pose import annotated_people, compare_people
 from .sem_seg import compare_sem_seg
 
 __all__ = [
+    "annotated_people",
     "compare_depth",
     "compare_people",
     "compare_sem_seg",
