@@ -28,6 +28,7 @@ LAYERS = [
     {"engine"},
     {"model_zoo"},
     {"predictor"},
+    {"inside"},
 ]
 LAYER_OF = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 
