@@ -2,27 +2,35 @@
 
 from .checkpointer import SafeCheckpointer
 from .launch import launch_main
-from .optimizer import build_optimizer, group_parameters
+from .lazy import LazyTrainer, evaluate_lazy, load_lazy_config, train_or_evaluate_lazy
+from .optimizer import build_optimizer, group_parameters, optimizer_groups
 from .pictures import PictureWriter, draw_prediction
 from .run import load_model, train_or_evaluate
-from .schedule import build_lr_scheduler
+from .schedule import RiseAndFallPoly, WarmupPoly, build_lr_scheduler
 from .setup import load_config, setup
 from .train_loop import NonFiniteLossError, TrainLoop
 from .trainer import Trainer
 
 __all__ = [
+    "LazyTrainer",
     "NonFiniteLossError",
     "PictureWriter",
+    "RiseAndFallPoly",
     "SafeCheckpointer",
     "TrainLoop",
     "Trainer",
+    "WarmupPoly",
     "build_lr_scheduler",
     "build_optimizer",
     "draw_prediction",
+    "evaluate_lazy",
     "group_parameters",
     "launch_main",
     "load_config",
+    "load_lazy_config",
     "load_model",
+    "optimizer_groups",
     "setup",
     "train_or_evaluate",
+    "train_or_evaluate_lazy",
 ]
