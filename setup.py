@@ -9,6 +9,8 @@ ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "metaprompt_d2/__init__.py").read_text())[1]
 # What datasets/prepare_nyu_depth_v2.py reads MATLAB's files with.
 NYU = ["h5py>=3", "scipy>=1.11"]
+# What Detectron2's ViT imports.
+VIT = ["timm>=0.9"]
 
 setup(
     name="metaprompt_d2",
@@ -23,7 +25,9 @@ setup(
         "metaprompt_d2.configs",
     ],
     package_dir={"metaprompt_d2.configs": "configs"},
-    package_data={"metaprompt_d2.configs": ["**/*.yaml", "**/*.json", "**/*.safetensors"]},
+    package_data={
+        "metaprompt_d2.configs": ["**/*.yaml", "**/*.json", "**/*.safetensors", "lazy/**/*.py"]
+    },
     install_requires=[
         "torch>=2.6",
         "torchvision>=0.21",
@@ -49,6 +53,7 @@ setup(
     ],
     extras_require={
         "nyu": NYU,
-        "dev": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6", "ruff>=0.6", *NYU],
+        "vit": VIT,
+        "dev": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6", "ruff>=0.6", *NYU, *VIT],
     },
 )

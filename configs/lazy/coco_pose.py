@@ -25,5 +25,5 @@ train.update(
 )
 train.checkpointer.period = 2930
 train.best_metric.name = "keypoints/AP"
-lr_multiplier.scheduler.milestones = [49810, 58600]
-lr_multiplier.warmup_length = 500 / train.max_iter
+lr_multiplier.scheduler.update(milestones=[49810, 58600], num_updates=61530)
+lr_multiplier.warmup_length = 500 / 61530

@@ -55,13 +55,19 @@ def _check_key(cfg: DictConfig, key: str, config_file: str) -> None:
     """Detectron2 would take a misspelt key for a new one, and nothing would read it."""
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(cfg, parent) if parent else cfg
-    known = isinstance(node, DictConfig) and name in node
-    if isinstance(node, DictConfig) and "_target_" in node:
-        target = node["_target_"]
-        target = locate(target) if isinstance(target, str) else target
-        known = known or name in inspect.signature(target).parameters
-    if not known and not OmegaConf.is_list(node):
+    if isinstance(node, DictConfig) and (name in node or _accepts(node, name)):
+        return
+    if not OmegaConf.is_list(node):
         raise KeyError(f"{config_file} has no key {key!r}")
+
+
+def _accepts(node: DictConfig, name: str) -> bool:
+    """Whether what a node calls has an argument of a name."""
+    if "_target_" not in node:
+        return False
+    target = node["_target_"]
+    target = locate(target) if isinstance(target, str) else target
+    return name in inspect.signature(target).parameters
 
 
 def train_or_evaluate_lazy(args: argparse.Namespace) -> dict | None:
@@ -160,8 +166,11 @@ class LazyTrainer(TrainLoop):
         """As in `Trainer`: the data stream goes on where the checkpoint stands."""
         self.checkpointer.resume_or_load(self.cfg.train.init_checkpoint, resume=resume)
         if resume and self.checkpointer.has_checkpoint():
-            self.start_iter = self.cfg.dataloader.train.start_iter = self.iter + 1
-            self.reset_data_loader(lambda: instantiate(self.cfg.dataloader.train))
+            self.start_iter = self.iter + 1
+            loader = self.cfg.dataloader.train
+            if _accepts(loader, "start_iter"):  # Detectron2's own has no such thing
+                loader.start_iter = self.start_iter
+                self.reset_data_loader(lambda: instantiate(loader))
 
     def run_step(self) -> None:
         """

@@ -29,11 +29,10 @@ rise_and_fall = L(RiseAndFallPoly)(
     peak_at=0.48, power=0.9, floor=0.06, num_updates="${train.max_iter}"
 )
 
+# As Detectron2's: shares of the training, whatever its length.
 warmup_steps = L(WarmupParamScheduler)(
-    scheduler=L(MultiStepParamScheduler)(
-        values=[1.0, 0.1, 0.01], milestones=[], num_updates="${train.max_iter}"
-    ),
+    scheduler=L(MultiStepParamScheduler)(values=[1.0, 0.1, 0.01], milestones=[], num_updates=None),
     warmup_factor=0.001,
-    warmup_length=0.0,  # share of the updates
+    warmup_length=0.0,
     warmup_method="linear",
 )

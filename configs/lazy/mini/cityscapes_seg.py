@@ -1,6 +1,7 @@
 """configs/mini/cityscapes_seg.yaml."""
 
-from ..cityscapes_seg import dataloader, lr_multiplier, model, optimizer, train, tta
+from ..cityscapes_seg import dataloader, lr_multiplier, model, optimizer, train
+from ..common.data import multi_scale
 from ..common.mini import shrink
 
 shrink(model, train, dataloader)
@@ -14,6 +15,8 @@ _resize.update(long_side=384, short_side=192, scale_range=[0.75, 1.25])
 _crop.crop_size = _pad.size = [128, 128]
 dataloader.train.mapper.augmentations.remove(_colors)
 dataloader.test.mapper.augmentations[0].update(long_side=384, short_side=192)
+
+tta = multi_scale([[384, 192]])
 
 optimizer.lr = 3e-3
 optimizer.params.rules = [[r"\.unet\.", 0.5, 1.0]]
