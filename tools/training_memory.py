@@ -12,7 +12,6 @@ not. With --run the step is run on MODEL.DEVICE with random values and its peak 
 
 import argparse
 import resource
-import sys
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -35,6 +34,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 import metaprompt_d2  # noqa: F401  (fills the registries)
 from metaprompt_d2.engine import WeightAverage, build_optimizer, check_combinations, load_config
+from metaprompt_d2.errors import one_line_errors
 
 GIB = 2**30
 
@@ -210,31 +210,27 @@ def measured_peak(device: str) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+@one_line_errors()
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line."""
     args = parse_arguments(argv)
     rungs = LADDER if args.ladder else {"as configured": []}
     rows = []
-    try:
-        for name, keys in rungs.items():
-            cfg = load_config(args.config_file, [*args.opts, *keys])
-            for num_images in args.images:
-                counted = count(cfg, num_images)
-                rows.append((name, num_images, *(value / GIB for value in astuple(counted))))
-        columns = ["keys", "images", "weights", "gradients", "states", "activations", "peak"]
-        print("GiB, counted:")
-        print(tabulate(rows, columns, tablefmt="github", floatfmt=".2f"))
-        if args.run:
-            before = measured_peak(cfg.MODEL.DEVICE)
-            again = count(cfg, args.images[0], fake=False)
-            peak = measured_peak(cfg.MODEL.DEVICE)
-            print(f"GiB, run on {cfg.MODEL.DEVICE}: counted {again.peak / GIB:.2f}, ", end="")
-            print(f"measured {peak / GIB:.2f}, of it before the model {before / GIB:.2f}")
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    for name, keys in rungs.items():
+        cfg = load_config(args.config_file, [*args.opts, *keys])
+        for num_images in args.images:
+            counted = count(cfg, num_images)
+            rows.append((name, num_images, *(value / GIB for value in astuple(counted))))
+    columns = ["keys", "images", "weights", "gradients", "states", "activations", "peak"]
+    print("GiB, counted:")
+    print(tabulate(rows, columns, tablefmt="github", floatfmt=".2f"))
+    if args.run:
+        before = measured_peak(cfg.MODEL.DEVICE)
+        again = count(cfg, args.images[0], fake=False)
+        peak = measured_peak(cfg.MODEL.DEVICE)
+        print(f"GiB, run on {cfg.MODEL.DEVICE}: counted {again.peak / GIB:.2f}, ", end="")
+        print(f"measured {peak / GIB:.2f}, of it before the model {before / GIB:.2f}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
