@@ -12,7 +12,6 @@ training evaluates as weights of a plain model, with averages in their place and
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import torch
@@ -34,6 +33,7 @@ from metaprompt_d2.checkpoint import (
 )
 from metaprompt_d2.diffusion import base_names, is_adapter, merge_lora
 from metaprompt_d2.engine import load_config, load_model
+from metaprompt_d2.errors import one_line_errors
 
 # Recipe of a published checkpoint, by task and number of classes; None is any other.
 RECIPES = {
@@ -226,16 +226,12 @@ def to_plain(args: argparse.Namespace) -> None:
     write_config(args, load_config(str(args.config_file), pairs))
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+@one_line_errors()
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line."""
     args = parse_arguments(argv)
-    try:
-        {"ours": to_ours, "official": to_theirs, "plain": to_plain}[args.to](args)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    {"ours": to_ours, "official": to_theirs, "plain": to_plain}[args.to](args)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,6 +1,6 @@
 """`MetaPromptBackbone`: the diffusion UNet behind Detectron2's backbone interface."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
@@ -14,6 +14,7 @@ from ..diffusion import (
     MetaPrompts,
     PyramidRearrangement,
     RecurrentRefinement,
+    RefinementStep,
     add_lora,
 )
 
@@ -87,6 +88,7 @@ class MetaPromptBackbone(Backbone):
             raise ValueError(
                 f"MODEL.PIXEL_MEAN has {input_shape.channels} channels, MetaPromptBackbone takes 3"
             )
+        _check_normalization(cfg)
         unet, vae, prompt = cfg.MODEL.DIFFUSION.UNET, cfg.MODEL.DIFFUSION.VAE, cfg.MODEL.META_PROMPT
         meta_prompts = MetaPrompts(
             num_prompts=prompt.NUM_PROMPTS,
@@ -135,10 +137,21 @@ class MetaPromptBackbone(Backbone):
             the features named in `output_shape()`. Where H or W is no multiple of the coarsest
             map's stride, the maps are larger than H / stride, as in the official code.
         """
-        last = self.refinement(self.latent_encoder(images))
-        features = last.features
+        return self._named_features(self.refinement(self.latent_encoder(images)))
+
+    def steps(self, images: Tensor) -> Iterator[dict[str, Tensor]]:
+        """Yield the features of every refinement step; the last are those of `forward`.
+
+        Args:
+            images: as in `forward`.
+        """
+        for step in self.refinement.steps(self.latent_encoder(images)):
+            yield self._named_features(step)
+
+    def _named_features(self, step: RefinementStep) -> dict[str, Tensor]:
+        features = step.features
         if self.rearrangement is not None:
-            features = self.rearrangement(features, last.prompts)
+            features = self.rearrangement(features, step.prompts)
         named = zip(self._all_shapes, features, strict=True)
         return {name: feature for name, feature in named if name in self._shapes}
 
@@ -151,6 +164,29 @@ class MetaPromptBackbone(Backbone):
         if self.rearrangement is not None:
             return 0
         return max(shape.stride for shape in self._all_shapes.values())
+
+
+def _check_normalization(cfg: CfgNode) -> None:
+    """Images must arrive as Stable Diffusion saw them; Detectron2's defaults are ImageNet's.
+
+    Means and deviations up to 1 belong to images whose range is not known here.
+
+    Raises:
+        ValueError: another channel order, or 0..255 that does not become about -1..1.
+    """
+    expected = (
+        "Stable Diffusion reads RGB images in [-1, 1]: set INPUT.FORMAT to RGB, MODEL.PIXEL_MEAN "
+        "and MODEL.PIXEL_STD to [127.5, 127.5, 127.5], as configs/Base-MetaPrompt.yaml does"
+    )
+    if cfg.INPUT.FORMAT != "RGB":
+        raise ValueError(f"INPUT.FORMAT is {cfg.INPUT.FORMAT!r}. {expected}")
+    for mean, std in zip(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, strict=True):
+        low, high = -mean / std, (255 - mean) / std
+        if max(mean, std) > 1 and max(abs(low + 1), abs(high - 1)) > 0.1:
+            raise ValueError(
+                f"MODEL.PIXEL_MEAN {cfg.MODEL.PIXEL_MEAN} and MODEL.PIXEL_STD "
+                f"{cfg.MODEL.PIXEL_STD} bring 0..255 to {low:.1f}..{high:.1f}. {expected}"
+            )
 
 
 def _build_rearrangement(cfg: CfgNode, in_channels: Sequence[int]) -> nn.Module | None:

@@ -14,8 +14,9 @@ from detectron2.structures import ImageList
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ... import canvas
 from ...windows import predict_in_windows, sliding_windows
-from .batching import equal_sizes
+from .batching import equal_sizes, padded_for
 
 __all__ = ["SlidingWindowSegmentor"]
 
@@ -26,6 +27,10 @@ class SlidingWindowSegmentor(nn.Module):
 
     In windows, logits are averaged where windows overlap and then resized to the image file's
     size (method section 3.5). Windows are padded only if the backbone asks for it.
+
+    Memory of an image: its K x H x W logits once, in the main memory where they are larger than
+    `canvas_gib`; if the image was resized, those at its own size as well; and the logits of one
+    batch of windows.
     """
 
     @configurable
@@ -39,6 +44,7 @@ class SlidingWindowSegmentor(nn.Module):
         window_size: tuple[int, int] | None = None,
         window_stride: tuple[int, int] | None = None,
         window_batch_size: int = 4,
+        canvas_gib: float = 4.0,
     ):
         """
         Args:
@@ -48,6 +54,7 @@ class SlidingWindowSegmentor(nn.Module):
             pixel_mean, pixel_std: per channel, for (image - mean) / std.
             window_size, window_stride: (height, width); None evaluates whole images.
             window_batch_size: windows that pass through the model at once.
+            canvas_gib: larger outputs lie in the main memory, not on the model's device.
         """
         super().__init__()
         self.backbone = backbone
@@ -57,6 +64,7 @@ class SlidingWindowSegmentor(nn.Module):
         self.window_size = window_size
         self.window_stride = window_stride
         self.window_batch_size = window_batch_size
+        self.canvas_gib = canvas_gib
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
@@ -66,6 +74,7 @@ class SlidingWindowSegmentor(nn.Module):
             "sem_seg_head": build_sem_seg_head(cfg, backbone.output_shape()),
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
+            "canvas_gib": cfg.TEST.CANVAS_GIB,
         }
         windows = cfg.TEST.SLIDING_WINDOW
         if windows.BATCH_SIZE < 1:
@@ -106,7 +115,7 @@ class SlidingWindowSegmentor(nn.Module):
                 inputs = batched_inputs[index]
                 height, width = logits.shape[-2:]
                 size = (inputs.get("height", height), inputs.get("width", width))
-                outputs[index]["sem_seg"] = _resize(image_logits[None], size)[0]
+                outputs[index]["sem_seg"] = canvas.resized(image_logits, size, self.canvas_gib)
         return outputs
 
     def _normalize(self, image: Tensor) -> Tensor:
@@ -130,16 +139,16 @@ class SlidingWindowSegmentor(nn.Module):
         if self.window_size is not None:
             windows = sliding_windows((height, width), self.window_size, self.window_stride)
         return predict_in_windows(
-            self._predict_windows, images, windows, batch_size=self.window_batch_size
+            self.predict_batch,
+            images,
+            windows,
+            batch_size=self.window_batch_size,
+            canvas_gib=self.canvas_gib,
         )
 
-    def _predict_windows(self, windows: Tensor) -> Tensor:
-        """(B, C, h, w) -> logits (B, K, h, w)."""
-        padded = ImageList.from_tensors(
-            list(windows),
-            self.backbone.size_divisibility,
-            padding_constraints=self.backbone.padding_constraints,
-        ).tensor
+    def predict_batch(self, windows: Tensor) -> Tensor:
+        """Normalised windows (B, C, h, w) -> logits (B, K, h, w), in one pass, traceable."""
+        padded = padded_for(self.backbone, windows)
         features = self.backbone(padded)
         if hasattr(self.sem_seg_head, "layers"):
             logits = self.sem_seg_head.layers(features)
