@@ -103,5 +103,6 @@ def test_adapters_train_at_the_full_rate_and_nothing_else_of_the_unet() -> None:
         of_unet = {name: rate for name, rate in rates.items() if ".unet." in name}
         assert of_unet and all(map(is_adapter, of_unet))
         nearest = [rate for name, rate in of_unet.items() if ".up_blocks.3.attentions.1." in name]
-        assert set(nearest) == {pytest.approx(0.5 if overrides else 1.0)}
-        assert len(set(of_unet.values())) == (1 if not overrides else 10)
+        assert nearest == pytest.approx([0.5 if overrides else 1.0] * len(nearest))
+        # Blocks with attention: three of the encoder, the middle, six of the decoder.
+        assert len(set(of_unet.values())) == (10 if overrides else 1)
