@@ -1,6 +1,5 @@
 """`Trainer`: Detectron2's `DefaultTrainer` with this package's data, optimizer and evaluators."""
 
-import contextlib
 import logging
 import os
 import weakref
@@ -24,7 +23,7 @@ from ..evaluation import MergedEvaluators, build_evaluators
 from ..inference import with_test_time_augmentation
 from .checkpointer import SafeCheckpointer
 from .combinations import check_combinations
-from .ema import WeightAverage
+from .ema import WeightAverage, averages_in_place
 from .hooks import BestCheckpointer
 from .optimizer import build_optimizer
 from .pictures import PictureWriter
@@ -131,8 +130,7 @@ class Trainer(DefaultTrainer):
         self.seed = state_dict.get("seed", self.seed)
 
     def _evaluate(self) -> dict:
-        average = self.average
-        with average.applied() if average is not None else contextlib.nullcontext():
+        with averages_in_place(self.average):
             self._last_eval_results = self.test(self.cfg, self.model)
         return self._last_eval_results
 

@@ -1,6 +1,7 @@
 """`MetaPromptBackbone`: the diffusion UNet behind Detectron2's backbone interface."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
@@ -45,6 +46,7 @@ class MetaPromptBackbone(Backbone):
         freeze_unet: bool = False,
         gradient_checkpointing: bool = False,
         checkpointed_levels: Sequence[int] = (),
+        lora: Mapping[str, Any] | None = None,
         out_features: Sequence[str] = (),
     ):
         """
@@ -55,15 +57,20 @@ class MetaPromptBackbone(Backbone):
             freeze_unet: train the prompts and step embeddings, not the UNet.
             gradient_checkpointing: recompute the UNet's activations in the backward pass.
             checkpointed_levels: of the UNet, 0 the finest, that do so; none for all.
+            lora: rank, alpha and targets of adapters on the UNet, which is frozen then.
             out_features: names of the features to give; none for all.
 
         Raises:
-            ValueError: a name that no feature has.
+            ValueError: a name that no feature has, adapters in a frozen UNet.
         """
         super().__init__()
         self.latent_encoder = latent_encoder
         self.refinement = refinement
         self.rearrangement = rearrangement
+        if lora is not None and freeze_unet:
+            raise ValueError("MODEL.DIFFUSION: LORA trains adapters, FREEZE_UNET would freeze them")
+        if lora is not None:
+            add_lora(refinement.unet, **lora)
         if freeze_unet:
             refinement.unet.requires_grad_(False)
         if gradient_checkpointing:
@@ -109,8 +116,6 @@ class MetaPromptBackbone(Backbone):
             predicts_latent=prompt.REFINE_STEPS > 1,
         )
         lora = cfg.MODEL.DIFFUSION.LORA
-        if lora.RANK != 0:
-            add_lora(feature_unet, rank=lora.RANK, alpha=lora.ALPHA, targets=lora.TARGETS)
         return {
             "latent_encoder": LatentEncoder(
                 block_out_channels=vae.BLOCK_OUT_CHANNELS,
@@ -125,6 +130,9 @@ class MetaPromptBackbone(Backbone):
             "freeze_unet": cfg.MODEL.DIFFUSION.FREEZE_UNET,
             "gradient_checkpointing": cfg.MODEL.DIFFUSION.GRADIENT_CHECKPOINTING,
             "checkpointed_levels": cfg.MODEL.DIFFUSION.GRADIENT_CHECKPOINTING_LEVELS,
+            "lora": {"rank": lora.RANK, "alpha": lora.ALPHA, "targets": lora.TARGETS}
+            if lora.RANK != 0
+            else None,
             "out_features": prompt.OUT_FEATURES,
         }
 
