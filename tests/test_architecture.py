@@ -20,7 +20,7 @@ TOOLS = sorted((ROOT / "tools").glob("*.py"))
 
 # A file imports from its own part (folder or file of the package) and from parts below.
 LAYERS = [
-    {"codecs", "layers", "losses", "metrics", "reading", "windows"},
+    {"codecs", "layers", "losses", "metrics", "precision", "reading", "windows"},
     {"diffusion"},
     {"checkpoint"},
     {"config", "config_files", "data", "evaluation", "modeling"},
@@ -31,7 +31,9 @@ LAYER_OF = {part: number for number, parts in enumerate(LAYERS) for part in part
 
 # What a part may import besides the standard library; the other parts anything.
 THIRD_PARTY = {
-    **dict.fromkeys(("codecs", "layers", "losses", "metrics", "windows"), {"numpy", "torch"}),
+    **dict.fromkeys(
+        ("codecs", "layers", "losses", "metrics", "precision", "windows"), {"numpy", "torch"}
+    ),
     "reading": {"PIL", "detectron2", "numpy"},
     "diffusion": {"diffusers", "torch"},
     "checkpoint": {"diffusers", "huggingface_hub", "numpy", "safetensors", "torch"},

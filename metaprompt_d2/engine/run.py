@@ -5,6 +5,8 @@ import argparse
 from detectron2.config import CfgNode
 from torch import nn
 
+from ..diffusion import FeatureUNet, LatentEncoder
+from ..precision import amp_dtype, convert_weights
 from .checkpointer import SafeCheckpointer
 from .setup import setup
 from .trainer import Trainer
@@ -13,9 +15,16 @@ __all__ = ["load_model", "train_or_evaluate"]
 
 
 def load_model(cfg: CfgNode, *, resume: bool = False) -> nn.Module:
-    """The model of a config with MODEL.WEIGHTS, or OUTPUT_DIR's last checkpoint to resume from."""
+    """The model of a config with MODEL.WEIGHTS, or OUTPUT_DIR's last checkpoint to resume from.
+
+    It is made for inference: with TEST.AMP.ENABLED, VAE and UNet hold half precision weights.
+    """
     model = Trainer.build_model(cfg)
     SafeCheckpointer.of_config(cfg, model).resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    dtype = amp_dtype(cfg.TEST.AMP, "TEST.AMP")
+    for module in model.modules() if dtype is not None else ():
+        if isinstance(module, FeatureUNet | LatentEncoder):
+            convert_weights(module, dtype)
     return model
 
 

@@ -21,6 +21,7 @@ from torch import nn
 from ..data import build_mapper, build_test_loader, build_train_loader
 from ..evaluation import MergedEvaluators, build_evaluators
 from ..inference import with_test_time_augmentation
+from ..precision import amp_dtype
 from .checkpointer import SafeCheckpointer
 from .hooks import BestCheckpointer
 from .optimizer import build_optimizer
@@ -31,8 +32,6 @@ from .train_loop import NonFiniteLossError, TrainLoop
 __all__ = ["Trainer"]
 
 logger = logging.getLogger(__name__)
-
-_AMP_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 class Trainer(DefaultTrainer):
@@ -54,7 +53,7 @@ class Trainer(DefaultTrainer):
             optimizer,
             seed=self.seed,
             accumulation_steps=cfg.SOLVER.ACCUMULATION_STEPS,
-            amp_dtype=_amp_dtype(cfg),
+            amp_dtype=amp_dtype(cfg.SOLVER.AMP, "SOLVER.AMP"),
             max_grad_norm=clipping.CLIP_VALUE if clips_whole_model else None,
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
@@ -171,11 +170,3 @@ def _parallel(model: nn.Module) -> nn.Module:
     return create_ddp_model(
         model, broadcast_buffers=False, **({} if on_gpu else {"device_ids": None})
     )
-
-
-def _amp_dtype(cfg: CfgNode) -> torch.dtype | None:
-    if cfg.SOLVER.AMP.DTYPE not in _AMP_DTYPES:
-        raise ValueError(
-            f"SOLVER.AMP.DTYPE is {cfg.SOLVER.AMP.DTYPE!r}, expected one of {list(_AMP_DTYPES)}"
-        )
-    return _AMP_DTYPES[cfg.SOLVER.AMP.DTYPE] if cfg.SOLVER.AMP.ENABLED else None

@@ -1,7 +1,9 @@
 """`MetaPromptBackbone`: the diffusion UNet behind Detectron2's backbone interface."""
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
+import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
@@ -19,6 +21,7 @@ from ..diffusion import (
 __all__ = ["MetaPromptBackbone"]
 
 _MODES = ("pyramid", "fused", "none")
+_COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
 @BACKBONE_REGISTRY.register()
@@ -43,6 +46,8 @@ class MetaPromptBackbone(Backbone):
         freeze_unet: bool = False,
         gradient_checkpointing: bool = False,
         out_features: Sequence[str] = (),
+        channels_last: bool = False,
+        compile_mode: str = "",
     ):
         """
         Args:
@@ -52,9 +57,11 @@ class MetaPromptBackbone(Backbone):
             freeze_unet: train the prompts and step embeddings, not the UNet.
             gradient_checkpointing: recompute the UNet's activations in the backward pass.
             out_features: names of the features to give; none for all.
+            channels_last: keep images, maps and kernels with channels innermost.
+            compile_mode: of `torch.compile` for encoder, UNet and re-arrangement; "" = none.
 
         Raises:
-            ValueError: a name that no feature has.
+            ValueError: a name that no feature has, or an unknown mode.
         """
         super().__init__()
         self.latent_encoder = latent_encoder
@@ -76,6 +83,31 @@ class MetaPromptBackbone(Backbone):
         }
         if isinstance(rearrangement, PyramidRearrangement):
             rearrangement.keep([names.index(name) for name in self._shapes])
+        self.set_layout(channels_last=channels_last)
+        if compile_mode:
+            self.compile_parts(compile_mode)
+
+    def set_layout(self, *, channels_last: bool) -> None:
+        """Keep images, maps and kernels with channels innermost, or outermost."""
+        self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.to(memory_format=self._memory_format)
+
+    def compile_parts(self, mode: str) -> None:
+        """Compile what runs long, at its first call; names and places of parameters stay.
+
+        Args:
+            mode: of `torch.compile`.
+
+        Raises:
+            ValueError: an unknown mode.
+        """
+        if mode not in _COMPILE_MODES:
+            raise ValueError(
+                f"MODEL.SPEED.COMPILE is {mode!r}, expected '' or one of {_COMPILE_MODES}"
+            )
+        for part in (self.latent_encoder.encoder, self.refinement.unet, self.rearrangement):
+            if part is not None:
+                part.compile(mode=mode)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
@@ -116,6 +148,8 @@ class MetaPromptBackbone(Backbone):
             "freeze_unet": cfg.MODEL.DIFFUSION.FREEZE_UNET,
             "gradient_checkpointing": cfg.MODEL.DIFFUSION.GRADIENT_CHECKPOINTING,
             "out_features": prompt.OUT_FEATURES,
+            "channels_last": cfg.MODEL.SPEED.CHANNELS_LAST,
+            "compile_mode": cfg.MODEL.SPEED.COMPILE,
         }
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -127,12 +161,22 @@ class MetaPromptBackbone(Backbone):
             the features named in `output_shape()`. Where H or W is no multiple of the coarsest
             map's stride, the maps are larger than H / stride, as in the official code.
         """
-        last = self.refinement(self.latent_encoder(images))
-        features = last.features
+        with self._precision():
+            last = self.refinement(
+                self.latent_encoder(images.contiguous(memory_format=self._memory_format))
+            )
+        features = [feature.to(last.prompts.dtype) for feature in last.features]
         if self.rearrangement is not None:
             features = self.rearrangement(features, last.prompts)
         named = zip(self._all_shapes, features, strict=True)
         return {name: feature for name, feature in named if name in self._shapes}
+
+    def _precision(self) -> AbstractContextManager:
+        """Weights that were converted to half precision settle the types: no autocast then."""
+        device = next(self.refinement.unet.parameters()).device.type
+        if self.refinement.unet.dtype in (torch.bfloat16, torch.float16):
+            return torch.autocast(device, enabled=False)
+        return nullcontext()
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         return dict(self._shapes)

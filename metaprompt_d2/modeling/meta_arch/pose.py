@@ -11,6 +11,7 @@ from detectron2.structures import Boxes, ImageList, Instances
 from torch import Tensor, nn
 
 from ...codecs import FLIP_INDICES, UDPHeatmapCodec, average_with_mirrored, box_to_crop
+from ...precision import amp_dtype, autocast
 from ..heads import build_heatmap_head
 from ..person_crops import cut_crops, given_boxes
 from ..person_detector import PersonDetector
@@ -62,6 +63,7 @@ class TopDownPoseEstimator(nn.Module):
         flip: bool = True,
         batch_size: int = 64,
         keep_heatmaps: bool = False,
+        inference_dtype: torch.dtype | None = None,
         detector: Callable[[Tensor], tuple[Boxes, Tensor]] | None = None,
     ):
         """
@@ -75,6 +77,7 @@ class TopDownPoseEstimator(nn.Module):
             flip: average with the mirrored crop's heatmaps.
             batch_size: crops that pass through the model at once; mirrored ones pass beside them.
             keep_heatmaps: return them.
+            inference_dtype: autocast to it in inference; None: as it is.
             detector: finds people where an image comes without boxes: (C, H, W), 0..255, to boxes
                 and scores. None: the whole image is one person.
         """
@@ -91,6 +94,7 @@ class TopDownPoseEstimator(nn.Module):
         self.flip = flip
         self.batch_size = batch_size
         self.keep_heatmaps = keep_heatmaps
+        self.inference_dtype = inference_dtype
         self.detector = detector
 
     @classmethod
@@ -122,6 +126,7 @@ class TopDownPoseEstimator(nn.Module):
             "flip": cfg.TEST.AUG.ENABLED and cfg.TEST.AUG.FLIP,
             "batch_size": cfg.TEST.POSE.BATCH_SIZE,
             "keep_heatmaps": cfg.TEST.POSE.HEATMAPS,
+            "inference_dtype": amp_dtype(cfg.TEST.AMP, "TEST.AMP"),
             "detector": PersonDetector.of_config(cfg) if has_detector else None,
         }
 
@@ -190,7 +195,8 @@ class TopDownPoseEstimator(nn.Module):
         for batch in crops.split(self.batch_size):
             views = torch.cat([batch, batch.flip(-1)]) if self.flip else batch
             padded = self._padded(views)
-            heatmaps, _ = self.heatmap_head(self.backbone(padded), padded.shape[-2:])
+            with autocast(self.device, self.inference_dtype):
+                heatmaps, _ = self.heatmap_head(self.backbone(padded), padded.shape[-2:])
             heatmaps = heatmaps[..., :height, :width]
             if self.flip:
                 heatmaps = average_with_mirrored(*heatmaps.chunk(2), FLIP_INDICES)

@@ -14,6 +14,7 @@ from detectron2.structures import ImageList
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...precision import amp_dtype, autocast
 from ...windows import predict_in_windows, sliding_windows
 from .batching import equal_sizes
 
@@ -39,6 +40,7 @@ class SlidingWindowSegmentor(nn.Module):
         window_size: tuple[int, int] | None = None,
         window_stride: tuple[int, int] | None = None,
         window_batch_size: int = 4,
+        inference_dtype: torch.dtype | None = None,
     ):
         """
         Args:
@@ -48,6 +50,7 @@ class SlidingWindowSegmentor(nn.Module):
             pixel_mean, pixel_std: per channel, for (image - mean) / std.
             window_size, window_stride: (height, width); None evaluates whole images.
             window_batch_size: windows that pass through the model at once.
+            inference_dtype: autocast to it in inference; None: as it is.
         """
         super().__init__()
         self.backbone = backbone
@@ -57,6 +60,7 @@ class SlidingWindowSegmentor(nn.Module):
         self.window_size = window_size
         self.window_stride = window_stride
         self.window_batch_size = window_batch_size
+        self.inference_dtype = inference_dtype
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
@@ -66,6 +70,7 @@ class SlidingWindowSegmentor(nn.Module):
             "sem_seg_head": build_sem_seg_head(cfg, backbone.output_shape()),
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
+            "inference_dtype": amp_dtype(cfg.TEST.AMP, "TEST.AMP"),
         }
         windows = cfg.TEST.SLIDING_WINDOW
         if windows.BATCH_SIZE < 1:
@@ -140,11 +145,14 @@ class SlidingWindowSegmentor(nn.Module):
             self.backbone.size_divisibility,
             padding_constraints=self.backbone.padding_constraints,
         ).tensor
-        features = self.backbone(padded)
-        if hasattr(self.sem_seg_head, "layers"):
-            logits = self.sem_seg_head.layers(features)
-        else:
-            logits, _ = self.sem_seg_head(features)
+        with autocast(self.device, self.inference_dtype):
+            features = self.backbone(padded)
+            if hasattr(self.sem_seg_head, "layers"):
+                logits = self.sem_seg_head.layers(features)
+            else:
+                logits, _ = self.sem_seg_head(features)
+        # Averages and softmax want float32.
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         logits = _resize(logits, padded.shape[-2:])
         return logits[..., : windows.shape[-2], : windows.shape[-1]]
 

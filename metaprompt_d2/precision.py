@@ -1,0 +1,36 @@
+"""Half precision: what config nodes ask for, autocast, and weights converted once."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import nn
+
+__all__ = ["amp_dtype", "autocast", "convert_weights"]
+
+_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def amp_dtype(node: Mapping, name: str) -> torch.dtype | None:
+    """The type that a config node with ENABLED and DTYPE asks for; None for float32.
+
+    Args:
+        node: such as cfg.SOLVER.AMP.
+        name: of the node, for the message.
+
+    Raises:
+        ValueError: another DTYPE than "float16" and "bfloat16".
+    """
+    if node["DTYPE"] not in _DTYPES:
+        raise ValueError(f"{name}.DTYPE is {node['DTYPE']!r}, expected one of {list(_DTYPES)}")
+    return _DTYPES[node["DTYPE"]] if node["ENABLED"] else None
+
+
+def autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
+    """Autocast to a type; None leaves things as they are, also within another autocast."""
+    enabled = torch.is_autocast_enabled(device.type) if dtype is None else True
+    return torch.autocast(device.type, dtype=dtype, enabled=enabled)
+
+
+def convert_weights(module: nn.Module, dtype: torch.dtype) -> None:
+    """Convert parameters and buffers in place, one after the other."""
+    nn.Module.to(module, dtype)  # diffusers' own `to` warns of conversions
