@@ -46,7 +46,8 @@ def time_parts(model: nn.Module, call: Callable[[], object]) -> dict[str, float]
         call: runs the model.
     """
     device = next(model.parameters()).device
-    call()
+    if device.type == "cuda":
+        call()  # loads kernels and fills the allocator
     watch = _Stopwatch(device)
     with _watched(model, watch):
         start = watch.now()
