@@ -302,3 +302,6 @@ def _add_speed(cfg: CfgNode) -> None:
     cfg.TEST.AMP = CfgNode()
     cfg.TEST.AMP.ENABLED = False
     cfg.TEST.AMP.DTYPE = "bfloat16"
+    # Segmentation in windows: encode the whole image once and cut windows from its latent. Less
+    # work where windows overlap, and other numbers: the encoder's norms and attention see more.
+    cfg.TEST.SLIDING_WINDOW.SHARE_ENCODER = False

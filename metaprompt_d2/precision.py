@@ -1,6 +1,6 @@
 """Half precision: what config nodes ask for, autocast, and weights converted once."""
 
-from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,7 +10,7 @@ __all__ = ["amp_dtype", "autocast", "convert_weights"]
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-def amp_dtype(node: Mapping, name: str) -> torch.dtype | None:
+def amp_dtype(node: Any, name: str) -> torch.dtype | None:
     """The type that a config node with ENABLED and DTYPE asks for; None for float32.
 
     Args:
@@ -20,9 +20,9 @@ def amp_dtype(node: Mapping, name: str) -> torch.dtype | None:
     Raises:
         ValueError: another DTYPE than "float16" and "bfloat16".
     """
-    if node["DTYPE"] not in _DTYPES:
+    if node.DTYPE not in _DTYPES:
         raise ValueError(f"{name}.DTYPE is {node['DTYPE']!r}, expected one of {list(_DTYPES)}")
-    return _DTYPES[node["DTYPE"]] if node["ENABLED"] else None
+    return _DTYPES[node.DTYPE] if node.ENABLED else None
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:

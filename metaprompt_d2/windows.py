@@ -94,6 +94,7 @@ def predict_in_windows(
     *,
     batch_size: int,
     flip: bool = False,
+    stride: int = 1,
 ) -> Tensor:
     """Average a dense prediction over windows and, if asked for, their mirror images.
 
@@ -101,16 +102,17 @@ def predict_in_windows(
     window are NaN.
 
     Args:
-        predict: (B, C, h, w) windows -> (B, K, h, w).
-        images: (N, C, H, W).
-        windows: of one size.
+        predict: (B, C, h, w) windows -> (B, K, h * stride, w * stride).
+        images: (N, C, H, W), or maps of them.
+        windows: of one size, in pixels: multiples of `stride`.
         batch_size: windows passed to `predict` at once, mirrored ones counted too.
         flip: predict every window mirrored as well and mirror the result back.
+        stride: pixels for one of `images`.
 
     Returns:
-        (N, K, H, W).
+        (N, K, H * stride, W * stride).
     """
-    height, width = images.shape[-2:]
+    height, width = (side * stride for side in images.shape[-2:])
     whole = windows == [(slice(0, height), slice(0, width))]
     if whole and not flip and len(images) <= batch_size:
         return predict(images)
@@ -123,7 +125,9 @@ def predict_in_windows(
     total, coverage = None, images.new_zeros(len(images), 1, height, width)
     for batch in _batches(views, batch_size):
         crops = [
-            _mirrored_if(mirrored, images[image, :, rows, columns])
+            _mirrored_if(
+                mirrored, images[image, :, _reduced(rows, stride), _reduced(columns, stride)]
+            )
             for image, (rows, columns), mirrored in batch
         ]
         outputs = predict(torch.stack(crops))
@@ -133,6 +137,10 @@ def predict_in_windows(
             total[image, :, rows, columns] += _mirrored_if(mirrored, output)
             coverage[image, :, rows, columns] += 1
     return total.div_(coverage)
+
+
+def _reduced(pixels: slice, stride: int) -> slice:
+    return slice(pixels.start // stride, pixels.stop // stride)
 
 
 def _mirrored_if(mirrored: bool, x: Tensor) -> Tensor:

@@ -138,11 +138,22 @@ def configured(args: argparse.Namespace, *more: object) -> CfgNode:
     return load_config(args.config_file, [*args.opts, *neutral, *more])
 
 
+def loaded_model(cfg: CfgNode) -> nn.Module:
+    """The config's model; without MODEL.WEIGHTS, heads are drawn so that outputs vary at all."""
+    torch.manual_seed(0)
+    model = load_model(cfg).eval()
+    for name, child in model.named_children() if not cfg.MODEL.WEIGHTS else ():
+        for parameter in child.parameters() if name != "backbone" else ():
+            if parameter.ndim == 4:
+                nn.init.kaiming_normal_(parameter)
+    return model
+
+
 def run(args: argparse.Namespace) -> dict:
     """Everything that the command line asks for."""
     cfg = configured(args)
     report: dict = {"config": args.config_file, "opts": args.opts}
-    model = load_model(cfg).eval()
+    model = loaded_model(cfg)
     report["machine"] = describe(model.device)
     size = tuple(args.size or default_size(cfg))
     if not args.no_inference:

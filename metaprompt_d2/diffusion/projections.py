@@ -39,8 +39,9 @@ class KeptProjections:
     """What a UNet's layers make of each refinement step's embedding and prompts, in inference.
 
     Kept outputs are made anew once anything that they come from was written to, moved or
-    converted, and under another autocast. Writing through `Tensor.data` is invisible to that:
-    `forget` must follow it.
+    converted, after a pass with gradients, and under another autocast. Writing through
+    `Tensor.data` is invisible to that: `forget`, which `train` and `eval` of the UNet call, must
+    follow it.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class KeptProjections:
             origins: parameters that embedding and prompts were computed from.
         """
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            self.forget()  # fused optimizers write without counting
             yield
             return
         layers = self._of_embedding + self._of_prompts

@@ -161,10 +161,17 @@ class MetaPromptBackbone(Backbone):
             the features named in `output_shape()`. Where H or W is no multiple of the coarsest
             map's stride, the maps are larger than H / stride, as in the official code.
         """
+        return self.features(self.encode(images))
+
+    def encode(self, images: Tensor) -> Tensor:
+        """The latent (N, latent_channels, H // stride, W // stride) of the frozen encoder."""
         with self._precision():
-            last = self.refinement(
-                self.latent_encoder(images.contiguous(memory_format=self._memory_format))
-            )
+            return self.latent_encoder(images.contiguous(memory_format=self._memory_format))
+
+    def features(self, latent: Tensor) -> dict[str, Tensor]:
+        """What `forward` returns, of what `encode` made."""
+        with self._precision():
+            last = self.refinement(latent.contiguous(memory_format=self._memory_format))
         features = [feature.to(last.prompts.dtype) for feature in last.features]
         if self.rearrangement is not None:
             features = self.rearrangement(features, last.prompts)

@@ -27,6 +27,7 @@ class Variant:
         channels_last: channels innermost.
         keep_projections: projections of prompts and step embeddings are made once; in inference.
         batched: windows and mirror images in batches instead of one at a time; in inference.
+        share_encoder: overlapping windows are cut from one latent; where the model has windows.
         dtype: None for float32; otherwise autocast.
         convert: weights of VAE and UNet are of `dtype` themselves; in inference.
         compile_mode: of `torch.compile`; "" = eager.
@@ -38,6 +39,7 @@ class Variant:
     channels_last: bool = False
     keep_projections: bool = False
     batched: bool = False
+    share_encoder: bool = False
     dtype: torch.dtype | None = None
     convert: bool = False
     compile_mode: str = ""
@@ -59,6 +61,8 @@ class Variant:
             for name in ("window_batch_size", "batch_size"):
                 if hasattr(clone, name):
                     setattr(clone, name, 1)
+        if hasattr(clone, "share_encoder"):
+            clone.share_encoder = self.share_encoder and clone.window_size is not None
         explicit = self.attention == "explicit"
         for module in clone.modules():
             if isinstance(module, Attention):
@@ -116,6 +120,7 @@ def inference_variants(device: torch.device, *, compiled: bool) -> list[Variant]
         Variant("channels-last", channels_last=True),
         Variant("kept projections", keep_projections=True),
         Variant("batched windows", batched=True),
+        Variant("shared encoder", share_encoder=True),
         Variant("bf16 autocast", dtype=half),
         Variant("bf16 weights", dtype=half, convert=True),
         Variant("all, float32", **exact),
