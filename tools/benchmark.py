@@ -2,7 +2,7 @@
 
     python tools/benchmark.py --config-file configs/mini/cityscapes_seg.yaml
     python tools/benchmark.py --config-file configs/cityscapes_seg.yaml --size 512 512 \
-        --variants "all, float32" "all, bf16"
+        --variant "all, float32" --variant "all, bf16"
     python tools/benchmark.py --config-file configs/mini/kitti_depth.yaml --train --data
     python tools/benchmark.py --config-file configs/mini/coco_pose.yaml --sweep
 
@@ -41,7 +41,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="default: the crop's")
     parser.add_argument("--batch-size", type=int, help="default: 1; in training 2")
     parser.add_argument("--rounds", type=int, default=3, help="turns a variant, %(default)s")
-    parser.add_argument("--variants", nargs="+", help="beside plain; default: all")
+    parser.add_argument(
+        "--variant", action="append", help="beside plain, may be repeated; default: all"
+    )
     parser.add_argument("--compile", action="store_true", help="torch.compile, too")
     parser.add_argument("--train", action="store_true", help="training steps, too")
     parser.add_argument("--no-inference", action="store_true", help="no predictions")
@@ -72,7 +74,7 @@ def chosen(variants: list[Variant], names: Sequence[str] | None) -> list[Variant
     known = [variant.name for variant in variants]
     unknown = [name for name in names or () if name not in known]
     if unknown:
-        raise ValueError(f"--variants {unknown}: expected some of {known}")
+        raise ValueError(f"--variant {unknown}: expected some of {known}")
     return [v for v in variants if names is None or v.name in {"plain", *names}]
 
 
@@ -159,13 +161,13 @@ def run(args: argparse.Namespace) -> dict:
     if not args.no_inference:
         work = Workload(train=False, batch_size=args.batch_size or 1, size=size)
         variants = inference_variants(model.device, compiled=args.compile)
-        variants = chosen(variants, args.variants)
+        variants = chosen(variants, args.variant)
         report["inference"] = compare(cfg, model, variants, work, args.rounds)
         report["inference"]["parts"] = parts_of(cfg, model, variants, work)
     if args.train:
         work = Workload(train=True, batch_size=args.batch_size or 2, size=size)
         variants = training_variants(model.device, compiled=args.compile)
-        variants = chosen(variants, args.variants)
+        variants = chosen(variants, args.variant)
         report["training"] = compare(cfg, model, variants, work, args.rounds)
     if args.sweep:
         work = Workload(train=False, batch_size=1, size=size)

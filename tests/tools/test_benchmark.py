@@ -72,7 +72,7 @@ def test_the_loader_is_compared_with_what_training_consumes(
     run_tool: Callable[..., str], tmp_path: Path
 ) -> None:
     arguments = ["--config-file", CONFIGS / "cityscapes_seg.yaml", "--size", 64, 64]
-    choice = ["--rounds", 1, "--no-inference", "--train", "--variants", "sdpa", "--data"]
+    choice = ["--rounds", 1, "--no-inference", "--train", "--variant", "sdpa", "--data"]
     output = run_tool("benchmark.py", *arguments, *choice, "--output-dir", tmp_path, *OPTS)
     assert "images/s with 0 workers. Training (sdpa) consumes" in output
     data = json.loads((tmp_path / "benchmark.json").read_text())["data"]
@@ -82,7 +82,7 @@ def test_the_loader_is_compared_with_what_training_consumes(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--variants", "fast"], r"--variants ['fast']: expected some of ['plain', 'sdpa'"),
+        (["--variant", "fast"], "--variant ['fast']: expected some of ['plain', 'sdpa'"),
         (["--data", "--no-inference", "DATASETS.TRAIN", "('nothing',)"], "nothing"),
     ],
 )
@@ -122,7 +122,7 @@ def test_the_peak_of_memory_is_seen_after_it_has_passed() -> None:
     size = 2**26
     with PeakMemory(CPU) as peak:
         torch.ones(size, dtype=torch.uint8)
-    assert peak.growth is None or size <= peak.growth < 2 * size
+    assert peak.growth is None or 0.9 * size < peak.growth < 2 * size
 
 
 def test_the_ceiling_is_a_rate_of_products() -> None:
