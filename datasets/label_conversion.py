@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from metaprompt_d2.errors import one_line_errors
+
 Pair = tuple[Path, Path]  # label map to read, label map to write
 
 
@@ -82,9 +84,5 @@ def convert_all(
 def run(convert: Callable[[], None]) -> None:
     """Run a script's work; errors and signals end it with a message."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
-    try:
+    with one_line_errors():
         convert()
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("stopped")

@@ -131,6 +131,8 @@ def main(arguments: list[str] | None = None) -> None:
         partial_output.mkdir(parents=True)
         write_dataset(partial_output, options)
         _replace(output, partial_output)
+    except OSError as error:
+        sys.exit(f"error: {error}")
     finally:
         shutil.rmtree(partial_output, ignore_errors=True)
     print(f"Wrote {options.num_train} + {options.num_val} scenes to {output}.")

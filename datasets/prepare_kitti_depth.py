@@ -21,6 +21,7 @@ from metaprompt_d2.data.datasets.kitti_eigen import (
     find_truth_folder,
     load_kitti_eigen,
 )
+from metaprompt_d2.errors import one_line_errors
 
 PUBLISHED = {"train": 23158, "test": 652}  # pairs
 SHOWN = 5  # names of what is missing
@@ -54,7 +55,10 @@ def check_list(root: Path, split: str, list_file: str) -> bool:
     dicts = load_kitti_eigen(str(root), split, kb_crop=True)
     files = [item[key] for item in dicts for key in ("file_name", "depth_file_name")]
     missing = [file for file in tqdm(files, unit="file", desc=split) if not os.path.isfile(file)]
-    print(f"{split}: {list_file} lists {len(dicts)} pairs ({PUBLISHED[split]} are published)")
+    advice = "; delete it to have it written anew" if len(dicts) < PUBLISHED[split] else ""
+    print(
+        f"{split}: {list_file} lists {len(dicts)} pairs ({PUBLISHED[split]} are published{advice})"
+    )
     _report(split, "listed files are missing", missing)
     return not missing
 
@@ -95,6 +99,7 @@ def write_list(file: Path, root: Path, pairs: list[Pair]) -> None:
     print(f"Wrote {file}.")
 
 
+@one_line_errors()
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; the exit status is 1 where something is missing."""
     options = parse_arguments(arguments)

@@ -1,21 +1,32 @@
 """Every config key of this package, each with its meaning; values default to Cityscapes' recipe."""
 
 from detectron2.config import CfgNode
+from detectron2.projects.deeplab import add_deeplab_config
+from detectron2.projects.point_rend import add_pointrend_config
 
 __all__ = ["add_metaprompt_config"]
 
 
 def add_metaprompt_config(cfg: CfgNode) -> None:
-    """Add the keys of `metaprompt_d2` to a Detectron2 config, in place."""
+    """Add the keys of `metaprompt_d2` to a Detectron2 config, in place.
+
+    Those of Detectron2's DeepLab and PointRend, whose heads run on this backbone and whose
+    schedule and augmentations are used here, come with them.
+    """
+    add_deeplab_config(cfg)
+    add_pointrend_config(cfg)
     _add_diffusion(cfg)
+    _add_lora(cfg)
     _add_sem_seg_head(cfg)
     _add_depth_head(cfg)
     _add_input(cfg)
     _add_depth_input(cfg)
+    _add_mapper(cfg)
     _add_heatmap_head(cfg)
     _add_pose_input(cfg)
     _add_pose_test(cfg)
     _add_solver(cfg)
+    _add_ema(cfg)
     _add_test(cfg)
     _add_speed(cfg)
 
@@ -36,6 +47,8 @@ def _add_diffusion(cfg: CfgNode) -> None:
     cfg.MODEL.DIFFUSION.FREEZE_UNET = False
     # Recompute the UNet's activations in the backward pass: less memory, about a third more time.
     cfg.MODEL.DIFFUSION.GRADIENT_CHECKPOINTING = False
+    # Levels of the UNet that do so, 0 the finest and largest; () = all.
+    cfg.MODEL.DIFFUSION.GRADIENT_CHECKPOINTING_LEVELS = ()
 
     cfg.MODEL.DIFFUSION.UNET = CfgNode()
     # Channels of the levels, fine to coarse.
@@ -77,6 +90,16 @@ def _add_diffusion(cfg: CfgNode) -> None:
     cfg.MODEL.META_PROMPT.NORM_NUM_GROUPS = 16
     # Channels within the transposed convolutions of "fused".
     cfg.MODEL.META_PROMPT.DECONV_CHANNELS = 32
+
+
+def _add_lora(cfg: CfgNode) -> None:
+    # Train low-rank adapters, W + ALPHA / RANK * B A, instead of the UNet's weights, through peft.
+    # RANK 0 = none.
+    cfg.MODEL.DIFFUSION.LORA = CfgNode()
+    cfg.MODEL.DIFFUSION.LORA.RANK = 0
+    cfg.MODEL.DIFFUSION.LORA.ALPHA = 16.0
+    # Ends of the names of the layers that get one: the attentions' projections.
+    cfg.MODEL.DIFFUSION.LORA.TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 
 
 def _add_sem_seg_head(cfg: CfgNode) -> None:
@@ -183,6 +206,11 @@ def _add_heatmap_head(cfg: CfgNode) -> None:
     cfg.MODEL.PERSON_DETECTOR.SCORE_THRESH = 0.5
 
 
+def _add_mapper(cfg: CfgNode) -> None:
+    # Of DATASET_MAPPERS; "" = that of the meta-architecture.
+    cfg.INPUT.DATASET_MAPPER_NAME = ""
+
+
 def _add_pose_input(cfg: CfgNode) -> None:
     # Height and width of a person's crop in pixels, and the factor on the box that it shows.
     cfg.INPUT.PERSON_CROP = CfgNode()
@@ -228,6 +256,7 @@ def _add_solver(cfg: CfgNode) -> None:
     # (regular expression, learning rate multiplier, weight decay multiplier): the first rule whose
     # expression is found in a parameter's name holds; 1, 1 where none is.
     cfg.SOLVER.PARAM_RULES = [
+        [r"\.lora_", 1.0, 1.0],
         [r"\.unet\..*attentions\..*norm", 1.0, 0.0],
         [r"\.unet\.", 0.1, 1.0],
     ]
@@ -247,11 +276,22 @@ def _add_solver(cfg: CfgNode) -> None:
     # Of the schedule "RiseAndFallPolyLR", which has these two as well (the share of the base rate
     # is also where it begins): the share of MAX_ITER at which it reaches the base rate.
     cfg.SOLVER.LR_PEAK_AT = 0.5
+    # For models that read only some of a backbone's features: several processes accept parameters
+    # without a gradient, at the cost of looking for them in each iteration.
+    cfg.SOLVER.FIND_UNUSED_PARAMETERS = False
     # Iterations between two lines of the log, of metrics.json and of TensorBoard.
     cfg.SOLVER.LOG_PERIOD = 20
     # Metric whose best checkpoint is kept as model_best.pth, "" = none; bigger is better for "max".
     cfg.SOLVER.BEST_METRIC = "sem_seg/mIoU"
     cfg.SOLVER.BEST_METRIC_MODE = "max"
+
+
+def _add_ema(cfg: CfgNode) -> None:
+    # Keep exponential moving averages of the trained weights, evaluate them, and save them beside
+    # the weights. After n updates their decay is the least of DECAY and (1 + n) / (10 + n).
+    cfg.SOLVER.EMA = CfgNode()
+    cfg.SOLVER.EMA.ENABLED = False
+    cfg.SOLVER.EMA.DECAY = 0.999
 
 
 def _add_test(cfg: CfgNode) -> None:
@@ -283,9 +323,9 @@ def _add_test(cfg: CfgNode) -> None:
     # and Detectron2's default there stands for the one scale of INPUT.MIN_SIZE_TEST.
     # Long sides that go with MIN_SIZES, one for each; () = MAX_SIZE for all.
     cfg.TEST.AUG.MAX_SIZES = ()
-    # GiB of a sum of predictions (classes x height x width x 4 bytes) above which it lies in the
+    # GiB of an image's predictions (classes x height x width x 4 bytes) above which they lie in the
     # main memory instead of on the GPU.
-    cfg.TEST.AUG.CANVAS_GIB = 4.0
+    cfg.TEST.CANVAS_GIB = 4.0
     # Images of each test set drawn with ground truth and prediction to OUTPUT_DIR/inference.
     cfg.TEST.NUM_PICTURES = 8
 

@@ -1,38 +1,94 @@
-"""Read images, label maps, depth maps and people from files, with errors that name the file."""
+"""Read images, label maps, depth maps and JSON from files, with errors that name the file."""
 
 import json
-from typing import Any
+from typing import IO, Any
 
+import cv2
 import numpy as np
 from detectron2.data import detection_utils
 from detectron2.utils.file_io import PathManager
 from PIL import Image, UnidentifiedImageError
 
-__all__ = ["check_labels", "read_depth", "read_image", "read_json", "read_labels", "read_people"]
+__all__ = [
+    "check_labels",
+    "image_pixels",
+    "read_depth",
+    "read_image",
+    "read_json",
+    "read_labels",
+]
 
 # PIL's names of a 16-bit grey PNG; "I" before Pillow 11.
 _DEPTH_MODES = ("I;16", "I;16B", "I")
+_TIFF = (b"II*\0", b"MM\0*")  # how these files begin
 
 
 def read_image(file_name: str, image_format: str) -> np.ndarray:
     """
     Args:
-        file_name: of the image; its EXIF orientation is applied.
+        file_name: of the image, whatever PIL reads and TIFFs with 16 bits a colour.
+        image_format: Detectron2's name, e.g. "RGB".
+
+    Returns:
+        (H, W, C) uint8, as `image_pixels` makes it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no image that can be decoded.
+    """
+    try:
+        with PathManager.open(file_name, "rb") as file:
+            return image_pixels(_open_image(file), image_format)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"image file {file_name} does not exist") from error
+    except Exception as error:  # PIL raises what its decoders happen to run into
+        raise ValueError(f"image file {file_name} cannot be read as an image: {error}") from error
+
+
+def image_pixels(image: Image.Image, image_format: str) -> np.ndarray:
+    """Pixels of a PIL image of any mode, as a viewer shows it.
+
+    EXIF's orientation is applied, what is transparent is laid on white, of 16 bits the upper 8
+    are taken. Colour profiles are not applied.
+
+    Args:
+        image: grey, palette, RGB, CMYK, with or without transparency.
         image_format: Detectron2's name, e.g. "RGB".
 
     Returns:
         (H, W, C) uint8.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is no image that PIL can decode.
+        ValueError: 32-bit values, whose white is unknown.
     """
+    image = detection_utils._apply_exif_orientation(image)
+    if image.mode in _DEPTH_MODES:
+        values = np.asarray(image)
+        if values.min(initial=0) < 0 or values.max(initial=0) > 65535:
+            raise ValueError("its values exceed 16 bits")
+        image = Image.fromarray((values >> 8).astype(np.uint8))
+    elif image.mode == "F":
+        raise ValueError("it holds floating-point values, expected integers of 8 or 16 bits")
+    elif image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return detection_utils.convert_PIL_to_numpy(image, image_format)
+
+
+def _open_image(file: IO[bytes]) -> Image.Image:
+    """PIL's image; a TIFF with 16 bits a colour, which PIL does not know, by OpenCV."""
     try:
-        return detection_utils.read_image(file_name, format=image_format)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"image file {file_name} does not exist") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"image file {file_name} cannot be read as an image: {error}") from error
+        return Image.open(file)
+    except UnidentifiedImageError:
+        file.seek(0)
+        content = file.read()
+        pixels = None
+        if content.startswith(_TIFF):
+            flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+            pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+        if pixels is None or pixels.dtype != np.uint16:
+            raise
+        return Image.fromarray(np.ascontiguousarray(pixels[..., ::-1] >> 8).astype(np.uint8))
 
 
 def read_labels(file_name: str) -> np.ndarray:
@@ -52,7 +108,7 @@ def read_labels(file_name: str) -> np.ndarray:
             labels = np.asarray(Image.open(file))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"label file {file_name} does not exist") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # PIL raises what its decoders happen to run into
         raise ValueError(f"label file {file_name} cannot be read as an image: {error}") from error
     if labels.ndim != 2:
         raise ValueError(
@@ -80,7 +136,7 @@ def read_depth(file_name: str, scale: float) -> np.ndarray:
             mode, values = image.mode, np.asarray(image)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"depth file {file_name} does not exist") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # PIL raises what its decoders happen to run into
         raise ValueError(f"depth file {file_name} cannot be read as an image: {error}") from error
     if mode not in _DEPTH_MODES:
         found = f"{values.shape[2]} channels" if values.ndim == 3 else f"8 bits (mode {mode})"
@@ -116,15 +172,14 @@ def check_labels(
             f"label file {label_file} is {labels.shape[0]}x{labels.shape[1]} (height x width), "
             f"its image {image_file} is {image_size[0]}x{image_size[1]}"
         )
-    if labels.max() < num_classes and labels.min() >= 0:
+    known = ((labels >= 0) & (labels < num_classes)) | (labels == ignore_value)
+    if known.all():
         return
-    ids = np.unique(labels)
-    unknown = ids[((ids < 0) | (ids >= num_classes)) & (ids != ignore_value)]
-    if len(unknown):
-        raise ValueError(
-            f"label file {label_file} holds ids {unknown.tolist()}, expected 0..{num_classes - 1} "
-            f"({num_classes} classes) or {ignore_value} (ignore){_advice(unknown, num_classes)}"
-        )
+    unknown = np.unique(labels[~known])
+    raise ValueError(
+        f"label file {label_file} holds ids {unknown.tolist()}, expected 0..{num_classes - 1} "
+        f"({num_classes} classes) or {ignore_value} (ignore){_advice(unknown, num_classes)}"
+    )
 
 
 def _advice(unknown: np.ndarray, num_classes: int) -> str:
@@ -161,46 +216,3 @@ def read_json(file_name: str) -> Any:
         raise FileNotFoundError(f"JSON file {file_name} does not exist") from error
     except ValueError as error:  # of JSON or of its encoding
         raise ValueError(f"{file_name} cannot be read as JSON: {error}") from error
-
-
-def read_people(file_name: str, num_joints: int) -> dict[str, list[dict]]:
-    """COCO's annotations of people, checked and completed.
-
-    Args:
-        file_name: of a JSON in the layout of `person_keypoints_*.json`.
-        num_joints: that each annotation must have.
-
-    Returns:
-        the file's content, of which every annotation of the category "person" (others are left
-        out) has "keypoints" (zeros where the file has none), "num_keypoints", "area" and "iscrowd".
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is no JSON, lacks a list, has another number of joints, or annotates
-            images that it doesn't list.
-    """
-    content = read_json(file_name)
-    lists = ("images", "annotations", "categories")
-    if not isinstance(content, dict) or any(key not in content for key in lists):
-        raise ValueError(f"{file_name} lacks one of COCO's lists {lists}")
-    people = {item["id"] for item in content["categories"] if item["name"] == "person"}
-    known = {image["id"] for image in content["images"]}
-    annotations = []
-    for item in content["annotations"]:
-        if item["category_id"] not in people:
-            continue
-        person = {"keypoints": [0] * (3 * num_joints), "iscrowd": 0} | item
-        if len(person["keypoints"]) != 3 * num_joints:
-            raise ValueError(
-                f"{file_name}: annotation {item['id']} has {len(person['keypoints']) / 3:g} "
-                f"joints, expected {num_joints}"
-            )
-        if person["image_id"] not in known:
-            raise ValueError(
-                f"{file_name}: annotation {item['id']} belongs to image {person['image_id']}, "
-                "which the file does not list"
-            )
-        person.setdefault("num_keypoints", sum(v > 0 for v in person["keypoints"][2::3]))
-        person.setdefault("area", person["bbox"][2] * person["bbox"][3])
-        annotations.append(person)
-    return content | {"annotations": annotations}

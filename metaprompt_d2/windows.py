@@ -1,9 +1,12 @@
 """Windows that slide over an image, and the average of what they saw where they overlap."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
+
+from . import canvas
 
 __all__ = [
     "Window",
@@ -94,6 +97,7 @@ def predict_in_windows(
     *,
     batch_size: int,
     flip: bool = False,
+    canvas_gib: float = math.inf,
     stride: int = 1,
 ) -> Tensor:
     """Average a dense prediction over windows and, if asked for, their mirror images.
@@ -107,6 +111,7 @@ def predict_in_windows(
         windows: of one size, in pixels: multiples of `stride`.
         batch_size: windows passed to `predict` at once, mirrored ones counted too.
         flip: predict every window mirrored as well and mirror the result back.
+        canvas_gib: a larger canvas lies in the main memory.
         stride: pixels for one of `images`.
 
     Returns:
@@ -122,25 +127,25 @@ def predict_in_windows(
         for mirrored in ((False, True) if flip else (False,))
         for window in windows
     ]
-    total, coverage = None, images.new_zeros(len(images), 1, height, width)
+    total, coverage = None, torch.zeros(len(images), 1, height, width)
     for batch in _batches(views, batch_size):
-        crops = [
-            _mirrored_if(
-                mirrored, images[image, :, _reduced(rows, stride), _reduced(columns, stride)]
-            )
-            for image, (rows, columns), mirrored in batch
-        ]
-        outputs = predict(torch.stack(crops))
+        outputs = predict(torch.stack([_crop(images, view, stride) for view in batch]))
         if total is None:
-            total = outputs.new_zeros(len(images), outputs.shape[1], height, width)
+            shape = len(images), outputs.shape[1], height, width
+            total = canvas.zeros(shape, outputs.dtype, outputs.device, canvas_gib)
+            coverage = coverage.to(total)
         for (image, (rows, columns), mirrored), output in zip(batch, outputs, strict=True):
-            total[image, :, rows, columns] += _mirrored_if(mirrored, output)
+            part = _mirrored_if(mirrored, output)
+            total[image, :, rows, columns] += part.to(total.device)
             coverage[image, :, rows, columns] += 1
+        del outputs, output, part  # before the next batch
     return total.div_(coverage)
 
 
-def _reduced(pixels: slice, stride: int) -> slice:
-    return slice(pixels.start // stride, pixels.stop // stride)
+def _crop(images: Tensor, view: _View, stride: int) -> Tensor:
+    image, window, mirrored = view
+    rows, columns = (slice(part.start // stride, part.stop // stride) for part in window)
+    return _mirrored_if(mirrored, images[image, :, rows, columns])
 
 
 def _mirrored_if(mirrored: bool, x: Tensor) -> Tensor:

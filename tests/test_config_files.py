@@ -3,16 +3,24 @@
 from pathlib import Path
 
 import pytest
+from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog
 from detectron2.modeling import build_model
 from detectron2.utils.file_io import PathManager
 
+from metaprompt_d2 import add_metaprompt_config
 from metaprompt_d2.checkpoint import load_diffusion_weights
 from metaprompt_d2.config_files import CONFIG_ROOT
 from metaprompt_d2.engine import load_config
 
 FILES = sorted(file.relative_to(CONFIG_ROOT).as_posix() for file in CONFIG_ROOT.rglob("*.yaml"))
 RECIPES = [file for file in FILES if not Path(file).name.startswith("Base-")]
+BACKBONES = {
+    "MetaPromptBackbone",
+    "build_metaprompt_fpn_backbone",
+    "build_resnet_fpn_backbone",
+    "build_retinanet_metaprompt_fpn_backbone",
+}
 MINI = [file for file in RECIPES if file.startswith("mini/")]
 
 
@@ -23,7 +31,7 @@ def test_the_recipes_are_found() -> None:
 
 @pytest.mark.parametrize("file", FILES)
 def test_a_file_loads_with_known_keys_only(file: str) -> None:
-    assert load_config(f"metaprompt_d2://{file}", []).MODEL.BACKBONE.NAME == "MetaPromptBackbone"
+    assert load_config(f"metaprompt_d2://{file}", []).MODEL.BACKBONE.NAME in BACKBONES
 
 
 @pytest.mark.parametrize("file", RECIPES)
@@ -48,6 +56,40 @@ def test_files_are_reachable_from_any_folder(
     with PathManager.open(name) as file:
         assert file.read() == (CONFIG_ROOT / "Base-SemSeg.yaml").read_text()
     assert load_config("metaprompt_d2://mini/cityscapes_seg.yaml", []).SOLVER.IMS_PER_BATCH > 0
+
+
+def test_a_base_may_be_in_detectron2s_model_zoo(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text('_BASE_: "model_zoo://COCO-Detection/retinanet_R_50_FPN_1x.yaml"\n')
+    cfg = load_config(str(file), [])
+    assert cfg.MODEL.META_ARCHITECTURE == "RetinaNet"
+    assert cfg.SOLVER.MAX_ITER == 90000
+    file.write_text('_BASE_: ["metaprompt_d2://compose/mask_rcnn.yaml"]\nSEED: 7\n')
+    cfg = load_config(str(file), [])
+    assert (cfg.MODEL.MASK_ON, cfg.MODEL.FPN.IN_FEATURES[0], cfg.SEED) == (True, "up2", 7)
+
+
+def test_plain_detectron2_reads_the_files_too() -> None:
+    cfg = get_cfg()
+    add_metaprompt_config(cfg)
+    cfg.merge_from_file("metaprompt_d2://compose/mask_rcnn.yaml")
+    ours = load_config("metaprompt_d2://compose/mask_rcnn.yaml", [])
+    cfg.MODEL.DEVICE = ours.MODEL.DEVICE
+    assert cfg == ours
+
+
+def test_a_missing_base_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text('_BASE_: "model_zoo://nothing.yaml"\n')
+    with pytest.raises(FileNotFoundError, match=r"nothing\.yaml"):
+        load_config(str(file), [])
+
+
+def test_a_config_of_detectron2s_first_version_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "old.yaml"
+    file.write_text("VERSION: 1\n")
+    with pytest.raises(ValueError, match=r"old\.yaml: VERSION is 1, expected 2"):
+        load_config(str(file), [])
 
 
 def test_cityscapes_is_the_official_recipe() -> None:
@@ -141,7 +183,8 @@ def test_depth_is_the_official_recipe(
     assert (aug.BRIGHTNESS, aug.CONTRAST, tuple(aug.GAMMA_RANGE)) == (0.2, 0.2, (0.8, 1.2))
     assert (aug.HUE, aug.SATURATION, aug.VALUE) == (20, 30, 20)
     assert (solver.BASE_LR, solver.WEIGHT_DECAY, solver.IMS_PER_BATCH) == (5e-4, 0.1, 24)
-    assert [list(rule) for rule in solver.PARAM_RULES] == [[r"\.unet\.", 0.01, 1.0]]
+    rules = [list(rule) for rule in solver.PARAM_RULES]
+    assert rules == [[r"\.lora_", 1.0, 1.0], [r"\.unet\.", 0.01, 1.0]]
     assert not solver.DECAY_VECTORS
     assert ("RiseAndFallPolyLR", max_iter) == (solver.LR_SCHEDULER_NAME, solver.MAX_ITER)
     assert (solver.LR_PEAK_AT, solver.POLY_LR_POWER) == (12 / 25, 0.9)

@@ -1,5 +1,8 @@
 """Sliding windows: cover, order, count and averaging."""
 
+import gc
+import weakref
+
 import hypothesis.strategies as st
 import pytest
 import torch
@@ -126,6 +129,34 @@ def test_batch_size_changes_nothing(flip: bool) -> None:
     ]
     for result in results[1:]:
         torch.testing.assert_close(result, results[0])
+
+
+def test_only_one_batch_of_windows_is_held() -> None:
+    references, alive = [], []
+
+    def predict(windows: Tensor) -> Tensor:
+        gc.collect()
+        alive.append(sum(reference() is not None for reference in references))
+        output = windows * 2
+        references.append(weakref.ref(output))
+        return output
+
+    windows = sliding_windows((4, 10), (4, 4), (4, 2))
+    predict_in_windows(predict, torch.zeros(1, 3, 4, 10), windows, batch_size=1)
+    assert alive == [0] * 4
+
+
+def test_a_canvas_in_the_main_memory_changes_nothing() -> None:
+    images, windows = torch.randn(2, 3, 5, 9), sliding_windows((5, 9), (4, 4), (2, 3))
+    results = [
+        predict_in_windows(torch.exp, images, windows, batch_size=2, canvas_gib=gib)
+        for gib in (1.0, 0.0)
+    ]
+    assert torch.equal(*results)
+    # The meta device stands for a GPU.
+    windows = [(slice(0, 5), slice(0, 4))]
+    with pytest.raises(NotImplementedError, match="meta"):  # its windows cannot be copied
+        predict_in_windows(torch.exp, images.to("meta"), windows, batch_size=2, canvas_gib=0.0)
 
 
 def test_an_image_smaller_than_the_window_is_predicted_whole() -> None:

@@ -8,7 +8,6 @@ The other options are those of `train_net.py`.
 """
 
 import argparse
-import sys
 
 from detectron2.data import DatasetCatalog
 from detectron2.engine import default_argument_parser
@@ -16,7 +15,7 @@ from detectron2.evaluation import inference_on_dataset
 
 import metaprompt_d2  # noqa: F401  (fills the registries)
 from metaprompt_d2.engine import Trainer, launch_main, load_model, setup
-from metaprompt_d2.evaluation import PREDICTION_FORMATS, SemSegPredictionWriter
+from metaprompt_d2.evaluation import PREDICTION_FORMATS, MergedEvaluators, SemSegPredictionWriter
 from metaprompt_d2.inference import with_test_time_augmentation
 
 
@@ -57,12 +56,8 @@ def main(args: argparse.Namespace) -> None:
         allow_incomplete=args.allow_incomplete,
     )
     model = with_test_time_augmentation(cfg, load_model(cfg, resume=args.resume))
-    inference_on_dataset(model, loader, writer)
+    inference_on_dataset(model, loader, MergedEvaluators([writer]))
 
 
 if __name__ == "__main__":
-    arguments = parse_arguments()
-    try:
-        launch_main(main, arguments)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+    launch_main(main, parse_arguments())

@@ -8,12 +8,11 @@ The result is an ordinary diffusers folder with the structure of Stable Diffusio
 
 import argparse
 import json
-import sys
 import time
 from pathlib import Path
 
 import torch
-from mini_diffusion.images import ImageError, load_images
+from mini_diffusion.images import load_images
 from mini_diffusion.models import (
     CONTEXT_SHAPE,
     SIZE_MULTIPLE,
@@ -24,6 +23,8 @@ from mini_diffusion.models import (
 from mini_diffusion.results import draw_samples, evaluate, save_folder, save_pictures
 from mini_diffusion.training import encode_views, train_unet, train_vae
 from torch import nn
+
+from metaprompt_d2.errors import one_line_errors
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -90,22 +91,18 @@ def pretrain(args: argparse.Namespace) -> dict[str, object]:
     return metrics
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+@one_line_errors()
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line."""
     args = parse_arguments(argv)
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
     start = time.perf_counter()
-    try:
-        metrics = pretrain(args)
-    except (ImageError, FloatingPointError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    metrics = pretrain(args)
     print(json.dumps(metrics, indent=2))
     minutes = (time.perf_counter() - start) / 60
     print(f"wrote {args.output} and {args.samples} in {minutes:.1f} minutes")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -26,14 +26,23 @@ __all__ = ["build_test_loader", "build_train_loader", "load_dataset_dicts"]
 Mapper = Callable[[dict], dict]
 
 
-def load_dataset_dicts(name: str) -> list[dict]:
+def load_dataset_dicts(
+    name: str, *, filter_empty: bool = False, min_keypoints: int = 0
+) -> list[dict]:
     """The dicts of a registered dataset.
+
+    Args:
+        name: of the dataset.
+        filter_empty: leave out images with annotations of crowds only, or none.
+        min_keypoints: leave out images with fewer labelled joints.
 
     Raises:
         FileNotFoundError: its folders are missing or empty; the message names them.
     """
     try:
-        return get_detection_dataset_dicts(name, filter_empty=False)
+        return get_detection_dataset_dicts(
+            name, filter_empty=filter_empty, min_keypoints=min_keypoints
+        )
     except (OSError, AssertionError) as error:
         metadata = MetadataCatalog.get(name).as_dict()
         folders = [
@@ -58,7 +67,8 @@ def build_train_loader(
     batches wait for images of their kind, and a resumed run groups anew.)
 
     Args:
-        cfg: DATASETS.TRAIN, DATALOADER.*, SOLVER.IMS_PER_BATCH, SOLVER.ACCUMULATION_STEPS.
+        cfg: DATASETS.TRAIN, DATALOADER.*, SOLVER.IMS_PER_BATCH, SOLVER.ACCUMULATION_STEPS, and
+            what MODEL.KEYPOINT_ON asks of images.
         mapper: of one dict.
         seed: the same in all processes.
         start_iter: iterations to skip.
@@ -67,7 +77,7 @@ def build_train_loader(
         ValueError: a batch that can't be divided, or an unknown sampler.
     """
     batch_size = _micro_batch_size(cfg)
-    dicts = [item for name in cfg.DATASETS.TRAIN for item in load_dataset_dicts(name)]
+    dicts = _train_dicts(cfg)
     skipped = start_iter * cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
     return build_detection_train_loader(
         _SeededDataset(DatasetFromList(dicts), mapper, seed),
@@ -143,6 +153,19 @@ def _seeded(seed: int) -> Iterator[None]:
         random.setstate(states[0])
         np.random.set_state(states[1])
         torch.set_rng_state(states[2])
+
+
+def _train_dicts(cfg: CfgNode) -> list[dict]:
+    keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0
+    return [
+        item
+        for name in cfg.DATASETS.TRAIN
+        for item in load_dataset_dicts(
+            name,
+            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+            min_keypoints=keypoints,
+        )
+    ]
 
 
 def _build_sampler(cfg: CfgNode, size: int, seed: int) -> Sampler:

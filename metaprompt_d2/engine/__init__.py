@@ -1,9 +1,11 @@
 """Running: set-up, training loop, optimizer, schedules, checkpoints."""
 
 from .checkpointer import SafeCheckpointer
+from .combinations import check_combinations
+from .ema import WeightAverage
 from .launch import launch_main
 from .optimizer import build_optimizer, group_parameters
-from .pictures import PictureWriter, draw_prediction
+from .pictures import PICTURES_REGISTRY, PictureWriter, draw_prediction, joined_people
 from .run import load_model, train_or_evaluate
 from .schedule import build_lr_scheduler
 from .setup import load_config, setup
@@ -11,15 +13,19 @@ from .train_loop import NonFiniteLossError, TrainLoop
 from .trainer import Trainer
 
 __all__ = [
+    "PICTURES_REGISTRY",
     "NonFiniteLossError",
     "PictureWriter",
     "SafeCheckpointer",
     "TrainLoop",
     "Trainer",
+    "WeightAverage",
     "build_lr_scheduler",
     "build_optimizer",
+    "check_combinations",
     "draw_prediction",
     "group_parameters",
+    "joined_people",
     "launch_main",
     "load_config",
     "load_model",

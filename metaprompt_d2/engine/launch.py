@@ -2,15 +2,25 @@
 
 import argparse
 import os
+import sys
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import torch
 from detectron2.engine import launch
+from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
+
+from ..errors import one_line_errors
 
 __all__ = ["launch_main"]
 
+Main = Callable[[argparse.Namespace], object]
 
-def launch_main(main: Callable[[argparse.Namespace], object], args: argparse.Namespace) -> None:
+
+@one_line_errors()
+def launch_main(main: Main, args: argparse.Namespace) -> None:
     """Run `main(args)` in every process that Detectron2's standard arguments ask for.
 
     Without GPUs, `args.num_gpus` is the number of CPU processes. They keep the number of threads
@@ -20,14 +30,45 @@ def launch_main(main: Callable[[argparse.Namespace], object], args: argparse.Nam
     Args:
         main: importable from its module.
         args: of `detectron2.engine.default_argument_parser`.
+
+    Raises:
+        SystemExit: for bad input, with one line of whichever process met it first.
     """
     if args.num_gpus > 1 and not torch.cuda.is_available():
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    launch(
-        main,
-        args.num_gpus,
-        num_machines=args.num_machines,
-        machine_rank=args.machine_rank,
-        dist_url=args.dist_url,
-        args=(args,),
-    )
+    if args.num_gpus > torch.cuda.device_count() > 0:
+        raise ValueError(
+            f"--num-gpus is {args.num_gpus}, but this machine has {torch.cuda.device_count()}"
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        message = Path(folder) / "error.txt"
+        try:
+            launch(
+                _run,
+                args.num_gpus,
+                num_machines=args.num_machines,
+                machine_rank=args.machine_rank,
+                dist_url=args.dist_url,
+                args=(main, args, message),
+            )
+        except (ProcessExitedException, ProcessRaisedException) as error:
+            if message.is_file():
+                sys.exit(message.read_text())
+            if "EADDRINUSE" in str(error):
+                sys.exit(f"error: --dist-url {args.dist_url}: another process uses this port")
+            if isinstance(error, ProcessExitedException):  # e.g. killed for lack of memory
+                sys.exit(f"error: {error}")
+            raise
+
+
+def _run(main: Main, args: argparse.Namespace, message: Path) -> None:
+    """One process of several leaves the line of its error for the one that started it."""
+    try:
+        with one_line_errors():
+            main(args)
+    except SystemExit as stop:
+        if args.num_gpus * args.num_machines > 1 and isinstance(stop.code, str):
+            with suppress(FileExistsError), message.open("x") as file:
+                file.write(stop.code)
+            sys.exit(1)
+        raise

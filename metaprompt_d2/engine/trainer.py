@@ -1,5 +1,6 @@
 """`Trainer`: Detectron2's `DefaultTrainer` with this package's data, optimizer and evaluators."""
 
+import contextlib
 import logging
 import os
 import weakref
@@ -23,6 +24,8 @@ from ..evaluation import MergedEvaluators, build_evaluators
 from ..inference import with_test_time_augmentation
 from ..precision import amp_dtype
 from .checkpointer import SafeCheckpointer
+from .combinations import check_combinations
+from .ema import WeightAverage
 from .hooks import BestCheckpointer
 from .optimizer import build_optimizer
 from .pictures import PictureWriter
@@ -41,23 +44,30 @@ class Trainer(DefaultTrainer):
         # DefaultTrainer's own constructor wraps CPU models in a DDP that takes GPUs only and
         # offers no hook for it, so its steps are repeated here.
         TrainerBase.__init__(self)
+        check_combinations(cfg)
         self.cfg = cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         self.seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
+        ema = cfg.SOLVER.EMA
+        self.average = WeightAverage(model, ema.DECAY) if ema.ENABLED else None
         clipping = cfg.SOLVER.CLIP_GRADIENTS
         clips_whole_model = clipping.ENABLED and clipping.CLIP_TYPE == "full_model"
         self._trainer = TrainLoop(
-            _parallel(model),
+            _parallel(model, find_unused=cfg.SOLVER.FIND_UNUSED_PARAMETERS),
             self._build_seeded_loader(),
             optimizer,
             seed=self.seed,
             accumulation_steps=cfg.SOLVER.ACCUMULATION_STEPS,
             amp_dtype=amp_dtype(cfg.SOLVER.AMP, "SOLVER.AMP"),
             max_grad_norm=clipping.CLIP_VALUE if clips_whole_model else None,
+            average=self.average,
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        self.checkpointer = SafeCheckpointer.of_config(cfg, model, trainer=weakref.proxy(self))
+        saved = {"trainer": weakref.proxy(self)}
+        if self.average is not None:
+            saved["ema"] = self.average
+        self.checkpointer = SafeCheckpointer.of_config(cfg, model, **saved)
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.register_hooks(self.build_hooks())
@@ -68,6 +78,8 @@ class Trainer(DefaultTrainer):
         if self.start_iter > 0:
             self._trainer.seed = self.seed
             self._trainer.reset_data_loader(self._build_seeded_loader)
+            if self.average is not None and self.average.num_updates == 0:
+                logger.warning("The checkpoint has no averages (SOLVER.EMA): they start anew")
 
     def run_step(self) -> None:
         """
@@ -83,10 +95,17 @@ class Trainer(DefaultTrainer):
             raise
 
     def build_hooks(self) -> list[hooks.HookBase]:
-        """`DefaultTrainer`'s hooks, the best checkpoint, and writers with our period."""
+        """`DefaultTrainer`'s hooks, the best checkpoint, and writers with our period.
+
+        What is evaluated are the averages of the weights where SOLVER.EMA.ENABLED.
+        """
         cfg = self.cfg
         built = [
-            hook for hook in super().build_hooks() if not isinstance(hook, hooks.PeriodicWriter)
+            hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._evaluate)
+            if isinstance(hook, hooks.EvalHook)
+            else hook
+            for hook in super().build_hooks()
+            if not isinstance(hook, hooks.PeriodicWriter)
         ]
         if comm.is_main_process():
             if cfg.SOLVER.BEST_METRIC:
@@ -115,6 +134,12 @@ class Trainer(DefaultTrainer):
     def load_state_dict(self, state_dict: dict) -> None:
         super().load_state_dict(state_dict)
         self.seed = state_dict.get("seed", self.seed)
+
+    def _evaluate(self) -> dict:
+        average = self.average
+        with average.applied() if average is not None else contextlib.nullcontext():
+            self._last_eval_results = self.test(self.cfg, self.model)
+        return self._last_eval_results
 
     def _build_seeded_loader(self) -> torch.utils.data.DataLoader:
         mapper = build_mapper(self.cfg, is_train=True)
@@ -164,9 +189,12 @@ class Trainer(DefaultTrainer):
         return MergedEvaluators(evaluators)
 
 
-def _parallel(model: nn.Module) -> nn.Module:
+def _parallel(model: nn.Module, *, find_unused: bool) -> nn.Module:
     """Wrap in DDP where there are several processes; on the CPU, DDP wants no device ids."""
     on_gpu = next(model.parameters()).is_cuda
     return create_ddp_model(
-        model, broadcast_buffers=False, **({} if on_gpu else {"device_ids": None})
+        model,
+        broadcast_buffers=False,
+        find_unused_parameters=find_unused,
+        **({} if on_gpu else {"device_ids": None}),
     )

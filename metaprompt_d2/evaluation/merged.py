@@ -14,6 +14,15 @@ class MergedEvaluators(DatasetEvaluators):
     the official Cityscapes scorer and `SemSegEvaluator` do.
     """
 
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        """As in `DatasetEvaluators`; empties `outputs`.
+
+        `inference_on_dataset` would hold them while the next images are predicted, and those of
+        a photograph take many GB.
+        """
+        super().process(inputs, outputs)
+        outputs.clear()
+
     def evaluate(self) -> OrderedDict | None:
         """
         Returns:

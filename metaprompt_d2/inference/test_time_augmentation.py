@@ -7,17 +7,15 @@ import torch
 from detectron2.config import CfgNode, configurable, get_cfg
 from detectron2.modeling.meta_arch import SemanticSegmentor
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
+from .. import canvas
 from ..data import ResizeToBox
 from ..modeling import DepthEstimator, SlidingWindowSegmentor
 
 __all__ = ["DenseModelWithTTA", "with_test_time_augmentation"]
 
 _SEGMENTORS = (SlidingWindowSegmentor, SemanticSegmentor)
-_STRIP = 2**24  # values of a strip of rows that is resized at once
-_GIB = 2**30
 
 
 def with_test_time_augmentation(cfg: CfgNode, model: nn.Module) -> nn.Module:
@@ -43,9 +41,9 @@ class DenseModelWithTTA(nn.Module):
     the image, so that windows of both fill its batches; a `DepthEstimator` mirrors by itself.
 
     Memory: one sum of K x H x W float32 values (K classes, H x W the output's size), in the main
-    memory where it is larger than `canvas_gib`; of the pass at hand, the model's outputs for one
-    image and its mirror image at the scale's size; and a few strips of rows of 64 MiB (or of one
-    row). Neither the number of scales nor, besides the sum, the output's size matters.
+    memory where it is larger than `canvas_gib`; the model's output for one pass at the scale's size
+    (for a pass and its mirror image, if both fit `canvas_gib`); and a few strips of rows of 64 MiB
+    (or of one row). Neither the number of scales nor, besides the sum, the output's size matters.
     """
 
     @configurable
@@ -55,6 +53,7 @@ class DenseModelWithTTA(nn.Module):
         *,
         boxes: Sequence[tuple[int, int] | None],
         flip: bool,
+        num_channels: int = 1,
         canvas_gib: float = 4.0,
     ):
         """
@@ -63,7 +62,9 @@ class DenseModelWithTTA(nn.Module):
             boxes: (long side, short side) that the image is fitted into, one for each scale; None
                 for the image as it is.
             flip: average over the mirror images of all scales, too.
-            canvas_gib: a sum larger than this lies in the main memory, not on the model's device.
+            num_channels: K, by which the size of outputs is known beforehand; 1 for depth.
+            canvas_gib: a sum larger than this lies in the main memory, not on the model's device;
+                and mirror images of which the outputs take more are predicted by themselves.
 
         Raises:
             ValueError: no scale, or a box that no image fits.
@@ -75,6 +76,7 @@ class DenseModelWithTTA(nn.Module):
         self.boxes = list(boxes)
         self.resizes = [None if box is None else ResizeToBox(*box) for box in self.boxes]
         self.flip = flip
+        self.num_channels = num_channels
         self.canvas_gib = canvas_gib
 
     @classmethod
@@ -82,9 +84,10 @@ class DenseModelWithTTA(nn.Module):
         is_depth = isinstance(model, DepthEstimator)
         return {
             "model": model,
-            "boxes": _boxes(cfg, is_depth),
+            "boxes": _boxes(cfg),
             "flip": cfg.TEST.AUG.FLIP and not is_depth,
-            "canvas_gib": cfg.TEST.AUG.CANVAS_GIB,
+            "num_channels": 1 if is_depth else cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
+            "canvas_gib": cfg.TEST.CANVAS_GIB,
         }
 
     @property
@@ -112,50 +115,63 @@ class DenseModelWithTTA(nn.Module):
         task, total, passes = "", None, 0
         for task, maps, mirrored in self._passes(inputs["image"]):
             if total is None:
-                total = self._canvas(maps, size)
-            for rows in _strips(maps, size):
-                strip = _resized_rows(maps, size, rows).to(total.dtype)
+                dtype = torch.promote_types(maps.dtype, torch.float32)
+                total = canvas.zeros((len(maps), *size), dtype, self.device, self.canvas_gib)
+            for rows, strip in canvas.resized_strips(maps, size):
+                strip = strip.to(total.dtype)
                 strip = strip.softmax(dim=0) if task == "sem_seg" else strip
                 total[:, rows] += (strip.flip(-1) if mirrored else strip).to(total.device)
             passes += 1
+            del maps  # before the next pass
         total /= passes
         return {task: total[0] if task == "depth" else total}
-
-    def _canvas(self, maps: Tensor, size: tuple[int, int]) -> Tensor:
-        """Zeros; float32, or float64 where the model is."""
-        shape = len(maps), *size
-        dtype = torch.promote_types(maps.dtype, torch.float32)
-        fits = np.prod(shape, dtype=np.int64) * 4 <= self.canvas_gib * _GIB
-        return torch.zeros(shape, dtype=dtype, device=maps.device if fits else "cpu")
 
     def _passes(self, image: Tensor) -> Iterator[tuple[str, Tensor, bool]]:
         """Task, (K, h, w) output at the scale's size, and whether it is mirrored, of all passes."""
         for box, resize in zip(self.boxes, self.resizes, strict=True):
             scaled = image if resize is None else _resized_image(image, resize)
-            views = [scaled, scaled.flip(-1)] if self.flip else [scaled]
-            try:
-                outputs = self.model([{"image": view} for view in views])
-            except ValueError as error:
-                height, width = scaled.shape[-2:]
-                source = "" if box is None else f" (TEST.AUG.MIN_SIZES {box[1]})"
-                raise ValueError(
-                    f"an image of {height}x{width} pixels (height x width){source} cannot be "
-                    f"predicted: {error}"
-                ) from error
-            for mirrored, output in enumerate(outputs):
-                if "depth" in output:
-                    yield "depth", output["depth"][None], bool(mirrored)
-                else:
-                    yield "sem_seg", output["sem_seg"], bool(mirrored)
+            shape = 1 + self.flip, self.num_channels, *scaled.shape[-2:]
+            for views in _views(self.flip, together=canvas.fits(shape, self.canvas_gib)):
+                images = [scaled.flip(-1) if mirrored else scaled for mirrored in views]
+                outputs = self._outputs(images, box)
+                for mirrored in views:
+                    yield *outputs.pop(0), mirrored
+
+    def _outputs(
+        self, images: Sequence[Tensor], box: tuple[int, int] | None
+    ) -> list[tuple[str, Tensor]]:
+        """Task and (K, h, w) output of images at one scale."""
+        try:
+            outputs = self.model([{"image": image} for image in images])
+        except ValueError as error:
+            height, width = images[0].shape[-2:]
+            source = "" if box is None else f" (TEST.AUG.MIN_SIZES {box[1]})"
+            raise ValueError(
+                f"an image of {height}x{width} pixels (height x width){source} cannot be "
+                f"predicted: {error}"
+            ) from error
+        return [_maps(output) for output in outputs]
 
 
-def _boxes(cfg: CfgNode, is_depth: bool) -> list[tuple[int, int] | None]:
+def _maps(output: dict[str, Tensor]) -> tuple[str, Tensor]:
+    """Task and (K, h, w) values of a model's output."""
+    return ("depth", output["depth"][None]) if "depth" in output else ("sem_seg", output["sem_seg"])
+
+
+def _views(flip: bool, *, together: bool) -> list[list[bool]]:
+    """Which images pass at once, the image as it is (False) and mirrored."""
+    if not flip:
+        return [[False]]
+    return [[False, True]] if together else [[False], [True]]
+
+
+def _boxes(cfg: CfgNode) -> list[tuple[int, int] | None]:
     """(long side, short side) of every scale; None for the image's own size."""
     aug = cfg.TEST.AUG
     short_sides, long_sides = list(aug.MIN_SIZES), list(aug.MAX_SIZES)
     # Detectron2's own default is made for detectors.
     if tuple(short_sides) == tuple(get_cfg().TEST.AUG.MIN_SIZES):
-        short_sides = [0 if is_depth else cfg.INPUT.MIN_SIZE_TEST]
+        short_sides = [cfg.INPUT.MIN_SIZE_TEST]
         long_sides = [cfg.INPUT.MAX_SIZE_TEST]
     long_sides = long_sides or [aug.MAX_SIZE] * len(short_sides)
     if len(long_sides) != len(short_sides):
@@ -179,31 +195,3 @@ def _resized_image(image: Tensor, resize: ResizeToBox) -> Tensor:
     pixels = np.ascontiguousarray(image.cpu().numpy().transpose(1, 2, 0))
     pixels = resize.get_transform(pixels).apply_image(pixels)
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-
-
-def _strips(maps: Tensor, size: tuple[int, int]) -> Iterator[slice]:
-    """Rows of the output that are made at once."""
-    height, width = size
-    step = max(_STRIP // (len(maps) * width), 1)
-    for start in range(0, height, step):
-        yield slice(start, min(start + step, height))
-
-
-def _resized_rows(maps: Tensor, size: tuple[int, int], rows: slice) -> Tensor:
-    """Some rows of (K, h, w) maps resized bilinearly to a size, as if all were made."""
-    height, width = size
-    if tuple(maps.shape[-2:]) == tuple(size):
-        return maps[:, rows]
-    if rows == slice(0, height):
-        return F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
-    last = maps.shape[-2] - 1
-    centres = torch.arange(rows.start, rows.stop, device=maps.device, dtype=torch.float64) + 0.5
-    source = (centres * maps.shape[-2] / height - 0.5).clamp(0, last)
-    above = source.floor().long()
-    below = (above + 1).clamp(max=last)
-    share = (source - above).to(maps.dtype)[:, None]
-    strip = torch.lerp(maps[:, above], maps[:, below], share)
-    strip = F.interpolate(
-        strip[None], size=(len(centres), width), mode="bilinear", align_corners=False
-    )
-    return strip[0]

@@ -1,6 +1,7 @@
 """Detectron2's model parts on the diffusion backbone; importing fills the registries."""
 
 from .backbone import MetaPromptBackbone
+from .fpn import FinerMap, MetaPromptFPN
 from .heads import (
     DEPTH_HEADS_REGISTRY,
     HEATMAP_HEADS_REGISTRY,
@@ -19,7 +20,9 @@ __all__ = [
     "DeconvDepthHead",
     "DeconvHeatmapHead",
     "DepthEstimator",
+    "FinerMap",
     "MetaPromptBackbone",
+    "MetaPromptFPN",
     "PersonDetector",
     "SlidingWindowSegmentor",
     "TopDownPoseEstimator",

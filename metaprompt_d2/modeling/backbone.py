@@ -1,6 +1,6 @@
 """`MetaPromptBackbone`: the diffusion UNet behind Detectron2's backbone interface."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -16,6 +16,8 @@ from ..diffusion import (
     MetaPrompts,
     PyramidRearrangement,
     RecurrentRefinement,
+    RefinementStep,
+    add_lora,
 )
 
 __all__ = ["MetaPromptBackbone"]
@@ -45,6 +47,7 @@ class MetaPromptBackbone(Backbone):
         rearrangement: PyramidRearrangement | FusedRearrangement | None,
         freeze_unet: bool = False,
         gradient_checkpointing: bool = False,
+        checkpointed_levels: Sequence[int] = (),
         out_features: Sequence[str] = (),
         channels_last: bool = False,
         compile_mode: str = "",
@@ -56,6 +59,7 @@ class MetaPromptBackbone(Backbone):
             rearrangement: decoder maps -> features, or None for the maps themselves.
             freeze_unet: train the prompts and step embeddings, not the UNet.
             gradient_checkpointing: recompute the UNet's activations in the backward pass.
+            checkpointed_levels: of the UNet, 0 the finest, that do so; none for all.
             out_features: names of the features to give; none for all.
             channels_last: keep images, maps and kernels with channels innermost.
             compile_mode: of `torch.compile` for encoder, UNet and re-arrangement; "" = none.
@@ -70,7 +74,8 @@ class MetaPromptBackbone(Backbone):
         if freeze_unet:
             refinement.unet.requires_grad_(False)
         if gradient_checkpointing:
-            refinement.unet.enable_gradient_checkpointing()
+            levels = checkpointed_levels or range(len(refinement.unet.feature_channels))
+            refinement.unet.checkpoint_levels(levels)
         self._all_shapes = _output_shapes(latent_encoder, refinement, rearrangement)
         names = list(self._all_shapes)
         unknown = sorted(set(out_features) - set(names))
@@ -115,6 +120,7 @@ class MetaPromptBackbone(Backbone):
             raise ValueError(
                 f"MODEL.PIXEL_MEAN has {input_shape.channels} channels, MetaPromptBackbone takes 3"
             )
+        _check_normalization(cfg)
         unet, vae, prompt = cfg.MODEL.DIFFUSION.UNET, cfg.MODEL.DIFFUSION.VAE, cfg.MODEL.META_PROMPT
         meta_prompts = MetaPrompts(
             num_prompts=prompt.NUM_PROMPTS,
@@ -134,6 +140,9 @@ class MetaPromptBackbone(Backbone):
             # Only refinement reads the output head.
             predicts_latent=prompt.REFINE_STEPS > 1,
         )
+        lora = cfg.MODEL.DIFFUSION.LORA
+        if lora.RANK != 0:
+            add_lora(feature_unet, rank=lora.RANK, alpha=lora.ALPHA, targets=lora.TARGETS)
         return {
             "latent_encoder": LatentEncoder(
                 block_out_channels=vae.BLOCK_OUT_CHANNELS,
@@ -147,6 +156,7 @@ class MetaPromptBackbone(Backbone):
             "rearrangement": _build_rearrangement(cfg, feature_unet.feature_channels),
             "freeze_unet": cfg.MODEL.DIFFUSION.FREEZE_UNET,
             "gradient_checkpointing": cfg.MODEL.DIFFUSION.GRADIENT_CHECKPOINTING,
+            "checkpointed_levels": cfg.MODEL.DIFFUSION.GRADIENT_CHECKPOINTING_LEVELS,
             "out_features": prompt.OUT_FEATURES,
             "channels_last": cfg.MODEL.SPEED.CHANNELS_LAST,
             "compile_mode": cfg.MODEL.SPEED.COMPILE,
@@ -171,10 +181,24 @@ class MetaPromptBackbone(Backbone):
     def features(self, latent: Tensor) -> dict[str, Tensor]:
         """What `forward` returns, of what `encode` made."""
         with self._precision():
-            last = self.refinement(latent.contiguous(memory_format=self._memory_format))
-        features = [feature.to(last.prompts.dtype) for feature in last.features]
+            step = self.refinement(latent.contiguous(memory_format=self._memory_format))
+        return self._named_features(step)
+
+    def steps(self, images: Tensor) -> Iterator[dict[str, Tensor]]:
+        """Yield the features of every refinement step; the last are those of `forward`.
+
+        Args:
+            images: as in `forward`.
+        """
+        with self._precision():
+            steps = list(self.refinement.steps(self.encode(images)))
+        for step in steps:
+            yield self._named_features(step)
+
+    def _named_features(self, step: RefinementStep) -> dict[str, Tensor]:
+        features = [feature.to(step.prompts.dtype) for feature in step.features]
         if self.rearrangement is not None:
-            features = self.rearrangement(features, last.prompts)
+            features = self.rearrangement(features, step.prompts)
         named = zip(self._all_shapes, features, strict=True)
         return {name: feature for name, feature in named if name in self._shapes}
 
@@ -194,6 +218,29 @@ class MetaPromptBackbone(Backbone):
         if self.rearrangement is not None:
             return 0
         return max(shape.stride for shape in self._all_shapes.values())
+
+
+def _check_normalization(cfg: CfgNode) -> None:
+    """Images must arrive as Stable Diffusion saw them; Detectron2's defaults are ImageNet's.
+
+    Means and deviations up to 1 belong to images whose range is not known here.
+
+    Raises:
+        ValueError: another channel order, or 0..255 that does not become about -1..1.
+    """
+    expected = (
+        "Stable Diffusion reads RGB images in [-1, 1]: set INPUT.FORMAT to RGB, MODEL.PIXEL_MEAN "
+        "and MODEL.PIXEL_STD to [127.5, 127.5, 127.5], as configs/Base-MetaPrompt.yaml does"
+    )
+    if cfg.INPUT.FORMAT != "RGB":
+        raise ValueError(f"INPUT.FORMAT is {cfg.INPUT.FORMAT!r}. {expected}")
+    for mean, std in zip(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, strict=True):
+        low, high = -mean / std, (255 - mean) / std
+        if max(mean, std) > 1 and max(abs(low + 1), abs(high - 1)) > 0.1:
+            raise ValueError(
+                f"MODEL.PIXEL_MEAN {cfg.MODEL.PIXEL_MEAN} and MODEL.PIXEL_STD "
+                f"{cfg.MODEL.PIXEL_STD} bring 0..255 to {low:.1f}..{high:.1f}. {expected}"
+            )
 
 
 def _build_rearrangement(cfg: CfgNode, in_channels: Sequence[int]) -> nn.Module | None:

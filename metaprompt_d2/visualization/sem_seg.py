@@ -36,7 +36,7 @@ def colorize(image: np.ndarray, labels: np.ndarray, metadata: Metadata) -> np.nd
     palette = np.zeros((256, 3), np.uint8)
     palette[:num_classes] = metadata.get("stuff_colors", None) or _palette(num_classes)
     colors = palette[np.minimum(labels, 255)]
-    blended = (0.3 * image + 0.7 * colors).astype(np.uint8)
+    blended = cv2.addWeighted(image, 0.3, colors, 0.7, 0)
     blended[labels >= num_classes] = 0
     return blended
 

@@ -1,5 +1,6 @@
 """Loaders: the training stream is a function of seed and iteration; errors name the dataset."""
 
+import json
 import random
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -9,6 +10,7 @@ import detectron2.data.build as detectron2_build
 import numpy as np
 import pytest
 import torch
+from coco_files import registered_coco, write_coco
 from detectron2.utils import comm
 from helpers import registered_cityscapes, tiny_cfg, write_cityscapes
 
@@ -168,6 +170,30 @@ def test_several_datasets_are_concatenated(name: str, tmp_path: Path) -> None:
     files = [item[0] for batch in stream for item in batch]
     assert len(set(files)) == 8
     assert sum(str(tmp_path) in file for file in files) == 3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ({}, {"002.jpg", "003.jpg"}),
+        ({"DATALOADER__FILTER_EMPTY_ANNOTATIONS": False}, {"001.jpg", "002.jpg", "003.jpg"}),
+        ({"MODEL__KEYPOINT_ON": True}, {"003.jpg"}),
+    ],
+)
+def test_detectors_train_on_images_that_have_something(
+    tmp_path: Path, overrides: dict, expected: set[str]
+) -> None:
+    write_coco(tmp_path / "coco")
+    file = tmp_path / "coco/instances.json"
+    content = json.loads(file.read_text())
+    content["annotations"] = [item for item in content["annotations"] if item["image_id"] != 1]
+    for item in content["annotations"]:
+        if item["image_id"] == 2:
+            item["keypoints"] = [0] * 51
+    file.write_text(json.dumps(content))
+    with registered_coco(tmp_path / "coco") as names:
+        drawn = batches(config(names.people, **overrides), 2)
+    assert {Path(sample[0]).name for batch in drawn for sample in batch} == expected
 
 
 @pytest.mark.parametrize(("batch_size", "steps"), [(3, 2), (4, 0), (0, 1), (2, 4)])

@@ -12,6 +12,7 @@ from detectron2.utils.events import EventStorage
 from helpers import registered_cityscapes, write_cityscapes
 from PIL import Image
 
+import metaprompt_d2.engine.pictures
 from metaprompt_d2.engine import PictureWriter
 
 HEIGHT, WIDTH = 28, 40
@@ -38,6 +39,11 @@ def test_as_many_rows_as_asked_for_are_written(tmp_path: Path) -> None:
 
 def test_no_more_rows_than_images_are_written(tmp_path: Path) -> None:
     assert written(tmp_path, 9).shape[0] == 3 * ROW
+
+
+def test_rows_of_photographs_are_shrunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metaprompt_d2.engine.pictures, "_MAX_WIDTH", (3 * WIDTH + 2 * 4) // 2)
+    assert written(tmp_path, 2).shape == (2 * ((HEIGHT + 14) // 2 + 4), (3 * WIDTH + 2 * 4) // 2, 3)
 
 
 def test_without_ground_truth_two_pictures_stand_in_a_row(tmp_path: Path) -> None:

@@ -1,9 +1,12 @@
 """`MergedEvaluators`: figures of one task from several evaluators."""
 
+import gc
+import weakref
 from collections import OrderedDict
 
 import pytest
-from detectron2.evaluation import DatasetEvaluator
+import torch
+from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
 
 from metaprompt_d2.evaluation import MergedEvaluators
 
@@ -19,7 +22,7 @@ class Fixed(DatasetEvaluator):
         self.calls.append("reset")
 
     def process(self, inputs: list, outputs: list) -> None:
-        self.calls.append((inputs, outputs))
+        self.calls.append((list(inputs), list(outputs)))
 
     def evaluate(self) -> dict | None:
         return self.result
@@ -71,3 +74,21 @@ def test_every_evaluator_sees_every_batch() -> None:
     merged.reset()
     merged.process(["in"], ["out"])
     assert [e.calls for e in evaluators] == [["reset", (["in"], ["out"])]] * 2
+
+
+def test_outputs_are_gone_when_the_next_image_is_predicted() -> None:
+    references, alive = [], []
+
+    def model(inputs: list[dict]) -> list[dict]:
+        gc.collect()
+        alive.append(sum(reference() is not None for reference in references))
+        output = torch.zeros(3)
+        references.append(weakref.ref(output))
+        return [{"sem_seg": output}]
+
+    class Reading(Fixed):
+        def process(self, inputs: list, outputs: list) -> None:
+            assert outputs[0]["sem_seg"].shape == (3,)
+
+    inference_on_dataset(model, [[{}]] * 3, MergedEvaluators([Reading(None), Reading(None)]))
+    assert alive == [0, 0, 0]

@@ -10,14 +10,11 @@ from detectron2.engine import DefaultTrainer
 from detectron2.modeling import build_model
 from helpers import NUM_CLASSES, random_image, smallest_cfg, smallest_depth_cfg
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from metaprompt_d2 import canvas
 from metaprompt_d2.data import ResizeToBox
 from metaprompt_d2.engine import Trainer
-from metaprompt_d2.inference import (
-    test_time_augmentation,
-    with_test_time_augmentation,
-)
+from metaprompt_d2.inference import with_test_time_augmentation
 
 WINDOWS = {"TEST.SLIDING_WINDOW.SIZE": (64, 64), "TEST.SLIDING_WINDOW.STRIDE": (40, 40)}
 AUG = {
@@ -119,25 +116,18 @@ def test_output_made_in_strips_on_either_device_is_the_same(
 ) -> None:
     inputs = [{"image": random_image(70, 110)} | SIZE]
     (whole,) = wrapped(segmentor)(inputs)
-    monkeypatch.setattr(test_time_augmentation, "_STRIP", NUM_CLASSES * 123 * 7)
-    (strips,) = wrapped(segmentor, {"TEST.AUG.CANVAS_GIB": 0.0})(inputs)
+    monkeypatch.setattr(canvas, "_STRIP", NUM_CLASSES * 123 * 7)
+    (strips,) = wrapped(segmentor, {"TEST.CANVAS_GIB": 0.0})(inputs)
     torch.testing.assert_close(strips["sem_seg"], whole["sem_seg"], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("size", [(5, 7), (40, 31), (3, 90)])
-def test_rows_are_resized_as_the_whole_is(size: tuple[int, int]) -> None:
-    maps = torch.randn(3, 13, 17, dtype=torch.float64)
-    expected = F.interpolate(maps[None], size=size, mode="bilinear", align_corners=False)[0]
-    for start in range(0, size[0], 2):
-        rows = slice(start, min(start + 2, size[0]))
-        strip = test_time_augmentation._resized_rows(maps, size, rows)
-        torch.testing.assert_close(strip, expected[:, rows])
-
-
-def test_no_more_than_one_scale_is_held(segmentor: nn.Module) -> None:
-    """Outputs of earlier scales are gone when the next one is predicted."""
-    model = wrapped(segmentor)
-    references, alive = [], []
+@pytest.mark.parametrize(("canvas_gib", "passes"), [(4.0, [2, 2, 2]), (0.0, [1] * 6)])
+def test_outputs_of_a_pass_are_gone_when_the_next_is_predicted(
+    segmentor: nn.Module, canvas_gib: float, passes: list[int]
+) -> None:
+    """An image and its mirror image pass at once only if the outputs of both fit."""
+    model = wrapped(segmentor, {"TEST.CANVAS_GIB": canvas_gib})
+    references, alive, views = [], [], []
 
     class Watched(nn.Module):
         device = segmentor.device
@@ -145,14 +135,15 @@ def test_no_more_than_one_scale_is_held(segmentor: nn.Module) -> None:
         def forward(self, inputs: list[dict]) -> list[dict]:
             gc.collect()
             alive.append(sum(reference() is not None for reference in references))
+            views.append(len(inputs))
             outputs = segmentor(inputs)
             references.extend(weakref.ref(output["sem_seg"]) for output in outputs)
             return outputs
 
     model.model = Watched()
-    model([{"image": random_image(70, 110)}])
-    assert len(alive) == 3
-    assert max(alive) <= 2
+    model([{"image": random_image(70, 110)} | SIZE])
+    assert views == passes
+    assert alive == [0] * len(passes)
 
 
 def test_disabled_it_is_the_model_itself(segmentor: nn.Module) -> None:
@@ -172,7 +163,10 @@ def test_detectron2s_default_sizes_stand_for_the_test_scale(
     }
     model = with_test_time_augmentation(smallest_cfg(keys), segmentor)
     assert (model.boxes, model.flip) == ([(80, 60)], True)
-    # Depth is not resized for testing, and mirrored by the model.
+    # The depth model mirrors by itself.
+    model = with_test_time_augmentation(smallest_depth_cfg(keys), depth_model)
+    assert (model.boxes, model.flip) == ([(80, 60)], False)
+    keys["INPUT.MIN_SIZE_TEST"] = 0
     assert with_test_time_augmentation(smallest_depth_cfg(keys), depth_model) is depth_model
 
 

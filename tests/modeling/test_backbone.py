@@ -27,6 +27,10 @@ def backbone(mode: str) -> torch.nn.Module:
     return smallest_backbone({REARRANGE: mode}).eval()
 
 
+def pixels(mean: float, std: float) -> dict:
+    return {"MODEL.PIXEL_MEAN": [mean] * 3, "MODEL.PIXEL_STD": [std] * 3}
+
+
 def test_stated_names_channels_and_strides(backbone: torch.nn.Module, mode: str) -> None:
     shapes = backbone.output_shape()
     assert {name: (s.channels, s.stride) for name, s in shapes.items()} == FEATURES[mode]
@@ -232,3 +236,20 @@ def test_features_can_be_chosen_and_others_have_no_parameters() -> None:
 def test_a_feature_that_there_is_not_is_refused() -> None:
     with pytest.raises(ValueError, match="OUT_FEATURES names .'p9'."):
         smallest_backbone({"MODEL.META_PROMPT.OUT_FEATURES": ("p9",)})
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"INPUT.FORMAT": "BGR"}, "INPUT.FORMAT is 'BGR'"),
+        # Detectron2's defaults, and torchvision's models'
+        (pixels(103.53, 1.0), r"bring 0\.\.255 to -103\.5\.\.151\.5"),
+        (pixels(123.675, 58.395), r"bring 0\.\.255 to -2\.1\.\.2\.2"),
+        (pixels(0.0, 255.0), r"bring 0\.\.255 to -0\.0\.\.1\.0"),
+    ],
+)
+def test_images_that_stable_diffusion_did_not_learn_from_are_refused(
+    overrides: dict, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message + r".*RGB images in \[-1, 1\]: set INPUT.FORMAT"):
+        smallest_backbone(overrides)

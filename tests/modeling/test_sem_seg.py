@@ -124,13 +124,16 @@ def test_what_fills_up_smaller_images_of_a_batch_has_no_label() -> None:
 
 
 def test_images_are_normalised_before_the_backbone() -> None:
-    overrides = {"MODEL.PIXEL_MEAN": [1.0, 2.0, 3.0], "MODEL.PIXEL_STD": [2.0, 4.0, 5.0]}
+    overrides = {
+        "MODEL.PIXEL_MEAN": [127.0, 128.0, 126.0],
+        "MODEL.PIXEL_STD": [128.0, 127.0, 127.0],
+    }
     model = smallest_model(overrides | WHOLE).eval()
     seen = []
     model.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    image = torch.tensor([5, 10, 13], dtype=torch.uint8).view(3, 1, 1).expand(3, 64, 64)
+    image = torch.tensor([255, 255, 253], dtype=torch.uint8).view(3, 1, 1).expand(3, 64, 64)
     predict(model, [{"image": image}])
-    assert seen[0][0, :, 7, 7].tolist() == [2, 2, 2]
+    assert seen[0][0, :, 7, 7].tolist() == [1, 1, 1]
 
 
 def test_windows_are_switched_by_their_keys() -> None:

@@ -154,9 +154,7 @@ def test_a_loss_that_is_not_finite_stops_training_after_a_last_checkpoint(
         *("--config-file", CONFIG, *SMALL, "SOLVER.BASE_LR", 1e30, "OUTPUT_DIR", tmp_path),
         fails=True,
     )
-    message = re.search(
-        r"NonFiniteLossError: loss became NaN or infinite at iteration (\d+)", output
-    )
+    message = re.search(r"error: loss became NaN or infinite at iteration (\d+)", output)
     assert message, output[-2000:]
     assert "_leftImg8bit.png" in output[message.start() :]
     last_good = int(message[1]) - 1
@@ -198,7 +196,7 @@ def test_a_damaged_image_stops_training_with_its_name(
         fails=True,
         DETECTRON2_DATASETS=str(data),
     )
-    message = re.search(r"ValueError: image file (\S+) cannot be read as an image", output)
+    message = re.search(r"error: image file (\S+) cannot be read as an image", output)
     assert message, output[-2000:]
     assert Path(message[1]) in images
 

@@ -115,14 +115,14 @@ def test_the_real_nyu_image_is_evaluated(
 @pytest.mark.parametrize(
     ("damage", "error"),
     [
-        (lambda file: file.unlink(), r"FileNotFoundError: depth file (\S+) does not exist"),
+        (lambda file: file.unlink(), r"error: depth file (\S+) does not exist"),
         (
             lambda file: write_depth(file, np.ones((60, 128))),
-            r"ValueError: depth file (\S+) is 60x128 \(height x width\), its image \S+ is 64x128",
+            r"error: depth file (\S+) is 60x128 \(height x width\), its image \S+ is 64x128",
         ),
         (
             lambda file: cv2.imwrite(str(file), np.ones((64, 128), np.uint8)),
-            r"ValueError: depth file (\S+) has 8 bits .*, expected a 16-bit PNG",
+            r"error: depth file (\S+) has 8 bits .*, expected a 16-bit PNG",
         ),
     ],
     ids=["missing", "other size", "8 bits"],
@@ -158,7 +158,7 @@ def test_a_bad_line_of_a_list_is_named(
         fails=True,
         DETECTRON2_DATASETS=str(world),
     )
-    assert re.search(r"ValueError: .*train_list\.txt.*2\b.*4 columns", output), output[-2000:]
+    assert re.search(r"error: .*train_list\.txt.*2\b.*4 columns", output), output[-2000:]
 
 
 def test_images_without_a_depth_value_train_nothing_and_are_named_in_the_evaluation(

@@ -11,7 +11,7 @@ from tqdm import tqdm
 MIN_CROP_SCALE = 0.6
 
 
-class ImageError(RuntimeError):
+class ImageError(ValueError):
     """The training images are missing or unreadable; the message says which and what to do."""
 
 

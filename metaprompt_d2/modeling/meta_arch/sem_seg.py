@@ -14,10 +14,11 @@ from detectron2.structures import ImageList
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ... import canvas
 from ...precision import amp_dtype, autocast
 from ...windows import predict_in_windows, sliding_windows
 from ..backbone import MetaPromptBackbone
-from .batching import equal_sizes
+from .batching import equal_sizes, padded_for
 
 __all__ = ["SlidingWindowSegmentor"]
 
@@ -28,6 +29,10 @@ class SlidingWindowSegmentor(nn.Module):
 
     In windows, logits are averaged where windows overlap and then resized to the image file's
     size (method section 3.5). Windows are padded only if the backbone asks for it.
+
+    Memory of an image: its K x H x W logits once, in the main memory where they are larger than
+    `canvas_gib`; if the image was resized, those at its own size as well; and the logits of one
+    batch of windows.
     """
 
     @configurable
@@ -42,6 +47,7 @@ class SlidingWindowSegmentor(nn.Module):
         window_stride: tuple[int, int] | None = None,
         window_batch_size: int = 4,
         share_encoder: bool = False,
+        canvas_gib: float = 4.0,
         inference_dtype: torch.dtype | None = None,
     ):
         """
@@ -54,6 +60,7 @@ class SlidingWindowSegmentor(nn.Module):
             window_batch_size: windows that pass through the model at once.
             share_encoder: encode the whole image once and cut windows from its latent; for
                 `MetaPromptBackbone`. Windows then begin at multiples of the latent's stride.
+            canvas_gib: larger outputs lie in the main memory, not on the model's device.
             inference_dtype: autocast to it in inference; None: as it is.
 
         Raises:
@@ -71,6 +78,7 @@ class SlidingWindowSegmentor(nn.Module):
         self.window_batch_size = window_batch_size
         self.share_encoder = share_encoder
         self.inference_dtype = inference_dtype
+        self.canvas_gib = canvas_gib
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
@@ -81,6 +89,7 @@ class SlidingWindowSegmentor(nn.Module):
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "inference_dtype": amp_dtype(cfg.TEST.AMP, "TEST.AMP"),
+            "canvas_gib": cfg.TEST.CANVAS_GIB,
         }
         windows = cfg.TEST.SLIDING_WINDOW
         if windows.BATCH_SIZE < 1:
@@ -122,7 +131,7 @@ class SlidingWindowSegmentor(nn.Module):
                 inputs = batched_inputs[index]
                 height, width = logits.shape[-2:]
                 size = (inputs.get("height", height), inputs.get("width", width))
-                outputs[index]["sem_seg"] = _resize(image_logits[None], size)[0]
+                outputs[index]["sem_seg"] = canvas.resized(image_logits, size, self.canvas_gib)
         return outputs
 
     def _normalize(self, image: Tensor) -> Tensor:
@@ -148,12 +157,16 @@ class SlidingWindowSegmentor(nn.Module):
         if self.window_size is not None:
             windows = sliding_windows((height, width), self.window_size, self.window_stride)
         return predict_in_windows(
-            self._predict_windows, images, windows, batch_size=self.window_batch_size
+            self.predict_batch,
+            images,
+            windows,
+            batch_size=self.window_batch_size,
+            canvas_gib=self.canvas_gib,
         )
 
-    def _predict_windows(self, windows: Tensor) -> Tensor:
-        """(B, C, h, w) -> logits (B, K, h, w)."""
-        padded = self._padded(windows, self.backbone.size_divisibility)
+    def predict_batch(self, windows: Tensor) -> Tensor:
+        """Normalised windows (B, C, h, w) -> logits (B, K, h, w), in one pass, traceable."""
+        padded = padded_for(self.backbone, windows)
         with autocast(self.device, self.inference_dtype):
             logits = self._logits(self.backbone(padded))
         logits = _resize(logits, padded.shape[-2:])
@@ -162,7 +175,7 @@ class SlidingWindowSegmentor(nn.Module):
     def _predict_from_one_latent(self, images: Tensor) -> Tensor:
         """As `_predict`; the encoder sees the whole image, so that its norms and attention do."""
         stride = self.backbone.latent_encoder.stride
-        padded = self._padded(images, stride)
+        padded = padded_for(self.backbone, images, stride)
         steps = [step // stride * stride for step in self.window_stride]
         windows = sliding_windows(tuple(padded.shape[-2:]), self.window_size, steps)
         with autocast(self.device, self.inference_dtype):
@@ -174,14 +187,14 @@ class SlidingWindowSegmentor(nn.Module):
             return _resize(logits, [side * stride for side in latents.shape[-2:]])
 
         logits = predict_in_windows(
-            predict, latent, windows, batch_size=self.window_batch_size, stride=stride
+            predict,
+            latent,
+            windows,
+            batch_size=self.window_batch_size,
+            canvas_gib=self.canvas_gib,
+            stride=stride,
         )
         return logits[..., : images.shape[-2], : images.shape[-1]]
-
-    def _padded(self, images: Tensor, divisibility: int) -> Tensor:
-        return ImageList.from_tensors(
-            list(images), divisibility, padding_constraints=self.backbone.padding_constraints
-        ).tensor
 
     def _logits(self, features: dict[str, Tensor]) -> Tensor:
         """The head's, before upsampling where it tells; averages and softmax want float32."""

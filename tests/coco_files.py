@@ -1,0 +1,100 @@
+"""A small data set in COCO's formats: people with boxes, masks and joints, stuff, and sizes."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets import register_coco_instances, register_coco_panoptic_separated
+from detectron2.data.datasets.builtin_meta import _get_builtin_metadata
+
+STUFF = ["things", "wall", "ground"]
+_TRIANGLE = [(0.5, 0.05), (0.95, 0.95), (0.05, 0.95)]
+
+
+class CocoNames(NamedTuple):
+    """Names under which the data set is registered."""
+
+    people: str  # boxes, masks and joints
+    panoptic: str  # with a label map of the stuff
+    stuff: str  # the label map alone
+
+
+def write_coco(root: Path, *, num_images: int = 3, height: int = 64, width: int = 96) -> None:
+    """Write `images/*.jpg`, `labels/*.png` and `instances.json`: a bright triangle is a person."""
+    random = np.random.default_rng(0)
+    for folder in ("images", "labels"):
+        (root / folder).mkdir(parents=True)
+    images, annotations = [], []
+    for number in range(1, num_images + 1):
+        pixels = random.integers(0, 80, (height, width, 3), np.uint8)
+        labels = np.full((height, width), 1, np.uint8)
+        labels[height // 2 :] = 2
+        labels[0] = 255
+        for _ in range(2):
+            side = int(random.integers(height // 3, height // 2))
+            x, y = int(random.integers(0, width - side)), int(random.integers(0, height - side))
+            corners = np.array(_TRIANGLE) * side + (x, y)
+            cv2.fillPoly(pixels, [corners.astype(np.int32)], (220, 220, 40 * number))
+            cv2.fillPoly(labels, [corners.astype(np.int32)], 0)
+            joints = [[*corners[joint % 3].tolist(), 2] for joint in range(17)]
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": 1,
+                    "iscrowd": 0,
+                    "bbox": [x, y, side, side],
+                    "area": side * side / 2,
+                    "segmentation": [corners.ravel().tolist()],
+                    "keypoints": [value for joint in joints for value in joint],
+                    "num_keypoints": 17,
+                }
+            )
+        cv2.imwrite(str(root / f"images/{number:03d}.jpg"), pixels)
+        cv2.imwrite(str(root / f"labels/{number:03d}.png"), labels)
+        images.append(
+            {"id": number, "file_name": f"{number:03d}.jpg", "height": height, "width": width}
+        )
+    content = {
+        "info": {},
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "person"}],
+    }
+    (root / "instances.json").write_text(json.dumps(content))
+
+
+@contextmanager
+def registered_coco(root: Path) -> Iterator[CocoNames]:
+    """The folder of `write_coco`, registered meanwhile by Detectron2's own functions."""
+    people = f"test_coco_{uuid.uuid4().hex}"
+    joints = _get_builtin_metadata("coco_person")
+    images, instances = str(root / "images"), str(root / "instances.json")
+    register_coco_instances(
+        people,
+        {name: joints[name] for name in joints if name.startswith("keypoint_")},
+        instances,
+        images,
+    )
+    metadata = {
+        "thing_classes": ["person"],
+        "thing_dataset_id_to_contiguous_id": {1: 0},
+        "stuff_classes": STUFF,
+        "stuff_dataset_id_to_contiguous_id": {label: label for label in range(len(STUFF))},
+    }
+    register_coco_panoptic_separated(
+        people, metadata, images, "", "", str(root / "labels"), instances
+    )
+    names = CocoNames(people, f"{people}_separated", f"{people}_stuffonly")
+    try:
+        yield names
+    finally:
+        for name in names:
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)

@@ -1,0 +1,59 @@
+"""`launch_main`: errors of one and of several processes end in the same line."""
+
+import argparse
+import os
+import signal
+
+import pytest
+import torch
+from detectron2.utils import comm
+from mini_training import free_port
+from torch.multiprocessing import ProcessRaisedException
+
+from metaprompt_d2.engine import launch as launch_module
+from metaprompt_d2.engine import launch_main
+
+
+def arguments(num_gpus: int) -> argparse.Namespace:
+    url = f"tcp://127.0.0.1:{free_port()}"
+    return argparse.Namespace(num_gpus=num_gpus, num_machines=1, machine_rank=0, dist_url=url)
+
+
+def fail_in_the_last_process(args: argparse.Namespace) -> None:
+    if comm.get_rank() == comm.get_world_size() - 1:
+        raise ValueError("image a.png cannot be read")
+    comm.synchronize()  # waits for a process that will never come
+
+
+def be_killed(args: argparse.Namespace) -> None:
+    if comm.get_rank() == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    comm.synchronize()
+
+
+@pytest.mark.parametrize("num_gpus", [1, 2])
+def test_bad_input_is_one_line(num_gpus: int) -> None:
+    with pytest.raises(SystemExit) as stop:
+        launch_main(fail_in_the_last_process, arguments(num_gpus))
+    assert stop.value.code == "error: image a.png cannot be read"
+
+
+def test_a_killed_process_is_one_line() -> None:
+    with pytest.raises(SystemExit, match="error: process 1 terminated with signal SIGKILL"):
+        launch_main(be_killed, arguments(2))
+
+
+def test_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(SystemExit, match="error: --num-gpus is 8, but this machine has 1"):
+        launch_main(fail_in_the_last_process, arguments(8))
+
+
+def test_a_port_in_use_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def launch(*_: object, **__: object) -> None:
+        raise ProcessRaisedException("... failed to listen ... EADDRINUSE, Address in use", 0, 1)
+
+    monkeypatch.setattr(launch_module, "launch", launch)
+    args = arguments(2)
+    with pytest.raises(SystemExit, match=f"{args.dist_url}: another process uses this port"):
+        launch_main(be_killed, args)
