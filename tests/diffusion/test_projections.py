@@ -10,6 +10,7 @@ from helpers import smallest_refinement, smallest_unet
 from torch import Tensor, nn
 
 from metaprompt_d2.diffusion import MetaPrompts, RecurrentRefinement
+from metaprompt_d2.diffusion.lora import add_lora, merge_lora
 from metaprompt_d2.diffusion.projections import ConditionLinear
 
 LATENT = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -85,6 +86,22 @@ def test_after_a_change_of_weights_the_numbers_are_those_of_fresh_projections(
     after = kept(refinement)
     assert_equal(after, fresh(refinement))
     assert not any(torch.allclose(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_adapters_and_their_merging_are_followed() -> None:
+    pytest.importorskip("peft")
+    refinement = smallest_refinement(1).eval()
+    before = kept(refinement)
+    add_lora(refinement.unet, rank=2, alpha=2.0, targets=["to_k", "to_v", "time_emb_proj"])
+    for name, parameter in refinement.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(parameter)
+    adapted = kept(refinement)
+    assert_equal(adapted, fresh(refinement))
+    assert not torch.allclose(adapted[0], before[0])
+    kept(refinement)
+    merge_lora(refinement)
+    assert_equal(kept(refinement), adapted)
 
 
 def test_projections_are_made_once_a_step_for_all_images() -> None:
