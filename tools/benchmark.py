@@ -65,16 +65,23 @@ def default_size(cfg: CfgNode) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def chosen(variants: list[Variant], names: Sequence[str] | None) -> list[Variant]:
-    """`plain` and the variants of these names; all of them where none are given.
-
-    Raises:
-        ValueError: an unknown name.
+def check_names(names: Sequence[str], device: torch.device, *, compiled: bool) -> None:
     """
-    known = [variant.name for variant in variants]
-    unknown = [name for name in names or () if name not in known]
+    Raises:
+        ValueError: a name that no variant has.
+    """
+    variants = [
+        *inference_variants(device, compiled=compiled),
+        *training_variants(device, compiled=compiled),
+    ]
+    known = list(dict.fromkeys(variant.name for variant in variants))
+    unknown = [name for name in names if name not in known]
     if unknown:
         raise ValueError(f"--variant {unknown}: expected some of {known}")
+
+
+def chosen(variants: list[Variant], names: Sequence[str] | None) -> list[Variant]:
+    """`plain` and the variants of these names; all of them where none are given."""
     return [v for v in variants if names is None or v.name in {"plain", *names}]
 
 
@@ -156,6 +163,7 @@ def run(args: argparse.Namespace) -> dict:
     cfg = configured(args)
     report: dict = {"config": args.config_file, "opts": args.opts}
     model = loaded_model(cfg)
+    check_names(args.variant or (), model.device, compiled=args.compile)
     report["machine"] = describe(model.device)
     size = tuple(args.size or default_size(cfg))
     if not args.no_inference:

@@ -134,10 +134,11 @@ def _first_calls(
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     outputs = []
     counter = FlopCounterMode(display=False) if counts else nullcontext()
-    with PeakMemory(device) as peak, counter:
-        result.first = seconds(lambda: outputs.append(call()), device)
-    if model.training or device.type == "cuda":
-        result.first = seconds(call, device)
+    with PeakMemory(device) as peak:
+        with counter:
+            result.first = seconds(lambda: outputs.append(call()), device)
+        if model.training or device.type == "cuda":
+            result.first = seconds(call, device)
     result.output = outputs[0]
     result.memory = None if peak.growth is None else weights + peak.growth
     result.flops = counter.get_total_flops() if counts else 0
