@@ -59,6 +59,7 @@ def merge_lora(model: nn.Module) -> None:
     for unet in model.modules():
         if isinstance(unet, FeatureUNet) and any(map(is_adapter, unet.state_dict())):
             unet.fuse_lora()
+            unet.kept_projections.forget()  # peft writes through `Tensor.data`
 
 
 def is_adapter(name: str) -> bool:

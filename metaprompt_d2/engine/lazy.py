@@ -19,12 +19,13 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..precision import half_precision
 from .checkpointer import SafeCheckpointer
 from .ema import WeightAverage, averages_in_place, take_averages
 from .hooks import BestCheckpointer
 from .setup import setup_loggers
 from .train_loop import NonFiniteLossError, TrainLoop
-from .trainer import amp_dtype, parallel, share_buffers, writers
+from .trainer import parallel, share_buffers, writers
 
 __all__ = ["LazyTrainer", "evaluate_lazy", "load_lazy_config", "train_or_evaluate_lazy"]
 
@@ -138,7 +139,9 @@ class LazyTrainer(TrainLoop):
             instantiate(cfg.optimizer),
             seed=train.seed,
             accumulation_steps=train.accumulation_steps,
-            amp_dtype=amp_dtype(train.amp.dtype) if train.amp.enabled else None,
+            amp_dtype=half_precision(train.amp.dtype, "train.amp.dtype")
+            if train.amp.enabled
+            else None,
             max_grad_norm=train.max_grad_norm,
             average=average,
         )
