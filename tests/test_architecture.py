@@ -20,24 +20,27 @@ TOOLS = sorted((ROOT / "tools").glob("*.py"))
 
 # A file imports from its own part (folder or file of the package) and from parts below.
 LAYERS = [
-    {"canvas", "codecs", "errors", "layers", "losses", "metrics", "reading"},
-    {"diffusion", "windows"},
+    {"canvas", "codecs", "errors", "layers", "losses", "metrics", "precision", "reading"},
+    {"diffusion", "people_files", "windows"},
     {"checkpoint"},
     {"config", "config_files", "data", "evaluation", "modeling"},
     {"config_checks", "export", "inference", "visualization"},
     {"engine"},
     {"model_zoo"},
     {"predictor"},
+    {"inside"},
 ]
 LAYER_OF = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 
 # What a part may import besides the standard library; the other parts anything.
 THIRD_PARTY = {
     **dict.fromkeys(
-        ("canvas", "codecs", "layers", "losses", "metrics", "windows"), {"numpy", "torch"}
+        ("canvas", "codecs", "layers", "losses", "metrics", "precision", "windows"),
+        {"numpy", "torch"},
     ),
     "errors": set(),
     "reading": {"PIL", "cv2", "detectron2", "numpy"},
+    "people_files": set(),
     "diffusion": {"diffusers", "peft", "torch"},
     "checkpoint": {"diffusers", "huggingface_hub", "numpy", "safetensors", "torch"},
 }

@@ -1,6 +1,5 @@
 """`Trainer`: Detectron2's `DefaultTrainer` with this package's data, optimizer and evaluators."""
 
-import contextlib
 import logging
 import os
 import weakref
@@ -22,20 +21,19 @@ from torch import nn
 from ..data import build_mapper, build_test_loader, build_train_loader
 from ..evaluation import MergedEvaluators, build_evaluators
 from ..inference import with_test_time_augmentation
+from ..precision import amp_dtype
 from .checkpointer import SafeCheckpointer
 from .combinations import check_combinations
-from .ema import WeightAverage
+from .ema import WeightAverage, averages_in_place
 from .hooks import BestCheckpointer
 from .optimizer import build_optimizer
 from .pictures import PictureWriter
 from .schedule import build_lr_scheduler
 from .train_loop import NonFiniteLossError, TrainLoop
 
-__all__ = ["Trainer"]
+__all__ = ["Trainer", "parallel", "share_buffers", "writers"]
 
 logger = logging.getLogger(__name__)
-
-_AMP_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 class Trainer(DefaultTrainer):
@@ -55,12 +53,12 @@ class Trainer(DefaultTrainer):
         clipping = cfg.SOLVER.CLIP_GRADIENTS
         clips_whole_model = clipping.ENABLED and clipping.CLIP_TYPE == "full_model"
         self._trainer = TrainLoop(
-            _parallel(model, find_unused=cfg.SOLVER.FIND_UNUSED_PARAMETERS),
+            parallel(model, find_unused_parameters=cfg.SOLVER.FIND_UNUSED_PARAMETERS),
             self._build_seeded_loader(),
             optimizer,
             seed=self.seed,
             accumulation_steps=cfg.SOLVER.ACCUMULATION_STEPS,
-            amp_dtype=_amp_dtype(cfg),
+            amp_dtype=amp_dtype(cfg.SOLVER.AMP, "SOLVER.AMP"),
             max_grad_norm=clipping.CLIP_VALUE if clips_whole_model else None,
             average=self.average,
         )
@@ -121,13 +119,7 @@ class Trainer(DefaultTrainer):
         return built
 
     def build_writers(self) -> list[EventWriter]:
-        """Detectron2's writers; metrics.json holds values as they were, not medians over 20."""
-        os.makedirs(self.cfg.OUTPUT_DIR, exist_ok=True)
-        return [
-            CommonMetricPrinter(self.max_iter),
-            JSONWriter(os.path.join(self.cfg.OUTPUT_DIR, "metrics.json"), window_size=1),
-            TensorboardXWriter(self.cfg.OUTPUT_DIR),
-        ]
+        return writers(self.cfg.OUTPUT_DIR, self.max_iter)
 
     def state_dict(self) -> dict:
         return super().state_dict() | {"seed": self.seed}
@@ -137,8 +129,7 @@ class Trainer(DefaultTrainer):
         self.seed = state_dict.get("seed", self.seed)
 
     def _evaluate(self) -> dict:
-        average = self.average
-        with average.applied() if average is not None else contextlib.nullcontext():
+        with averages_in_place(self.average):
             self._last_eval_results = self.test(self.cfg, self.model)
         return self._last_eval_results
 
@@ -153,13 +144,8 @@ class Trainer(DefaultTrainer):
         model: nn.Module,
         evaluators: list[DatasetEvaluator] | None = None,
     ) -> dict:
-        """As in `DefaultTrainer`, with test-time augmentation where TEST.AUG.ENABLED.
-
-        All processes use the main one's statistics of plain BatchNorm: checkpoints hold those.
-        """
-        if comm.get_world_size() > 1:
-            for buffer in model.buffers():
-                torch.distributed.broadcast(buffer, src=0)
+        """As in `DefaultTrainer`, with test-time augmentation where TEST.AUG.ENABLED."""
+        share_buffers(model)
         return super().test(cfg, with_test_time_augmentation(cfg, model), evaluators)
 
     @classmethod
@@ -190,20 +176,30 @@ class Trainer(DefaultTrainer):
         return MergedEvaluators(evaluators)
 
 
-def _parallel(model: nn.Module, *, find_unused: bool) -> nn.Module:
-    """Wrap in DDP where there are several processes; on the CPU, DDP wants no device ids."""
-    on_gpu = next(model.parameters()).is_cuda
-    return create_ddp_model(
-        model,
-        broadcast_buffers=False,
-        find_unused_parameters=find_unused,
-        **({} if on_gpu else {"device_ids": None}),
-    )
+def parallel(model: nn.Module, **options) -> nn.Module:
+    """Wrap in DDP where there are several processes; on the CPU, DDP wants no device ids.
+
+    Args:
+        model: on its device.
+        options: of `DistributedDataParallel`.
+    """
+    if not next(model.parameters()).is_cuda:
+        options["device_ids"] = None
+    return create_ddp_model(model, **({"broadcast_buffers": False} | options))
 
 
-def _amp_dtype(cfg: CfgNode) -> torch.dtype | None:
-    if cfg.SOLVER.AMP.DTYPE not in _AMP_DTYPES:
-        raise ValueError(
-            f"SOLVER.AMP.DTYPE is {cfg.SOLVER.AMP.DTYPE!r}, expected one of {list(_AMP_DTYPES)}"
-        )
-    return _AMP_DTYPES[cfg.SOLVER.AMP.DTYPE] if cfg.SOLVER.AMP.ENABLED else None
+def share_buffers(model: nn.Module) -> None:
+    """Give all processes the main one's statistics of plain BatchNorm: checkpoints hold those."""
+    if comm.get_world_size() > 1:
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, src=0)
+
+
+def writers(output_dir: str, max_iter: int) -> list[EventWriter]:
+    """Detectron2's writers; metrics.json holds values as they were, not medians over 20."""
+    os.makedirs(output_dir, exist_ok=True)
+    return [
+        CommonMetricPrinter(max_iter),
+        JSONWriter(os.path.join(output_dir, "metrics.json"), window_size=1),
+        TensorboardXWriter(output_dir),
+    ]
