@@ -19,11 +19,13 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..precision import half_precision
 from .checkpointer import SafeCheckpointer
+from .ema import WeightAverage, averages_in_place, take_averages
 from .hooks import BestCheckpointer
 from .setup import setup_loggers
 from .train_loop import NonFiniteLossError, TrainLoop
-from .trainer import amp_dtype, parallel, share_buffers, writers
+from .trainer import parallel, share_buffers, writers
 
 __all__ = ["LazyTrainer", "evaluate_lazy", "load_lazy_config", "train_or_evaluate_lazy"]
 
@@ -84,7 +86,10 @@ def train_or_evaluate_lazy(args: argparse.Namespace) -> dict | None:
     setup_loggers(cfg.train.output_dir)
     if args.eval_only:
         model = instantiate(cfg.model).to(cfg.train.device)
-        _checkpointer(cfg, model).resume_or_load(cfg.train.init_checkpoint, resume=args.resume)
+        checkpointer = _checkpointer(cfg, model)
+        rest = checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=args.resume)
+        if cfg.train.ema.enabled:
+            take_averages(model, rest, cfg.train.ema.decay)
         return evaluate_lazy(cfg, model)
     trainer = LazyTrainer(cfg)
     trainer.resume_or_load(resume=args.resume)
@@ -127,18 +132,23 @@ class LazyTrainer(TrainLoop):
         self.cfg, train = cfg, cfg.train
         model = instantiate(cfg.model).to(train.device)
         cfg.optimizer.params.model = model
+        average = WeightAverage(model, train.ema.decay) if train.ema.enabled else None
         super().__init__(
             parallel(model, **train.ddp),
             instantiate(cfg.dataloader.train),
             instantiate(cfg.optimizer),
             seed=train.seed,
             accumulation_steps=train.accumulation_steps,
-            amp_dtype=amp_dtype(train.amp.dtype) if train.amp.enabled else None,
+            amp_dtype=half_precision(train.amp.dtype, "train.amp.dtype")
+            if train.amp.enabled
+            else None,
             max_grad_norm=train.max_grad_norm,
+            average=average,
         )
         multiplier = instantiate(cfg.lr_multiplier)
         scheduler = LRMultiplier(self.optimizer, multiplier=multiplier, max_iter=train.max_iter)
-        self.checkpointer = _checkpointer(cfg, model, trainer=self)
+        saved = {"trainer": self} | ({} if average is None else {"ema": average})
+        self.checkpointer = _checkpointer(cfg, model, **saved)
         self.start_iter = 0
         self.register_hooks(
             [
@@ -147,7 +157,7 @@ class LazyTrainer(TrainLoop):
                 *self._hooks_of_the_main_process(
                     hooks.PeriodicCheckpointer(self.checkpointer, **train.checkpointer)
                 ),
-                hooks.EvalHook(train.eval_period, lambda: evaluate_lazy(cfg, self.model)),
+                hooks.EvalHook(train.eval_period, self._evaluate),
                 *self._hooks_of_the_main_process(
                     BestCheckpointer(
                         train.eval_period,
@@ -161,6 +171,10 @@ class LazyTrainer(TrainLoop):
                 ),
             ]
         )
+
+    def _evaluate(self) -> dict:
+        with averages_in_place(self.average):
+            return evaluate_lazy(self.cfg, self.model)
 
     def resume_or_load(self, resume: bool) -> None:
         """As in `Trainer`: the data stream goes on where the checkpoint stands."""

@@ -10,6 +10,8 @@ train.update(
     accumulation_steps=1,
     # Clip the whole model's gradient to this norm.
     max_grad_norm=None,
+    # Keep averages of the weights, evaluate and save them.
+    ema=dict(enabled=False, decay=0.999),
     # Stable Diffusion to start from, where neither init_checkpoint nor --resume gives a checkpoint;
     # not strict: tensors that it lacks start at random.
     diffusion=dict(weights="", strict=True),
