@@ -15,6 +15,8 @@ WEB = ["gradio>=6,<7"]
 LORA = ["peft>=0.17"]
 # What tools/export_model.py writes ONNX with, and runs it with to check it.
 EXPORT = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
+# What Detectron2's ViT imports.
+VIT = ["timm>=0.9"]
 
 setup(
     name="metaprompt_d2",
@@ -29,7 +31,9 @@ setup(
         "metaprompt_d2.configs",
     ],
     package_dir={"metaprompt_d2.configs": "configs"},
-    package_data={"metaprompt_d2.configs": ["**/*.yaml", "**/*.json", "**/*.safetensors"]},
+    package_data={
+        "metaprompt_d2.configs": ["**/*.yaml", "**/*.json", "**/*.safetensors", "lazy/**/*.py"]
+    },
     install_requires=[
         "torch>=2.6",
         "torchvision>=0.21",
@@ -56,6 +60,7 @@ setup(
     extras_require={
         "export": EXPORT,
         "nyu": NYU,
+        "vit": VIT,
         "web": WEB,
         "lora": LORA,
         "dev": [
@@ -67,6 +72,7 @@ setup(
             *EXPORT,
             *LORA,
             *NYU,
+            *VIT,
             *WEB,
         ],
     },

@@ -187,7 +187,9 @@ def _add_heatmap_head(cfg: CfgNode) -> None:
     head.STRIDE = 4
     # Of the target's Gaussians, in pixels of the heatmaps.
     head.SIGMA = 2.0
-    # Weight of the heatmaps' loss.
+    # Of the heatmaps: "mse", their mean squared error, or "cross_entropy" over a joint's places,
+    # with which the heatmaps are a softmax; and its weight.
+    head.LOSS = "mse"
     head.LOSS_WEIGHT = 1.0
     # Crops are padded to multiples of this, so that features have their true strides, and heatmaps
     # cut back; 0: of what the backbone asks for.

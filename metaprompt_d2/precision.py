@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-__all__ = ["amp_dtype", "autocast", "convert_weights"]
+__all__ = ["amp_dtype", "autocast", "convert_weights", "half_precision"]
 
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -20,9 +20,22 @@ def amp_dtype(node: Any, name: str) -> torch.dtype | None:
     Raises:
         ValueError: another DTYPE than "float16" and "bfloat16".
     """
-    if node.DTYPE not in _DTYPES:
-        raise ValueError(f"{name}.DTYPE is {node['DTYPE']!r}, expected one of {list(_DTYPES)}")
-    return _DTYPES[node.DTYPE] if node.ENABLED else None
+    dtype = half_precision(node.DTYPE, f"{name}.DTYPE")
+    return dtype if node.ENABLED else None
+
+
+def half_precision(dtype: str, key: str) -> torch.dtype:
+    """
+    Args:
+        dtype: "float16" or "bfloat16".
+        key: that says so, for the message.
+
+    Raises:
+        ValueError: another one.
+    """
+    if dtype not in _DTYPES:
+        raise ValueError(f"{key} is {dtype!r}, expected one of {list(_DTYPES)}")
+    return _DTYPES[dtype]
 
 
 def autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:

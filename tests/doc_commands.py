@@ -32,6 +32,7 @@ COMMANDS = [
     (r"python tools/train_net\.py .*SIZES_FROM", "tests/checkpoint/test_stable_diffusion.py"),
     (r"python tools/train_net\.py", "tests/tools/test_train_net.py"),
     (r"python train_shapes\.py", "tests/test_custom_dataset.py"),
+    (r"python train_heights\.py", "tests/test_new_task.py"),
     # any other tool has a test of its name
     (r"python tools/(\w+)\.py", r"tests/tools/test_\1.py"),
 ]

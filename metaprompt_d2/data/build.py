@@ -2,14 +2,14 @@
 
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, configurable
 from detectron2.data import (
     DatasetFromList,
     MetadataCatalog,
@@ -27,85 +27,135 @@ Mapper = Callable[[dict], dict]
 
 
 def load_dataset_dicts(
-    name: str, *, filter_empty: bool = False, min_keypoints: int = 0
+    names: str | Sequence[str], *, filter_empty: bool = False, min_keypoints: int = 0
 ) -> list[dict]:
-    """The dicts of a registered dataset.
+    """The dicts of registered datasets, one after the other.
 
     Args:
-        name: of the dataset.
+        names: of one dataset or several.
         filter_empty: leave out images with annotations of crowds only, or none.
         min_keypoints: leave out images with fewer labelled joints.
 
     Raises:
-        FileNotFoundError: its folders are missing or empty; the message names them.
+        FileNotFoundError: a dataset's folders are missing or empty; the message names them.
     """
+    if not isinstance(names, str):
+        options = {"filter_empty": filter_empty, "min_keypoints": min_keypoints}
+        return [item for name in names for item in load_dataset_dicts(name, **options)]
     try:
         return get_detection_dataset_dicts(
-            name, filter_empty=filter_empty, min_keypoints=min_keypoints
+            names, filter_empty=filter_empty, min_keypoints=min_keypoints
         )
     except (OSError, AssertionError) as error:
-        metadata = MetadataCatalog.get(name).as_dict()
+        metadata = MetadataCatalog.get(names).as_dict()
         folders = [
             f"{key} {value}" for key, value in metadata.items() if key.endswith(("_dir", "_root"))
         ]
         root = os.getenv("DETECTRON2_DATASETS", "datasets (the default)")
         raise FileNotFoundError(
-            f"dataset {name!r} cannot be loaded: {error}. Expected its files in "
+            f"dataset {names!r} cannot be loaded: {error}. Expected its files in "
             f"{', '.join(folders) or 'its registered place'}; DETECTRON2_DATASETS is {root}. "
             "datasets/README.md shows the expected folders"
         ) from error
 
 
+def _train_loader_from_config(cfg: CfgNode, mapper: Mapper) -> dict:
+    if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
+        raise ValueError(
+            f"DATALOADER.SAMPLER_TRAIN is {cfg.DATALOADER.SAMPLER_TRAIN!r}, expected "
+            "'TrainingSampler'"
+        )
+    keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0
+    return {
+        "dataset": load_dataset_dicts(
+            cfg.DATASETS.TRAIN,
+            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+            min_keypoints=keypoints,
+        ),
+        "mapper": mapper,
+        "total_batch_size": cfg.SOLVER.IMS_PER_BATCH,
+        "accumulation_steps": cfg.SOLVER.ACCUMULATION_STEPS,
+        "aspect_ratio_grouping": cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+        "num_workers": cfg.DATALOADER.NUM_WORKERS,
+    }
+
+
+@configurable(from_config=_train_loader_from_config)
 def build_train_loader(
-    cfg: CfgNode, mapper: Mapper, *, seed: int, start_iter: int = 0
+    dataset: Sequence[dict],
+    *,
+    mapper: Mapper,
+    seed: int,
+    start_iter: int = 0,
+    total_batch_size: int,
+    accumulation_steps: int = 1,
+    aspect_ratio_grouping: bool = False,
+    num_workers: int = 0,
 ) -> DataLoader:
     """An endless loader of lists of mapped dicts, which can start at any iteration.
 
     Every sample has a position in one stream that all processes share; its augmentation is drawn
     from a generator seeded by (seed, position). So the batch of an iteration depends neither on
-    the number of processes nor on what ran before. (With `DATALOADER.ASPECT_RATIO_GROUPING`
-    batches wait for images of their kind, and a resumed run groups anew.)
+    the number of processes nor on what ran before. (With `aspect_ratio_grouping` batches wait for
+    images of their kind, and a resumed run groups anew.)
+
+    As Detectron2's, it takes these arguments, or a config and a mapper (and `seed`, `start_iter`).
 
     Args:
-        cfg: DATASETS.TRAIN, DATALOADER.*, SOLVER.IMS_PER_BATCH, SOLVER.ACCUMULATION_STEPS, and
-            what MODEL.KEYPOINT_ON asks of images.
+        dataset: of `load_dataset_dicts`.
         mapper: of one dict.
         seed: the same in all processes.
         start_iter: iterations to skip.
+        total_batch_size: images of an update.
+        accumulation_steps: parts of it that are run one after the other.
+        aspect_ratio_grouping: batches of images that all lie or all stand.
+        num_workers: processes that load; 0: this one.
 
     Raises:
-        ValueError: a batch that can't be divided, or an unknown sampler.
+        ValueError: a batch that can't be divided.
     """
-    batch_size = _micro_batch_size(cfg)
-    dicts = _train_dicts(cfg)
-    skipped = start_iter * cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
+    batch_size = _micro_batch_size(total_batch_size, accumulation_steps)
+    skipped = start_iter * total_batch_size // comm.get_world_size()
     return build_detection_train_loader(
-        _SeededDataset(DatasetFromList(dicts), mapper, seed),
+        _SeededDataset(DatasetFromList(list(dataset)), mapper, seed),
         mapper=None,
-        sampler=_PositionSampler(_build_sampler(cfg, len(dicts), seed), skipped),
+        sampler=_PositionSampler(TrainingSampler(len(dataset), seed=seed), skipped),
         total_batch_size=batch_size,
-        aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        aspect_ratio_grouping=aspect_ratio_grouping,
+        num_workers=num_workers,
         pin_memory=torch.cuda.is_available(),
     )
 
 
-def build_test_loader(cfg: CfgNode, name: str, mapper: Mapper) -> DataLoader:
+def _test_loader_from_config(cfg: CfgNode, name: str, mapper: Mapper) -> dict:
+    return {
+        "dataset": load_dataset_dicts(name),
+        "mapper": mapper,
+        "num_workers": cfg.DATALOADER.NUM_WORKERS,
+    }
+
+
+@configurable(from_config=_test_loader_from_config)
+def build_test_loader(
+    dataset: Sequence[dict], *, mapper: Mapper, num_workers: int = 0
+) -> DataLoader:
     """Each sample of a dataset once, over all processes.
 
+    As Detectron2's, it takes these arguments, or a config, a dataset's name and a mapper.
+
     Args:
-        cfg: DATALOADER.NUM_WORKERS.
-        name: of a registered dataset.
+        dataset: of `load_dataset_dicts`.
         mapper: of one dict. Where it has a method `select`, that says which dicts are taken; where
             it has `test_batch_size`, so many make a batch, otherwise one.
+        num_workers: processes that load; 0: this one.
     """
-    dicts = load_dataset_dicts(name)
+    dicts = list(dataset)
     if hasattr(mapper, "select"):
         dicts = mapper.select(dicts)
     return build_detection_test_loader(
         dicts,
         mapper=mapper,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        num_workers=num_workers,
         batch_size=getattr(mapper, "test_batch_size", 1),
     )
 
@@ -155,29 +205,8 @@ def _seeded(seed: int) -> Iterator[None]:
         torch.set_rng_state(states[2])
 
 
-def _train_dicts(cfg: CfgNode) -> list[dict]:
-    keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0
-    return [
-        item
-        for name in cfg.DATASETS.TRAIN
-        for item in load_dataset_dicts(
-            name,
-            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
-            min_keypoints=keypoints,
-        )
-    ]
-
-
-def _build_sampler(cfg: CfgNode, size: int, seed: int) -> Sampler:
-    name = cfg.DATALOADER.SAMPLER_TRAIN
-    if name != "TrainingSampler":
-        raise ValueError(f"DATALOADER.SAMPLER_TRAIN is {name!r}, expected 'TrainingSampler'")
-    return TrainingSampler(size, seed=seed)
-
-
-def _micro_batch_size(cfg: CfgNode) -> int:
+def _micro_batch_size(total: int, steps: int) -> int:
     """Images of one forward pass over all processes."""
-    total, steps = cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATION_STEPS
     processes = comm.get_world_size()
     if steps < 1 or total < 1 or total % (steps * processes):
         raise ValueError(

@@ -4,31 +4,39 @@ from .checkpointer import SafeCheckpointer
 from .combinations import check_combinations
 from .ema import WeightAverage
 from .launch import launch_main
-from .optimizer import build_optimizer, group_parameters
+from .lazy import LazyTrainer, evaluate_lazy, load_lazy_config, train_or_evaluate_lazy
+from .optimizer import build_optimizer, group_parameters, optimizer_groups
 from .pictures import PICTURES_REGISTRY, PictureWriter, draw_prediction, joined_people
 from .run import load_model, train_or_evaluate
-from .schedule import build_lr_scheduler
+from .schedule import RiseAndFallPoly, WarmupPoly, build_lr_scheduler
 from .setup import load_config, setup
 from .train_loop import NonFiniteLossError, TrainLoop
 from .trainer import Trainer
 
 __all__ = [
     "PICTURES_REGISTRY",
+    "LazyTrainer",
     "NonFiniteLossError",
     "PictureWriter",
+    "RiseAndFallPoly",
     "SafeCheckpointer",
     "TrainLoop",
     "Trainer",
+    "WarmupPoly",
     "WeightAverage",
     "build_lr_scheduler",
     "build_optimizer",
     "check_combinations",
     "draw_prediction",
+    "evaluate_lazy",
     "group_parameters",
     "joined_people",
     "launch_main",
     "load_config",
+    "load_lazy_config",
     "load_model",
+    "optimizer_groups",
     "setup",
     "train_or_evaluate",
+    "train_or_evaluate_lazy",
 ]

@@ -13,7 +13,7 @@ from torch import nn
 from ..diffusion import LatentEncoder
 from .layer_decay import unet_layer_scales
 
-__all__ = ["build_optimizer", "group_parameters"]
+__all__ = ["build_optimizer", "group_parameters", "optimizer_groups"]
 
 logger = logging.getLogger(__name__)
 
@@ -81,26 +81,55 @@ def group_parameters(
     return list(groups.values())
 
 
+def optimizer_groups(
+    model: nn.Module,
+    *,
+    rules: Iterable[Rule],
+    base_lr: float,
+    weight_decay: float,
+    decay_vectors: bool = True,
+    unet_layer_decay: float = 1.0,
+) -> list[dict]:
+    """`group_parameters` with `unet_layer_scales`, as an optimizer takes them; logs a table.
+
+    Args:
+        model, rules, base_lr, weight_decay, decay_vectors: as in `group_parameters`.
+        unet_layer_decay: as in `unet_layer_scales`.
+
+    Returns:
+        groups with "params", "lr", "weight_decay".
+    """
+    groups = group_parameters(
+        model,
+        rules,
+        base_lr=base_lr,
+        weight_decay=weight_decay,
+        decay_vectors=decay_vectors,
+        lr_scales=unet_layer_scales(
+            [name for name, _ in model.named_parameters()], unet_layer_decay
+        ),
+    )
+    logger.info("Optimizer groups:\n%s", _table(groups))
+    return [{key: group[key] for key in ("params", "lr", "weight_decay")} for group in groups]
+
+
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """AdamW over `group_parameters`, clipping by value or by each parameter's norm if asked for.
+    """AdamW over `optimizer_groups`, clipping by value or by each parameter's norm if asked for.
 
     Clipping by the whole model's norm (SOLVER.CLIP_GRADIENTS.CLIP_TYPE "full_model") happens in
     the training loop.
     """
-    names = [name for name, _ in model.named_parameters()]
-    groups = group_parameters(
+    groups = optimizer_groups(
         model,
-        cfg.SOLVER.PARAM_RULES,
+        rules=cfg.SOLVER.PARAM_RULES,
         base_lr=cfg.SOLVER.BASE_LR,
         weight_decay=cfg.SOLVER.WEIGHT_DECAY,
         decay_vectors=cfg.SOLVER.DECAY_VECTORS,
-        lr_scales=unet_layer_scales(names, cfg.SOLVER.UNET_LAYER_DECAY),
+        unet_layer_decay=cfg.SOLVER.UNET_LAYER_DECAY,
     )
-    logger.info("Optimizer groups:\n%s", _table(groups))
     kind = torch.optim.AdamW
     if cfg.SOLVER.CLIP_GRADIENTS.CLIP_TYPE != "full_model":
         kind = maybe_add_gradient_clipping(cfg, kind)
-    groups = [{key: group[key] for key in ("params", "lr", "weight_decay")} for group in groups]
     return kind(groups, lr=cfg.SOLVER.BASE_LR, fused=True)
 
 

@@ -1,7 +1,6 @@
 """What the scripts run in each process."""
 
 import argparse
-import logging
 
 from detectron2.config import CfgNode
 from torch import nn
@@ -9,13 +8,11 @@ from torch import nn
 from ..diffusion import FeatureUNet, LatentEncoder
 from ..precision import amp_dtype, convert_weights
 from .checkpointer import SafeCheckpointer
-from .ema import WeightAverage
+from .ema import take_averages
 from .setup import setup
 from .trainer import Trainer
 
 __all__ = ["load_model", "train_or_evaluate"]
-
-logger = logging.getLogger(__name__)
 
 
 def load_model(cfg: CfgNode, *, resume: bool = False) -> nn.Module:
@@ -27,13 +24,8 @@ def load_model(cfg: CfgNode, *, resume: bool = False) -> nn.Module:
     model = Trainer.build_model(cfg)
     checkpointer = SafeCheckpointer.of_config(cfg, model)
     rest = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
-    if cfg.SOLVER.EMA.ENABLED and "ema" in rest:
-        average = WeightAverage(model, cfg.SOLVER.EMA.DECAY)
-        average.load_state_dict(rest["ema"])
-        average.swap()
-        logger.info("Using the averages of %d updates (SOLVER.EMA)", average.num_updates)
-    elif cfg.SOLVER.EMA.ENABLED:
-        logger.warning("There are no averages to load (SOLVER.EMA): using the weights themselves")
+    if cfg.SOLVER.EMA.ENABLED:
+        take_averages(model, rest, cfg.SOLVER.EMA.DECAY)
     dtype = amp_dtype(cfg.TEST.AMP, "TEST.AMP")
     for module in model.modules() if dtype is not None else ():
         if isinstance(module, FeatureUNet | LatentEncoder):

@@ -16,7 +16,7 @@ from ..config_checks import check_config
 from ..config_files import read_config_file
 from ..errors import hide_tracebacks
 
-__all__ = ["load_config", "setup"]
+__all__ = ["load_config", "setup", "setup_loggers"]
 
 
 def load_config(config_file: str, overrides: list[str]) -> CfgNode:
@@ -73,8 +73,13 @@ def setup(args: argparse.Namespace) -> CfgNode:
     """Config of Detectron2's standard arguments, logging, output folder and seeds."""
     cfg = load_config(args.config_file, args.opts)
     default_setup(cfg, args)
-    # Detectron2 sets up its own and fvcore's loggers only; abbreviated as its own is to "d2".
-    setup_logger(cfg.OUTPUT_DIR, comm.get_rank(), name="metaprompt_d2", abbrev_name="mp")
+    setup_loggers(cfg.OUTPUT_DIR)
+    return cfg
+
+
+def setup_loggers(output_dir: str) -> None:
+    """This package's log lines, which Detectron2's `default_setup` leaves out, and short errors."""
+    # Abbreviated as Detectron2's own is to "d2".
+    setup_logger(output_dir, comm.get_rank(), name="metaprompt_d2", abbrev_name="mp")
     for name in ("detectron2", "metaprompt_d2"):
         hide_tracebacks(logging.getLogger(name))
-    return cfg

@@ -1,6 +1,5 @@
 """`Trainer`: Detectron2's `DefaultTrainer` with this package's data, optimizer and evaluators."""
 
-import contextlib
 import logging
 import os
 import weakref
@@ -25,14 +24,14 @@ from ..inference import with_test_time_augmentation
 from ..precision import amp_dtype
 from .checkpointer import SafeCheckpointer
 from .combinations import check_combinations
-from .ema import WeightAverage
+from .ema import WeightAverage, averages_in_place
 from .hooks import BestCheckpointer
 from .optimizer import build_optimizer
 from .pictures import PictureWriter
 from .schedule import build_lr_scheduler
 from .train_loop import NonFiniteLossError, TrainLoop
 
-__all__ = ["Trainer"]
+__all__ = ["Trainer", "parallel", "share_buffers", "writers"]
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +53,7 @@ class Trainer(DefaultTrainer):
         clipping = cfg.SOLVER.CLIP_GRADIENTS
         clips_whole_model = clipping.ENABLED and clipping.CLIP_TYPE == "full_model"
         self._trainer = TrainLoop(
-            _parallel(model, find_unused=cfg.SOLVER.FIND_UNUSED_PARAMETERS),
+            parallel(model, find_unused_parameters=cfg.SOLVER.FIND_UNUSED_PARAMETERS),
             self._build_seeded_loader(),
             optimizer,
             seed=self.seed,
@@ -120,13 +119,7 @@ class Trainer(DefaultTrainer):
         return built
 
     def build_writers(self) -> list[EventWriter]:
-        """Detectron2's writers; metrics.json holds values as they were, not medians over 20."""
-        os.makedirs(self.cfg.OUTPUT_DIR, exist_ok=True)
-        return [
-            CommonMetricPrinter(self.max_iter),
-            JSONWriter(os.path.join(self.cfg.OUTPUT_DIR, "metrics.json"), window_size=1),
-            TensorboardXWriter(self.cfg.OUTPUT_DIR),
-        ]
+        return writers(self.cfg.OUTPUT_DIR, self.max_iter)
 
     def state_dict(self) -> dict:
         return super().state_dict() | {"seed": self.seed}
@@ -136,8 +129,7 @@ class Trainer(DefaultTrainer):
         self.seed = state_dict.get("seed", self.seed)
 
     def _evaluate(self) -> dict:
-        average = self.average
-        with average.applied() if average is not None else contextlib.nullcontext():
+        with averages_in_place(self.average):
             self._last_eval_results = self.test(self.cfg, self.model)
         return self._last_eval_results
 
@@ -152,13 +144,8 @@ class Trainer(DefaultTrainer):
         model: nn.Module,
         evaluators: list[DatasetEvaluator] | None = None,
     ) -> dict:
-        """As in `DefaultTrainer`, with test-time augmentation where TEST.AUG.ENABLED.
-
-        All processes use the main one's statistics of plain BatchNorm: checkpoints hold those.
-        """
-        if comm.get_world_size() > 1:
-            for buffer in model.buffers():
-                torch.distributed.broadcast(buffer, src=0)
+        """As in `DefaultTrainer`, with test-time augmentation where TEST.AUG.ENABLED."""
+        share_buffers(model)
         return super().test(cfg, with_test_time_augmentation(cfg, model), evaluators)
 
     @classmethod
@@ -189,12 +176,30 @@ class Trainer(DefaultTrainer):
         return MergedEvaluators(evaluators)
 
 
-def _parallel(model: nn.Module, *, find_unused: bool) -> nn.Module:
-    """Wrap in DDP where there are several processes; on the CPU, DDP wants no device ids."""
-    on_gpu = next(model.parameters()).is_cuda
-    return create_ddp_model(
-        model,
-        broadcast_buffers=False,
-        find_unused_parameters=find_unused,
-        **({} if on_gpu else {"device_ids": None}),
-    )
+def parallel(model: nn.Module, **options) -> nn.Module:
+    """Wrap in DDP where there are several processes; on the CPU, DDP wants no device ids.
+
+    Args:
+        model: on its device.
+        options: of `DistributedDataParallel`.
+    """
+    if not next(model.parameters()).is_cuda:
+        options["device_ids"] = None
+    return create_ddp_model(model, **({"broadcast_buffers": False} | options))
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Give all processes the main one's statistics of plain BatchNorm: checkpoints hold those."""
+    if comm.get_world_size() > 1:
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, src=0)
+
+
+def writers(output_dir: str, max_iter: int) -> list[EventWriter]:
+    """Detectron2's writers; metrics.json holds values as they were, not medians over 20."""
+    os.makedirs(output_dir, exist_ok=True)
+    return [
+        CommonMetricPrinter(max_iter),
+        JSONWriter(os.path.join(output_dir, "metrics.json"), window_size=1),
+        TensorboardXWriter(output_dir),
+    ]

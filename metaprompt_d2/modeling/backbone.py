@@ -1,7 +1,8 @@
 """`MetaPromptBackbone`: the diffusion UNet behind Detectron2's backbone interface."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode, configurable
@@ -48,6 +49,7 @@ class MetaPromptBackbone(Backbone):
         freeze_unet: bool = False,
         gradient_checkpointing: bool = False,
         checkpointed_levels: Sequence[int] = (),
+        lora: Mapping[str, Any] | None = None,
         out_features: Sequence[str] = (),
         channels_last: bool = False,
         compile_mode: str = "",
@@ -60,17 +62,22 @@ class MetaPromptBackbone(Backbone):
             freeze_unet: train the prompts and step embeddings, not the UNet.
             gradient_checkpointing: recompute the UNet's activations in the backward pass.
             checkpointed_levels: of the UNet, 0 the finest, that do so; none for all.
+            lora: rank, alpha and targets of adapters on the UNet, which is frozen then.
             out_features: names of the features to give; none for all.
             channels_last: keep images, maps and kernels with channels innermost.
             compile_mode: of `torch.compile` for encoder, UNet and re-arrangement; "" = none.
 
         Raises:
-            ValueError: a name that no feature has, or an unknown mode.
+            ValueError: a name that no feature has, adapters in a frozen UNet, an unknown mode.
         """
         super().__init__()
         self.latent_encoder = latent_encoder
         self.refinement = refinement
         self.rearrangement = rearrangement
+        if lora is not None and freeze_unet:
+            raise ValueError("MODEL.DIFFUSION: LORA trains adapters, FREEZE_UNET would freeze them")
+        if lora is not None:
+            add_lora(refinement.unet, **lora)
         if freeze_unet:
             refinement.unet.requires_grad_(False)
         if gradient_checkpointing:
@@ -141,8 +148,6 @@ class MetaPromptBackbone(Backbone):
             predicts_latent=prompt.REFINE_STEPS > 1,
         )
         lora = cfg.MODEL.DIFFUSION.LORA
-        if lora.RANK != 0:
-            add_lora(feature_unet, rank=lora.RANK, alpha=lora.ALPHA, targets=lora.TARGETS)
         return {
             "latent_encoder": LatentEncoder(
                 block_out_channels=vae.BLOCK_OUT_CHANNELS,
@@ -157,6 +162,9 @@ class MetaPromptBackbone(Backbone):
             "freeze_unet": cfg.MODEL.DIFFUSION.FREEZE_UNET,
             "gradient_checkpointing": cfg.MODEL.DIFFUSION.GRADIENT_CHECKPOINTING,
             "checkpointed_levels": cfg.MODEL.DIFFUSION.GRADIENT_CHECKPOINTING_LEVELS,
+            "lora": {"rank": lora.RANK, "alpha": lora.ALPHA, "targets": lora.TARGETS}
+            if lora.RANK != 0
+            else None,
             "out_features": prompt.OUT_FEATURES,
             "channels_last": cfg.MODEL.SPEED.CHANNELS_LAST,
             "compile_mode": cfg.MODEL.SPEED.COMPILE,

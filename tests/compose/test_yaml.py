@@ -1,21 +1,16 @@
 """Detectron2's models on our backbone, our heads on its ResNet: each trains and is evaluated."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from coco_files import STUFF, CocoNames, registered_coco, write_coco
-from depth_files import write_pair
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from coco_files import STUFF, CocoNames
 from detectron2.engine import default_argument_parser
 from detectron2.modeling import ResNet
 from helpers import SMALLEST
 
 from metaprompt_d2.config_files import CONFIG_ROOT
-from metaprompt_d2.data.datasets.coco_topdown import register_people
-from metaprompt_d2.data.datasets.depth_lists import pair_dicts
 from metaprompt_d2.engine import Trainer, load_model, setup
 
 SMALL = SMALLEST | {
@@ -83,40 +78,6 @@ SMALL_RESNET = {
     "TEST.SLIDING_WINDOW.ENABLED": False,
     "TEST.SHIFTED_WINDOWS.COUNT": 0,
 }
-
-
-@pytest.fixture(scope="module")
-def coco(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CocoNames]:
-    root = tmp_path_factory.mktemp("coco")
-    write_coco(root)
-    with registered_coco(root) as names:
-        yield names
-
-
-@pytest.fixture(scope="module")
-def topdown(coco: CocoNames) -> Iterator[str]:
-    """The same people, one by one."""
-    metadata = MetadataCatalog.get(coco.people)
-    name = f"{coco.people}_topdown"
-    register_people(name, metadata.json_file, metadata.image_root)
-    yield name
-    DatasetCatalog.remove(name)
-    MetadataCatalog.remove(name)
-
-
-@pytest.fixture(scope="module")
-def depth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    root = tmp_path_factory.mktemp("depth")
-    files = root / "image.png", root / "depth.png"
-    write_pair(*files, height=64, width=96)
-    name = f"test_{root.name}"
-    DatasetCatalog.register(name, lambda: pair_dicts([tuple(map(str, files))], 256.0, str))
-    MetadataCatalog.get(name).set(
-        evaluator_type="depth", crop="none", min_depth=1e-3, max_depth=80.0
-    )
-    yield name
-    DatasetCatalog.remove(name)
-    MetadataCatalog.remove(name)
 
 
 def run(name: str, dataset: str, output_dir: Path, overrides: dict | None = None) -> Trainer:

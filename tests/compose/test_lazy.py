@@ -1,0 +1,126 @@
+"""FCOS on the diffusion backbone, and this package's heads on Detectron2's ViT, as LazyConfigs."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from coco_files import CocoNames
+from detectron2.config import instantiate
+from detectron2.modeling import SimpleFeaturePyramid
+
+from metaprompt_d2.config_files import CONFIG_ROOT
+from metaprompt_d2.engine import LazyTrainer, load_lazy_config
+from metaprompt_d2.engine.ema import take_averages
+
+SMALL_VIT = """
+    model.backbone.net.img_size=64 model.backbone.net.embed_dim=16 model.backbone.net.depth=2
+    model.backbone.net.num_heads=2 model.backbone.net.window_block_indexes=[0]
+    model.backbone.net.window_size=2 model.backbone.out_channels=16 train.init_checkpoint=''
+""".split()
+VIT = {
+    "cityscapes_seg_vit": (
+        "stuff",
+        "sem_seg",
+        """
+        model.sem_seg_head.num_classes=3 model.sem_seg_head.conv_dim=8 model.window_size=null
+        dataloader.train.mapper.augmentations.0.long_side=96
+        dataloader.train.mapper.augmentations.0.short_side=64
+        dataloader.train.mapper.augmentations.1.crop_size=[64,64]
+        dataloader.train.mapper.augmentations.4.size=[64,64]
+        dataloader.test.mapper.augmentations.0.long_side=96
+        dataloader.test.mapper.augmentations.0.short_side=64
+        """,
+    ),
+    "coco_pose_vit": (
+        "topdown",
+        "keypoints",
+        """
+        model.codec.crop_size=[64,64] model.codec.heatmap_size=[16,16]
+        model.heatmap_head.deconv_dims=[8,8]
+        """,
+    ),
+    "kitti_depth_vit": (
+        "depth",
+        "depth",
+        """
+        model.depth_head.deconv_dims=[8,8,8] model.depth_head.conv_dim=8 model.num_windows=0
+        dataloader.train.mapper.augmentations.2.size=[64,64]
+        """,
+    ),
+}
+SMALL_FCOS = """
+    model.backbone.bottom_up.latent_encoder.block_out_channels=[4,8,8,8]
+    model.backbone.bottom_up.latent_encoder.norm_num_groups=4
+    model.backbone.bottom_up.refinement.unet.block_out_channels=[8,16,16,16]
+    model.backbone.bottom_up.refinement.unet.layers_per_block=1
+    model.backbone.bottom_up.refinement.unet.cross_attention_dim=16
+    model.backbone.bottom_up.refinement.unet.num_heads=2
+    model.backbone.bottom_up.refinement.unet.norm_num_groups=4
+    model.backbone.bottom_up.refinement.meta_prompts.num_prompts=6 model.num_classes=1
+    dataloader.train.mapper.augmentations.0.short_edge_length=[64]
+    dataloader.test.mapper.augmentations.0.short_edge_length=64
+""".split()
+SHORT = "train.max_iter=2 train.device=cpu dataloader.train.total_batch_size=2".split()
+SHORT += "dataloader.train.num_workers=0 dataloader.test.num_workers=0 train.log_period=1".split()
+
+
+def run(name: str, dataset: str, output_dir: Path, overrides: list[str]) -> LazyTrainer:
+    """What `tools/lazyconfig_train_net.py` does in a process."""
+    data = [f"dataloader.train.dataset.names={dataset}", f"dataloader.test.dataset.names={dataset}"]
+    cfg = load_lazy_config(
+        f"metaprompt_d2://lazy/compose/{name}.py",
+        [*SHORT, *data, f"train.output_dir={output_dir}", *overrides],
+    )
+    if kind := cfg.dataloader.evaluator.get("evaluators"):  # this is no Cityscapes
+        kind[:] = [part for part in kind if "Cityscapes" not in str(part._target_)]
+    trainer = LazyTrainer(cfg)
+    trainer.resume_or_load(resume=False)
+    trainer.train(0, 2)
+    assert np.isfinite(trainer.storage.latest()["total_loss"][0])
+    return trainer
+
+
+def test_every_file_is_tested() -> None:
+    files = {file.stem for file in (CONFIG_ROOT / "lazy/compose").glob("*.py")}
+    assert files == {*VIT, "fcos"}
+
+
+def test_fcos_trains_the_prompts_and_is_evaluated(coco: CocoNames, tmp_path: Path) -> None:
+    trainer = run("fcos", coco.people, tmp_path, SMALL_FCOS)
+    assert "bbox/AP" in trainer.storage.latest()
+    assert list(trainer.model.backbone.output_shape()) == ["p3", "p4", "p5", "p6", "p7"]
+    assert trainer.model.backbone.size_divisibility == 64
+    (prompts,) = trainer.model.backbone.bottom_up.refinement.meta_prompts.embeddings
+    assert trainer.optimizer.state[prompts]["exp_avg"].abs().max() > 0
+
+
+def test_adapters_and_averages_train_from_a_lazyconfig(coco: CocoNames, tmp_path: Path) -> None:
+    lora = "model.backbone.bottom_up.lora={rank:2,alpha:2,targets:[to_q,to_v]}"
+    trainer = run("fcos", coco.people, tmp_path, [*SMALL_FCOS, lora, "train.ema.enabled=True"])
+    of_unet = [
+        name
+        for name, parameter in trainer.model.backbone.bottom_up.refinement.unet.named_parameters()
+        if parameter.requires_grad
+    ]
+    assert of_unet and all(".lora_" in name for name in of_unet)
+    content = torch.load(tmp_path / "model_final.pth", weights_only=True)
+    assert content["ema"]["num_updates"] == 2
+    other = instantiate(trainer.cfg.model)
+    other.load_state_dict(content["model"])
+    take_averages(other, content, 0.9)
+    name = "backbone.bottom_up.refinement.meta_prompts.embeddings.0"
+    assert other.get_parameter(name).equal(content["ema"]["averages"][name])
+
+
+@pytest.mark.parametrize("name", VIT)
+def test_our_head_trains_on_detectron2s_vit_and_is_evaluated(
+    name: str, coco: CocoNames, topdown: str, depth: str, tmp_path: Path
+) -> None:
+    kind, task, sizes = VIT[name]
+    dataset = (coco._asdict() | {"topdown": topdown, "depth": depth})[kind]
+    trainer = run(name, dataset, tmp_path, [*SMALL_VIT, *sizes.split()])
+    assert isinstance(trainer.model.backbone, SimpleFeaturePyramid)
+    assert any(key.startswith(f"{task}/") for key in trainer.storage.latest())
+    trained = trainer.optimizer.state[trainer.model.backbone.net.patch_embed.proj.weight]
+    assert trained["exp_avg"].abs().max() > 0

@@ -1,0 +1,260 @@
+"""LazyConfigs say what the YAML files say: models, data, optimizer, schedule and evaluators."""
+
+import inspect
+from pathlib import Path
+from types import FunctionType, MethodType
+
+import numpy as np
+import pytest
+import torch
+from detectron2.config import CfgNode, instantiate
+from detectron2.data import transforms as T
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.modeling import build_model
+from detectron2.solver import LRMultiplier
+from helpers import SMALLEST
+from omegaconf import DictConfig, ListConfig
+from torch import nn
+
+from metaprompt_d2.config_files import CONFIG_ROOT
+from metaprompt_d2.data import build_mapper
+from metaprompt_d2.engine import (
+    Trainer,
+    build_lr_scheduler,
+    build_optimizer,
+    load_config,
+    load_lazy_config,
+)
+from metaprompt_d2.inference import DenseModelWithTTA
+
+LAZY = CONFIG_ROOT / "lazy"
+RECIPES = sorted(
+    file.relative_to(LAZY).with_suffix("").as_posix()
+    for folder in (LAZY, LAZY / "mini")
+    for file in folder.glob("*.py")
+)
+
+# The same sizes for both.
+SIZES = {
+    "MODEL.DIFFUSION.UNET.BLOCK_OUT_CHANNELS": "model.backbone.refinement.unet.block_out_channels",
+    "MODEL.DIFFUSION.UNET.LAYERS_PER_BLOCK": "model.backbone.refinement.unet.layers_per_block",
+    "MODEL.DIFFUSION.UNET.CROSS_ATTENTION_DIM": (
+        "model.backbone.refinement.unet.cross_attention_dim"
+    ),
+    "MODEL.DIFFUSION.UNET.NUM_HEADS": "model.backbone.refinement.unet.num_heads",
+    "MODEL.DIFFUSION.UNET.NORM_NUM_GROUPS": "model.backbone.refinement.unet.norm_num_groups",
+    "MODEL.DIFFUSION.VAE.BLOCK_OUT_CHANNELS": "model.backbone.latent_encoder.block_out_channels",
+    "MODEL.DIFFUSION.VAE.LAYERS_PER_BLOCK": "model.backbone.latent_encoder.layers_per_block",
+    "MODEL.DIFFUSION.VAE.NORM_NUM_GROUPS": "model.backbone.latent_encoder.norm_num_groups",
+    "MODEL.META_PROMPT.NORM_NUM_GROUPS": "model.backbone.rearrangement.norm_num_groups",
+}
+
+
+class Pair:
+    """A recipe as YAML and as LazyConfig, and the models of both."""
+
+    def __init__(self, name: str):
+        pairs = [part for key in SIZES for part in (key, SMALLEST[key])]
+        self.yaml: CfgNode = load_config(f"metaprompt_d2://{name}.yaml", pairs)
+        self.lazy: DictConfig = load_lazy_config(
+            f"metaprompt_d2://lazy/{name}.py",
+            [f"{key}={_text(SMALLEST[yaml_key])}" for yaml_key, key in SIZES.items()],
+        )
+        self.yaml_model = build_model(self.yaml)
+        self.lazy_model = instantiate(self.lazy.model).to(self.lazy.train.device)
+        self.lazy.optimizer.params.model = self.lazy_model
+
+
+def _text(value: object) -> str:
+    return str(list(value)) if isinstance(value, tuple) else str(value)
+
+
+@pytest.fixture(scope="module", params=RECIPES)
+def pair(request: pytest.FixtureRequest) -> Pair:
+    return Pair(request.param)
+
+
+def describe(value: object) -> object:
+    """All that an object was made with, in plain values that can be compared."""
+    if isinstance(value, torch.Tensor | np.ndarray):
+        return value.tolist() if np.prod(value.shape) < 100 else tuple(value.shape)
+    if isinstance(value, dict | DictConfig):
+        return {key: describe(item) for key, item in value.items() if key != "_target_"}
+    if isinstance(value, list | tuple | ListConfig | set):
+        return [describe(item) for item in value]
+    if isinstance(value, FunctionType | MethodType | type):
+        return value.__qualname__
+    if isinstance(value, nn.Module):
+        own = {key: item for key, item in vars(value).items() if not key.startswith("_")}
+        parts = {name: describe(part) for name, part in value.named_children()}
+        return [type(value).__name__, describe(own), parts]
+    if hasattr(value, "__dict__"):
+        own = {key: item for key, item in vars(value).items() if not key.startswith("__")}
+        return [type(value).__name__, describe(own)]
+    return value
+
+
+def test_every_recipe_has_both_forms() -> None:
+    yaml = {
+        file.relative_to(CONFIG_ROOT).with_suffix("").as_posix()
+        for folder in (CONFIG_ROOT, CONFIG_ROOT / "mini")
+        for file in folder.glob("*.yaml")
+        if not file.name.startswith("Base-")
+    }
+    assert set(RECIPES) == yaml
+
+
+def test_models_are_identical(pair: Pair) -> None:
+    shapes = [
+        {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+        for model in (pair.yaml_model, pair.lazy_model)
+    ]
+    assert shapes[0] == shapes[1]
+    assert describe(pair.yaml_model) == describe(pair.lazy_model)
+    for name, buffer in pair.yaml_model.named_buffers():
+        if name.startswith("pixel_"):
+            assert buffer.equal(pair.lazy_model.get_buffer(name))
+
+
+def test_optimizers_have_the_same_groups(pair: Pair) -> None:
+    optimizers = [
+        build_optimizer(pair.yaml, pair.yaml_model),
+        instantiate(pair.lazy.optimizer),
+    ]
+    groups = []
+    for model, optimizer in zip((pair.yaml_model, pair.lazy_model), optimizers, strict=True):
+        names = {parameter: name for name, parameter in model.named_parameters()}
+        groups.append(
+            [
+                group | {"params": [names[parameter] for parameter in group["params"]]}
+                for group in optimizer.param_groups
+            ]
+        )
+    assert groups[0] == groups[1]
+    assert type(optimizers[0]) is type(optimizers[1])
+    clipping = pair.yaml.SOLVER.CLIP_GRADIENTS
+    assert pair.lazy.train.max_grad_norm == (clipping.CLIP_VALUE if clipping.ENABLED else None)
+
+
+def test_learning_rates_are_the_same(pair: Pair) -> None:
+    count = pair.yaml.SOLVER.MAX_ITER
+    assert pair.lazy.train.max_iter == count
+    optimizers = [torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0) for _ in range(2)]
+    multiplier = instantiate(pair.lazy.lr_multiplier)
+    schedules = [
+        build_lr_scheduler(pair.yaml, optimizers[0]),
+        LRMultiplier(optimizers[1], multiplier=multiplier, max_iter=count),
+    ]
+    updates = {0, 1, 7, 499, 500, 501, 1499, 1500, count // 3, count // 2, count * 49 // 50}
+    for update in sorted(update for update in updates if update < count) + [count - 1]:
+        rates = []
+        for schedule in schedules:
+            schedule.last_epoch = update - 1
+            schedule.step()
+            rates.append(schedule.get_last_lr()[0])
+        assert rates[0] == pytest.approx(rates[1], rel=1e-9, abs=1e-12), update
+
+
+@pytest.mark.parametrize("is_train", [True, False])
+def test_images_are_read_and_augmented_alike(pair: Pair, is_train: bool) -> None:
+    loader = pair.lazy.dataloader.train if is_train else pair.lazy.dataloader.test
+    mappers = build_mapper(pair.yaml, is_train=is_train), instantiate(loader.mapper)
+    if is_train:
+        for mapper in mappers:
+            vars(mapper).pop("test_batch_size", None)
+    assert describe(mappers[0]) == describe(mappers[1])
+
+
+def test_the_same_data_is_loaded(pair: Pair) -> None:
+    cfg, train, test = pair.yaml, pair.lazy.dataloader.train, pair.lazy.dataloader.test
+    assert (*train.dataset.names,) == cfg.DATASETS.TRAIN
+    assert (test.dataset.names,) == cfg.DATASETS.TEST
+    assert train.total_batch_size == cfg.SOLVER.IMS_PER_BATCH
+    assert train.accumulation_steps == cfg.SOLVER.ACCUMULATION_STEPS
+    assert train.num_workers == test.num_workers == cfg.DATALOADER.NUM_WORKERS
+    assert train.seed == cfg.SEED
+    assert not cfg.DATALOADER.ASPECT_RATIO_GROUPING
+
+
+def test_runs_are_the_same(pair: Pair) -> None:
+    cfg, train = pair.yaml, pair.lazy.train
+    assert train.checkpointer.period == cfg.SOLVER.CHECKPOINT_PERIOD
+    assert train.eval_period == cfg.TEST.EVAL_PERIOD
+    assert train.log_period == cfg.SOLVER.LOG_PERIOD
+    assert (train.amp.enabled, train.amp.dtype) == (cfg.SOLVER.AMP.ENABLED, cfg.SOLVER.AMP.DTYPE)
+    best = train.best_metric
+    assert (best.name, best.mode) == (cfg.SOLVER.BEST_METRIC, cfg.SOLVER.BEST_METRIC_MODE)
+    assert train.diffusion.weights == cfg.MODEL.DIFFUSION.WEIGHTS
+    assert train.diffusion.strict == cfg.MODEL.DIFFUSION.STRICT
+    assert train.init_checkpoint.replace("output/lazy/", "output/") == cfg.MODEL.WEIGHTS
+    assert train.output_dir.replace("output/lazy/", "output/") == cfg.OUTPUT_DIR
+    assert train.device == cfg.MODEL.DEVICE
+    assert train.ddp.find_unused_parameters == cfg.SOLVER.FIND_UNUSED_PARAMETERS
+
+
+def test_predictions_are_scored_alike(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple] = []
+    monkeypatch.setattr(DatasetEvaluator, "__new__", _recorder(made))
+    (name,) = pair.yaml.DATASETS.TEST
+    pair.yaml.defrost()
+    pair.yaml.OUTPUT_DIR = pair.lazy.train.output_dir
+    for build in (
+        lambda: Trainer.build_evaluator(pair.yaml, name),
+        lambda: instantiate(pair.lazy.dataloader.evaluator),
+    ):
+        made.append(())
+        try:
+            build()
+        except FileNotFoundError as error:  # the data is not here
+            made.append((str(error),))
+    half = len(made) // 2
+    assert made[:half] == made[half:]
+    assert len(made[:half]) > 1
+
+
+def _recorder(made: list[tuple]):
+    def record(cls: type, *args: object, **kwargs: object) -> object:
+        if "evaluators" not in kwargs and cls.__name__ != "MergedEvaluators":
+            bound = inspect.signature(cls.__init__).bind(None, *args, **kwargs)
+            bound.apply_defaults()
+            made.append((cls.__name__, {key: describe(v) for key, v in bound.arguments.items()}))
+        return object.__new__(cls)
+
+    return record
+
+
+def test_test_time_augmentation_is_the_same(pair: Pair) -> None:
+    cfg = pair.yaml.clone()
+    cfg.defrost()
+    cfg.TEST.AUG.ENABLED = True
+    if "tta" not in pair.lazy:
+        assert not cfg.TEST.AUG.MAX_SIZES
+        return
+    assert pair.lazy.tta.enabled == pair.yaml.TEST.AUG.ENABLED
+    expected = DenseModelWithTTA(cfg, nn.Identity())
+    pair.lazy.tta.model.model = nn.Identity()
+    wrapped = instantiate(pair.lazy.tta.model)
+    assert describe(expected.boxes) == describe(wrapped.boxes)
+    for name in ("flip", "num_channels", "canvas_gib"):
+        assert getattr(expected, name) == getattr(wrapped, name), name
+
+
+def test_a_misspelt_override_is_refused() -> None:
+    file = "metaprompt_d2://lazy/nyu_depth.py"
+    cfg = load_lazy_config(file, ["model.depth_head.loss_weight=2.0", "optimizer.betas=[0.8,0.9]"])
+    assert (cfg.model.depth_head.loss_weight, cfg.optimizer.betas) == (2.0, [0.8, 0.9])
+    for key in ("train.max_iters", "model.depth_head.los_weight", "modell.flip"):
+        with pytest.raises(KeyError, match=rf"nyu_depth\.py has no key '{key}'"):
+            load_lazy_config(file, [f"{key}=1"])
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"nothing\.py does not exist"):
+        load_lazy_config(str(tmp_path / "nothing.py"), [])
+
+
+def test_the_comparison_sees_a_difference() -> None:
+    flips = [T.RandomFlip(prob=prob) for prob in (0.5, 0.4)]
+    assert describe(flips[0]) != describe(flips[1])
+    dropouts = [nn.Sequential(nn.Dropout(p)) for p in (0.1, 0.2)]
+    assert describe(dropouts[0]) != describe(dropouts[1])

@@ -1,0 +1,17 @@
+"""Train or evaluate what a LazyConfig describes, with Detectron2's own command line.
+
+    python tools/lazyconfig_train_net.py --config-file configs/lazy/cityscapes_seg.py --num-gpus 8
+    python tools/lazyconfig_train_net.py --config-file configs/lazy/cityscapes_seg.py --eval-only \
+        train.init_checkpoint=output/lazy/cityscapes_seg/model_final.pth
+
+Without GPUs, `--num-gpus N` starts N CPU processes. Bad input ends in one line; with
+METAPROMPT_D2_TRACEBACK=1 in a traceback.
+"""
+
+from detectron2.engine import default_argument_parser
+
+import metaprompt_d2  # noqa: F401  (fills the registries)
+from metaprompt_d2.engine import launch_main, train_or_evaluate_lazy
+
+if __name__ == "__main__":
+    launch_main(train_or_evaluate_lazy, default_argument_parser(epilog=__doc__).parse_args())
