@@ -6,6 +6,7 @@ import torch
 from diffusers.models.autoencoders.vae import Encoder
 from torch import Tensor, nn
 
+from .lean import make_lean
 from .sizes import check_group_norm
 
 __all__ = ["LatentEncoder"]
@@ -49,6 +50,7 @@ class LatentEncoder(nn.Module):
             layers_per_block=layers_per_block,
             norm_num_groups=norm_num_groups,
         )
+        make_lean(self.encoder)
         self.quant_conv = nn.Conv2d(2 * latent_channels, 2 * latent_channels, 1)
         self.requires_grad_(False)
         self.train(False)

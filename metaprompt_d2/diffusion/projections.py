@@ -1,5 +1,6 @@
 """Projections of prompts and step embeddings, which no image changes, kept between images."""
 
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -8,6 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 __all__ = ["ConditionLinear", "KeptProjections"]
+
+# A layer holds the outputs of one pass, whichever thread runs it.
+_LOCK = threading.RLock()
 
 
 class ConditionLinear(nn.Linear):
@@ -76,6 +80,21 @@ class KeptProjections:
             self.forget()  # fused optimizers write without counting
             yield
             return
+        with _LOCK:
+            layers = self._of_embedding + self._of_prompts
+            outputs = self._outputs(step, embedding, prompts, origins)
+            for layer, output in zip(layers, outputs, strict=True):
+                layer.output = output
+            try:
+                yield
+            finally:
+                for layer in layers:
+                    layer.output = None
+
+    def _outputs(
+        self, step: int, embedding: Tensor, prompts: Tensor, origins: Iterable[Tensor]
+    ) -> list[Tensor]:
+        """Of the layers of embedding and prompts, kept or made anew; arguments as in `used`."""
         layers = self._of_embedding + self._of_prompts
         weights = (weight for layer in layers for weight in layer.parameters())
         state = _state(embedding, [*weights, *origins])
@@ -84,13 +103,7 @@ class KeptProjections:
             outputs = [layer(activated) for layer in self._of_embedding]
             outputs += [layer(prompts[None]) for layer in self._of_prompts]
             self._kept[step] = state, outputs
-        for layer, output in zip(layers, self._kept[step][1], strict=True):
-            layer.output = output
-        try:
-            yield
-        finally:
-            for layer in layers:
-                layer.output = None
+        return self._kept[step][1]
 
 
 def _state(example: Tensor, tensors: Iterable[Tensor]) -> tuple:

@@ -9,6 +9,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .lean import make_lean
 from .projections import ConditionLinear, KeptProjections
 from .sizes import check_group_norm, check_heads
 
@@ -80,6 +81,7 @@ class FeatureUNet(UNet2DConditionModel):
         if not predicts_latent:
             del self.conv_norm_out, self.conv_act, self.conv_out
         self.kept_projections = self._keep_projections()
+        make_lean(self)
 
     def _keep_projections(self) -> KeptProjections:
         """Let the layers that see no image keep their outputs between images."""

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from unittest.mock import patch
 
 import pytest
@@ -158,6 +159,14 @@ def test_an_error_within_a_pass_leaves_the_layers_as_they_were() -> None:
         refinement(torch.randn(1, 3, 8, 8))
     layers = [m for m in refinement.modules() if isinstance(m, ConditionLinear)]
     assert {layer.output for layer in layers} == {None}
+
+
+def test_threads_that_share_a_model_do_not_mix_their_steps() -> None:
+    refinement = smallest_refinement(3, per_step=True).eval()
+    expected = kept(refinement)
+    with ThreadPoolExecutor(4) as pool:
+        for features in pool.map(kept, [refinement] * 12):
+            assert_equal(features, expected)
 
 
 def test_compiled_passes_use_them_and_follow_changes() -> None:
