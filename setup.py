@@ -11,6 +11,8 @@ VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "metaprompt_d2/__init__.py"
 NYU = ["h5py>=3", "scipy>=1.11"]
 # What Detectron2's ViT imports.
 VIT = ["timm>=0.9"]
+# What MODEL.DIFFUSION.LORA needs.
+LORA = ["peft>=0.17"]
 
 setup(
     name="metaprompt_d2",
@@ -54,6 +56,15 @@ setup(
     extras_require={
         "nyu": NYU,
         "vit": VIT,
-        "dev": ["pytest>=8", "pytest-xdist>=3.5", "hypothesis>=6", "ruff>=0.6", *NYU, *VIT],
+        "lora": LORA,
+        "dev": [
+            "pytest>=8",
+            "pytest-xdist>=3.5",
+            "hypothesis>=6",
+            "ruff>=0.6",
+            *LORA,
+            *NYU,
+            *VIT,
+        ],
     },
 )

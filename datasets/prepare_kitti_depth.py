@@ -55,7 +55,10 @@ def check_list(root: Path, split: str, list_file: str) -> bool:
     dicts = load_kitti_eigen(str(root), split, kb_crop=True)
     files = [item[key] for item in dicts for key in ("file_name", "depth_file_name")]
     missing = [file for file in tqdm(files, unit="file", desc=split) if not os.path.isfile(file)]
-    print(f"{split}: {list_file} lists {len(dicts)} pairs ({PUBLISHED[split]} are published)")
+    advice = "; delete it to have it written anew" if len(dicts) < PUBLISHED[split] else ""
+    print(
+        f"{split}: {list_file} lists {len(dicts)} pairs ({PUBLISHED[split]} are published{advice})"
+    )
     _report(split, "listed files are missing", missing)
     return not missing
 

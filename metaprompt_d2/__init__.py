@@ -14,7 +14,17 @@ except ModuleNotFoundError as error:
 
 from . import config_files, data, modeling
 from .config import add_metaprompt_config
+from .model_zoo import build_model, get_config
+from .predictor import Predictor
 
-__all__ = ["add_metaprompt_config", "config_files", "data", "modeling"]
+__all__ = [
+    "Predictor",
+    "add_metaprompt_config",
+    "build_model",
+    "config_files",
+    "data",
+    "get_config",
+    "modeling",
+]
 
 __version__ = "0.1.0"

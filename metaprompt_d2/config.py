@@ -16,14 +16,17 @@ def add_metaprompt_config(cfg: CfgNode) -> None:
     add_deeplab_config(cfg)
     add_pointrend_config(cfg)
     _add_diffusion(cfg)
+    _add_lora(cfg)
     _add_sem_seg_head(cfg)
     _add_depth_head(cfg)
     _add_input(cfg)
     _add_depth_input(cfg)
+    _add_mapper(cfg)
     _add_heatmap_head(cfg)
     _add_pose_input(cfg)
     _add_pose_test(cfg)
     _add_solver(cfg)
+    _add_ema(cfg)
     _add_test(cfg)
 
 
@@ -43,6 +46,8 @@ def _add_diffusion(cfg: CfgNode) -> None:
     cfg.MODEL.DIFFUSION.FREEZE_UNET = False
     # Recompute the UNet's activations in the backward pass: less memory, about a third more time.
     cfg.MODEL.DIFFUSION.GRADIENT_CHECKPOINTING = False
+    # Levels of the UNet that do so, 0 the finest and largest; () = all.
+    cfg.MODEL.DIFFUSION.GRADIENT_CHECKPOINTING_LEVELS = ()
 
     cfg.MODEL.DIFFUSION.UNET = CfgNode()
     # Channels of the levels, fine to coarse.
@@ -84,6 +89,16 @@ def _add_diffusion(cfg: CfgNode) -> None:
     cfg.MODEL.META_PROMPT.NORM_NUM_GROUPS = 16
     # Channels within the transposed convolutions of "fused".
     cfg.MODEL.META_PROMPT.DECONV_CHANNELS = 32
+
+
+def _add_lora(cfg: CfgNode) -> None:
+    # Train low-rank adapters, W + ALPHA / RANK * B A, instead of the UNet's weights, through peft.
+    # RANK 0 = none.
+    cfg.MODEL.DIFFUSION.LORA = CfgNode()
+    cfg.MODEL.DIFFUSION.LORA.RANK = 0
+    cfg.MODEL.DIFFUSION.LORA.ALPHA = 16.0
+    # Ends of the names of the layers that get one: the attentions' projections.
+    cfg.MODEL.DIFFUSION.LORA.TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 
 
 def _add_sem_seg_head(cfg: CfgNode) -> None:
@@ -190,6 +205,11 @@ def _add_heatmap_head(cfg: CfgNode) -> None:
     cfg.MODEL.PERSON_DETECTOR.SCORE_THRESH = 0.5
 
 
+def _add_mapper(cfg: CfgNode) -> None:
+    # Of DATASET_MAPPERS; "" = that of the meta-architecture.
+    cfg.INPUT.DATASET_MAPPER_NAME = ""
+
+
 def _add_pose_input(cfg: CfgNode) -> None:
     # Height and width of a person's crop in pixels, and the factor on the box that it shows.
     cfg.INPUT.PERSON_CROP = CfgNode()
@@ -235,6 +255,7 @@ def _add_solver(cfg: CfgNode) -> None:
     # (regular expression, learning rate multiplier, weight decay multiplier): the first rule whose
     # expression is found in a parameter's name holds; 1, 1 where none is.
     cfg.SOLVER.PARAM_RULES = [
+        [r"\.lora_", 1.0, 1.0],
         [r"\.unet\..*attentions\..*norm", 1.0, 0.0],
         [r"\.unet\.", 0.1, 1.0],
     ]
@@ -262,6 +283,14 @@ def _add_solver(cfg: CfgNode) -> None:
     # Metric whose best checkpoint is kept as model_best.pth, "" = none; bigger is better for "max".
     cfg.SOLVER.BEST_METRIC = "sem_seg/mIoU"
     cfg.SOLVER.BEST_METRIC_MODE = "max"
+
+
+def _add_ema(cfg: CfgNode) -> None:
+    # Keep exponential moving averages of the trained weights, evaluate them, and save them beside
+    # the weights. After n updates their decay is the least of DECAY and (1 + n) / (10 + n).
+    cfg.SOLVER.EMA = CfgNode()
+    cfg.SOLVER.EMA.ENABLED = False
+    cfg.SOLVER.EMA.DECAY = 0.999
 
 
 def _add_test(cfg: CfgNode) -> None:

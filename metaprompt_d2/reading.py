@@ -1,38 +1,101 @@
 """Read images, label maps, depth maps and people from files, with errors that name the file."""
 
 import json
-from typing import Any
+from typing import IO, Any
 
+import cv2
 import numpy as np
 from detectron2.data import detection_utils
 from detectron2.utils.file_io import PathManager
 from PIL import Image, UnidentifiedImageError
 
-__all__ = ["check_labels", "read_depth", "read_image", "read_json", "read_labels", "read_people"]
+__all__ = [
+    "check_labels",
+    "image_pixels",
+    "read_depth",
+    "read_image",
+    "read_json",
+    "read_labels",
+    "read_people",
+]
 
 # PIL's names of a 16-bit grey PNG; "I" before Pillow 11.
 _DEPTH_MODES = ("I;16", "I;16B", "I")
+_TIFF = (b"II*\0", b"MM\0*")  # how these files begin
 
 
 def read_image(file_name: str, image_format: str) -> np.ndarray:
     """
     Args:
-        file_name: of the image; its EXIF orientation is applied.
+        file_name: of the image, whatever PIL reads and TIFFs with 16 bits a colour.
+        image_format: Detectron2's name, e.g. "RGB".
+
+    Returns:
+        (H, W, C) uint8, as `image_pixels` makes it.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is no image that can be decoded.
+    """
+    try:
+        with PathManager.open(file_name, "rb") as file:
+            return image_pixels(_open_image(file), image_format)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"image file {file_name} does not exist") from error
+    except (
+        Image.DecompressionBombError,
+        UnidentifiedImageError,
+        OSError,
+        SyntaxError,
+        ValueError,
+    ) as error:
+        raise ValueError(f"image file {file_name} cannot be read as an image: {error}") from error
+
+
+def image_pixels(image: Image.Image, image_format: str) -> np.ndarray:
+    """Pixels of a PIL image of any mode, as a viewer shows it.
+
+    EXIF's orientation is applied, what is transparent is laid on white, of 16 bits the upper 8
+    are taken. Colour profiles are not applied.
+
+    Args:
+        image: grey, palette, RGB, CMYK, with or without transparency.
         image_format: Detectron2's name, e.g. "RGB".
 
     Returns:
         (H, W, C) uint8.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is no image that PIL can decode.
+        ValueError: 32-bit values, whose white is unknown.
     """
+    image = detection_utils._apply_exif_orientation(image)
+    if image.mode in _DEPTH_MODES:
+        values = np.asarray(image)
+        if values.min(initial=0) < 0 or values.max(initial=0) > 65535:
+            raise ValueError("its values exceed 16 bits")
+        image = Image.fromarray((values >> 8).astype(np.uint8))
+    elif image.mode == "F":
+        raise ValueError("it holds floating-point values, expected integers of 8 or 16 bits")
+    elif image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return detection_utils.convert_PIL_to_numpy(image, image_format)
+
+
+def _open_image(file: IO[bytes]) -> Image.Image:
+    """PIL's image; a TIFF with 16 bits a colour, which PIL does not know, by OpenCV."""
     try:
-        return detection_utils.read_image(file_name, format=image_format)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"image file {file_name} does not exist") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"image file {file_name} cannot be read as an image: {error}") from error
+        return Image.open(file)
+    except UnidentifiedImageError:
+        file.seek(0)
+        content = file.read()
+        pixels = None
+        if content.startswith(_TIFF):
+            flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
+            pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+        if pixels is None or pixels.dtype != np.uint16:
+            raise
+        return Image.fromarray(np.ascontiguousarray(pixels[..., ::-1] >> 8).astype(np.uint8))
 
 
 def read_labels(file_name: str) -> np.ndarray:

@@ -24,8 +24,10 @@ LAYERS = [
     {"diffusion", "windows"},
     {"checkpoint"},
     {"config", "config_files", "data", "evaluation", "modeling"},
-    {"inference", "visualization"},
+    {"config_checks", "export", "inference", "visualization"},
     {"engine"},
+    {"model_zoo"},
+    {"predictor"},
 ]
 LAYER_OF = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 
@@ -35,8 +37,8 @@ THIRD_PARTY = {
         ("canvas", "codecs", "layers", "losses", "metrics", "windows"), {"numpy", "torch"}
     ),
     "errors": set(),
-    "reading": {"PIL", "detectron2", "numpy"},
-    "diffusion": {"diffusers", "torch"},
+    "reading": {"PIL", "cv2", "detectron2", "numpy"},
+    "diffusion": {"diffusers", "peft", "torch"},
     "checkpoint": {"diffusers", "huggingface_hub", "numpy", "safetensors", "torch"},
 }
 

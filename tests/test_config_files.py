@@ -183,7 +183,8 @@ def test_depth_is_the_official_recipe(
     assert (aug.BRIGHTNESS, aug.CONTRAST, tuple(aug.GAMMA_RANGE)) == (0.2, 0.2, (0.8, 1.2))
     assert (aug.HUE, aug.SATURATION, aug.VALUE) == (20, 30, 20)
     assert (solver.BASE_LR, solver.WEIGHT_DECAY, solver.IMS_PER_BATCH) == (5e-4, 0.1, 24)
-    assert [list(rule) for rule in solver.PARAM_RULES] == [[r"\.unet\.", 0.01, 1.0]]
+    rules = [list(rule) for rule in solver.PARAM_RULES]
+    assert rules == [[r"\.lora_", 1.0, 1.0], [r"\.unet\.", 0.01, 1.0]]
     assert not solver.DECAY_VECTORS
     assert ("RiseAndFallPolyLR", max_iter) == (solver.LR_SCHEDULER_NAME, solver.MAX_ITER)
     assert (solver.LR_PEAK_AT, solver.POLY_LR_POWER) == (12 / 25, 0.9)

@@ -57,6 +57,63 @@ def test_exif_orientation_is_applied(tmp_path: Path) -> None:
     assert np.array_equal(read_image(str(file), "RGB"), PIXELS[::-1, ::-1])
 
 
+DEEP = np.random.default_rng(2).integers(0, 65536, (12, 17, 3), np.uint16)
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+@pytest.mark.parametrize("values", [DEEP[..., 0], DEEP], ids=["grey", "colour"])
+def test_of_16_bits_the_upper_8_are_taken(tmp_path: Path, values: np.ndarray, ending: str) -> None:
+    file = tmp_path / f"deep.{ending}"
+    cv2.imwrite(str(file), values)
+    expected = values >> 8 if values.ndim == 3 else np.repeat(values[..., None] >> 8, 3, axis=2)
+    assert np.array_equal(read_image(str(file), "BGR"), expected)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_is_white(tmp_path: Path, mode: str) -> None:
+    pixels = np.dstack([PIXELS, np.full(LABELS.shape, 255, np.uint8)])
+    pixels[:5, ..., 3] = 0
+    image = Image.fromarray(pixels)
+    image = image.quantize(32) if mode == "P" else image.convert(mode)
+    image.save(tmp_path / "sticker.png")
+    read = read_image(str(tmp_path / "sticker.png"), "RGB")
+    colors, alpha = np.split(np.asarray(image.convert("RGBA")), [3], axis=2)
+    assert set(np.unique(alpha)) == {0, 255}
+    assert np.array_equal(read, np.where(alpha == 0, 255, colors))
+
+
+def test_print_colours_become_rgb(tmp_path: Path) -> None:
+    smooth = cv2.resize(PIXELS, (64, 48))
+    Image.fromarray(smooth).convert("CMYK").save(tmp_path / "print.jpg", quality=95)
+    difference = read_image(str(tmp_path / "print.jpg"), "RGB") - smooth.astype(float)
+    assert np.abs(difference).mean() < 4
+
+
+@pytest.mark.parametrize("values", [DEEP[..., 0] / 65535, DEEP / 65535], ids=["grey", "colour"])
+def test_floating_point_images_are_refused(tmp_path: Path, values: np.ndarray) -> None:
+    cv2.imwrite(str(tmp_path / "float.tif"), values.astype(np.float32))
+    with pytest.raises(ValueError, match=r"image file .*float\.tif cannot be read"):
+        read_image(str(tmp_path / "float.tif"), "RGB")
+
+
+def test_32_bit_integers_pass_while_they_fit_16(tmp_path: Path) -> None:
+    file = str(tmp_path / "wide.tif")
+    Image.fromarray(DEEP[..., 0].astype(np.int32)).save(file)
+    assert np.array_equal(read_image(file, "L")[..., 0], DEEP[..., 0] >> 8)
+    Image.fromarray(DEEP[..., 0].astype(np.int32) * 2).save(file)
+    with pytest.raises(ValueError, match=r"wide\.tif cannot .*exceed 16 bits"):
+        read_image(file, "L")
+
+
+def test_an_image_that_would_fill_the_memory_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = saved(tmp_path / "bomb.png", PIXELS)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    with pytest.raises(ValueError, match=r"bomb\.png cannot be read as an image: Image size"):
+        read_image(file, "RGB")
+
+
 @pytest.mark.parametrize("spoil", [truncated, text, empty])
 def test_an_unreadable_image_is_named(tmp_path: Path, spoil) -> None:
     file = spoil(tmp_path / "street.png", PIXELS)

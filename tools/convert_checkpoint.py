@@ -4,7 +4,11 @@
         --config-out cityscapes.yaml
     python tools/train_net.py --config-file cityscapes.yaml --eval-only
 
-`--to official` writes a file that the official code reads, key for key.
+`--to official` writes a file that the official code reads, key for key. `--to plain` writes what a
+training evaluates as weights of a plain model, with averages in their place and adapters merged:
+
+    python tools/convert_checkpoint.py output/model_best.pth plain.pth --to plain \
+        --config-file output/config.yaml --config-out plain.yaml
 """
 
 import argparse
@@ -27,7 +31,8 @@ from metaprompt_d2.checkpoint import (
     to_official,
     write_whole,
 )
-from metaprompt_d2.engine import load_config
+from metaprompt_d2.diffusion import base_names, is_adapter, merge_lora
+from metaprompt_d2.engine import load_config, load_model
 from metaprompt_d2.errors import one_line_errors
 
 # Recipe of a published checkpoint, by task and number of classes; None is any other.
@@ -55,14 +60,19 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         help="what the checkpoint must be for; auto: told by its names",
     )
     parser.add_argument(
-        "--to", choices=("ours", "official"), default="ours", help="layout to write"
+        "--to", choices=("ours", "official", "plain"), default="ours", help="layout to write"
+    )
+    parser.add_argument(
+        "--config-file", type=Path, help="of the training that wrote the input; for --to plain"
     )
     parser.add_argument(
         "--config-out", type=Path, help="YAML to write, with which train_net.py runs the checkpoint"
     )
     args = parser.parse_args(argv)
     if args.to == "official" and args.config_out:
-        parser.error("--config-out goes with --to ours only")
+        parser.error("--config-out goes with --to ours and --to plain only")
+    if (args.to == "plain") != (args.config_file is not None):
+        parser.error("--to plain and --config-file go together")
     if args.input.resolve() == args.output.resolve():
         parser.error(f"input and output are both {args.input}")
     if not args.output.parent.is_dir():
@@ -110,7 +120,7 @@ def to_ours(args: argparse.Namespace) -> None:
     recipe = recipes.get(keys.get("MODEL.SEM_SEG_HEAD.NUM_CLASSES"), recipes[None])
     keys["MODEL.WEIGHTS"] = str(args.output.resolve())
     cfg = load_config(f"metaprompt_d2://{recipe}", [part for pair in keys.items() for part in pair])
-    check_fit(cfg, weights, args.input)
+    check_fit(cfg, weights.model, args.input)
     print(weights.report(str(args.input)))
     print("config keys, with those of", recipe)
     for key, value in keys.items():
@@ -123,13 +133,18 @@ def to_ours(args: argparse.Namespace) -> None:
     data = {"model": weights.model, "official": official, "__author__": "MetaPrompts"}
     write_whole(args.output, lambda stream: torch.save(data, stream))
     print("wrote", args.output)
+    write_config(args, cfg)
+
+
+def write_config(args: argparse.Namespace, cfg: CfgNode) -> None:
+    """Write --config-out, where asked for."""
     if args.config_out:
         content = yaml.safe_dump(changed_keys(cfg), default_flow_style=False)
         write_whole(args.config_out, lambda stream: stream.write(content.encode()))
         print("wrote", args.config_out)
 
 
-def check_fit(cfg: CfgNode, weights: OfficialWeights, path: Path) -> None:
+def check_fit(cfg: CfgNode, given: dict[str, torch.Tensor], path: Path) -> None:
     """Compare with the model that a config builds, name by name, without memory for it.
 
     Raises:
@@ -140,7 +155,6 @@ def check_fit(cfg: CfgNode, weights: OfficialWeights, path: Path) -> None:
     cfg.MODEL.DEVICE = "meta"
     with torch.device("meta"):
         model = build_model(cfg).state_dict()
-    given = weights.model
     problems = [f"{name}: missing" for name in model if name not in given]
     problems += [f"{name}: not in the model" for name in given if name not in model]
     problems += [
@@ -190,11 +204,33 @@ def to_theirs(args: argparse.Namespace) -> None:
     print("wrote", args.output)
 
 
+def to_plain(args: argparse.Namespace) -> None:
+    """Checkpoint of a training -> weights of a model without adapters, as they are evaluated."""
+    overrides = ["MODEL.WEIGHTS", str(args.input), "MODEL.DEVICE", "cpu"]
+    cfg = load_config(str(args.config_file), overrides)
+    state_dict, rest = read_state_dict(args.input)
+    check_fit(cfg, state_dict, args.input)
+    averages = cfg.SOLVER.EMA.ENABLED
+    if averages and "ema" not in rest:
+        raise ConversionError(f"{args.input} has no averages, but SOLVER.EMA.ENABLED is True")
+    model = load_model(cfg)
+    merge_lora(model)
+    plain = base_names(model.state_dict())
+    write_whole(args.output, lambda stream: torch.save({"model": plain}, stream))
+    print("weights:", "their averages (SOLVER.EMA)" if averages else "as they are")
+    print("tensors of adapters merged:", sum(map(is_adapter, state_dict)))
+    print("wrote", args.output)
+    keys = {"MODEL.WEIGHTS": str(args.output.resolve()), "MODEL.DIFFUSION.LORA.RANK": 0}
+    keys["SOLVER.EMA.ENABLED"] = False
+    pairs = [part for pair in keys.items() for part in pair]
+    write_config(args, load_config(str(args.config_file), pairs))
+
+
 @one_line_errors()
 def main(argv: list[str] | None = None) -> None:
     """Run the command line."""
     args = parse_arguments(argv)
-    (to_ours if args.to == "ours" else to_theirs)(args)
+    {"ours": to_ours, "official": to_theirs, "plain": to_plain}[args.to](args)
 
 
 if __name__ == "__main__":

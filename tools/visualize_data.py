@@ -5,7 +5,8 @@
     python tools/visualize_data.py --source dataloader --config-file configs/nyu_depth.yaml \
         --output-dir pictures
 
-`dataloader` shows images as the model gets them: scaled, cropped, mirrored and recoloured.
+`dataloader` shows images as the model gets them: scaled, cropped, mirrored and recoloured; of
+people the crop, the joints' heatmaps, and the joints that these decode to.
 """
 
 import argparse
@@ -13,17 +14,20 @@ import os
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 from detectron2.config import CfgNode
 from detectron2.data import Metadata, MetadataCatalog
 from detectron2.data.detection_utils import convert_image_to_rgb
+from detectron2.structures import Boxes, Instances
 from PIL import Image
 
 import metaprompt_d2  # noqa: F401  (fills the registries)
-from metaprompt_d2.data import load_dataset_dicts
-from metaprompt_d2.engine import Trainer, load_config
+from metaprompt_d2.codecs import UDPHeatmapCodec
+from metaprompt_d2.data import build_mapper, load_dataset_dicts
+from metaprompt_d2.engine import Trainer, joined_people, load_config
 from metaprompt_d2.errors import one_line_errors
 from metaprompt_d2.reading import read_depth, read_image, read_labels
-from metaprompt_d2.visualization import draw_ground_truth
+from metaprompt_d2.visualization import annotated_people, draw_ground_truth
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -40,11 +44,15 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def annotations(cfg: CfgNode) -> Iterator[tuple[dict, np.ndarray]]:
-    """Every item of the training sets and its picture."""
+    """Every image of the training sets and its picture."""
     for name in cfg.DATASETS.TRAIN:
         metadata = MetadataCatalog.get(name)
+        images: dict[str, list[dict]] = {}
         for item in load_dataset_dicts(name):
-            truth = {}
+            images.setdefault(item["file_name"], []).append(item)
+        for items in images.values():
+            item = joined_people(items)
+            truth = {"people": annotated_people(item)}
             if "sem_seg_file_name" in item:
                 truth["sem_seg"] = read_labels(item["sem_seg_file_name"])
             if "depth_file_name" in item:
@@ -56,12 +64,26 @@ def annotations(cfg: CfgNode) -> Iterator[tuple[dict, np.ndarray]]:
 def samples(cfg: CfgNode) -> Iterator[tuple[dict, np.ndarray]]:
     """Every sample of the training stream and its picture."""
     metadata: Metadata = MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
+    codec = getattr(build_mapper(cfg, is_train=True), "codec", None)
     for batch in Trainer.build_train_loader(cfg):
         for item in batch:
             pixels = item["image"].permute(1, 2, 0).numpy()
             image = convert_image_to_rgb(pixels, cfg.INPUT.FORMAT).clip(0, 255).astype(np.uint8)
-            truth = {key: item[key].numpy() for key in ("sem_seg", "depth") if key in item}
+            keys = ("sem_seg", "depth", "heatmaps")
+            truth = {key: item[key].numpy() for key in keys if key in item}
+            if "heatmaps" in item:
+                truth["people"] = encoded_person(item, codec)
             yield item, draw_ground_truth(image, metadata, **truth)
+
+
+def encoded_person(item: dict, codec: UDPHeatmapCodec) -> Instances:
+    """The person of a crop, as its heatmaps say."""
+    joints, _ = codec.decode(item["heatmaps"][None])
+    height, width = item["image"].shape[1:]
+    person = Instances((height, width))
+    person.pred_boxes = Boxes(torch.tensor([[0.0, 0.0, width, height]]))
+    person.pred_keypoints = torch.cat([joints, item["joint_weights"][None, :, None]], dim=-1)
+    return person
 
 
 @one_line_errors()

@@ -4,13 +4,14 @@
         --input output/ade20k_seg/inference/ade20k_sem_seg_val/sem_seg_predictions.json
     python tools/visualize_predictions.py --dataset kitti_eigen_test --output pictures \
         --input output/kitti_depth/inference/kitti_eigen_test/depth
+    python tools/visualize_predictions.py --dataset mini_coco_person_topdown_val --output pictures \
+        --input output/mini_coco_pose/inference/mini_coco_person_topdown_val/keypoints_results.json
 
-Segmentation is read from the evaluator's sem_seg_predictions.json, depth from the folder that
-TEST.DEPTH_EVAL.SAVE_PNG writes.
+Segmentation is read from the evaluator's sem_seg_predictions.json, people from its
+keypoints_results.json, depth from the folder that TEST.DEPTH_EVAL.SAVE_PNG writes.
 """
 
 import argparse
-import json
 import os
 from collections import defaultdict
 from collections.abc import Callable
@@ -20,14 +21,15 @@ import numpy as np
 import pycocotools.mask
 import torch
 from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
+from detectron2.structures import Boxes, Instances
 from PIL import Image
 from torch.nn import functional as F
 
 import metaprompt_d2  # noqa: F401  (fills the registries)
 from metaprompt_d2.data import load_dataset_dicts
-from metaprompt_d2.engine import draw_prediction
+from metaprompt_d2.engine import draw_prediction, joined_people
 from metaprompt_d2.errors import one_line_errors
-from metaprompt_d2.reading import read_depth
+from metaprompt_d2.reading import read_depth, read_json
 
 DEPTH_SCALE = 256.0  # of the evaluator's PNGs
 
@@ -43,6 +45,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--input", type=Path, required=True, help="JSON file or folder of PNGs")
     parser.add_argument("--output", type=Path, required=True, help="folder, made if missing")
     parser.add_argument("--dataset", required=True, help="name of the registered data set")
+    parser.add_argument(
+        "--score-threshold",
+        type=float,
+        default=0.0,
+        help="people of lower scores are not drawn; default: %(default)s",
+    )
     parser.add_argument("--num-images", type=int, default=20, help="default: %(default)s")
     args = parser.parse_args(argv)
     if args.dataset not in DatasetCatalog.list():
@@ -52,10 +60,44 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def sem_seg_reader(file: Path, metadata: Metadata) -> Reader:
-    """Of an evaluator's JSON file with one mask a class."""
+def json_reader(file: Path, metadata: Metadata, score_threshold: float) -> Reader:
+    """Of an evaluator's JSON file, by what its entries hold.
+
+    Raises:
+        ValueError: entries with neither masks nor joints.
+    """
+    entries = read_json(str(file))
+    if isinstance(entries, list) and all("keypoints" in entry for entry in entries):
+        return people_reader(entries, score_threshold)
+    if isinstance(entries, list) and all("segmentation" in entry for entry in entries):
+        return sem_seg_reader(entries, metadata)
+    raise ValueError(f"{file} is no list of predictions with segmentation or keypoints")
+
+
+def people_reader(entries: list[dict], score_threshold: float) -> Reader:
+    """Of COCO's result format, one person an entry; the boxes are those of the joints."""
+    people = defaultdict(list)
+    for entry in entries:
+        if entry["score"] >= score_threshold:
+            people[entry["image_id"]].append(np.reshape(entry["keypoints"], (-1, 3)))
+
+    def read(item: dict) -> dict | None:
+        if item["image_id"] not in people:
+            return None
+        joints = torch.tensor(np.stack(people[item["image_id"]]), dtype=torch.float32)
+        found = Instances((item["height"], item["width"]))
+        corners = [joints[..., :2].amin(dim=1), joints[..., :2].amax(dim=1)]
+        found.pred_boxes = Boxes(torch.cat(corners, dim=1))
+        found.pred_keypoints = joints
+        return {"instances": found}
+
+    return read
+
+
+def sem_seg_reader(entries: list[dict], metadata: Metadata) -> Reader:
+    """Of one mask a class and image."""
     masks = defaultdict(list)
-    for entry in json.loads(file.read_text()):
+    for entry in entries:
         masks[os.path.basename(entry["file_name"])].append(entry)
     to_class = metadata.get("stuff_dataset_id_to_contiguous_id", {})
 
@@ -93,10 +135,13 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
     metadata, items = MetadataCatalog.get(args.dataset), load_dataset_dicts(args.dataset)
     read = depth_reader(args.input, items) if args.input.is_dir() else None
-    read = read or sem_seg_reader(args.input, metadata)
+    read = read or json_reader(args.input, metadata, args.score_threshold)
+    images = defaultdict(list)
+    for item in items:
+        images[item["file_name"]].append(item)
     args.output.mkdir(parents=True, exist_ok=True)
     drawn = 0
-    for item in items:
+    for item in map(joined_people, images.values()):
         output = read(item) if drawn < args.num_images else None
         if output is None:
             continue

@@ -22,6 +22,7 @@ tta = multi_scale([[2 * short, short] for short in (512, 768, 1024, 1280, 1536, 
 
 optimizer.update(lr=8e-5, weight_decay=0.001)
 optimizer.params.rules = [
+    [r"\.lora_", 1.0, 1.0],
     [r"\.unet\..*attentions\..*norm", 1.0, 0.0],
     [r"\.unet\.", 0.1, 1.0],
 ]

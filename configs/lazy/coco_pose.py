@@ -12,6 +12,7 @@ dataloader.test.dataset.names = "coco_2017_person_topdown_val_det"
 optimizer.update(lr=5e-4, weight_decay=0.1)
 optimizer.params.update(
     rules=[
+        [r"\.lora_", 1.0, 1.0],
         [r"meta_prompts\.embeddings|step_embeddings", 1.0, 0.0],
         [r"\.unet\.", 0.1, 1.0],
     ],

@@ -21,7 +21,7 @@ from huggingface_hub.errors import (
 )
 from torch import Tensor, nn
 
-from ..diffusion import FeatureUNet, LatentEncoder
+from ..diffusion import FeatureUNet, LatentEncoder, base_names
 from .compvis import UNET_PREFIX, VAE_PREFIX, from_compvis_unet, from_compvis_vae
 from .report import LoadReport
 from .sizes import sizes_from_configs, sizes_from_shapes
@@ -105,7 +105,7 @@ def load_diffusion_weights(model: nn.Module, source: str, *, strict: bool = True
     problems = []
     for part, found in modules.items():
         stored = getattr(file, part)
-        own = {name for module in found for name in module.state_dict()}
+        own = {name for module in found for name in base_names(module.state_dict())}
         report.used += len(own & stored.keys())
         report.missing += sorted(f"{part}.{name}" for name in own - stored.keys())
         report.ignore(stored.keys() - own, _UNUSED[part])
@@ -255,7 +255,7 @@ def _current_name(name: str) -> str:
 def _misfits(part: str, module: nn.Module, stored: Mapping[str, StoredTensor]) -> list[str]:
     return [
         f"{part}.{name}: {stored[name].shape} in the file, {tuple(value.shape)} in the model"
-        for name, value in module.state_dict().items()
+        for name, value in base_names(module.state_dict()).items()
         if name in stored and stored[name].shape != value.shape
     ]
 
@@ -264,7 +264,7 @@ def _misfits(part: str, module: nn.Module, stored: Mapping[str, StoredTensor]) -
 def _fill(module: nn.Module, stored: Mapping[str, StoredTensor]) -> list[str]:
     """Copy tensors into a module; returns the names of those that hold NaN or infinity."""
     broken = []
-    own: dict[str, Tensor] = module.state_dict()
+    own: dict[str, Tensor] = base_names(module.state_dict())
     for name in own.keys() & stored.keys():
         value = stored[name].read()
         if not torch.isfinite(value).all():

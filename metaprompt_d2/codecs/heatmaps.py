@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 __all__ = ["UDPHeatmapCodec", "average_with_mirrored"]
 
@@ -110,12 +109,25 @@ class UDPHeatmapCodec:
         heatmaps = heatmaps.float()
         scores, indices = heatmaps.flatten(2).max(dim=2)
         width = self.heatmap_size[1]
-        columns, rows = indices % width, indices // width
-        points = torch.stack([columns, rows], dim=-1).float()
-        if self.blur_kernel:
-            points = points - _newton_step(_smooth_log(heatmaps, self.blur_kernel), columns, rows)
+        peaks = torch.stack([indices % width, indices // width], dim=-1)
+        points = self._refine(heatmaps, peaks) if self.blur_kernel else peaks.float()
         points = torch.where(scores[..., None] > 0, points, 0)
         return points * points.new_tensor(self.stride), scores
+
+    def _refine(self, heatmaps: Tensor, peaks: Tensor) -> Tensor:
+        """One Newton step from the maxima (N, J, 2) of heatmaps; (N, J, 2) pixels of the heatmap.
+
+        The reference's where the smoothing's kernel fits into the map. Near the border, where the
+        reference mirrors the map, which moves joints outwards by up to 1.5 pixels, kernels shrink.
+        """
+        last = peaks.new_tensor(self.heatmap_size[::-1]) - 1
+        starts = peaks.clamp(peaks.new_tensor(1), (last - 1).clamp(min=0))
+        logs = _log_around(heatmaps, starts[..., 0], starts[..., 1], self.blur_kernel)
+        points = starts - _newton_step(logs)
+        half = self.blur_kernel // 2
+        inner = ((peaks > half) & (peaks < last - half)).all(dim=-1, keepdim=True)
+        # Less smoothing near the border: an uneven map must not send the joint far away.
+        return torch.where(inner, points, points.clamp(peaks - 1.0, peaks + 1.0))
 
 
 def average_with_mirrored(
@@ -132,37 +144,52 @@ def average_with_mirrored(
     return (heatmaps + mirrored[:, list(flip_indices)].flip(-1)) / 2
 
 
-def _smooth_log(heatmaps: Tensor, kernel_size: int) -> Tensor:
-    """Logarithm of the map after a Gaussian of OpenCV's sigma for this kernel size."""
-    sigma = 0.3 * ((kernel_size - 1) * 0.5 - 1) + 0.8
+def _log_around(maps: Tensor, columns: Tensor, rows: Tensor, kernel_size: int) -> Tensor:
+    """Logarithm of the smoothed maps (N, J, h, w) at 3x3 pixels around one each; (N, J, 3, 3).
+
+    The smoothing is a Gaussian of OpenCV's sigma for its kernel's size. Where a kernel would reach
+    beyond the map it is smaller, by axis, so that it averages over true neighbours only.
+    """
     half = kernel_size // 2
-    grid = torch.arange(-half, half + 1, device=heatmaps.device, dtype=heatmaps.dtype)
-    kernel = torch.exp(-(grid**2) / (2 * sigma**2))
-    kernel = kernel / kernel.sum()
-    maps = heatmaps.flatten(0, 1)[:, None]
-    # Reflection needs a map larger than the kernel's half; smaller ones repeat their edge.
-    mode = "reflect" if min(maps.shape[-2:]) > half else "replicate"
-    maps = F.conv2d(F.pad(maps, (half, half, 0, 0), mode), kernel.view(1, 1, 1, -1))
-    maps = F.conv2d(F.pad(maps, (0, 0, half, half), mode), kernel.view(1, 1, -1, 1))
-    return maps[:, 0].unflatten(0, heatmaps.shape[:2]).clamp(*_LOG_RANGE).log()
+    height, width = maps.shape[-2:]
+    kernels = _smoothing_kernels(half).to(maps)
+    size = kernels.shape[-1]
+    steps = torch.arange(size, device=maps.device) - size // 2
+
+    def along(places: Tensor, length: int) -> tuple[Tensor, Tensor]:
+        reach = torch.minimum(places, length - 1 - places).sub(1).clamp(0, half)
+        return kernels[reach], (places[..., None] + steps).clamp(0, length - 1)
+
+    x_kernels, x = along(columns, width)
+    y_kernels, y = along(rows, height)
+    pixels = y[..., :, None] * width + x[..., None, :]  # (N, J, size, size)
+    patches = maps.flatten(2).gather(2, pixels.flatten(2)).view(pixels.shape)
+    smoothed = y_kernels @ patches @ x_kernels.transpose(-1, -2)
+    return smoothed.clamp(*_LOG_RANGE).log()
 
 
-def _newton_step(log_maps: Tensor, columns: Tensor, rows: Tensor) -> Tensor:
-    """Hessian^-1 gradient of (N, J, h, w) maps at one pixel each; (N, J, 2), x then y."""
-    padded = F.pad(log_maps, (1, 1, 1, 1), "replicate")
-    width = padded.shape[-1]
-    flat = padded.flatten(2)
-    origin = (rows + 1) * width + columns + 1
+def _smoothing_kernels(half: int) -> Tensor:
+    """(half + 1, 3, 2 half + 3): kernels of each half size, centred on three pixels in a row."""
+    steps = torch.arange(-half - 1, half + 2, dtype=torch.float64)
+    kernels = []
+    for reach in range(half + 1):
+        sigma = 0.3 * (reach - 1) + 0.8
+        for middle in (-1, 0, 1):
+            distance = (steps - middle).abs()
+            kernel = torch.exp(-(distance**2) / (2 * sigma**2)) * (distance <= reach)
+            kernels.append(kernel / kernel.sum())
+    return torch.stack(kernels).view(half + 1, 3, -1)
 
-    def at(dx: int, dy: int) -> Tensor:
-        return flat.gather(2, (origin + dy * width + dx)[..., None])[..., 0]
 
-    middle = at(0, 0)
-    gradient = torch.stack([at(1, 0) - at(-1, 0), at(0, 1) - at(0, -1)], dim=-1) / 2
-    dxx = at(1, 0) - 2 * middle + at(-1, 0)
-    dyy = at(0, 1) - 2 * middle + at(0, -1)
-    dxy = at(1, 1) - at(1, 0) - at(0, 1) + 2 * middle - at(-1, 0) - at(0, -1) + at(-1, -1)
-    dxx, dyy, dxy = dxx + _HESSIAN_EPS, dyy + _HESSIAN_EPS, dxy / 2
+def _newton_step(logs: Tensor) -> Tensor:
+    """Hessian^-1 gradient in the middle of (N, J, 3, 3); (N, J, 2), x then y."""
+    (before, above, _), (left, middle, right), (_, below, after) = (
+        row.unbind(-1) for row in logs.unbind(-2)
+    )
+    gradient = torch.stack([right - left, below - above], dim=-1) / 2
+    dxx = right - 2 * middle + left + _HESSIAN_EPS
+    dyy = below - 2 * middle + above + _HESSIAN_EPS
+    dxy = (after - right - below + 2 * middle - left - above + before) / 2
     determinant = dxx * dyy - dxy**2
     step = torch.stack(
         [

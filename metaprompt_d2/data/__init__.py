@@ -14,7 +14,13 @@ from .depth_augmentation import (
     KBCrop,
     RandomWindow,
 )
-from .mappers import DepthMapper, PoseMapper, SemSegMapper, build_mapper
+from .mappers import (
+    DATASET_MAPPERS_REGISTRY,
+    DepthMapper,
+    PoseMapper,
+    SemSegMapper,
+    build_mapper,
+)
 from .pose_augmentation import (
     HalfBody,
     JitterCenter,
@@ -24,6 +30,7 @@ from .pose_augmentation import (
 )
 
 __all__ = [
+    "DATASET_MAPPERS_REGISTRY",
     "BrightnessContrast",
     "CutDepth",
     "DepthAugInput",

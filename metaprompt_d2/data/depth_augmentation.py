@@ -5,6 +5,8 @@ import numpy as np
 from detectron2.data import transforms as T
 from fvcore.transforms.transform import CropTransform, NoOpTransform, Transform
 
+from ..metrics import kb_crop_box
+
 __all__ = [
     "BrightnessContrast",
     "CutDepth",
@@ -174,19 +176,12 @@ class EveryNth(T.Augmentation):
 
 
 class KBCrop(T.Augmentation):
-    """KITTI's benchmark crop: the bottom 352 rows, of the middle 1216 columns."""
-
-    height, width = 352, 1216
+    """KITTI's benchmark crop, `kb_crop_box`."""
 
     def get_transform(self, image: np.ndarray) -> Transform:
-        height, width = image.shape[:2]
-        if height < self.height or width < self.width:
-            raise ValueError(
-                f"the image is {height}x{width} (height x width), KITTI's benchmark crop needs "
-                f"{self.height}x{self.width}"
-            )
-        left = int((width - self.width) / 2)
-        return CropTransform(left, height - self.height, self.width, self.height)
+        rows, columns = kb_crop_box(*image.shape[:2])
+        width, height = columns.stop - columns.start, rows.stop - rows.start
+        return CropTransform(columns.start, rows.start, width, height)
 
 
 class RandomWindow(T.Augmentation):

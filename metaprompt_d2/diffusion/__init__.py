@@ -1,6 +1,7 @@
 """The paper's idea in torch and diffusers alone: encoder, prompts, UNet, loop, re-arrangement."""
 
 from .latent_encoder import LatentEncoder
+from .lora import add_lora, base_names, is_adapter, merge_lora
 from .meta_prompts import MetaPrompts, respond
 from .rearrangement import FusedRearrangement, PyramidRearrangement
 from .refinement import RecurrentRefinement, RefinementStep
@@ -14,5 +15,9 @@ __all__ = [
     "PyramidRearrangement",
     "RecurrentRefinement",
     "RefinementStep",
+    "add_lora",
+    "base_names",
+    "is_adapter",
+    "merge_lora",
     "respond",
 ]

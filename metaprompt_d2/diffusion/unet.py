@@ -1,6 +1,6 @@
 """Stable Diffusion's UNet as a feature extractor: decoder maps out instead of predicted noise."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -115,6 +115,31 @@ class FeatureUNet(UNet2DConditionModel):
             for upsampler in block.upsamplers or ():
                 hidden = upsampler(hidden)
         return features[::-1]
+
+    def checkpoint_levels(self, levels: Collection[int]) -> None:
+        """Recompute activations of some levels in the backward pass instead of keeping them.
+
+        Args:
+            levels: 0 is the finest, whose activations are the largest; the middle belongs to the
+                coarsest. Other levels keep theirs.
+
+        Raises:
+            ValueError: a level that the UNet doesn't have.
+        """
+        count = len(self.feature_channels)
+        unknown = sorted(set(levels) - set(range(count)))
+        if unknown:
+            raise ValueError(
+                f"MODEL.DIFFUSION.GRADIENT_CHECKPOINTING_LEVELS names {unknown}, expected of "
+                f"{list(range(count))}"
+            )
+        self.enable_gradient_checkpointing()
+        blocks = [*zip(range(count), self.down_blocks, strict=True)]
+        blocks += zip(reversed(range(count)), self.up_blocks, strict=True)
+        for level, block in [*blocks, (count - 1, self.mid_block)]:
+            for module in block.modules():
+                if level not in levels and hasattr(module, "gradient_checkpointing"):
+                    module.gradient_checkpointing = False
 
     def predict_latent(self, finest: Tensor) -> Tensor:
         """The UNet's output head, Stable Diffusion's noise prediction.

@@ -19,11 +19,17 @@ from ..checkpoint import (
     non_finite,
     write_whole,
 )
+from ..diffusion import base_names, is_adapter
 
 __all__ = ["BEST_CHECKPOINT", "SafeCheckpointer"]
 
 # Kept beside the periodic ones; `--resume` never starts from it.
 BEST_CHECKPOINT = "model_best"
+
+_ADAPTER_ADVICE = (
+    " (see MODEL.DIFFUSION.LORA in the config.yaml of the file's training, or merge adapters into "
+    "the weights with tools/convert_checkpoint.py --to plain)"
+)
 
 
 class SafeCheckpointer(DetectionCheckpointer):
@@ -34,8 +40,9 @@ class SafeCheckpointer(DetectionCheckpointer):
       whole checkpoint, and a model with NaN or infinity is not written at all;
     * files are read without running code from them; safetensors and the official MetaPrompts
       checkpoints too;
-    * tensors of other shapes, NaN, and a file of which no tensor fits, are errors; official
-      checkpoints must fit tensor for tensor.
+    * tensors of other shapes, NaN, other adapters (LoRA), and a file of which no tensor fits, are
+      errors; official checkpoints must fit tensor for tensor;
+    * a model with adapters also takes checkpoints without.
     """
 
     def __init__(
@@ -138,15 +145,27 @@ class SafeCheckpointer(DetectionCheckpointer):
         return {"model": weights.model, "official": weights.task}
 
     def _load_model(self, checkpoint: Any) -> Any:
+        own = base_names({name: name for name in self.model.state_dict()})
+        checkpoint["model"] = {own.get(n, n): value for n, value in checkpoint["model"].items()}
         given = set(checkpoint["model"])
         incompatible = super()._load_model(checkpoint)
         problems = [
             f"{name}: {tuple(in_file)} in the file, {tuple(in_model)} in the model"
             for name, in_file, in_model in incompatible.incorrect_shapes
         ]
-        if "official" in checkpoint:
-            problems += [f"{name}: missing in the file" for name in incompatible.missing_keys]
-            problems += [f"{name}: not in the model" for name in incompatible.unexpected_keys]
+        # A model may get adapters on top of a file without; those of a file must all have a place.
+        has_adapters = any(map(is_adapter, given))
+        is_official_file = "official" in checkpoint
+        problems += [
+            f"{name}: missing in the file"
+            for name in incompatible.missing_keys
+            if (has_adapters if is_adapter(name) else is_official_file)
+        ]
+        problems += [
+            f"{name}: not in the model" + _ADAPTER_ADVICE * is_adapter(name)
+            for name in incompatible.unexpected_keys
+            if is_official_file or is_adapter(name)
+        ]
         if problems:
             raise ValueError(
                 f"checkpoint does not fit the model, {len(problems)} tensors differ:\n  "

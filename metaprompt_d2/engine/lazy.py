@@ -4,6 +4,7 @@ What a config holds is in docs/lazy.md; all but `train` is called as it stands t
 """
 
 import argparse
+import contextlib
 import inspect
 import logging
 
@@ -20,6 +21,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from .checkpointer import SafeCheckpointer
+from .ema import WeightAverage, use_averages
 from .hooks import BestCheckpointer
 from .setup import setup_loggers
 from .train_loop import NonFiniteLossError, TrainLoop
@@ -84,7 +86,10 @@ def train_or_evaluate_lazy(args: argparse.Namespace) -> dict | None:
     setup_loggers(cfg.train.output_dir)
     if args.eval_only:
         model = instantiate(cfg.model).to(cfg.train.device)
-        _checkpointer(cfg, model).resume_or_load(cfg.train.init_checkpoint, resume=args.resume)
+        checkpointer = _checkpointer(cfg, model)
+        rest = checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=args.resume)
+        if cfg.train.ema.enabled:
+            use_averages(model, rest, cfg.train.ema.decay)
         return evaluate_lazy(cfg, model)
     trainer = LazyTrainer(cfg)
     trainer.resume_or_load(resume=args.resume)
@@ -127,6 +132,7 @@ class LazyTrainer(TrainLoop):
         self.cfg, train = cfg, cfg.train
         model = instantiate(cfg.model).to(train.device)
         cfg.optimizer.params.model = model
+        average = WeightAverage(model, train.ema.decay) if train.ema.enabled else None
         super().__init__(
             parallel(model, **train.ddp),
             instantiate(cfg.dataloader.train),
@@ -135,10 +141,12 @@ class LazyTrainer(TrainLoop):
             accumulation_steps=train.accumulation_steps,
             amp_dtype=amp_dtype(train.amp.dtype) if train.amp.enabled else None,
             max_grad_norm=train.max_grad_norm,
+            average=average,
         )
         multiplier = instantiate(cfg.lr_multiplier)
         scheduler = LRMultiplier(self.optimizer, multiplier=multiplier, max_iter=train.max_iter)
-        self.checkpointer = _checkpointer(cfg, model, trainer=self)
+        saved = {"trainer": self} | ({} if average is None else {"ema": average})
+        self.checkpointer = _checkpointer(cfg, model, **saved)
         self.start_iter = 0
         self.register_hooks(
             [
@@ -147,7 +155,7 @@ class LazyTrainer(TrainLoop):
                 *self._hooks_of_the_main_process(
                     hooks.PeriodicCheckpointer(self.checkpointer, **train.checkpointer)
                 ),
-                hooks.EvalHook(train.eval_period, lambda: evaluate_lazy(cfg, self.model)),
+                hooks.EvalHook(train.eval_period, self._evaluate),
                 *self._hooks_of_the_main_process(
                     BestCheckpointer(
                         train.eval_period,
@@ -184,6 +192,10 @@ class LazyTrainer(TrainLoop):
                 self.iter -= 1  # the last one that was finished
                 self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
             raise
+
+    def _evaluate(self) -> dict:
+        with self.average.applied() if self.average is not None else contextlib.nullcontext():
+            return evaluate_lazy(self.cfg, self.model)
 
     @staticmethod
     def _hooks_of_the_main_process(*built: hooks.HookBase) -> list[hooks.HookBase]:

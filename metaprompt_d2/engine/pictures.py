@@ -5,26 +5,39 @@ import os
 
 import cv2
 import numpy as np
-import torch
 from detectron2.data import Metadata, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
-from detectron2.structures import Boxes, BoxMode, Instances
+from detectron2.structures import Instances
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage, has_event_storage
+from detectron2.utils.registry import Registry
 from PIL import Image
 
 from ..metrics import kb_crop_box
 from ..reading import read_depth, read_image, read_labels
-from ..visualization import compare_depth, compare_people, compare_sem_seg, stack_rows
+from ..visualization import (
+    annotated_people,
+    compare_depth,
+    compare_people,
+    compare_sem_seg,
+    stack_rows,
+)
 
-__all__ = ["PictureWriter", "draw_prediction"]
+__all__ = ["PICTURES_REGISTRY", "PictureWriter", "draw_prediction", "joined_people"]
 
 logger = logging.getLogger(__name__)
 
 _MAX_WIDTH = 6400  # pixels of a row; three of Cityscapes' images stay as they are
 
+PICTURES_REGISTRY = Registry("PICTURES")
+PICTURES_REGISTRY.__doc__ = """
+Functions, each of the name of a model's output, that draw one image with it. Called as
+`function(item, output, metadata)`, which are those of `draw_prediction`, and return what it does.
+"""
 
-def _sem_seg_row(item: dict, output: dict, metadata: Metadata) -> np.ndarray:
+
+@PICTURES_REGISTRY.register()
+def sem_seg(item: dict, output: dict, metadata: Metadata) -> np.ndarray:
     truth = item.get("sem_seg_file_name")
     return compare_sem_seg(
         read_image(item["file_name"], "RGB"),
@@ -34,7 +47,8 @@ def _sem_seg_row(item: dict, output: dict, metadata: Metadata) -> np.ndarray:
     )
 
 
-def _depth_row(item: dict, output: dict, metadata: Metadata) -> np.ndarray:
+@PICTURES_REGISTRY.register()
+def depth(item: dict, output: dict, metadata: Metadata) -> np.ndarray:
     image = read_image(item["file_name"], "RGB")
     frame = kb_crop_box(*image.shape[:2]) if item.get("kb_crop", False) else ()
     truth = item.get("depth_file_name")
@@ -46,29 +60,14 @@ def _depth_row(item: dict, output: dict, metadata: Metadata) -> np.ndarray:
     )
 
 
-def _annotated(items: list[dict]) -> Instances | None:
-    """The annotations of people of one image; None where there are none."""
-    notes = [note for item in items for note in item.get("annotations", ())]
-    if not notes:
+@PICTURES_REGISTRY.register()
+def instances(item: dict, output: dict, metadata: Metadata) -> np.ndarray | None:
+    """People with joints; other instances have no picture."""
+    found = output["instances"]
+    if not found.has("pred_keypoints"):
         return None
-    boxes = [BoxMode.convert(note["bbox"], note["bbox_mode"], BoxMode.XYXY_ABS) for note in notes]
-    joints = [np.reshape(note["keypoints"], (-1, 3)) for note in notes]
-    people = Instances((items[0]["height"], items[0]["width"]))
-    people.pred_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32))
-    people.pred_keypoints = torch.tensor(np.stack(joints), dtype=torch.float32)
-    return people
-
-
-def _people_row(people: list[tuple[dict, Instances]], metadata: Metadata) -> np.ndarray:
-    """All people of one image, who may have come one by one."""
-    items = [item for item, _ in people]
-    image = read_image(items[0]["file_name"], "RGB")
-    found = Instances.cat([instances for _, instances in people])
-    return compare_people(image, found, _annotated(items), metadata)
-
-
-# By the key of a model's output.
-_ROWS = {"depth": _depth_row, "sem_seg": _sem_seg_row}
+    image = read_image(item["file_name"], "RGB")
+    return compare_people(image, found.to("cpu"), annotated_people(item), metadata)
 
 
 def draw_prediction(item: dict, output: dict, metadata: Metadata) -> np.ndarray | None:
@@ -82,8 +81,14 @@ def draw_prediction(item: dict, output: dict, metadata: Metadata) -> np.ndarray 
     Returns:
         (H', W', 3) uint8 RGB; None for a task without pictures.
     """
-    task = next((key for key in _ROWS if key in output), None)
-    return None if task is None else _ROWS[task](item, output, metadata)
+    task = next((key for key, _ in PICTURES_REGISTRY if key in output), None)
+    return None if task is None else PICTURES_REGISTRY.get(task)(item, output, metadata)
+
+
+def joined_people(items: list[dict]) -> dict:
+    """The dict of an image, with the annotations of all its people, of those of each person."""
+    notes = [note for item in items for note in item.get("annotations", ())]
+    return items[0] | {"annotations": notes}
 
 
 def _shrunk(row: np.ndarray) -> np.ndarray:
@@ -143,7 +148,7 @@ class PictureWriter(DatasetEvaluator):
 
     def evaluate(self) -> None:
         """Write the file; there are no figures."""
-        rows = self._rows + [_people_row(people, self.metadata) for people in self._people.values()]
+        rows = [*self._rows, *map(self._people_row, self._people.values())]
         if not rows:
             return
         os.makedirs(self.output_dir, exist_ok=True)
@@ -154,3 +159,8 @@ class PictureWriter(DatasetEvaluator):
             name = f"{self.dataset_name}/pictures"
             get_event_storage().put_image(name, pictures.transpose(2, 0, 1))
         logger.info("Pictures of %d predictions: %s", len(rows), file)
+
+    def _people_row(self, people: list[tuple[dict, Instances]]) -> np.ndarray:
+        items, found = zip(*people, strict=True)
+        output = {"instances": Instances.cat(list(found))}
+        return draw_prediction(joined_people(items), output, self.metadata)

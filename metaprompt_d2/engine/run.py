@@ -6,6 +6,7 @@ from detectron2.config import CfgNode
 from torch import nn
 
 from .checkpointer import SafeCheckpointer
+from .ema import use_averages
 from .setup import setup
 from .trainer import Trainer
 
@@ -13,9 +14,15 @@ __all__ = ["load_model", "train_or_evaluate"]
 
 
 def load_model(cfg: CfgNode, *, resume: bool = False) -> nn.Module:
-    """The model of a config with MODEL.WEIGHTS, or OUTPUT_DIR's last checkpoint to resume from."""
+    """The model of a config with MODEL.WEIGHTS, or OUTPUT_DIR's last checkpoint to resume from.
+
+    Where SOLVER.EMA.ENABLED, a checkpoint's averages take the place of its weights.
+    """
     model = Trainer.build_model(cfg)
-    SafeCheckpointer.of_config(cfg, model).resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    checkpointer = SafeCheckpointer.of_config(cfg, model)
+    rest = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    if cfg.SOLVER.EMA.ENABLED:
+        use_averages(model, rest, cfg.SOLVER.EMA.DECAY)
     return model
 
 

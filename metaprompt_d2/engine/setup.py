@@ -12,7 +12,8 @@ from detectron2.utils.logger import setup_logger
 
 from ..checkpoint import diffusion_sizes
 from ..config import add_metaprompt_config
-from ..config_files import merge_config_file
+from ..config_checks import check_config
+from ..config_files import read_config_file
 from ..errors import hide_tracebacks
 
 __all__ = ["load_config", "setup", "setup_loggers"]
@@ -34,16 +35,15 @@ def load_config(config_file: str, overrides: list[str]) -> CfgNode:
     Raises:
         FileNotFoundError: there is no such config file.
         KeyError: a key that neither Detectron2 nor this package has.
-        ValueError: SIZES_FROM_WEIGHTS without WEIGHTS, or with weights that tell no sizes.
+        ValueError: a file that is no YAML or runs code, a value that means nothing,
+            SIZES_FROM_WEIGHTS without WEIGHTS, or with weights that tell no sizes.
     """
     cfg = get_cfg()
     add_metaprompt_config(cfg)
     if config_file:
-        path = PathManager.get_local_path(config_file)
-        if not PathManager.isfile(path):
-            raise FileNotFoundError(f"config file {config_file} does not exist")
-        merge_config_file(cfg, path)
+        cfg.merge_from_other_cfg(_of_our_version(read_config_file(config_file), cfg, config_file))
     cfg.merge_from_list(overrides)
+    check_config(cfg)
     if cfg.MODEL.DIFFUSION.SIZES_FROM_WEIGHTS:
         _take_sizes_from_weights(cfg)
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
@@ -51,6 +51,13 @@ def load_config(config_file: str, overrides: list[str]) -> CfgNode:
         cfg.MODEL.DEVICE = "cpu"
     cfg.freeze()
     return cfg
+
+
+def _of_our_version(loaded: CfgNode, cfg: CfgNode, config_file: str) -> CfgNode:
+    version = loaded.get("VERSION", cfg.VERSION)
+    if version != cfg.VERSION:
+        raise ValueError(f"config file {config_file}: VERSION is {version}, expected {cfg.VERSION}")
+    return loaded
 
 
 def _take_sizes_from_weights(cfg: CfgNode) -> None:

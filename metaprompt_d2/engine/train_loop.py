@@ -12,6 +12,8 @@ from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from .ema import WeightAverage
+
 __all__ = ["NonFiniteLossError", "TrainLoop"]
 
 
@@ -37,6 +39,7 @@ class TrainLoop(SimpleTrainer):
         accumulation_steps: int = 1,
         amp_dtype: torch.dtype | None = None,
         max_grad_norm: float | None = None,
+        average: WeightAverage | None = None,
     ):
         """
         Args:
@@ -46,12 +49,14 @@ class TrainLoop(SimpleTrainer):
             accumulation_steps: batches of the loader that one update averages over.
             amp_dtype: autocast to it; float16 scales the loss too. None: float32.
             max_grad_norm: clip the whole model's gradient to it.
+            average: of the weights, updated with them.
         """
         super().__init__(model, data_loader, optimizer)
         self.seed = seed
         self.accumulation_steps = accumulation_steps
         self.amp_dtype = amp_dtype
         self.max_grad_norm = max_grad_norm
+        self.average = average
         self.device = next(model.parameters()).device
         self.grad_scaler = torch.amp.GradScaler(
             self.device.type, enabled=amp_dtype == torch.float16
@@ -97,8 +102,15 @@ class TrainLoop(SimpleTrainer):
             self.grad_scaler.unscale_(self.optimizer)  # clipping wants true gradients
         if self.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
-        self.grad_scaler.step(self.optimizer)
-        self.grad_scaler.update()
+        if self.average is None:
+            self.grad_scaler.step(self.optimizer)
+            self.grad_scaler.update()
+        else:
+            scale = self.grad_scaler.get_scale()
+            self.grad_scaler.step(self.optimizer)
+            self.grad_scaler.update()
+            if self.grad_scaler.get_scale() >= scale:  # it falls where the step was skipped
+                self.average.update()
         self.optimizer.zero_grad()  # now, so that evaluation has the gradients' memory
 
     @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """`Trainer`: Detectron2's `DefaultTrainer` with this package's data, optimizer and evaluators."""
 
+import contextlib
 import logging
 import os
 import weakref
@@ -22,6 +23,8 @@ from ..data import build_mapper, build_test_loader, build_train_loader
 from ..evaluation import MergedEvaluators, build_evaluators
 from ..inference import with_test_time_augmentation
 from .checkpointer import SafeCheckpointer
+from .combinations import check_combinations
+from .ema import WeightAverage
 from .hooks import BestCheckpointer
 from .optimizer import build_optimizer
 from .pictures import PictureWriter
@@ -42,10 +45,13 @@ class Trainer(DefaultTrainer):
         # DefaultTrainer's own constructor wraps CPU models in a DDP that takes GPUs only and
         # offers no hook for it, so its steps are repeated here.
         TrainerBase.__init__(self)
+        check_combinations(cfg)
         self.cfg = cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         self.seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
         model = self.build_model(cfg)
         optimizer = self.build_optimizer(cfg, model)
+        ema = cfg.SOLVER.EMA
+        self.average = WeightAverage(model, ema.DECAY) if ema.ENABLED else None
         clipping = cfg.SOLVER.CLIP_GRADIENTS
         clips_whole_model = clipping.ENABLED and clipping.CLIP_TYPE == "full_model"
         self._trainer = TrainLoop(
@@ -56,9 +62,13 @@ class Trainer(DefaultTrainer):
             accumulation_steps=cfg.SOLVER.ACCUMULATION_STEPS,
             amp_dtype=amp_dtype(cfg.SOLVER.AMP.DTYPE) if cfg.SOLVER.AMP.ENABLED else None,
             max_grad_norm=clipping.CLIP_VALUE if clips_whole_model else None,
+            average=self.average,
         )
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
-        self.checkpointer = SafeCheckpointer.of_config(cfg, model, trainer=weakref.proxy(self))
+        saved = {"trainer": weakref.proxy(self)}
+        if self.average is not None:
+            saved["ema"] = self.average
+        self.checkpointer = SafeCheckpointer.of_config(cfg, model, **saved)
         self.start_iter = 0
         self.max_iter = cfg.SOLVER.MAX_ITER
         self.register_hooks(self.build_hooks())
@@ -69,6 +79,8 @@ class Trainer(DefaultTrainer):
         if self.start_iter > 0:
             self._trainer.seed = self.seed
             self._trainer.reset_data_loader(self._build_seeded_loader)
+            if self.average is not None and self.average.num_updates == 0:
+                logger.warning("The checkpoint has no averages (SOLVER.EMA): they start anew")
 
     def run_step(self) -> None:
         """
@@ -84,10 +96,17 @@ class Trainer(DefaultTrainer):
             raise
 
     def build_hooks(self) -> list[hooks.HookBase]:
-        """`DefaultTrainer`'s hooks, the best checkpoint, and writers with our period."""
+        """`DefaultTrainer`'s hooks, the best checkpoint, and writers with our period.
+
+        What is evaluated are the averages of the weights where SOLVER.EMA.ENABLED.
+        """
         cfg = self.cfg
         built = [
-            hook for hook in super().build_hooks() if not isinstance(hook, hooks.PeriodicWriter)
+            hooks.EvalHook(cfg.TEST.EVAL_PERIOD, self._evaluate)
+            if isinstance(hook, hooks.EvalHook)
+            else hook
+            for hook in super().build_hooks()
+            if not isinstance(hook, hooks.PeriodicWriter)
         ]
         if comm.is_main_process():
             if cfg.SOLVER.BEST_METRIC:
@@ -110,6 +129,12 @@ class Trainer(DefaultTrainer):
     def load_state_dict(self, state_dict: dict) -> None:
         super().load_state_dict(state_dict)
         self.seed = state_dict.get("seed", self.seed)
+
+    def _evaluate(self) -> dict:
+        average = self.average
+        with average.applied() if average is not None else contextlib.nullcontext():
+            self._last_eval_results = self.test(self.cfg, self.model)
+        return self._last_eval_results
 
     def _build_seeded_loader(self) -> torch.utils.data.DataLoader:
         mapper = build_mapper(self.cfg, is_train=True)

@@ -1,6 +1,6 @@
-"""Evaluators and the table that finds them."""
+"""Evaluators and the registry that finds them."""
 
-from .build import build_evaluators
+from .build import EVALUATORS_REGISTRY, build_evaluators
 from .cityscapes import DistributedCityscapesSemSegEvaluator
 from .depth import DepthEvaluator
 from .keypoints import TopDownKeypointEvaluator
@@ -9,6 +9,7 @@ from .predictions import PREDICTION_FORMATS, SemSegPredictionWriter
 from .sem_seg import CheckedSemSegEvaluator
 
 __all__ = [
+    "EVALUATORS_REGISTRY",
     "PREDICTION_FORMATS",
     "CheckedSemSegEvaluator",
     "DepthEvaluator",

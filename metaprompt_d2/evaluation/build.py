@@ -1,8 +1,7 @@
-"""From a dataset's `evaluator_type` to its evaluators."""
+"""Evaluators: their registry, and from a dataset's `evaluator_type` to them."""
 
 import logging
 import os
-from collections.abc import Callable
 from importlib.util import find_spec
 
 from detectron2.config import CfgNode
@@ -14,20 +13,26 @@ from detectron2.evaluation import (
     DatasetEvaluator,
     PascalVOCDetectionEvaluator,
 )
+from detectron2.utils.registry import Registry
 
 from .cityscapes import DistributedCityscapesSemSegEvaluator
 from .depth import DepthEvaluator
 from .keypoints import TopDownKeypointEvaluator
 from .sem_seg import CheckedSemSegEvaluator
 
-__all__ = ["build_evaluators"]
+__all__ = ["EVALUATORS_REGISTRY", "build_evaluators"]
 
 logger = logging.getLogger(__name__)
 
-Factory = Callable[[CfgNode, str, str], list[DatasetEvaluator]]
+EVALUATORS_REGISTRY = Registry("EVALUATORS")
+EVALUATORS_REGISTRY.__doc__ = """
+Functions, each of the name of an `evaluator_type` in datasets' metadata, that make its evaluators.
+Called as `function(cfg, dataset_name, output_dir)`; they return a list of `DatasetEvaluator`.
+"""
 
 
-def _sem_seg(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
+@EVALUATORS_REGISTRY.register()
+def sem_seg(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
     return [
         CheckedSemSegEvaluator(
             name,
@@ -37,11 +42,13 @@ def _sem_seg(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]
     ]
 
 
-def _cityscapes_sem_seg(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
-    return [DistributedCityscapesSemSegEvaluator(name), *_sem_seg(cfg, name, output_dir)]
+@EVALUATORS_REGISTRY.register()
+def cityscapes_sem_seg(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
+    return [DistributedCityscapesSemSegEvaluator(name), *sem_seg(cfg, name, output_dir)]
 
 
-def _depth(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
+@EVALUATORS_REGISTRY.register()
+def depth(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
     options = cfg.TEST.DEPTH_EVAL
     return [
         DepthEvaluator(
@@ -50,7 +57,8 @@ def _depth(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
     ]
 
 
-def _pose(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
+@EVALUATORS_REGISTRY.register()
+def coco_person_topdown(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
     options = cfg.TEST.POSE
     return [
         TopDownKeypointEvaluator(
@@ -62,12 +70,14 @@ def _pose(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
     ]
 
 
-def _coco(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
+@EVALUATORS_REGISTRY.register()
+def coco(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
     return [COCOEvaluator(name, output_dir=output_dir, kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS)]
 
 
-def _coco_panoptic(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
-    evaluators = [*_sem_seg(cfg, name, output_dir), *_coco(cfg, name, output_dir)]
+@EVALUATORS_REGISTRY.register()
+def coco_panoptic_seg(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
+    evaluators = [*sem_seg(cfg, name, output_dir), *coco(cfg, name, output_dir)]
     if find_spec("panopticapi") is None:
         logger.warning(
             "%s: instances and semantic segmentation are scored; the panoptic quality needs "
@@ -78,24 +88,14 @@ def _coco_panoptic(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEval
     return [*evaluators, COCOPanopticEvaluator(name, output_dir)]
 
 
-def _cityscapes_instances(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
+@EVALUATORS_REGISTRY.register()
+def cityscapes_instance(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
     return [CityscapesInstanceEvaluator(name)]
 
 
-def _pascal_voc(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
+@EVALUATORS_REGISTRY.register()
+def pascal_voc(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
     return [PascalVOCDetectionEvaluator(name)]
-
-
-_FACTORIES: dict[str, Factory] = {
-    "cityscapes_instance": _cityscapes_instances,
-    "cityscapes_sem_seg": _cityscapes_sem_seg,
-    "coco": _coco,
-    "coco_panoptic_seg": _coco_panoptic,
-    "coco_person_topdown": _pose,
-    "depth": _depth,
-    "pascal_voc": _pascal_voc,
-    "sem_seg": _sem_seg,
-}
 
 
 def build_evaluators(cfg: CfgNode, name: str) -> list[DatasetEvaluator]:
@@ -109,9 +109,10 @@ def build_evaluators(cfg: CfgNode, name: str) -> list[DatasetEvaluator]:
         ValueError: a dataset whose `evaluator_type` is unknown here.
     """
     evaluator_type = MetadataCatalog.get(name).get("evaluator_type", None)
-    if evaluator_type not in _FACTORIES:
+    if evaluator_type not in EVALUATORS_REGISTRY:
         raise ValueError(
             f"dataset {name!r} has the evaluator_type {evaluator_type!r}, expected one of "
-            f"{sorted(_FACTORIES)}"
+            f"{sorted(known for known, _ in EVALUATORS_REGISTRY)}"
         )
-    return _FACTORIES[evaluator_type](cfg, name, os.path.join(cfg.OUTPUT_DIR, "inference", name))
+    make = EVALUATORS_REGISTRY.get(evaluator_type)
+    return make(cfg, name, os.path.join(cfg.OUTPUT_DIR, "inference", name))

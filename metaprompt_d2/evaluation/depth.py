@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 _PNG_SCALE = 256
 _PNG_RANGE = (1, 2**16 - 1)
 
+_SHOWN = 50  # names in a warning
+
 
 class _Score(NamedTuple):
     """Of one image: `depth_figures`, None without ground truth, and pixels of no number."""
@@ -46,9 +48,8 @@ class _Score(NamedTuple):
 class DepthEvaluator(DatasetEvaluator):
     """Mean over images of the figures of method section 2.8, each image counted once.
 
-    The dataset's metadata says how: `max_depth` in metres, and optionally `min_depth` (1e-3),
-    `crop` (one of `DEPTH_CROPS`, "none") and `kb_crop` (False), with which predictions are those
-    of KITTI's benchmark frame and ground truth is cropped to it.
+    The dataset's metadata says how: `max_depth` in metres, and optionally `min_depth` (1e-3) and
+    `crop` (one of `DEPTH_CROPS`, "none").
     """
 
     def __init__(
@@ -61,7 +62,9 @@ class DepthEvaluator(DatasetEvaluator):
     ):
         """
         Args:
-            dataset_name: its items have "file_name", "depth_file_name" and "depth_scale".
+            dataset_name: its items have "file_name" and, unless they are without ground truth,
+                "depth_file_name" and "depth_scale"; where "kb_crop" is true, predictions are those
+                of KITTI's benchmark frame, to which the ground truth is cropped.
             output_dir: for predictions as PNG.
             crop: instead of the dataset's.
             save_png: write `<output_dir>/depth/<path of the image>.png`, the path below the folder
@@ -76,7 +79,6 @@ class DepthEvaluator(DatasetEvaluator):
         if self.max_depth is None:
             raise ValueError(f"metadata of dataset {dataset_name!r} has no max_depth (in metres)")
         self.min_depth = metadata.get("min_depth", 1e-3)
-        self.kb_crop = metadata.get("kb_crop", False)
         self.crop = crop or metadata.get("crop", "none")
         if self.crop not in DEPTH_CROPS:
             raise ValueError(
@@ -104,21 +106,12 @@ class DepthEvaluator(DatasetEvaluator):
             ValueError: ground truth that cannot be read, or of another size than the prediction.
         """
         for item, output in zip(inputs, outputs, strict=True):
-            target = self._ground_truth(item)
-            depth = output["depth"].float().cpu().numpy()
-            if depth.shape != target.shape:
-                raise ValueError(
-                    f"depth file {item['depth_file_name']} is {_size(target)} (height x width"
-                    f"{', cropped' if self.kb_crop else ''}), the prediction for "
-                    f"{item['file_name']} is {_size(depth)}"
-                )
             depth, num_nan, num_infinite = clean_depth(
-                depth, min_depth=self.min_depth, max_depth=self.max_depth
+                output["depth"].float().cpu().numpy(),
+                min_depth=self.min_depth,
+                max_depth=self.max_depth,
             )
-            mask = valid_depth_mask(
-                target, crop=self.crop, min_depth=self.min_depth, max_depth=self.max_depth
-            )
-            figures = depth_figures(depth, target, mask) if mask.any() else None
+            figures = self._figures(item, depth) if "depth_file_name" in item else None
             self._scores[item["file_name"]] = _Score(figures, num_nan, num_infinite)
             if self.png_dir is not None:
                 _write_png(depth, self._png_file(item["file_name"]))
@@ -148,18 +141,32 @@ class DepthEvaluator(DatasetEvaluator):
         }
         return OrderedDict({"depth": means | counts})
 
-    def _ground_truth(self, item: dict) -> np.ndarray:
-        target = read_depth(item["depth_file_name"], item["depth_scale"])
-        if not self.kb_crop:
-            return target
-        try:
-            return target[kb_crop_box(*target.shape)]
-        except ValueError as error:
-            raise ValueError(f"depth file {item['depth_file_name']}: {error}") from error
+    def _figures(self, item: dict, depth: np.ndarray) -> dict[str, float] | None:
+        target = _ground_truth(item)
+        if depth.shape != target.shape:
+            cropped = ", cropped" if item.get("kb_crop", False) else ""
+            raise ValueError(
+                f"depth file {item['depth_file_name']} is {_size(target)} (height x width"
+                f"{cropped}), the prediction for {item['file_name']} is {_size(depth)}"
+            )
+        mask = valid_depth_mask(
+            target, crop=self.crop, min_depth=self.min_depth, max_depth=self.max_depth
+        )
+        return depth_figures(depth, target, mask) if mask.any() else None
 
     def _png_file(self, image_file: str) -> Path:
         relative = os.path.relpath(image_file, self._image_root)
         return (self.png_dir / relative).with_suffix(".png")
+
+
+def _ground_truth(item: dict) -> np.ndarray:
+    target = read_depth(item["depth_file_name"], item["depth_scale"])
+    if not item.get("kb_crop", False):
+        return target
+    try:
+        return target[kb_crop_box(*target.shape)]
+    except ValueError as error:
+        raise ValueError(f"depth file {item['depth_file_name']}: {error}") from error
 
 
 def _size(depth: np.ndarray) -> str:
@@ -173,7 +180,7 @@ def _warn(scores: dict[str, _Score], min_depth: float, max_depth: float) -> None
         logger.warning(
             "%d images have no pixel with ground truth to score and are left out: %s",
             len(without_truth),
-            ", ".join(without_truth),
+            _listed(without_truth),
         )
     broken = [
         f"{name} ({score.num_nan} NaN, {score.num_infinite} infinite)"
@@ -186,8 +193,13 @@ def _warn(scores: dict[str, _Score], min_depth: float, max_depth: float) -> None
             len(broken),
             min_depth,
             max_depth,
-            ", ".join(broken),
+            _listed(broken),
         )
+
+
+def _listed(names: list[str]) -> str:
+    shown, rest = names[:_SHOWN], len(names) - _SHOWN
+    return ", ".join(shown) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _write_png(depth: np.ndarray, file: Path) -> None:

@@ -14,6 +14,7 @@ from ..diffusion import (
     MetaPrompts,
     PyramidRearrangement,
     RecurrentRefinement,
+    add_lora,
 )
 
 __all__ = ["MetaPromptBackbone"]
@@ -42,6 +43,10 @@ class MetaPromptBackbone(Backbone):
         rearrangement: PyramidRearrangement | FusedRearrangement | None,
         freeze_unet: bool = False,
         gradient_checkpointing: bool = False,
+        checkpointed_levels: Sequence[int] = (),
+        lora_rank: int = 0,
+        lora_alpha: float = 16.0,
+        lora_targets: Sequence[str] = ("to_q", "to_k", "to_v", "to_out.0"),
         out_features: Sequence[str] = (),
     ):
         """
@@ -51,6 +56,8 @@ class MetaPromptBackbone(Backbone):
             rearrangement: decoder maps -> features, or None for the maps themselves.
             freeze_unet: train the prompts and step embeddings, not the UNet.
             gradient_checkpointing: recompute the UNet's activations in the backward pass.
+            checkpointed_levels: of the UNet, 0 the finest, that do so; none for all.
+            lora_rank, lora_alpha, lora_targets: of `add_lora`; a rank of 0 adds nothing.
             out_features: names of the features to give; none for all.
 
         Raises:
@@ -60,10 +67,13 @@ class MetaPromptBackbone(Backbone):
         self.latent_encoder = latent_encoder
         self.refinement = refinement
         self.rearrangement = rearrangement
+        if lora_rank != 0:
+            add_lora(refinement.unet, rank=lora_rank, alpha=lora_alpha, targets=lora_targets)
         if freeze_unet:
             refinement.unet.requires_grad_(False)
         if gradient_checkpointing:
-            refinement.unet.enable_gradient_checkpointing()
+            levels = checkpointed_levels or range(len(refinement.unet.feature_channels))
+            refinement.unet.checkpoint_levels(levels)
         self._all_shapes = _output_shapes(latent_encoder, refinement, rearrangement)
         names = list(self._all_shapes)
         unknown = sorted(set(out_features) - set(names))
@@ -116,6 +126,10 @@ class MetaPromptBackbone(Backbone):
             "rearrangement": _build_rearrangement(cfg, feature_unet.feature_channels),
             "freeze_unet": cfg.MODEL.DIFFUSION.FREEZE_UNET,
             "gradient_checkpointing": cfg.MODEL.DIFFUSION.GRADIENT_CHECKPOINTING,
+            "checkpointed_levels": cfg.MODEL.DIFFUSION.GRADIENT_CHECKPOINTING_LEVELS,
+            "lora_rank": cfg.MODEL.DIFFUSION.LORA.RANK,
+            "lora_alpha": cfg.MODEL.DIFFUSION.LORA.ALPHA,
+            "lora_targets": cfg.MODEL.DIFFUSION.LORA.TARGETS,
             "out_features": prompt.OUT_FEATURES,
         }
 

@@ -175,7 +175,7 @@ def test_kittis_benchmark_crop_by_hand(size: tuple[int, int], top: int, left: in
 
 @pytest.mark.parametrize("size", [(351, 1242), (375, 1215)])
 def test_an_image_below_the_benchmark_crop_is_refused(size: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match=rf"{size[0]}x{size[1]}.*needs 352x1216"):
+    with pytest.raises(ValueError, match=rf"{size[0]}x{size[1]}.*KITTI's crop of 352x1216"):
         KBCrop()(DepthAugInput(random_image(*size)))
 
 

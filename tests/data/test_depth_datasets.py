@@ -10,6 +10,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from metaprompt_d2.data import load_dataset_dicts
 from metaprompt_d2.data.datasets.depth_lists import read_list, resolve_pairs
 from metaprompt_d2.data.datasets.eigen_split import TEST_FRAMES, TRAIN_DRIVES
+from metaprompt_d2.data.datasets.kitti_benchmark import load_kitti_benchmark
 from metaprompt_d2.data.datasets.kitti_eigen import find_pairs, load_kitti_eigen
 from metaprompt_d2.data.datasets.nyu_depth_v2 import load_nyu_depth_v2
 
@@ -246,25 +247,40 @@ def test_kitti_without_list_and_folders_says_what_was_looked_for(tmp_path: Path)
         load_kitti_eigen(str(tmp_path), "test", kb_crop=True)
 
 
+def test_the_benchmarks_images_have_no_ground_truth(tmp_path: Path) -> None:
+    for name in ("0000000001.png", "0000000000.png", "calib.txt"):
+        written(tmp_path / name, "")
+    dicts = load_kitti_benchmark(str(tmp_path))
+    assert dicts == [
+        {"file_name": str(tmp_path / f"{stem}.png"), "image_id": stem}
+        for stem in ("0000000000", "0000000001")
+    ]
+    metadata = MetadataCatalog.get("kitti_depth_prediction_test")
+    assert (metadata.evaluator_type, metadata.max_depth) == ("depth", 80.0)
+
+
+def test_a_missing_folder_of_the_benchmark_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere holds no PNG"):
+        load_kitti_benchmark(str(tmp_path / "nowhere"))
+
+
 # ------------------------------------------------------------------ registration
 
 
 @pytest.mark.parametrize(
-    ("name", "crop", "kb_crop", "max_depth"),
+    ("name", "crop", "max_depth"),
     [
-        ("nyu_depth_v2", "nyu", False, 10.0),
-        ("kitti_eigen", "garg", True, 80.0),
-        ("mini_kitti_eigen", "none", False, 80.0),
+        ("nyu_depth_v2", "nyu", 10.0),
+        ("kitti_eigen", "garg", 80.0),
+        ("mini_kitti_eigen", "none", 80.0),
     ],
 )
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_names_and_metadata(
-    name: str, split: str, crop: str, kb_crop: bool, max_depth: float
-) -> None:
+def test_names_and_metadata(name: str, split: str, crop: str, max_depth: float) -> None:
     assert f"{name}_{split}" in DatasetCatalog.list()
     metadata = MetadataCatalog.get(f"{name}_{split}")
     assert metadata.evaluator_type == "depth"
-    assert (metadata.crop, metadata.kb_crop) == (crop, kb_crop)
+    assert metadata.crop == crop
     assert (metadata.min_depth, metadata.max_depth) == (1e-3, max_depth)
 
 

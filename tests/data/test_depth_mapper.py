@@ -145,6 +145,12 @@ def test_depth_of_another_size_is_refused_with_both_names(sample: dict) -> None:
         mapper(RECIPE)(sample)
 
 
+def test_training_on_images_without_ground_truth_is_refused_by_name(sample: dict) -> None:
+    del sample["depth_file_name"]
+    with pytest.raises(ValueError, match=r"image\.png has no ground truth to train on"):
+        mapper(RECIPE)(sample)
+
+
 def test_8_bit_depth_is_refused_by_name(sample: dict) -> None:
     cv2.imwrite(sample["depth_file_name"], np.ones((HEIGHT, WIDTH), np.uint8))
     with pytest.raises(ValueError, match=r"depth\.png has 8 bits"):
@@ -165,7 +171,7 @@ def test_an_image_of_another_size_than_stated_is_refused_by_name(sample: dict) -
 def test_an_image_smaller_than_its_crop_is_refused_by_name(sample: dict) -> None:
     with pytest.raises(ValueError, match=r"image\.png: .* 48x64 .*INPUT\.CROP\.SIZE needs 49x40"):
         mapper(RECIPE | {"INPUT.CROP.SIZE": [49, 40]})(sample)
-    with pytest.raises(ValueError, match=r"image\.png: .* 48x64 .*needs 352x1216"):
+    with pytest.raises(ValueError, match=r"image\.png: .* 48x64 .*crop of 352x1216"):
         mapper(RECIPE)(sample | {"kb_crop": True})
 
 

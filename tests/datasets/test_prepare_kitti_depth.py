@@ -76,7 +76,8 @@ def test_a_second_run_checks_the_lists_and_keeps_them(
     before = [file.read_bytes() for file in sorted(root.glob("*.txt"))]
     script.main(["--root", str(root)])
     assert [file.read_bytes() for file in sorted(root.glob("*.txt"))] == before
-    assert "train_list.txt lists 7 pairs (23158 are published)" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "train_list.txt lists 7 pairs (23158 are published; delete it to" in output
 
 
 def test_listed_files_that_are_missing_are_counted_and_named(

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import detectron2
 import pytest
 import torch
 
@@ -40,3 +41,48 @@ def test_without_a_gpu_the_device_is_the_cpu(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_result_is_frozen() -> None:
     with pytest.raises(AttributeError, match="SOLVER"):
         load_config("", []).SOLVER = None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("MODEL: [", "cannot be read as YAML"),
+        ("", "expected keys and values, found NoneType"),
+        ("just words", "expected keys and values, found str"),
+        ("5: 6", "key 5 is no string"),
+        ("_BASE_: 5", "_BASE_ is 5, expected the name of a file"),
+        ("_BASE_: own.yaml", "_BASE_ leads back to itself"),
+        ("VERSION: 1", "VERSION is 1, expected 2"),
+        ("MODEL: 3", "MODEL"),
+        ("SOLVER: {MAX_ITER: many}", "Type mismatch .*MAX_ITER"),
+        ("SOLVER: {MAX_ITER: null}", "SOLVER.MAX_ITER is null"),
+        ("SOLVER: {BASE_LR: .nan}", "SOLVER.BASE_LR is nan, expected a finite number"),
+        ("SOLVER: {IMS_PER_BATCH: 0}", "SOLVER.IMS_PER_BATCH is 0, expected at least 1"),
+        ("INPUT: {CROP: {SIZE: [a, b]}}", "INPUT.CROP.SIZE is .*, expected numbers"),
+        ("INPUT: {CROP: {SIZE: [64, .inf]}}", "INPUT.CROP.SIZE is .*, expected finite numbers"),
+        ("MODEL: {DEVICE: abacus}", "MODEL.DEVICE is 'abacus'"),
+    ],
+)
+def test_a_file_that_means_nothing_is_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "own.yaml").write_text(text)
+    with pytest.raises((ValueError, KeyError, AssertionError), match=message):
+        load_config(str(tmp_path / "own.yaml"), [])
+
+
+def test_a_file_in_another_encoding_is_named(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_bytes(b"MODEL: \xff\xfe")
+    with pytest.raises(ValueError, match=r"own\.yaml cannot be read as YAML"):
+        load_config(str(tmp_path / "own.yaml"), [])
+
+
+def test_yaml_runs_no_code_unless_it_is_detectron2s_own(tmp_path: Path) -> None:
+    """Detectron2's `merge_from_file` runs such tags from any file, also from a `_BASE_`."""
+    mark, base = tmp_path / "mark", tmp_path / "base.yaml"
+    base.write_text(f"OUTPUT_DIR: !!python/object/apply:os.mkdir ['{mark}']\n")
+    (tmp_path / "own.yaml").write_text("_BASE_: base.yaml\n")
+    with pytest.raises(ValueError, match=r"base\.yaml.*python/object/apply:os\.mkdir"):
+        load_config(str(tmp_path / "own.yaml"), [])
+    assert not mark.exists()
+    retina = Path(detectron2.__file__).parent / "model_zoo/configs/Base-RetinaNet.yaml"
+    (tmp_path / "own.yaml").write_text(f"_BASE_: '{retina}'\n")
+    assert len(load_config(str(tmp_path / "own.yaml"), []).MODEL.ANCHOR_GENERATOR.SIZES) == 5

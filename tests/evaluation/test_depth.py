@@ -3,12 +3,15 @@
 import json
 import logging
 import math
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from depth_files import write_depth, write_pair
 from depth_scoring import registered_depth, score_share, twice_as_far, write_depths
+from detectron2.data import DatasetCatalog
 from detectron2.engine import launch
 from helpers import smallest_cfg
 from PIL import Image
@@ -16,6 +19,7 @@ from PIL import Image
 from metaprompt_d2.evaluation import DepthEvaluator, build_evaluators
 from metaprompt_d2.metrics import DEPTH_FIGURES
 
+PAGE = Path(__file__).resolve().parents[2] / "docs/depth.md"
 RANDOM = np.random.default_rng(0)
 
 
@@ -72,6 +76,30 @@ def test_two_processes_give_the_figures_of_one(tmp_path: Path) -> None:
     assert two == pytest.approx(one, rel=1e-12)
 
 
+def test_the_pages_example_scores_a_model_of_another_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class TwoMetres(torch.nn.Module):
+        def forward(self, inputs: list[dict]) -> list[dict]:
+            return [{"depth": item["image"][0] * 0 + 2.0} for item in inputs]
+
+    write_pair(tmp_path / "rooms/0.jpg", tmp_path / "rooms/0_depth.png")
+    write_pair(tmp_path / "rooms/1.jpg", tmp_path / "rooms/1_depth.png", 6, 8)
+    write_depth(tmp_path / "rooms/1_depth.png", np.full((6, 8), 2500))
+    write_depth(tmp_path / "rooms/0_depth.png", np.full((12, 16), 1000))
+    monkeypatch.chdir(tmp_path)
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    DatasetCatalog.data.pop("rooms_test", None)  # another test runs the page's example, too
+    names: dict = {}
+    exec(example, names)
+    try:
+        figures = names["evaluate"](TwoMetres())["depth"]
+    finally:
+        DatasetCatalog.remove("rooms_test")
+    assert figures["rmse"] == pytest.approx((1.0 + 0.5) / 2)
+    assert figures["images"] == 2
+
+
 # ------------------------------------------------------------------ what is scored
 
 
@@ -97,9 +125,9 @@ def test_the_crop_is_the_datasets_or_the_keys(tmp_path: Path) -> None:
 def test_kitti_ground_truth_is_cropped_to_the_benchmarks_frame(tmp_path: Path) -> None:
     truth = np.zeros((375, 1242))
     truth[23:, 13:1229] = RANDOM.integers(1, 80, (352, 1216))
-    items = write_depths(tmp_path, [truth], scale=256)
+    items = [item | {"kb_crop": True} for item in write_depths(tmp_path, [truth], scale=256)]
     pred = torch.from_numpy(truth[23:, 13:1229].astype(np.float32))
-    with registered_depth(items, kb_crop=True, max_depth=80.0) as name:
+    with registered_depth(items, max_depth=80.0) as name:
         figures = score(DepthEvaluator(name), items, lambda _: pred)
     assert (figures["d1"], figures["rmse"]) == (1, 0)
 
@@ -163,10 +191,10 @@ def test_a_missing_ground_truth_file_is_named(tmp_path: Path) -> None:
 def test_a_frame_too_small_for_kittis_crop_is_named(tmp_path: Path) -> None:
     (item,) = write_depths(tmp_path, depths(1))
     with (
-        registered_depth([item], kb_crop=True) as name,
+        registered_depth([item]) as name,
         pytest.raises(ValueError, match=r"00\.png: a frame of 6x8 .* too small"),
     ):
-        DepthEvaluator(name).process([item], [{"depth": torch.ones(6, 8)}])
+        DepthEvaluator(name).process([item | {"kb_crop": True}], [{"depth": torch.ones(6, 8)}])
 
 
 @pytest.mark.parametrize(
@@ -200,6 +228,20 @@ def test_predictions_are_written_for_the_kitti_benchmark(tmp_path: Path) -> None
         assert image.mode == "I;16"
         values = np.asarray(image)
     assert values[0].tolist() == [1, 256, 640, 20477, 65535, 1, 2560, 768]
+
+
+def test_images_without_ground_truth_are_written_but_not_scored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    items = [{"file_name": str(tmp_path / f"{number:03d}.png")} for number in range(60)]
+    with registered_depth(items) as name, caplog.at_level(logging.WARNING):
+        evaluator = DepthEvaluator(name, output_dir=str(tmp_path / "out"), save_png=True)
+        figures = score(evaluator, items, lambda _: torch.full((2, 3), math.nan))
+    assert (figures["images"], figures["images_without_truth"]) == (0, 60)
+    assert figures["images_not_finite"] == 60
+    assert len(list((tmp_path / "out/depth").glob("*.png"))) == 60
+    for record in caplog.messages:
+        assert "049.png" in record and "050.png" not in record and "and 10 more" in record
 
 
 def test_predictions_are_written_only_by_their_key(tmp_path: Path) -> None:

@@ -233,4 +233,6 @@ def test_the_wrong_task_our_own_file_and_the_same_file_are_refused(
     result = convert(tmp_path / "own.pth", tmp_path / "none" / "x.pth")
     assert "does not exist" in result.stderr
     result = convert(theirs, tmp_path / "x.pth", "--to", "official", "--config-out", "c.yaml")
-    assert "--config-out goes with --to ours only" in result.stderr
+    assert "--config-out goes with --to ours and --to plain only" in result.stderr
+    result = convert(tmp_path / "own.pth", tmp_path / "x.pth", "--to", "plain")
+    assert "--to plain and --config-file go together" in result.stderr

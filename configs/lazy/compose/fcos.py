@@ -23,7 +23,7 @@ dataloader.train._target_ = build_train_loader
 dataloader.train.seed = "${train.seed}"
 
 # The UNet at a tenth of the rate.
-optimizer.params.rules = [[r"\.unet\.", 0.1, 1.0]]
+optimizer.params.rules = [[r"\.lora_", 1.0, 1.0], [r"\.unet\.", 0.1, 1.0]]
 
 train.best_metric.name = "bbox/AP"
 train.output_dir = "output/lazy/compose/fcos"

@@ -19,7 +19,7 @@ dataloader.test.mapper.augmentations[0].update(long_side=384, short_side=192)
 tta = multi_scale([[384, 192]])
 
 optimizer.lr = 3e-3
-optimizer.params.rules = [[r"\.unet\.", 0.5, 1.0]]
+optimizer.params.rules = [[r"\.lora_", 1.0, 1.0], [r"\.unet\.", 0.5, 1.0]]
 lr_multiplier.warmup_iters = 20
 
 train.update(max_iter=460, output_dir="output/lazy/mini_cityscapes_seg")

@@ -18,7 +18,9 @@ _half_body.probability = 0.0
 _scale_and_rotate.update(scale=0.25, rotation=15.0)
 
 optimizer.lr = 3e-3
-optimizer.params.update(rules=[[r"\.unet\.", 0.5, 1.0]], unet_layer_decay=1.0)
+optimizer.params.update(
+    rules=[[r"\.lora_", 1.0, 1.0], [r"\.unet\.", 0.5, 1.0]], unet_layer_decay=1.0
+)
 lr_multiplier.update(warmup_factor=0.001, warmup_iters=20)
 
 train.update(max_iter=1000, eval_period=0, output_dir="output/lazy/mini_coco_pose")

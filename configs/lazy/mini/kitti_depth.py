@@ -15,7 +15,7 @@ del dataloader.train.mapper.augmentations[3:]
 dataloader.train.mapper.augmentations[2].size = [256, 256]
 
 optimizer.lr = 2e-3
-optimizer.params.rules = [[r"\.unet\.", 0.5, 1.0]]
+optimizer.params.rules = [[r"\.lora_", 1.0, 1.0], [r"\.unet\.", 0.5, 1.0]]
 
 train.update(max_iter=650, eval_period=0, output_dir="output/lazy/mini_kitti_depth")
 train.checkpointer.period = 5000

@@ -5,6 +5,7 @@ import os
 from .ade20k import register_ade20k_test
 from .cityscapes_extra import register_cityscapes_extra
 from .coco_topdown import register_coco_topdown
+from .kitti_benchmark import register_kitti_benchmark
 from .kitti_eigen import register_kitti_eigen
 from .mapillary import register_mapillary
 from .mini import (
@@ -22,6 +23,7 @@ register_mini_kitti(_ROOT)
 register_mini_coco(_ROOT)
 register_nyu_depth_v2(_ROOT)
 register_kitti_eigen(_ROOT)
+register_kitti_benchmark(_ROOT)
 register_ade20k_test(_ROOT)
 register_cityscapes_extra(_ROOT)
 register_mapillary(_ROOT)

@@ -48,7 +48,6 @@ def register_kitti_eigen(root: str) -> None:
             data_root=root,
             evaluator_type="depth",
             crop="garg",
-            kb_crop=True,
             min_depth=1e-3,
             max_depth=80.0,
         )

@@ -55,7 +55,6 @@ def register_mini_kitti(root: str) -> None:
             data_root=data_root,
             evaluator_type="depth",
             crop="none",
-            kb_crop=False,
             min_depth=1e-3,
             max_depth=80.0,
         )

@@ -36,7 +36,6 @@ def register_nyu_depth_v2(root: str) -> None:
             data_root=root,
             evaluator_type="depth",
             crop="nyu",
-            kb_crop=False,
             min_depth=1e-3,
             max_depth=10.0,
         )

@@ -89,6 +89,11 @@ class DepthMapper:
     def _input(self, dataset_dict: dict, image: np.ndarray) -> DepthAugInput:
         if not self.is_train:
             return DepthAugInput(image)
+        if "depth_file_name" not in dataset_dict:
+            raise ValueError(
+                f"image file {dataset_dict['file_name']} has no ground truth to train on: its "
+                "dataset dict lacks depth_file_name"
+            )
         depth_file, scale = dataset_dict["depth_file_name"], dataset_dict["depth_scale"]
         depth = read_depth(depth_file, scale)
         if depth.shape != image.shape[:2]:

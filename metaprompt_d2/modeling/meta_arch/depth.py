@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ...windows import predict_in_windows, shifted_windows
 from ..heads import build_depth_head
-from .batching import equal_sizes
+from .batching import equal_sizes, padded_for
 
 __all__ = ["DepthEstimator"]
 
@@ -141,16 +141,16 @@ class DepthEstimator(nn.Module):
         if self.num_windows > 0:
             windows = shifted_windows((height, width), self.num_windows, cover_all=self.cover_all)
         return predict_in_windows(
-            self._predict_windows,
+            self.predict_batch,
             images,
             windows,
             batch_size=self.window_batch_size,
             flip=self.flip,
         )
 
-    def _predict_windows(self, windows: Tensor) -> Tensor:
-        """(B, C, h, w) -> depth (B, 1, h, w)."""
-        padded = self._padded(list(windows))
+    def predict_batch(self, windows: Tensor) -> Tensor:
+        """Normalised windows (B, C, h, w) -> depth (B, 1, h, w), in one pass, traceable."""
+        padded = windows if self.resize_scale > 0 else padded_for(self.backbone, windows)
         depth, _ = self.depth_head(self._features(padded), padded.shape[-2:])
         return depth[..., : windows.shape[-2], : windows.shape[-1]]
 

@@ -7,13 +7,14 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
-from detectron2.structures import Boxes, ImageList, Instances
+from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
 from ...codecs import FLIP_INDICES, UDPHeatmapCodec, average_with_mirrored, box_to_crop
 from ..heads import build_heatmap_head
 from ..person_crops import cut_crops, given_boxes
 from ..person_detector import PersonDetector
+from .batching import padded_for
 
 __all__ = ["TopDownPoseEstimator"]
 
@@ -177,7 +178,7 @@ class TopDownPoseEstimator(nn.Module):
             torch.stack([inputs[key] for inputs in batched_inputs]).to(self.device)
             for key in ("heatmaps", "joint_weights")
         )
-        padded = self._padded(crops)
+        padded = padded_for(self.backbone, crops, self.size_divisibility)
         _, losses = self.heatmap_head(self.backbone(padded), padded.shape[-2:], (heatmaps, weights))
         return losses
 
@@ -189,20 +190,18 @@ class TopDownPoseEstimator(nn.Module):
         outputs = []
         for batch in crops.split(self.batch_size):
             views = torch.cat([batch, batch.flip(-1)]) if self.flip else batch
-            padded = self._padded(views)
-            heatmaps, _ = self.heatmap_head(self.backbone(padded), padded.shape[-2:])
-            heatmaps = heatmaps[..., :height, :width]
+            heatmaps = self.predict_batch(views)
             if self.flip:
                 heatmaps = average_with_mirrored(*heatmaps.chunk(2), FLIP_INDICES)
             outputs.append(heatmaps)
         return torch.cat(outputs)
 
-    def _padded(self, crops: Tensor) -> Tensor:
-        return ImageList.from_tensors(
-            list(crops),
-            self.size_divisibility,
-            padding_constraints=self.backbone.padding_constraints,
-        ).tensor
+    def predict_batch(self, crops: Tensor) -> Tensor:
+        """Normalised crops (B, C, h, w) -> heatmaps (B, J, h', w'), in one pass, traceable."""
+        height, width = self.codec.heatmap_size
+        padded = padded_for(self.backbone, crops, self.size_divisibility)
+        heatmaps, _ = self.heatmap_head(self.backbone(padded), padded.shape[-2:])
+        return heatmaps[..., :height, :width]
 
     def _people(self, inputs: dict) -> _People:
         if "crop_center" in inputs:

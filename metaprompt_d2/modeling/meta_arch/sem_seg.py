@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from ... import canvas
 from ...windows import predict_in_windows, sliding_windows
-from .batching import equal_sizes
+from .batching import equal_sizes, padded_for
 
 __all__ = ["SlidingWindowSegmentor"]
 
@@ -139,20 +139,16 @@ class SlidingWindowSegmentor(nn.Module):
         if self.window_size is not None:
             windows = sliding_windows((height, width), self.window_size, self.window_stride)
         return predict_in_windows(
-            self._predict_windows,
+            self.predict_batch,
             images,
             windows,
             batch_size=self.window_batch_size,
             canvas_gib=self.canvas_gib,
         )
 
-    def _predict_windows(self, windows: Tensor) -> Tensor:
-        """(B, C, h, w) -> logits (B, K, h, w)."""
-        padded = ImageList.from_tensors(
-            list(windows),
-            self.backbone.size_divisibility,
-            padding_constraints=self.backbone.padding_constraints,
-        ).tensor
+    def predict_batch(self, windows: Tensor) -> Tensor:
+        """Normalised windows (B, C, h, w) -> logits (B, K, h, w), in one pass, traceable."""
+        padded = padded_for(self.backbone, windows)
         features = self.backbone(padded)
         if hasattr(self.sem_seg_head, "layers"):
             logits = self.sem_seg_head.layers(features)

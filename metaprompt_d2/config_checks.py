@@ -1,0 +1,101 @@
+"""Config values that mean nothing, found before anything is built from them."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode, get_cfg
+
+from .config import add_metaprompt_config
+
+__all__ = ["check_config"]
+
+# Least values; of every element where a key holds several. Detectron2's keys and ours that no
+# class checks in its constructor.
+_LEAST = {
+    "DATALOADER.NUM_WORKERS": 0,
+    "INPUT.CROP.SIZE": 0,
+    "INPUT.MAX_SIZE_TEST": 0,
+    "INPUT.MAX_SIZE_TRAIN": 0,
+    "INPUT.MIN_SIZE_TEST": 0,
+    "INPUT.MIN_SIZE_TRAIN": 0,
+    "INPUT.PERSON_CROP.SIZE": 1,
+    "INPUT.SCALE_RANGE": 0,
+    "MODEL.DEPTH_HEAD.CONVS_DIM": 1,
+    "MODEL.DEPTH_HEAD.DECONV_DIMS": 1,
+    "MODEL.DIFFUSION.UNET.BLOCK_OUT_CHANNELS": 1,
+    "MODEL.DIFFUSION.UNET.CROSS_ATTENTION_DIM": 1,
+    "MODEL.DIFFUSION.UNET.LAYERS_PER_BLOCK": 1,
+    "MODEL.DIFFUSION.UNET.NORM_NUM_GROUPS": 1,
+    "MODEL.DIFFUSION.UNET.NUM_HEADS": 1,
+    "MODEL.DIFFUSION.UNET.NUM_HEADS_PER_LEVEL": 1,
+    "MODEL.DIFFUSION.VAE.BLOCK_OUT_CHANNELS": 1,
+    "MODEL.DIFFUSION.VAE.LATENT_CHANNELS": 1,
+    "MODEL.DIFFUSION.VAE.LAYERS_PER_BLOCK": 1,
+    "MODEL.DIFFUSION.VAE.NORM_NUM_GROUPS": 1,
+    "MODEL.HEATMAP_HEAD.DECONV_DIMS": 1,
+    "MODEL.HEATMAP_HEAD.STRIDE": 1,
+    "MODEL.META_PROMPT.DECONV_CHANNELS": 1,
+    "MODEL.META_PROMPT.NORM_NUM_GROUPS": 1,
+    "MODEL.SEM_SEG_HEAD.CONVS_DIM": 1,
+    "MODEL.SEM_SEG_HEAD.NUM_CLASSES": 1,
+    "MODEL.SEM_SEG_HEAD.POOL_SCALES": 1,
+    "SOLVER.ACCUMULATION_STEPS": 1,
+    "SOLVER.BASE_LR": 0,
+    "SOLVER.CHECKPOINT_PERIOD": 1,
+    "SOLVER.IMS_PER_BATCH": 1,
+    "SOLVER.LOG_PERIOD": 1,
+    "SOLVER.MAX_ITER": 0,
+    "SOLVER.WARMUP_ITERS": 0,
+    "SOLVER.WEIGHT_DECAY": 0,
+    "TEST.EVAL_PERIOD": 0,
+    "TEST.NUM_PICTURES": 0,
+    "TEST.POSE.PEOPLE_PER_BATCH": 1,
+}
+
+
+def check_config(cfg: CfgNode) -> None:
+    """
+    Raises:
+        ValueError: naming the first key whose value is null, not finite, of other types than
+            its default or too small, or a device that torch doesn't know.
+    """
+    defaults = get_cfg()
+    add_metaprompt_config(defaults)
+    for key, value, default in _leaves(cfg, defaults):
+        _check_type(key, value, default)
+        least = _LEAST.get(key)
+        values = value if isinstance(value, list | tuple) else [value]
+        if least is not None and any(number < least for number in values):
+            raise ValueError(f"{key} is {value}, expected at least {least}")
+    try:
+        torch.device(cfg.MODEL.DEVICE)
+    except RuntimeError as error:
+        raise ValueError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}: {error}") from error
+
+
+def _leaves(node: CfgNode, defaults: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Full name, value and default of every key that has a default."""
+    for key, default in defaults.items():
+        value = node[key]
+        if isinstance(default, CfgNode):
+            if not isinstance(value, CfgNode):
+                raise ValueError(f"{prefix}{key} is {value!r}, expected keys below it")
+            yield from _leaves(value, default, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value, default
+
+
+def _check_type(key: str, value: Any, default: Any) -> None:
+    if value is None and default is not None:
+        raise ValueError(f"{key} is null, expected a value such as {default!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{key} is {value}, expected a finite number")
+    if isinstance(default, list | tuple) and default and isinstance(value, list | tuple):
+        wants_numbers = all(isinstance(part, int | float) for part in default)
+        for part in value:
+            if wants_numbers and not isinstance(part, int | float):
+                raise ValueError(f"{key} is {value!r}, expected numbers such as {default!r}")
+            if isinstance(part, float) and not math.isfinite(part):
+                raise ValueError(f"{key} is {value}, expected finite numbers")

@@ -1,0 +1,36 @@
+"""The 500 images of KITTI's depth prediction benchmark, whose ground truth its server keeps."""
+
+import os
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.utils.file_io import PathManager
+
+__all__ = ["load_kitti_benchmark", "register_kitti_benchmark"]
+
+
+def register_kitti_benchmark(root: str) -> None:
+    """Register `kitti_depth_prediction_test`.
+
+    Args:
+        root: the folder that holds `kitti/`, usually DETECTRON2_DATASETS.
+    """
+    name = "kitti_depth_prediction_test"
+    folder = "kitti/depth_selection/test_depth_prediction_anonymous/image"
+    image_dir = os.path.join(root, folder)
+    DatasetCatalog.register(name, lambda: load_kitti_benchmark(image_dir))
+    MetadataCatalog.get(name).set(image_dir=image_dir, evaluator_type="depth", max_depth=80.0)
+
+
+def load_kitti_benchmark(image_dir: str) -> list[dict]:
+    """Dicts of all PNGs of a folder, without ground truth. They are cropped to 352x1216 already.
+
+    Raises:
+        FileNotFoundError: no such folder, or no PNG in it.
+    """
+    files = sorted(PathManager.ls(image_dir)) if PathManager.isdir(image_dir) else []
+    stems = [file.removesuffix(".png") for file in files if file.endswith(".png")]
+    if not stems:
+        raise FileNotFoundError(f"{image_dir} holds no PNG")
+    return [
+        {"file_name": os.path.join(image_dir, f"{stem}.png"), "image_id": stem} for stem in stems
+    ]

@@ -1,0 +1,114 @@
+"""The models as plain functions of tensors, with everything folded in that images don't change."""
+
+import torch
+from torch import Tensor, nn
+
+from ..diffusion import MetaPrompts
+from ..modeling.meta_arch import DepthEstimator, SlidingWindowSegmentor, TopDownPoseEstimator
+
+__all__ = ["TASKS", "ExportableModel", "exportable"]
+
+
+class ExportableModel(nn.Module):
+    """Images (N, 3, H, W) in, float32 of 0..255 in `INPUT.FORMAT`; one tensor out.
+
+    * `sem_seg`: logits (N, K, H, W), or the classes (N, H, W) int64 where `argmax`;
+    * `depth`: metres (N, H, W);
+    * `pose`: heatmaps (N, 17, H / 4, W / 4) of people's crops.
+
+    One pass of whole images: windows, mirror images and decoding of heatmaps are the caller's.
+    """
+
+    def __init__(self, model: nn.Module, task: str, *, argmax: bool = False):
+        """
+        Args:
+            model: its prompts and poolings are replaced for good.
+            task: a key of `TASKS`.
+            argmax: give classes in place of logits; of `sem_seg` alone.
+        """
+        super().__init__()
+        self.model = model
+        self.task = task
+        self.argmax = argmax
+        fold_constants(model)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) -> what the class says."""
+        model = self.model
+        outputs = model.predict_batch((images - model.pixel_mean) / model.pixel_std)
+        if self.task == "sem_seg" and self.argmax:
+            return outputs.argmax(dim=1)
+        return outputs[:, 0] if self.task == "depth" else outputs
+
+
+# The meta-architecture of a task, and the sides of images that a dynamic export takes: multiples.
+TASKS = {
+    "sem_seg": (SlidingWindowSegmentor, 64),
+    "depth": (DepthEstimator, 8),
+    "pose": (TopDownPoseEstimator, None),
+}
+
+
+def exportable(model: nn.Module, *, argmax: bool = False) -> ExportableModel:
+    """
+    Args:
+        model: one of this package's meta-architectures; it is changed, and not for training.
+        argmax: as in `ExportableModel`.
+
+    Raises:
+        ValueError: another meta-architecture, or `argmax` for another task.
+    """
+    task = next((name for name, (kind, _) in TASKS.items() if isinstance(model, kind)), None)
+    if task is None:
+        names = [kind.__name__ for kind, _ in TASKS.values()]
+        raise ValueError(f"{type(model).__name__} cannot be exported, only {names}")
+    if argmax and task != "sem_seg":
+        raise ValueError(f"a {task} model has no classes to take the best of")
+    return ExportableModel(model.eval(), task, argmax=argmax).requires_grad_(False)
+
+
+def fold_constants(model: nn.Module) -> None:
+    """Replace prompts and their adapters by the result, and poolings by what exports exactly."""
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, MetaPrompts):
+                setattr(module, name, _FoldedPrompts(child, len(module.step_embeddings)))
+            elif isinstance(child, nn.AdaptiveAvgPool2d):
+                setattr(module, name, _AdaptivePooling(child.output_size))
+
+
+class _FoldedPrompts(nn.Module):
+    """`MetaPrompts` whose adapters have been run: constants."""
+
+    def __init__(self, prompts: MetaPrompts, num_steps: int):
+        super().__init__()
+        with torch.no_grad():
+            for step in range(num_steps):
+                self.register_buffer(f"step{step}", prompts(step).detach().clone())
+
+    def forward(self, step: int) -> Tensor:
+        return self.get_buffer(f"step{step}")
+
+
+class _AdaptivePooling(nn.Module):
+    """`nn.AdaptiveAvgPool2d` as two products with the axes' averaging matrices.
+
+    ONNX has no adaptive pooling; for sizes that are known at run time only, this has its values.
+    """
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.size = size
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, columns = (self._averaging(side, x) for side in x.shape[-2:])
+        return rows @ x @ columns.transpose(0, 1)
+
+    def _averaging(self, side: int, x: Tensor) -> Tensor:
+        """(size, side): row i averages positions floor(i side / size) .. ceil((i+1) side / size)"""
+        cell = torch.arange(self.size, device=x.device)[:, None]
+        position = torch.arange(side, device=x.device)[None]
+        start = torch.div(cell * side, self.size, rounding_mode="floor")
+        end = torch.div((cell + 1) * side + self.size - 1, self.size, rounding_mode="floor")
+        inside = ((position >= start) & (position < end)).to(x.dtype)
+        return inside / inside.sum(dim=1, keepdim=True)

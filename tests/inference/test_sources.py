@@ -1,0 +1,145 @@
+"""What a user points at, and what is written for others to read."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from detectron2.structures import Boxes, Instances
+from PIL import Image
+from pycocotools.coco import COCO
+
+from metaprompt_d2.inference import PredictionFiles, Video, VideoFile, find_sources
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def test_folders_patterns_and_files_are_found_once(tmp_path: Path) -> None:
+    touch(tmp_path, "a.JPG", "deep/b.png", "clip.mp4", "notes.txt", "._a.jpg", "odd.raw")
+    found = find_sources([tmp_path, f"{tmp_path}/deep/*", tmp_path / "odd.raw"])
+    names = {Path(source.file).name: (source.name, source.is_video) for source in found}
+    assert names == {
+        "a.JPG": ("a", False),
+        "b.png": ("deep/b", False),
+        "clip.mp4": ("clip", True),
+        "odd.raw": ("odd", False),
+    }
+    assert [source.name for source in find_sources([tmp_path])] == ["a", "clip", "deep/b"]
+
+
+def test_an_existing_file_is_no_pattern(tmp_path: Path) -> None:
+    touch(tmp_path, "shot[1].png")
+    assert [source.name for source in find_sources([tmp_path / "shot[1].png"])] == ["shot[1]"]
+
+
+def test_files_that_differ_in_their_ending_keep_it(tmp_path: Path) -> None:
+    touch(tmp_path, "a.jpg", "a.png")
+    assert [source.name for source in find_sources([tmp_path])] == ["a_jpg", "a_png"]
+
+
+def test_two_files_of_one_name_are_an_error(tmp_path: Path) -> None:
+    touch(tmp_path, "x/a.jpg", "y/a.jpg")
+    with pytest.raises(
+        ValueError, match=r"x/a\.jpg and .*y/a\.jpg would both be predicted to a_jpg"
+    ):
+        find_sources([tmp_path / "x/a.jpg", tmp_path / "y/a.jpg"])
+
+
+def test_nothing_found_is_an_error(tmp_path: Path) -> None:
+    touch(tmp_path, "notes.txt")
+    with pytest.raises(ValueError, match=r"holds no file that ends in one of \.avi"):
+        find_sources([tmp_path])
+    with pytest.raises(FileNotFoundError, match=r"gone\.\* is no file or folder"):
+        find_sources([tmp_path / "gone.*"])
+
+
+def test_a_video_is_written_and_read(tmp_path: Path) -> None:
+    file = tmp_path / "made/clip.mp4"
+    with VideoFile.open(file, 5) as video:
+        for value in (0, 100, 200):
+            video.write(np.full((48, 64, 3), (value, 50, 50), np.uint8))
+        assert not file.exists()
+    video = Video(file)
+    assert (video.frames_per_second, video.num_frames) == (5, 3)
+    means = [frame.mean(axis=(0, 1)) for frame in video]
+    np.testing.assert_allclose(means, [[50, 50, 0], [50, 50, 100], [50, 50, 200]], atol=8)
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_a_video_that_is_broken_off_leaves_nothing(tmp_path: Path) -> None:
+    video = VideoFile.open(tmp_path / "clip.mp4", 5)
+    with pytest.raises(KeyboardInterrupt), video as written:
+        written.write(np.zeros((48, 64, 3), np.uint8))
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_videos_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_text("junk")
+    with pytest.raises(ValueError, match=r"clip\.mp4 cannot be opened"):
+        Video(tmp_path / "clip.mp4")
+    with pytest.raises(FileNotFoundError, match=r"gone\.mp4 does not exist"):
+        Video(tmp_path / "gone.mp4")
+
+
+def add(files: PredictionFiles, name: str, output: dict) -> None:
+    files.add(name, output, file_name=f"{name}.jpg", size=(4, 6))
+
+
+@pytest.mark.parametrize(("num_classes", "mode"), [(19, "L"), (300, "I;16")])
+def test_classes_are_written_as_labels(tmp_path: Path, num_classes: int, mode: str) -> None:
+    labels = torch.randint(num_classes, (4, 6))
+    logits = torch.nn.functional.one_hot(labels, num_classes).permute(2, 0, 1)
+    add(PredictionFiles(tmp_path), "deep/a", {"sem_seg": logits})
+    image = Image.open(tmp_path / "deep/a_labels.png")
+    assert image.mode == mode
+    assert np.array_equal(image, labels)
+
+
+def test_depth_is_written_with_its_scale(tmp_path: Path) -> None:
+    depth = torch.tensor([[1.5, 80.0], [float("nan"), 1000.0]])
+    add(PredictionFiles(tmp_path, depth_scale=256), "a", {"depth": depth})
+    image = Image.open(tmp_path / "a_depth.png")
+    assert image.text == {"depth_scale": "256"}
+    assert np.asarray(image).tolist() == [[384, 20480], [0, 65535]]
+    add(PredictionFiles(tmp_path, depth_scale=1000), "a", {"depth": depth})
+    assert cv2.imread(str(tmp_path / "a_depth.png"), -1)[0, 0] == 1500
+
+
+def people(*lefts: float) -> Instances:
+    boxes = torch.tensor([[left, 1.0, left + 2, 4.0] for left in lefts]).view(-1, 4)
+    joints = torch.rand(len(lefts), 17, 3)
+    return Instances(
+        (4, 6), pred_boxes=Boxes(boxes), scores=torch.ones(len(lefts)), pred_keypoints=joints
+    )
+
+
+def test_poses_are_written_as_coco_has_them(tmp_path: Path) -> None:
+    files = PredictionFiles(tmp_path)
+    found = people(0.0, 3.0)
+    add(files, "a", {"instances": found})
+    add(files, "b", {"instances": people()})
+    assert list(tmp_path.iterdir()) == []
+    files.close()
+    coco = COCO(tmp_path / "keypoints.json")
+    assert [image["file_name"] for image in coco.loadImgs([1, 2])] == ["a.jpg", "b.jpg"]
+    notes = coco.loadAnns(coco.getAnnIds(imgIds=[1], catIds=coco.getCatIds(["person"])))
+    assert [note["bbox"] for note in notes] == [[0, 1, 2, 3], [3, 1, 2, 3]]
+    joints = np.reshape(notes[1]["keypoints"], (17, 3))
+    np.testing.assert_allclose(joints[:, :2], found.pred_keypoints[1, :, :2], atol=1e-3)
+    assert (joints[:, 2] == 2).all()
+    np.testing.assert_allclose(
+        notes[1]["keypoint_scores"], found.pred_keypoints[1, :, 2], atol=1e-3
+    )
+    assert json.loads((tmp_path / "keypoints.json").read_text())["categories"][0]["id"] == 1
+
+
+def test_other_outputs_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="only segmentation, depth and poses"):
+        add(PredictionFiles(tmp_path), "a", {"proposals": None})

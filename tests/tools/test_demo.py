@@ -1,0 +1,197 @@
+"""`tools/demo.py`: everything that a user may point it at, and what it leaves behind."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import demo
+import numpy as np
+import pytest
+from PIL import Image
+
+from metaprompt_d2.inference import Video
+
+SEM_SEG, DEPTH, POSE = (
+    f"mini/{name}.yaml" for name in ("cityscapes_seg", "kitti_depth", "coco_pose")
+)
+CPU = ["--opts", "MODEL.DEVICE", "cpu", "MODEL.DIFFUSION.WEIGHTS", ""]
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of images of many kinds, 64x128."""
+    folder = tmp_path / "photos"
+    (folder / "deep").mkdir(parents=True)
+    pixels = np.random.randint(0, 256, (64, 128, 3), np.uint8)
+    image = Image.fromarray(pixels)
+    image.save(folder / "plain.jpg")
+    image.convert("L").save(folder / "grey.png")
+    image.convert("RGBA").save(folder / "deep/alpha.png")
+    image.convert("CMYK").save(folder / "print.jpg")
+    cv2.imwrite(str(folder / "sixteen.png"), pixels.astype(np.uint16) * 257)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    image.transpose(Image.Transpose.ROTATE_90).save(folder / "turned.jpg", exif=exif)
+    return folder
+
+
+def write_clip(file: Path, num_frames: int = 3) -> None:
+    writer = cv2.VideoWriter(str(file), cv2.VideoWriter_fourcc(*"mp4v"), 5, (96, 64))
+    for value in range(num_frames):
+        writer.write(np.full((64, 96, 3), 60 * value, np.uint8))
+    writer.release()
+
+
+def written(folder: Path) -> list[str]:
+    return sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
+
+
+def test_a_folder_is_done_but_for_a_corrupt_file_which_fails_the_run(
+    run_tool: Callable[..., str], photos: Path, tmp_path: Path
+) -> None:
+    (photos / "broken.jpg").write_bytes((photos / "plain.jpg").read_bytes()[:300])
+    write_clip(photos / "clip.mp4")
+    (photos / "junk.mp4").write_text("junk")
+    options = ["--config-file", SEM_SEG, "--input", photos, "--output", tmp_path / "out"]
+    output = run_tool("demo.py", *options, "--raw", "--batch-size", 3, *CPU, fails=True)
+    assert output.splitlines()[-3] == "2 of 9 inputs failed:"
+    assert "broken.jpg cannot be read as an image" in output.splitlines()[-2]
+    assert "junk.mp4 cannot be opened" in output.splitlines()[-1]
+    assert "Traceback" not in output
+    images = ["deep/alpha", "grey", "plain", "print", "sixteen", "turned"]
+    expected = [f"{name}{end}.png" for name in images for end in ("", "_labels")]
+    expected += ["clip.mp4", *(f"clip/{number:06d}_labels.png" for number in range(3))]
+    assert written(tmp_path / "out") == sorted(expected)
+    for name in images:
+        labels = np.asarray(Image.open(tmp_path / f"out/{name}_labels.png"))
+        assert labels.shape == (64, 128)
+        assert Image.open(tmp_path / f"out/{name}.png").size == (128, 64)
+        assert labels.max() < 19
+    assert [frame.shape for frame in Video(tmp_path / "out/clip.mp4")] == [(64, 96, 3)] * 3
+
+
+def test_depth_is_written_in_16_bits_with_the_scale_asked_for(photos: Path, tmp_path: Path) -> None:
+    arguments = ["--config-file", DEPTH, "--input", str(photos / "*.jpg"), "--output"]
+    arguments += [str(tmp_path / "out"), "--raw", "--no-overlay", "--depth-scale", "100", *CPU]
+    demo.main(arguments)
+    assert written(tmp_path / "out") == ["plain_depth.png", "print_depth.png", "turned_depth.png"]
+    image = Image.open(tmp_path / "out/plain_depth.png")
+    assert image.text == {"depth_scale": "100"}
+    assert 0 < np.asarray(image).max() <= 8000  # 80 m
+
+
+def test_people_are_posed_where_the_boxes_are(photos: Path, tmp_path: Path) -> None:
+    boxes = {"plain.jpg": [[10, 5, 40, 60], [60, 5, 90, 60]], str(photos / "grey.png"): []}
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    inputs = [str(photos / name) for name in ("plain.jpg", "grey.png", "turned.jpg")]
+    arguments = ["--config-file", POSE, "--input", *inputs, "--output", str(tmp_path / "out")]
+    demo.main([*arguments, "--raw", "--boxes", str(tmp_path / "boxes.json"), *CPU])
+    assert written(tmp_path / "out") == ["grey.png", "keypoints.json", "plain.png", "turned.png"]
+    content = json.loads((tmp_path / "out/keypoints.json").read_text())
+    names = {image["id"]: Path(image["file_name"]).name for image in content["images"]}
+    found: dict[str, list] = {name: [] for name in names.values()}
+    for person in content["annotations"]:
+        found[names[person["image_id"]]].append(person["bbox"])
+    assert found["plain.jpg"] == [[10, 5, 30, 55], [60, 5, 30, 55]]
+    assert found["grey.png"] == []
+    assert found["turned.jpg"] == [[0, 0, 128, 64]]  # the whole image
+
+
+class _Window:
+    """Stands in for OpenCV's windows, which the headless build lacks."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, keys: str = ""):
+        self.shown: list[np.ndarray] = []
+        self.keys = list(keys)
+        monkeypatch.setenv("DISPLAY", ":0")
+        monkeypatch.setattr(cv2, "namedWindow", lambda *_: None)
+        monkeypatch.setattr(cv2, "imshow", lambda _, picture: self.shown.append(picture))
+        monkeypatch.setattr(cv2, "waitKey", lambda _: ord(self.keys.pop(0)) if self.keys else -1)
+
+
+def test_a_camera_is_shown_until_q(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_clip(tmp_path / "camera.mp4", num_frames=9)
+    capture = cv2.VideoCapture
+    files = {0: str(tmp_path / "camera.mp4")}
+    monkeypatch.setattr(cv2, "VideoCapture", lambda source: capture(files.get(source, source)))
+    window = _Window(monkeypatch, keys="  q")
+    output = tmp_path / "out"
+    demo.main(["--config-file", DEPTH, "--webcam", "--show", "--output", str(output), *CPU])
+    assert [picture.shape for picture in window.shown] == [(64, 96, 3)] * 3
+    assert written(output) == ["webcam.mp4"]
+    frames = np.stack(list(Video(output / "webcam.mp4"))).astype(float)
+    assert np.abs(frames - np.stack(window.shown)).mean() < 12  # same colours, compressed
+
+
+def test_a_key_ends_the_images_too(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    window = _Window(monkeypatch, keys=" q")
+    demo.main(["--config-file", DEPTH, "--input", str(photos), "--show", *CPU])
+    assert len(window.shown) == 2
+
+
+def test_without_windows_showing_is_an_error(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ["--config-file", DEPTH, "--input", str(photos), "--show", *CPU]
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    with pytest.raises(SystemExit, match="^error: --show needs a display"):
+        demo.main(arguments)
+    monkeypatch.setenv("DISPLAY", ":0")
+    with pytest.raises(SystemExit, match="^error: --show needs an OpenCV with windows"):
+        demo.main(arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give either --input or --webcam"),
+        (["--input", "a.jpg", "--webcam"], "give either --input or --webcam"),
+        (["--input", "a.jpg"], "give --output, --show or both"),
+        (["--input", "a.jpg", "--show", "--raw"], "--raw and --no-overlay need --output"),
+        (["--input", "a.jpg", "--output", "o", "--no-overlay"], "leaves nothing to write"),
+        (["--input", "a.jpg", "--output", "o", "--batch-size", "0"], "must be positive"),
+    ],
+)
+def test_a_command_line_without_sense_is_an_error(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit):
+        demo.main(["--config-file", DEPTH, *arguments])
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"--config-file": "none.yaml"}, "config none.yaml is no file"),
+        ({"--input": "gone.jpg"}, "gone.jpg is no file or folder"),
+        ({"--opts": "MODEL.TYPO"}, "MODEL.TYPO"),
+        ({"--boxes": '{"x.jpg": []}'}, "has boxes for x.jpg, which is no input"),
+        ({"--boxes": '{"plain.jpg": [[1, 2]]}'}, "plain.jpg must be lists of x0, y0, x1, y1"),
+        ({"--boxes": "[]"}, "holds no mapping"),
+    ],
+)
+def test_a_mistake_is_told_in_a_line(
+    photos: Path, tmp_path: Path, changes: dict[str, str], message: str
+) -> None:
+    options = {"--config-file": POSE, "--input": str(photos), "--output": str(tmp_path / "out")}
+    options |= changes
+    if "--boxes" in changes:
+        (tmp_path / "boxes.json").write_text(changes["--boxes"])
+        options["--boxes"] = str(tmp_path / "boxes.json")
+    key = options.pop("--opts", None)
+    arguments = [part for pair in options.items() for part in pair]
+    with pytest.raises(SystemExit, match="^error: ") as stopped:
+        demo.main([*arguments, *(["--opts", key, "1"] if key else [])])
+    assert message in str(stopped.value.code)
+    shutil.rmtree(tmp_path / "out", ignore_errors=True)
+
+
+def test_boxes_for_another_task_fail_image_by_image(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "boxes.json").write_text('{"plain.jpg": [[1, 2, 30, 40]]}')
+    arguments = ["--config-file", DEPTH, "--input", str(photos / "*.jpg"), "--output"]
+    arguments += [str(tmp_path / "out"), "--boxes", str(tmp_path / "boxes.json"), *CPU]
+    with pytest.raises(SystemExit, match="1 of 3 inputs failed:\n.*plain.jpg: boxes are for poses"):
+        demo.main(arguments)
+    assert written(tmp_path / "out") == ["print.png", "turned.png"]
