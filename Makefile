@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: setup demo demo-depth test lint format
+.PHONY: setup demo demo-depth demo-pose test lint format
 
 setup: $(READY)
 
@@ -21,6 +21,9 @@ demo: $(READY)
 
 demo-depth: $(READY)
 	$(BIN)/python tools/run_mini_demo.py --task depth
+
+demo-pose: $(READY)
+	$(BIN)/python tools/run_mini_demo.py --task pose
 
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile

@@ -9,10 +9,14 @@ ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "metaprompt_d2/__init__.py").read_text())[1]
 # What datasets/prepare_nyu_depth_v2.py reads MATLAB's files with.
 NYU = ["h5py>=3", "scipy>=1.11"]
-# What Detectron2's ViT imports.
-VIT = ["timm>=0.9"]
+# What tools/web_demo.py serves its page with; its test drives Chromium by playwright.
+WEB = ["gradio>=6,<7"]
 # What MODEL.DIFFUSION.LORA needs.
 LORA = ["peft>=0.17"]
+# What tools/export_model.py writes ONNX with, and runs it with to check it.
+EXPORT = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
+# What Detectron2's ViT imports.
+VIT = ["timm>=0.9"]
 
 setup(
     name="metaprompt_d2",
@@ -54,17 +58,22 @@ setup(
         "setuptools<82",  # Detectron2's model_zoo imports pkg_resources
     ],
     extras_require={
+        "export": EXPORT,
         "nyu": NYU,
         "vit": VIT,
+        "web": WEB,
         "lora": LORA,
         "dev": [
             "pytest>=8",
             "pytest-xdist>=3.5",
             "hypothesis>=6",
             "ruff>=0.6",
+            "playwright>=1.40",
+            *EXPORT,
             *LORA,
             *NYU,
             *VIT,
+            *WEB,
         ],
     },
 )

@@ -54,17 +54,24 @@ _LEAST = {
     "TEST.POSE.PEOPLE_PER_BATCH": 1,
 }
 
+_CHOICES = {
+    "INPUT.CROP.TYPE": ("relative_range", "relative", "absolute", "absolute_range"),
+    "INPUT.FORMAT": ("BGR", "L", "RGB", "YUV-BT.601"),
+}
+
 
 def check_config(cfg: CfgNode) -> None:
     """
     Raises:
         ValueError: naming the first key whose value is null, not finite, of other types than
-            its default or too small, or a device that torch doesn't know.
+            its default or too small, not one of its choices, or a device that torch doesn't know.
     """
     defaults = get_cfg()
     add_metaprompt_config(defaults)
     for key, value, default in _leaves(cfg, defaults):
         _check_type(key, value, default)
+        if value not in _CHOICES.get(key, [value]):
+            raise ValueError(f"{key} is {value!r}, expected one of {_CHOICES[key]}")
         least = _LEAST.get(key)
         values = value if isinstance(value, list | tuple) else [value]
         if least is not None and any(number < least for number in values):

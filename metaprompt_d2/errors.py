@@ -16,7 +16,7 @@ __all__ = ["TRACEBACK_VARIABLE", "hide_tracebacks", "input_error", "one_line_err
 TRACEBACK_VARIABLE = "METAPROMPT_D2_TRACEBACK"
 
 # What input makes us, Detectron2, yacs and the readers of files raise. Bugs show as other types.
-_TYPES = (ArithmeticError, EOFError, OSError, ValueError)
+_TYPES = (ArithmeticError, EOFError, MemoryError, OSError, ValueError)
 
 # How torch hands on an error of a DataLoader's worker: as its type, with its traceback as text.
 _WORKER = re.compile(r"Caught (\w+) in \w+ worker process.*^(?:[\w.]+\.)?\1: (.*)\Z", re.M | re.S)

@@ -81,7 +81,11 @@ class Predictor:
             FileNotFoundError, ValueError: an image that cannot be read or predicted, or boxes for
                 another task.
         """
-        return self._run([self._inputs(_pixels(image), boxes)])[0]
+        return self._run([self.inputs(image, boxes=boxes)])[0]
+
+    def inputs(self, image: AnyImage, *, boxes: AnyBoxes | None = None) -> dict[str, Any]:
+        """What the model is given for an image; arguments as in a call."""
+        return self._inputs(_pixels(image), boxes)
 
     def files(
         self,

@@ -1,4 +1,4 @@
-"""Read images, label maps, depth maps and people from files, with errors that name the file."""
+"""Read images, label maps, depth maps and JSON from files, with errors that name the file."""
 
 import json
 from typing import IO, Any
@@ -16,7 +16,6 @@ __all__ = [
     "read_image",
     "read_json",
     "read_labels",
-    "read_people",
 ]
 
 # PIL's names of a 16-bit grey PNG; "I" before Pillow 11.
@@ -42,13 +41,7 @@ def read_image(file_name: str, image_format: str) -> np.ndarray:
             return image_pixels(_open_image(file), image_format)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"image file {file_name} does not exist") from error
-    except (
-        Image.DecompressionBombError,
-        UnidentifiedImageError,
-        OSError,
-        SyntaxError,
-        ValueError,
-    ) as error:
+    except Exception as error:  # PIL raises what its decoders happen to run into
         raise ValueError(f"image file {file_name} cannot be read as an image: {error}") from error
 
 
@@ -115,7 +108,7 @@ def read_labels(file_name: str) -> np.ndarray:
             labels = np.asarray(Image.open(file))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"label file {file_name} does not exist") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # PIL raises what its decoders happen to run into
         raise ValueError(f"label file {file_name} cannot be read as an image: {error}") from error
     if labels.ndim != 2:
         raise ValueError(
@@ -143,7 +136,7 @@ def read_depth(file_name: str, scale: float) -> np.ndarray:
             mode, values = image.mode, np.asarray(image)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"depth file {file_name} does not exist") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # PIL raises what its decoders happen to run into
         raise ValueError(f"depth file {file_name} cannot be read as an image: {error}") from error
     if mode not in _DEPTH_MODES:
         found = f"{values.shape[2]} channels" if values.ndim == 3 else f"8 bits (mode {mode})"
@@ -179,15 +172,14 @@ def check_labels(
             f"label file {label_file} is {labels.shape[0]}x{labels.shape[1]} (height x width), "
             f"its image {image_file} is {image_size[0]}x{image_size[1]}"
         )
-    if labels.max() < num_classes and labels.min() >= 0:
+    known = ((labels >= 0) & (labels < num_classes)) | (labels == ignore_value)
+    if known.all():
         return
-    ids = np.unique(labels)
-    unknown = ids[((ids < 0) | (ids >= num_classes)) & (ids != ignore_value)]
-    if len(unknown):
-        raise ValueError(
-            f"label file {label_file} holds ids {unknown.tolist()}, expected 0..{num_classes - 1} "
-            f"({num_classes} classes) or {ignore_value} (ignore){_advice(unknown, num_classes)}"
-        )
+    unknown = np.unique(labels[~known])
+    raise ValueError(
+        f"label file {label_file} holds ids {unknown.tolist()}, expected 0..{num_classes - 1} "
+        f"({num_classes} classes) or {ignore_value} (ignore){_advice(unknown, num_classes)}"
+    )
 
 
 def _advice(unknown: np.ndarray, num_classes: int) -> str:
@@ -224,46 +216,3 @@ def read_json(file_name: str) -> Any:
         raise FileNotFoundError(f"JSON file {file_name} does not exist") from error
     except ValueError as error:  # of JSON or of its encoding
         raise ValueError(f"{file_name} cannot be read as JSON: {error}") from error
-
-
-def read_people(file_name: str, num_joints: int) -> dict[str, list[dict]]:
-    """COCO's annotations of people, checked and completed.
-
-    Args:
-        file_name: of a JSON in the layout of `person_keypoints_*.json`.
-        num_joints: that each annotation must have.
-
-    Returns:
-        the file's content, of which every annotation of the category "person" (others are left
-        out) has "keypoints" (zeros where the file has none), "num_keypoints", "area" and "iscrowd".
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is no JSON, lacks a list, has another number of joints, or annotates
-            images that it doesn't list.
-    """
-    content = read_json(file_name)
-    lists = ("images", "annotations", "categories")
-    if not isinstance(content, dict) or any(key not in content for key in lists):
-        raise ValueError(f"{file_name} lacks one of COCO's lists {lists}")
-    people = {item["id"] for item in content["categories"] if item["name"] == "person"}
-    known = {image["id"] for image in content["images"]}
-    annotations = []
-    for item in content["annotations"]:
-        if item["category_id"] not in people:
-            continue
-        person = {"keypoints": [0] * (3 * num_joints), "iscrowd": 0} | item
-        if len(person["keypoints"]) != 3 * num_joints:
-            raise ValueError(
-                f"{file_name}: annotation {item['id']} has {len(person['keypoints']) / 3:g} "
-                f"joints, expected {num_joints}"
-            )
-        if person["image_id"] not in known:
-            raise ValueError(
-                f"{file_name}: annotation {item['id']} belongs to image {person['image_id']}, "
-                "which the file does not list"
-            )
-        person.setdefault("num_keypoints", sum(v > 0 for v in person["keypoints"][2::3]))
-        person.setdefault("area", person["bbox"][2] * person["bbox"][3])
-        annotations.append(person)
-    return content | {"annotations": annotations}

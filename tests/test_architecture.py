@@ -21,13 +21,14 @@ TOOLS = sorted((ROOT / "tools").glob("*.py"))
 # A file imports from its own part (folder or file of the package) and from parts below.
 LAYERS = [
     {"canvas", "codecs", "errors", "layers", "losses", "metrics", "reading"},
-    {"diffusion", "windows"},
+    {"diffusion", "people_files", "windows"},
     {"checkpoint"},
     {"config", "config_files", "data", "evaluation", "modeling"},
     {"config_checks", "export", "inference", "visualization"},
     {"engine"},
     {"model_zoo"},
     {"predictor"},
+    {"inside"},
 ]
 LAYER_OF = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 
@@ -38,6 +39,7 @@ THIRD_PARTY = {
     ),
     "errors": set(),
     "reading": {"PIL", "cv2", "detectron2", "numpy"},
+    "people_files": set(),
     "diffusion": {"diffusers", "peft", "torch"},
     "checkpoint": {"diffusers", "huggingface_hub", "numpy", "safetensors", "torch"},
 }

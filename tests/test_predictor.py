@@ -71,6 +71,17 @@ def test_an_image_of_any_size_is_predicted_at_its_size(
     assert not found.requires_grad
 
 
+def test_a_model_of_detectron2_is_predicted_with_detectron2s_resizing() -> None:
+    sizes = {"INPUT.MIN_SIZE_TEST": 64, "INPUT.MAX_SIZE_TEST": 70}
+    predictor = Predictor(
+        cfg_of("sem_seg", **{"MODEL.META_ARCHITECTURE": "SemanticSegmentor"} | sizes)
+    )
+    inputs = predictor.inputs(picture(100, 90))
+    assert inputs["image"].shape == (3, 70, 63)
+    assert (inputs["height"], inputs["width"]) == (100, 90)
+    assert predictor(picture(100, 90))["sem_seg"].shape == (11, 100, 90)
+
+
 @pytest.mark.parametrize(
     "overrides",
     [

@@ -25,6 +25,7 @@ from detectron2.utils.logger import setup_logger
 from tqdm import tqdm
 
 from metaprompt_d2 import Predictor, get_config
+from metaprompt_d2.errors import one_line_errors
 from metaprompt_d2.inference import (
     PredictionFiles,
     Source,
@@ -215,16 +216,14 @@ def run(args: argparse.Namespace) -> tuple[list[str], int]:
     return demo.failed, len(sources)
 
 
+@one_line_errors()
 def main(argv: list[str] | None = None) -> None:
     """Run the command line."""
     args = parse_arguments(argv)
     setup_logger(name="metaprompt_d2", abbrev_name="mp")
-    try:
-        failed, number = run(args)
-    except (ValueError, OSError, KeyError, AssertionError) as error:
-        sys.exit(f"error: {error}")
+    failed, number = run(args)
     if failed:
-        sys.exit("\n".join([f"{len(failed)} of {number} inputs failed:", *failed]))
+        raise ValueError("\n".join([f"{len(failed)} of {number} inputs failed:", *failed]))
 
 
 if __name__ == "__main__":

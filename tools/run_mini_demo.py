@@ -1,13 +1,15 @@
 """The whole story on a CPU in minutes: draw a world, train on it, evaluate, draw the predictions.
 
 Segmentation (the default) is trained on the mini world from the mini diffusion model and, beside
-it, from random weights: the paper's claim in the small. Depth is trained from the mini diffusion
-model and compared with one depth for every pixel, the training set's median. Further config
-options are passed to the trainings:
+it, from random weights: the paper's claim in the small. Depth and pose are trained from the mini
+diffusion model and compared with what needs no image: one depth for every pixel, the training set's
+median, and one pose for every box, its median again. Further config options are passed to
+the trainings:
 
     python tools/run_mini_demo.py
     python tools/run_mini_demo.py SOLVER.MAX_ITER 100
     python tools/run_mini_demo.py --task depth
+    python tools/run_mini_demo.py --task pose
 """
 
 import argparse
@@ -21,18 +23,25 @@ from pathlib import Path
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import Boxes, Instances
 from tabulate import tabulate
 
+from metaprompt_d2.data.datasets.coco_topdown import register_people
 from metaprompt_d2.data.datasets.kitti_eigen import load_kitti_eigen
 from metaprompt_d2.engine import load_config
 from metaprompt_d2.errors import one_line_errors
+from metaprompt_d2.evaluation import TopDownKeypointEvaluator
 from metaprompt_d2.metrics import depth_figures, valid_depth_mask
 from metaprompt_d2.reading import read_depth
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("DETECTRON2_DATASETS", ROOT / "datasets"))
-CONFIGS = {"sem_seg": "cityscapes_seg.yaml", "depth": "kitti_depth.yaml"}
+CONFIGS = {
+    "sem_seg": "cityscapes_seg.yaml",
+    "depth": "kitti_depth.yaml",
+    "pose": "coco_pose.yaml",
+}
 
 
 def run(script: str, *arguments: str) -> float:
@@ -54,12 +63,9 @@ def train(task: str, output_dir: str, overrides: list[str]) -> tuple[dict[str, f
     options = [*overrides, "OUTPUT_DIR", output_dir]
     seconds = run("tools/train_net.py", "--config-file", config, *options)
     lines = (Path(output_dir) / "metrics.json").read_text().splitlines()
-    entries = [
-        {key.removeprefix(f"{task}/"): value for key, value in json.loads(line).items()}
-        for line in lines
-        if f'"{task}/' in line
-    ]
-    return entries[-1], seconds
+    # An evaluator's figures are written as "<what it scores>/<figure>".
+    (*_, last) = (json.loads(line) for line in lines if "/" in line)
+    return {key.rpartition("/")[2]: value for key, value in last.items()}, seconds
 
 
 def config_file(task: str) -> Path:
@@ -101,6 +107,47 @@ def depth_demo(cfg: CfgNode, overrides: list[str]) -> None:
     print(f"RMSE in metres: {ratio:.1f} times smaller than the constant median's")
 
 
+def pose_demo(cfg: CfgNode, overrides: list[str]) -> None:
+    """Train once, print the table beside that of the training set's median pose in each box."""
+    constant = constant_pose()
+    figures, seconds = train("pose", cfg.OUTPUT_DIR, overrides)
+    names = ["AP", "AP50", "AP75", "APm", "AR", "AR50"]
+    rows = [[name, figures[name], constant[name]] for name in names]
+    rows.append(["minutes", seconds / 60, None])
+    print(f"\n{cfg.SOLVER.MAX_ITER} iterations on {torch.get_num_threads()} threads:")
+    print(tabulate(rows, ["", "model", "median pose"], floatfmt=".1f"))
+    print(f"COCO's figures in %, annotated boxes, {figures['people']:.0f} people")
+
+
+def constant_pose() -> dict[str, float]:
+    """The figures of the training set's median joints, in shares of the box, in every box."""
+    shares = []
+    for item in DatasetCatalog.get(people("train")):
+        joints = np.reshape(item["annotations"][0]["keypoints"], (-1, 3)).astype(float)
+        box = np.array(item["person_box"])
+        share = (joints[:, :2] - box[:2]) / box[2:]
+        shares.append(np.where(joints[:, 2:] > 0, share, np.nan))
+    median = np.nanmedian(shares, axis=0)  # hidden people's joints lie far outside their boxes
+    evaluator = TopDownKeypointEvaluator(people("val"))
+    for item in DatasetCatalog.get(evaluator.dataset_name):
+        box = np.array(item["person_box"])
+        person = Instances((item["height"], item["width"]))
+        joints = np.concatenate([box[:2] + median * box[2:], np.ones((len(median), 1))], axis=1)
+        person.pred_keypoints = torch.tensor(joints)[None]
+        person.pred_boxes = Boxes(torch.tensor([[*box[:2], *(box[:2] + box[2:])]]))
+        person.scores, person.crop_areas = torch.ones(1), torch.tensor([box[2] * box[3]])
+        evaluator.process([item], [{"instances": person}])
+    return evaluator.evaluate()["keypoints"]
+
+
+def people(split: str) -> str:
+    """Register the mini world's people and say their data set's name."""
+    name, root = f"demo_people_{split}", DATA / "mini/coco"
+    annotations = root / f"annotations/person_keypoints_{split}2017.json"
+    register_people(name, str(annotations), str(root / f"{split}2017"))
+    return name
+
+
 def constant_median(cfg: CfgNode) -> tuple[float, dict[str, float]]:
     """The training set's median depth in metres, and the figures of predicting it everywhere."""
     metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
@@ -131,7 +178,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not (DATA / "mini").exists():
         run("datasets/make_mini.py", "--output", str(DATA / "mini"))
     cfg = load_config(str(config_file(args.task)), args.opts)
-    demos = {"sem_seg": sem_seg_demo, "depth": depth_demo}
+    demos = {"sem_seg": sem_seg_demo, "depth": depth_demo, "pose": pose_demo}
     demos[args.task](cfg, args.opts)
     pictures = Path(cfg.OUTPUT_DIR) / "inference" / cfg.DATASETS.TEST[0] / "pictures.png"
     print(f"pictures: {pictures}")

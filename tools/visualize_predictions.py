@@ -26,10 +26,12 @@ from PIL import Image
 from torch.nn import functional as F
 
 import metaprompt_d2  # noqa: F401  (fills the registries)
+from metaprompt_d2.codecs import NUM_JOINTS
 from metaprompt_d2.data import load_dataset_dicts
 from metaprompt_d2.engine import draw_prediction, joined_people
 from metaprompt_d2.errors import one_line_errors
-from metaprompt_d2.reading import read_depth, read_json
+from metaprompt_d2.people_files import check_posed_people
+from metaprompt_d2.reading import read_depth, read_image, read_json
 
 DEPTH_SCALE = 256.0  # of the evaluator's PNGs
 
@@ -67,11 +69,15 @@ def json_reader(file: Path, metadata: Metadata, score_threshold: float) -> Reade
         ValueError: entries with neither masks nor joints.
     """
     entries = read_json(str(file))
-    if isinstance(entries, list) and all("keypoints" in entry for entry in entries):
+    if isinstance(entries, list) and all(map(is_mask, entries)):
+        return sem_seg_reader(file, entries, metadata)
+    if isinstance(entries, list) and all(map(is_posed, entries)):
+        check_posed_people(str(file), entries, NUM_JOINTS)
         return people_reader(entries, score_threshold)
-    if isinstance(entries, list) and all("segmentation" in entry for entry in entries):
-        return sem_seg_reader(entries, metadata)
-    raise ValueError(f"{file} is no list of predictions with segmentation or keypoints")
+    raise ValueError(
+        f"{file} is no list of predictions: joints (image_id, score, keypoints), or masks "
+        "(file_name, category_id, segmentation with size and counts)"
+    )
 
 
 def people_reader(entries: list[dict], score_threshold: float) -> Reader:
@@ -94,26 +100,53 @@ def people_reader(entries: list[dict], score_threshold: float) -> Reader:
     return read
 
 
-def sem_seg_reader(entries: list[dict], metadata: Metadata) -> Reader:
-    """Of one mask a class and image."""
+def sem_seg_reader(file: Path, entries: list[dict], metadata: Metadata) -> Reader:
+    """Of one mask a class and image.
+
+    Raises:
+        ValueError: when read, for a mask of another size or class than the data set has.
+    """
     masks = defaultdict(list)
     for entry in entries:
         masks[os.path.basename(entry["file_name"])].append(entry)
     to_class = metadata.get("stuff_dataset_id_to_contiguous_id", {})
+    num_classes = len(metadata.get("stuff_classes", ()))
 
     def read(item: dict) -> dict | None:
         entries = masks.get(os.path.basename(item["file_name"]), [])
         if not entries:
             return None
-        classes = np.zeros(entries[0]["segmentation"]["size"], np.int64)
+        image = read_image(item["file_name"], "RGB")
+        classes = np.zeros(image.shape[:2], np.int64)
         for entry in entries:
-            number = entry["category_id"]
+            number = to_class.get(entry["category_id"], entry["category_id"])
+            size = tuple(entry["segmentation"]["size"])
+            if size != classes.shape or not 0 <= number < num_classes:
+                raise ValueError(
+                    f"{file}: a mask of {size} pixels of class {number}, expected one of "
+                    f"{classes.shape} and 0..{num_classes - 1} for {item['file_name']}"
+                )
             mask = pycocotools.mask.decode(entry["segmentation"])
-            classes[mask.astype(bool)] = to_class.get(number, number)
-        scores = F.one_hot(torch.from_numpy(classes), len(metadata.stuff_classes))
+            classes[mask.astype(bool)] = number
+        scores = F.one_hot(torch.from_numpy(classes), num_classes)
         return {"sem_seg": scores.permute(2, 0, 1)}
 
     return read
+
+
+def is_mask(entry: object) -> bool:
+    """Whether an entry has what `sem_seg_reader` reads."""
+    try:
+        size, counts = entry["segmentation"]["size"], entry["segmentation"]["counts"]
+        kinds = [type(entry["file_name"]), type(entry["category_id"]), type(counts)]
+        return kinds == [str, int, str] and [type(side) for side in size] == [int, int]
+    except (KeyError, IndexError, TypeError):
+        return False
+
+
+def is_posed(entry: object) -> bool:
+    """Whether an entry is meant for `people_reader`."""
+    return isinstance(entry, dict) and "keypoints" in entry
 
 
 def depth_reader(folder: Path, items: list[dict]) -> Reader:

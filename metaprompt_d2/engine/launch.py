@@ -54,6 +54,8 @@ def launch_main(main: Main, args: argparse.Namespace) -> None:
         except (ProcessExitedException, ProcessRaisedException) as error:
             if message.is_file():
                 sys.exit(message.read_text())
+            if "EADDRINUSE" in str(error):
+                sys.exit(f"error: --dist-url {args.dist_url}: another process uses this port")
             if isinstance(error, ProcessExitedException):  # e.g. killed for lack of memory
                 sys.exit(f"error: {error}")
             raise

@@ -31,13 +31,16 @@ _MAX_WIDTH = 6400  # pixels of a row; three of Cityscapes' images stay as they a
 
 PICTURES_REGISTRY = Registry("PICTURES")
 PICTURES_REGISTRY.__doc__ = """
-Functions, each of the name of a model's output, that draw one image with it. Called as
-`function(item, output, metadata)`, which are those of `draw_prediction`, and return what it does.
+Functions that draw one image, each of the name of an `evaluator_type` in datasets' metadata or of a
+model's output. Called as `draw_prediction` is, and return what it does.
 """
 
 
 @PICTURES_REGISTRY.register()
-def sem_seg(item: dict, output: dict, metadata: Metadata) -> np.ndarray:
+def sem_seg(item: dict, output: dict, metadata: Metadata) -> np.ndarray | None:
+    """Classes; other maps that Detectron2's `SemanticSegmentor` gives have no picture."""
+    if metadata.get("stuff_classes", None) is None:
+        return None
     truth = item.get("sem_seg_file_name")
     return compare_sem_seg(
         read_image(item["file_name"], "RGB"),
@@ -81,8 +84,9 @@ def draw_prediction(item: dict, output: dict, metadata: Metadata) -> np.ndarray 
     Returns:
         (H', W', 3) uint8 RGB; None for a task without pictures.
     """
-    task = next((key for key, _ in PICTURES_REGISTRY if key in output), None)
-    return None if task is None else PICTURES_REGISTRY.get(task)(item, output, metadata)
+    names = (metadata.get("evaluator_type", None), *output)
+    name = next((name for name in names if name in PICTURES_REGISTRY), None)
+    return None if name is None else PICTURES_REGISTRY.get(name)(item, output, metadata)
 
 
 def joined_people(items: list[dict]) -> dict:

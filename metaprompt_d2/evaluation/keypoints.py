@@ -16,7 +16,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from ..metrics import OKS_SIGMAS, oks_nms, person_score
-from ..reading import read_people
+from ..people_files import read_people
 
 __all__ = ["TopDownKeypointEvaluator"]
 

@@ -6,11 +6,14 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
 from detectron2.data import DatasetCatalog
 from detectron2.evaluation import SemSegEvaluator
+from detectron2.utils import comm
 from tabulate import tabulate
 
 from ..reading import check_labels, read_labels
+from .boundary_iou import BoundaryIoU
 from .confusion_matrix import write_confusion_matrix
 
 __all__ = ["CheckedSemSegEvaluator"]
@@ -19,7 +22,10 @@ logger = logging.getLogger(__name__)
 
 
 class CheckedSemSegEvaluator(SemSegEvaluator):
-    """`SemSegEvaluator` that names a label file which doesn't fit, instead of miscounting."""
+    """`SemSegEvaluator` that names a label file which doesn't fit, instead of miscounting.
+
+    Its figures have Detectron2's names and values, but for Boundary IoU: see `BoundaryIoU`.
+    """
 
     def __init__(
         self, dataset_name: str, *, output_dir: str | None = None, confusion_matrix: bool = False
@@ -40,20 +46,27 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
             )
         if confusion_matrix and not output_dir:
             raise ValueError("an output_dir is needed to draw the confusion matrix")
-        super().__init__(
-            dataset_name, output_dir=output_dir, sem_seg_loading_fn=self._load_ground_truth
-        )
+        super().__init__(dataset_name, output_dir=output_dir)
+        self._compute_boundary_iou = False  # Detectron2's own
         self.confusion_matrix = confusion_matrix
-        self._input: dict = {}
+
+    def reset(self) -> None:
+        super().reset()
+        self._boundary_iou = BoundaryIoU(self._num_classes)
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """
         Raises:
             ValueError: ground truth of another size than the image or with unknown ids.
         """
+        side = self._num_classes + 1
         for item, output in zip(inputs, outputs, strict=True):
-            self._input = item
-            super().process([item], [output])
+            predicted = output["sem_seg"].argmax(dim=0).cpu().numpy()
+            truth = self._ground_truth(item)
+            pairs = np.bincount((side * predicted + truth).ravel(), minlength=side**2)
+            self._conf_matrix += pairs.reshape(side, side)
+            self._boundary_iou.add(predicted, truth)
+            self._predictions += self.encode_json_sem_seg(predicted, item["file_name"])
 
     def evaluate(self) -> OrderedDict | None:
         """As in `SemSegEvaluator`; logs a table of the classes.
@@ -62,9 +75,12 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
             {"sem_seg": {"mIoU", "fwIoU", "mACC", "pACC", "IoU-<class>", "BoundaryIoU-<class>",
             ...}} in percent on the main process, None on others.
         """
+        counts = comm.gather(self._boundary_iou.counts)
         results = super().evaluate()
         if results is None:
             return None
+        self._boundary_iou.counts = np.sum(counts, axis=0)
+        self._add_boundary_iou(results["sem_seg"])
         logger.info("%s:\n%s", self._dataset_name, _table(results["sem_seg"], self._class_names))
         if self.confusion_matrix:
             file = os.path.join(self._output_dir, "confusion_matrix.png")
@@ -72,32 +88,42 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
             logger.info("Confusion matrix: %s", file)
         return results
 
-    def _load_ground_truth(self, file_name: str, dtype: type) -> np.ndarray:
-        labels = read_labels(file_name)
+    def _ground_truth(self, item: dict) -> np.ndarray:
+        """(H, W) class ids; K where there is none."""
+        label_file = self.input_file_to_gt_file[item["file_name"]]
+        labels = read_labels(label_file)
         check_labels(
             labels,
-            (self._input["height"], self._input["width"]),
+            (item["height"], item["width"]),
             num_classes=self._num_classes,
             ignore_value=self._ignore_label,
-            label_file=file_name,
-            image_file=self._input["file_name"],
+            label_file=label_file,
+            image_file=item["file_name"],
         )
-        return labels.astype(dtype)
+        return np.where(labels == self._ignore_label, self._num_classes, labels)
+
+    def _add_boundary_iou(self, figures: dict[str, float]) -> None:
+        """Under Detectron2's names, to the figures and their file."""
+        for name, value in zip(self._class_names, self._boundary_iou.figures(), strict=True):
+            figures[f"BoundaryIoU-{name}"] = 100 * value
+            figures[f"min(IoU, B-Iou)-{name}"] = min(figures[f"IoU-{name}"], 100 * value)
+        if self._output_dir:
+            torch.save(figures, os.path.join(self._output_dir, "sem_seg_evaluation.pth"))
 
 
 def _table(figures: Mapping[str, float], classes: Sequence[str]) -> str:
     """IoU, boundary IoU and accuracy of every class, and what sums them up."""
     columns = ("IoU", "BoundaryIoU", "ACC")
+    values = np.array([[figures[f"{column}-{name}"] for column in columns] for name in classes])
+    boundary = values[np.isfinite(values[:, 1]), 1]
+    mean_boundary = boundary.mean() if len(boundary) else np.nan
     rows = [
-        [name, *(figures.get(f"{column}-{name}", np.nan) for column in columns)] for name in classes
+        *zip(classes, *values.T, strict=True),
+        ("mean", figures["mIoU"], mean_boundary, figures["mACC"]),
+        ("by pixels", figures["fwIoU"], np.nan, figures["pACC"]),
     ]
-    boundary = [row[2] for row in rows]
-    known = [value for value in boundary if np.isfinite(value)]
-    mean_boundary = sum(known) / len(known) if known else np.nan
-    rows.append(["mean", figures["mIoU"], mean_boundary, figures["mACC"]])
-    rows.append(["by pixels", figures["fwIoU"], np.nan, figures["pACC"]])
     return tabulate(
-        rows,
+        [[None if value != value else value for value in row] for row in rows],  # NaN: no figure
         ("class", "IoU", "boundary IoU", "accuracy"),
         floatfmt=".2f",
         missingval="-",

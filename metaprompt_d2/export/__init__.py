@@ -1,23 +1,18 @@
 """The trained models as files that run without Detectron2 and this package."""
 
-from .formats import (
-    INPUT_NAME,
-    METADATA_NAME,
-    OUTPUT_NAME,
-    export_program,
-    save_onnx,
-    save_pt2,
-)
+from .formats import METADATA_NAME, SAVERS, difference, run_file, save_onnx, save_pt2
 from .modules import TASKS, ExportableModel, exportable
+from .program import export_program
 
 __all__ = [
-    "INPUT_NAME",
     "METADATA_NAME",
-    "OUTPUT_NAME",
+    "SAVERS",
     "TASKS",
     "ExportableModel",
+    "difference",
     "export_program",
     "exportable",
+    "run_file",
     "save_onnx",
     "save_pt2",
 ]

@@ -1,68 +1,23 @@
 """Files that run without this package: torch.export's `.pt2` and ONNX."""
 
+import importlib.util
 import json
 import os
 import tempfile
 from pathlib import Path
 
 import torch
-from torch.export import Dim, ExportedProgram
+from torch import Tensor
+from torch.export import ExportedProgram
 
 from ..checkpoint import write_whole
-from .modules import TASKS, ExportableModel
+from .modules import ExportableModel
 
-__all__ = ["INPUT_NAME", "METADATA_NAME", "OUTPUT_NAME", "export_program", "save_onnx", "save_pt2"]
+__all__ = ["METADATA_NAME", "SAVERS", "difference", "run_file", "save_onnx", "save_pt2"]
 
-INPUT_NAME, OUTPUT_NAME = "images", "prediction"
 # What describes a .pt2 within it.
 METADATA_NAME = "metaprompt_d2.json"
-_MAX_BATCH, _MAX_SIDE = 32, 8192
-
-
-def export_program(
-    model: ExportableModel,
-    image_size: tuple[int, int],
-    *,
-    batch_size: int = 1,
-    dynamic_size: bool = False,
-    dynamic_batch: bool = False,
-) -> ExportedProgram:
-    """Trace a model.
-
-    Args:
-        model: of `exportable`.
-        image_size: (height, width) of the images; of the example where it is dynamic.
-        batch_size: images at once; the example's where it is dynamic.
-        dynamic_size: take any multiple of the task's (`TASKS`) up to 8192 pixels a side.
-        dynamic_batch: take 1 to 32 images.
-
-    Raises:
-        ValueError: sizes that the model cannot take, or a dynamic size of crops.
-    """
-    multiple = TASKS[model.task][1]
-    dims: dict[int, object] = {}
-    if dynamic_batch:
-        dims[0] = Dim("batch", min=1, max=_MAX_BATCH)
-        batch_size = max(batch_size, 2)  # torch takes an example of 1 for a constant
-    if dynamic_size:
-        if multiple is None:
-            raise ValueError(f"the crops of a {model.task} model have one size")
-        if any(side % multiple for side in image_size):
-            raise ValueError(
-                f"images of {image_size[0]}x{image_size[1]}: a dynamic size of a {model.task} "
-                f"model has sides that are multiples of {multiple}"
-            )
-        for axis, name in ((2, "height"), (3, "width")):
-            dims[axis] = multiple * Dim(f"{name}_{multiple}", min=1, max=_MAX_SIDE // multiple)
-    device = model.model.device
-    images = torch.rand(batch_size, 3, *image_size, device=device) * 255
-    with torch.no_grad():
-        return torch.export.export(
-            model,
-            (images,),
-            dynamic_shapes=({axis: dims[axis] for axis in dims} or None,),
-            prefer_deferred_runtime_asserts_over_guards=True,
-        )
+_INPUT, _OUTPUT = "images", "prediction"
 
 
 def save_pt2(program: ExportedProgram, file: Path, metadata: dict) -> None:
@@ -75,16 +30,59 @@ def save_onnx(program: ExportedProgram, file: Path, metadata: dict) -> None:
     """Write a program as ONNX, its weights beside it in `<file>.data`.
 
     Both are written under other names first; the file that names the weights appears last.
+
+    Raises:
+        ValueError: packages are missing.
     """
+    missing = [name for name in ("onnx", "onnxscript") if not importlib.util.find_spec(name)]
+    if missing:
+        raise ValueError(f"ONNX needs {' and '.join(missing)}: pip install 'metaprompt_d2[export]'")
     onnx_program = torch.onnx.export(
-        program, input_names=[INPUT_NAME], output_names=[OUTPUT_NAME], dynamo=True, verbose=False
+        program, input_names=[_INPUT], output_names=[_OUTPUT], dynamo=True, verbose=False
     )
     for key, value in metadata.items():
-        onnx_program.model.metadata_props[key] = (
-            value if isinstance(value, str) else json.dumps(value)
-        )
+        text = value if isinstance(value, str) else json.dumps(value)
+        onnx_program.model.metadata_props[key] = text
     with tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=file.parent) as folder:
         written = Path(folder) / file.name
         onnx_program.save(written, external_data=True)
         for name in (f"{file.name}.data", file.name):
             os.replace(written.with_name(name), file.with_name(name))
+
+
+# By the ending of a file.
+SAVERS = {".onnx": save_onnx, ".pt2": save_pt2}
+
+
+def run_file(file: Path, images: Tensor) -> Tensor:
+    """What a written file gives for images, ONNX by onnxruntime on the CPU.
+
+    Raises:
+        ValueError: onnxruntime is missing.
+    """
+    if file.suffix == ".pt2":
+        return torch.export.load(file).module()(images)
+    if not importlib.util.find_spec("onnxruntime"):
+        raise ValueError("running ONNX needs onnxruntime: pip install 'metaprompt_d2[export]'")
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    (output,) = session.run(None, {_INPUT: images.cpu().numpy()})
+    return torch.from_numpy(output)
+
+
+@torch.no_grad()
+def difference(
+    file: Path, model: ExportableModel, shape: tuple[int, int, int, int]
+) -> tuple[float, float]:
+    """Largest absolute difference of a file's output to the model's, and largest output.
+
+    Args:
+        file: of `SAVERS`.
+        model: that it was made from.
+        shape: of the random images that both are given.
+    """
+    images = torch.rand(shape, device=model.model.device) * 255
+    expected = model(images)
+    given = run_file(file, images).to(expected.device)
+    return (given - expected).abs().max().item(), expected.abs().max().item()

@@ -1,5 +1,7 @@
 """The models as plain functions of tensors, with everything folded in that images don't change."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
@@ -41,11 +43,18 @@ class ExportableModel(nn.Module):
         return outputs[:, 0] if self.task == "depth" else outputs
 
 
-# The meta-architecture of a task, and the sides of images that a dynamic export takes: multiples.
+class Task(NamedTuple):
+    """What is exported of a task, and the sides that images of a dynamic size have."""
+
+    meta_arch: type[nn.Module]
+    multiple: int  # 0: one size
+    least_side: int
+
+
 TASKS = {
-    "sem_seg": (SlidingWindowSegmentor, 64),
-    "depth": (DepthEstimator, 8),
-    "pose": (TopDownPoseEstimator, None),
+    "sem_seg": Task(SlidingWindowSegmentor, multiple=64, least_side=128),
+    "depth": Task(DepthEstimator, multiple=8, least_side=64),
+    "pose": Task(TopDownPoseEstimator, multiple=0, least_side=0),
 }
 
 
@@ -58,9 +67,9 @@ def exportable(model: nn.Module, *, argmax: bool = False) -> ExportableModel:
     Raises:
         ValueError: another meta-architecture, or `argmax` for another task.
     """
-    task = next((name for name, (kind, _) in TASKS.items() if isinstance(model, kind)), None)
+    task = next((name for name, of in TASKS.items() if isinstance(model, of.meta_arch)), None)
     if task is None:
-        names = [kind.__name__ for kind, _ in TASKS.values()]
+        names = [of.meta_arch.__name__ for of in TASKS.values()]
         raise ValueError(f"{type(model).__name__} cannot be exported, only {names}")
     if argmax and task != "sem_seg":
         raise ValueError(f"a {task} model has no classes to take the best of")

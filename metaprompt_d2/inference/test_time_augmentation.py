@@ -84,7 +84,7 @@ class DenseModelWithTTA(nn.Module):
         is_depth = isinstance(model, DepthEstimator)
         return {
             "model": model,
-            "boxes": _boxes(cfg, is_depth),
+            "boxes": _boxes(cfg),
             "flip": cfg.TEST.AUG.FLIP and not is_depth,
             "num_channels": 1 if is_depth else cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
             "canvas_gib": cfg.TEST.CANVAS_GIB,
@@ -165,13 +165,13 @@ def _views(flip: bool, *, together: bool) -> list[list[bool]]:
     return [[False, True]] if together else [[False], [True]]
 
 
-def _boxes(cfg: CfgNode, is_depth: bool) -> list[tuple[int, int] | None]:
+def _boxes(cfg: CfgNode) -> list[tuple[int, int] | None]:
     """(long side, short side) of every scale; None for the image's own size."""
     aug = cfg.TEST.AUG
     short_sides, long_sides = list(aug.MIN_SIZES), list(aug.MAX_SIZES)
     # Detectron2's own default is made for detectors.
     if tuple(short_sides) == tuple(get_cfg().TEST.AUG.MIN_SIZES):
-        short_sides = [0 if is_depth else cfg.INPUT.MIN_SIZE_TEST]
+        short_sides = [cfg.INPUT.MIN_SIZE_TEST]
         long_sides = [cfg.INPUT.MAX_SIZE_TEST]
     long_sides = long_sides or [aug.MAX_SIZE] * len(short_sides)
     if len(long_sides) != len(short_sides):

@@ -1,6 +1,6 @@
 """`MetaPromptBackbone`: the diffusion UNet behind Detectron2's backbone interface."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
@@ -14,6 +14,7 @@ from ..diffusion import (
     MetaPrompts,
     PyramidRearrangement,
     RecurrentRefinement,
+    RefinementStep,
     add_lora,
 )
 
@@ -142,10 +143,21 @@ class MetaPromptBackbone(Backbone):
             the features named in `output_shape()`. Where H or W is no multiple of the coarsest
             map's stride, the maps are larger than H / stride, as in the official code.
         """
-        last = self.refinement(self.latent_encoder(images))
-        features = last.features
+        return self._named_features(self.refinement(self.latent_encoder(images)))
+
+    def steps(self, images: Tensor) -> Iterator[dict[str, Tensor]]:
+        """Yield the features of every refinement step; the last are those of `forward`.
+
+        Args:
+            images: as in `forward`.
+        """
+        for step in self.refinement.steps(self.latent_encoder(images)):
+            yield self._named_features(step)
+
+    def _named_features(self, step: RefinementStep) -> dict[str, Tensor]:
+        features = step.features
         if self.rearrangement is not None:
-            features = self.rearrangement(features, last.prompts)
+            features = self.rearrangement(features, step.prompts)
         named = zip(self._all_shapes, features, strict=True)
         return {name: feature for name, feature in named if name in self._shapes}
 

@@ -1,7 +1,8 @@
-"""Pictures of predictions beside the ground truth."""
+"""Pictures of predictions, of ground truth, and of what goes on inside a model."""
 
 from .depth import compare_depth
 from .ground_truth import draw_ground_truth
+from .inside import draw_change, draw_prompts, draw_response, draw_table, response_range
 from .layout import stack_rows
 from .overlay import draw_overlay
 from .pose import annotated_people, compare_people
@@ -12,7 +13,12 @@ __all__ = [
     "compare_depth",
     "compare_people",
     "compare_sem_seg",
+    "draw_change",
     "draw_ground_truth",
     "draw_overlay",
+    "draw_prompts",
+    "draw_response",
+    "draw_table",
+    "response_range",
     "stack_rows",
 ]

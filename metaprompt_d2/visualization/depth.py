@@ -74,7 +74,7 @@ def _scale_bar(width: int, height: int, end: float, color_map: int, reverse: boo
     ramp = np.broadcast_to(np.linspace(0, end, width), (height - height // 4, width))
     bar[height // 4 : height] = color_mapped(ramp, end, color_map, reverse)
     for label, place in (("0", 0.0), (f"{end / 2:.3g}", 0.5), (f"{end:.3g} m", 1.0)):
-        (extent, _), _ = cv2.getTextSize(label, _FONT, height / 28, 1)
+        (extent, _), _ = cv2.getTextSize(label, _FONT, height / 33, 1)
         left = int(place * (width - extent - 4)) + 2
         write_text(bar, label, (left, int(height * 1.85)), height)
     return bar

@@ -50,4 +50,4 @@ def with_title(picture: np.ndarray, title: str) -> np.ndarray:
 
 def write_text(picture: np.ndarray, text: str, origin: tuple[int, int], height: int) -> None:
     """Black text for a line of `height` pixels, in place; `origin` is (x, y) of its base line."""
-    cv2.putText(picture, text, origin, _FONT, height / 28, (0, 0, 0), 1, cv2.LINE_AA)
+    cv2.putText(picture, text, origin, _FONT, height / 33, (0, 0, 0), 1, cv2.LINE_AA)

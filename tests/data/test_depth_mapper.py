@@ -20,12 +20,16 @@ from metaprompt_d2.data.datasets.nyu_depth_v2 import load_nyu_depth_v2
 HEIGHT, WIDTH = 48, 64
 AUG = "INPUT.DEPTH_AUG."
 RECIPE = {
+    "INPUT.MIN_SIZE_TRAIN": (0,),
+    "INPUT.MIN_SIZE_TEST": 0,
     "INPUT.CROP.ENABLED": True,
     "INPUT.CROP.TYPE": "absolute",
     "INPUT.CROP.SIZE": [32, 40],
     "INPUT.RANDOM_FLIP": "horizontal",
 }
 PLAIN = {
+    "INPUT.MIN_SIZE_TRAIN": (0,),
+    "INPUT.MIN_SIZE_TEST": 0,
     "INPUT.CROP.ENABLED": False,
     "INPUT.RANDOM_FLIP": "none",
     **{f"{AUG}{name}_PROB": 0.0 for name in ("CUT_DEPTH", "BRIGHTNESS_CONTRAST", "GAMMA", "HSV")},
@@ -110,6 +114,32 @@ def test_test_time_needs_no_depth_and_changes_nothing(sample: dict) -> None:
     assert np.array_equal(result["image"].permute(1, 2, 0).numpy(), pixels(sample))
     assert (result["height"], result["width"]) == (HEIGHT, WIDTH)
     assert "depth" not in result
+
+
+RESIZED = {
+    "INPUT.MIN_SIZE_TRAIN": (24,),
+    "INPUT.MAX_SIZE_TRAIN": 100,
+    "INPUT.MIN_SIZE_TEST": 24,
+    "INPUT.MAX_SIZE_TEST": 100,
+}
+
+
+@pytest.mark.parametrize("is_train", [True, False])
+def test_images_are_resized_by_detectron2s_keys_and_predicted_at_the_files_size(
+    sample: dict, is_train: bool
+) -> None:
+    result = mapper(PLAIN | RESIZED, is_train=is_train)(sample)
+    half = cv2.resize(pixels(sample), (WIDTH // 2, HEIGHT // 2))
+    assert np.array_equal(result["image"].permute(1, 2, 0).numpy(), half)
+    assert (result["height"], result["width"]) == (HEIGHT, WIDTH)
+    if is_train:
+        values = cv2.imread(sample["depth_file_name"], cv2.IMREAD_UNCHANGED) / np.float32(1000)
+        assert np.array_equal(result["depth"].numpy(), values[::2, ::2])  # nearest
+
+
+def test_test_time_augmentation_resizes_instead(sample: dict) -> None:
+    result = mapper(RESIZED | {"TEST.AUG.ENABLED": True}, is_train=False)(sample)
+    assert result["image"].shape == (3, HEIGHT, WIDTH)
 
 
 @pytest.mark.parametrize("is_train", [True, False])

@@ -54,6 +54,13 @@ def test_images_without_a_label_map_are_left_out_by_name(
     assert "a.jpg" in caplog.text
 
 
+def test_two_images_of_one_label_map_are_named(tmp_path: Path) -> None:
+    write(tmp_path / "images", "a.jpg", "a.png")
+    write(tmp_path / "labels", "a.png")
+    with pytest.raises(ValueError, match=r"a\.jpg and .*a\.png differ in their ending only"):
+        load_sem_seg_folders(tmp_path / "images", tmp_path / "labels")
+
+
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [

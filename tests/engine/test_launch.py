@@ -8,7 +8,9 @@ import pytest
 import torch
 from detectron2.utils import comm
 from mini_training import free_port
+from torch.multiprocessing import ProcessRaisedException
 
+from metaprompt_d2.engine import launch as launch_module
 from metaprompt_d2.engine import launch_main
 
 
@@ -45,3 +47,13 @@ def test_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(SystemExit, match="error: --num-gpus is 8, but this machine has 1"):
         launch_main(fail_in_the_last_process, arguments(8))
+
+
+def test_a_port_in_use_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def launch(*_: object, **__: object) -> None:
+        raise ProcessRaisedException("... failed to listen ... EADDRINUSE, Address in use", 0, 1)
+
+    monkeypatch.setattr(launch_module, "launch", launch)
+    args = arguments(2)
+    with pytest.raises(SystemExit, match=f"{args.dist_url}: another process uses this port"):
+        launch_main(be_killed, args)

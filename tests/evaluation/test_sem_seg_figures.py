@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import SemSegEvaluator
 from helpers import registered_cityscapes, smallest_cfg, write_cityscapes
 
 from metaprompt_d2.data import register_sem_seg_folders
@@ -80,11 +81,32 @@ def test_a_table_of_the_classes_ends_the_evaluation(
     with caplog.at_level(logging.INFO, logger="metaprompt_d2"):
         figures = score_truth(evaluator, dataset)
     assert figures["mIoU"] == figures["fwIoU"] == figures["pACC"] == 100
-    assert figures["BoundaryIoU-road"] > 0
+    assert figures["BoundaryIoU-road"] == figures["min(IoU, B-Iou)-car"] == 100
+    assert np.isnan(figures["BoundaryIoU-bus"])
+    saved = torch.load(tmp_path / "out/sem_seg_evaluation.pth", weights_only=False)
+    np.testing.assert_equal(saved, figures)
     rows = [line.split() for line in caplog.text.splitlines()]
     assert ["road", "100.00", f"{figures['BoundaryIoU-road']:.2f}", "100.00"] in rows
+    assert ["bus", "-", "-", "-"] in rows
     assert any(row[:2] == ["mean", "100.00"] for row in rows)
     assert not (tmp_path / "out/confusion_matrix.png").exists()
+
+
+def test_figures_but_boundary_iou_are_detectron2s(dataset: str, tmp_path: Path) -> None:
+    evaluators = CheckedSemSegEvaluator(dataset), SemSegEvaluator(dataset)
+    items = DatasetCatalog.get(dataset)
+    outputs = [{"sem_seg": torch.randn(19, 24, 48)} for _ in items]
+    results = []
+    for evaluator in evaluators:
+        evaluator.reset()
+        evaluator.process(items, outputs)
+        results.append(evaluator.evaluate()["sem_seg"])
+    ours, theirs = (
+        {name: value for name, value in result.items() if "B" not in name} for result in results
+    )
+    np.testing.assert_equal(ours, theirs)
+    assert results[0].keys() == results[1].keys()
+    assert evaluators[0]._predictions == evaluators[1]._predictions
 
 
 def test_the_confusion_matrix_is_drawn_by_key(dataset: str, tmp_path: Path) -> None:

@@ -73,10 +73,13 @@ def test_a_video_is_written_and_read(tmp_path: Path) -> None:
 
 
 def test_a_video_that_is_broken_off_leaves_nothing(tmp_path: Path) -> None:
-    video = VideoFile.open(tmp_path / "clip.mp4", 5)
-    with pytest.raises(KeyboardInterrupt), video as written:
-        written.write(np.zeros((48, 64, 3), np.uint8))
-        raise KeyboardInterrupt
+    def break_off() -> None:
+        with VideoFile.open(tmp_path / "clip.mp4", 5) as video:
+            video.write(np.zeros((48, 64, 3), np.uint8))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        break_off()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -163,7 +163,10 @@ def test_detectron2s_default_sizes_stand_for_the_test_scale(
     }
     model = with_test_time_augmentation(smallest_cfg(keys), segmentor)
     assert (model.boxes, model.flip) == ([(80, 60)], True)
-    # Depth is not resized for testing, and mirrored by the model.
+    # The depth model mirrors by itself.
+    model = with_test_time_augmentation(smallest_depth_cfg(keys), depth_model)
+    assert (model.boxes, model.flip) == ([(80, 60)], False)
+    keys["INPUT.MIN_SIZE_TEST"] = 0
     assert with_test_time_augmentation(smallest_depth_cfg(keys), depth_model) is depth_model
 
 

@@ -59,6 +59,7 @@ def run_tool(start_tool: Callable[..., tuple[subprocess.Popen, Path]]) -> Callab
         status = process.wait(timeout=300)
         output = log.read_text()
         assert (status != 0) == fails, output[-4000:]
+        assert not fails or "Traceback" not in output, output[-4000:]
         return output
 
     return run

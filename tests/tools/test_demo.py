@@ -56,7 +56,7 @@ def test_a_folder_is_done_but_for_a_corrupt_file_which_fails_the_run(
     (photos / "junk.mp4").write_text("junk")
     options = ["--config-file", SEM_SEG, "--input", photos, "--output", tmp_path / "out"]
     output = run_tool("demo.py", *options, "--raw", "--batch-size", 3, *CPU, fails=True)
-    assert output.splitlines()[-3] == "2 of 9 inputs failed:"
+    assert output.splitlines()[-3] == "error: 2 of 9 inputs failed:"
     assert "broken.jpg cannot be read as an image" in output.splitlines()[-2]
     assert "junk.mp4 cannot be opened" in output.splitlines()[-1]
     assert "Traceback" not in output

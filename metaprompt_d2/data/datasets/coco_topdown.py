@@ -9,7 +9,7 @@ from detectron2.data.datasets.builtin_meta import _get_builtin_metadata
 from detectron2.structures import BoxMode
 
 from ...codecs import NUM_JOINTS
-from ...reading import read_json, read_people
+from ...people_files import read_detections, read_people
 
 __all__ = [
     "DETECTIONS",
@@ -144,11 +144,7 @@ def load_detected_people(json_file: str, image_root: str, detections_file: str) 
         ValueError: a file is no JSON of this layout, or nobody is left.
     """
     images = _image_dicts(read_people(json_file, NUM_JOINTS)["images"], image_root)
-    detections = read_json(detections_file)
-    keys = {"image_id", "category_id", "bbox", "score"}
-    is_list = isinstance(detections, list) and all(isinstance(item, dict) for item in detections)
-    if not is_list or not all(keys <= item.keys() for item in detections):
-        raise ValueError(f"{detections_file} is no list of detections with {sorted(keys)}")
+    detections = read_detections(detections_file)
     others, unknown, no_area, people = [], [], [], []
     for index, item in enumerate(detections):
         image = images.get(item["image_id"])

@@ -101,14 +101,15 @@ def load_sem_seg_folders(
 
     Raises:
         FileNotFoundError: a folder that is missing, or not one image (with a label map).
+        ValueError: two images whose names differ in their ending only.
     """
     suffixes = (image_suffix,) if isinstance(image_suffix, str) else tuple(image_suffix)
-    images = dict(_stems(str(image_dir), suffixes))
+    images = _by_stem(str(image_dir), suffixes)
     if not images:
         raise FileNotFoundError(f"{image_dir} holds no file *{suffixes[0]}")
     if label_dir is None:
         return [{"file_name": images[stem]} for stem in sorted(images)]
-    labels = dict(_stems(str(label_dir), (label_suffix,)))
+    labels = _by_stem(str(label_dir), (label_suffix,))
     alone = sorted(images.keys() - labels.keys())
     if len(alone) == len(images):
         raise FileNotFoundError(
@@ -129,6 +130,15 @@ def load_sem_seg_folders(
         {"file_name": images[stem], "sem_seg_file_name": labels[stem]}
         for stem in sorted(images.keys() & labels.keys())
     ]
+
+
+def _by_stem(folder: str, suffixes: Sequence[str]) -> dict[str, str]:
+    files: dict[str, str] = {}
+    for stem, file in _stems(folder, suffixes):
+        if stem in files:
+            raise ValueError(f"{files[stem]} and {file} differ in their ending only")
+        files[stem] = file
+    return files
 
 
 def _stems(folder: str, suffixes: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from detectron2.data import detection_utils
 from detectron2.data import transforms as T
 
 from ...reading import read_depth, read_image
+from ..augmentation import ResizeToBox
 from ..depth_augmentation import (
     BrightnessContrast,
     CutDepth,
@@ -19,6 +20,7 @@ from ..depth_augmentation import (
     KBCrop,
     RandomWindow,
 )
+from .resizing import test_resizing
 
 __all__ = ["DepthMapper"]
 
@@ -26,8 +28,8 @@ __all__ = ["DepthMapper"]
 class DepthMapper:
     """Read an image and, in training, its depth map; augment both alike (method section 2.4).
 
-    Images keep their files' size, less KITTI's benchmark crop where the dataset dict asks for it
-    ("kb_crop"): that crop is the frame in which KITTI is trained, predicted and scored.
+    Images are cut to KITTI's benchmark crop where the dataset dict asks for it ("kb_crop"): that is
+    the frame in which KITTI is trained, predicted and scored. The recipes resize nothing.
     """
 
     @configurable
@@ -52,7 +54,7 @@ class DepthMapper:
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict:
         return {
             "is_train": is_train,
-            "augmentations": _train_augmentations(cfg) if is_train else [],
+            "augmentations": _train_augmentations(cfg) if is_train else test_resizing(cfg),
             "image_format": cfg.INPUT.FORMAT,
         }
 
@@ -107,6 +109,8 @@ class DepthMapper:
 def _train_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
     aug, crop = cfg.INPUT.DEPTH_AUG, cfg.INPUT.CROP
     augmentations = _cut_depth(aug)
+    if cfg.INPUT.MIN_SIZE_TRAIN[0]:
+        augmentations.insert(0, ResizeToBox(cfg.INPUT.MAX_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN[0]))
     if cfg.INPUT.RANDOM_FLIP != "none":
         augmentations.append(
             T.RandomFlip(

@@ -11,6 +11,7 @@ from detectron2.projects.point_rend import ColorAugSSDTransform
 
 from ...reading import check_labels, read_image, read_labels
 from ..augmentation import PadToSize, ResizeToBox
+from .resizing import test_resizing
 
 __all__ = ["SemSegMapper"]
 
@@ -43,7 +44,7 @@ class SemSegMapper:
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict:
-        build = _train_augmentations if is_train else _test_augmentations
+        build = _train_augmentations if is_train else test_resizing
         return {
             "is_train": is_train,
             "augmentations": build(cfg),
@@ -112,10 +113,3 @@ def _train_augmentations(cfg: CfgNode) -> list[T.Augmentation | T.Transform]:
     if crop.ENABLED and crop.TYPE == "absolute":
         augmentations.append(PadToSize(crop.SIZE, cfg.MODEL.PIXEL_MEAN, ignore_value))
     return augmentations
-
-
-def _test_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
-    # 0 is Detectron2's way to say: no resizing. Test-time augmentation scales images itself.
-    if cfg.INPUT.MIN_SIZE_TEST == 0 or cfg.TEST.AUG.ENABLED:
-        return []
-    return [ResizeToBox(cfg.INPUT.MAX_SIZE_TEST, cfg.INPUT.MIN_SIZE_TEST)]

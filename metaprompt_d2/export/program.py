@@ -1,0 +1,59 @@
+"""Tracing with torch.export, for images of one size or of many."""
+
+import torch
+from torch.export import Dim, ExportedProgram
+
+from .modules import TASKS, ExportableModel
+
+__all__ = ["export_program"]
+
+_MAX_BATCH, _MAX_SIDE = 32, 8192
+
+
+def export_program(
+    model: ExportableModel,
+    image_size: tuple[int, int],
+    *,
+    batch_size: int = 1,
+    dynamic_size: bool = False,
+    dynamic_batch: bool = False,
+) -> ExportedProgram:
+    """Trace a model.
+
+    Args:
+        model: of `exportable`.
+        image_size: (height, width) of the images; of the example where it is dynamic.
+        batch_size: images at once; the example's where it is dynamic.
+        dynamic_size: take any multiple of the task's (`TASKS`) from 128 to 8192 pixels a side.
+        dynamic_batch: take 1 to 32 images.
+
+    Raises:
+        ValueError: sizes that the model cannot take, or a dynamic size of crops.
+    """
+    dims: dict[int, Dim] = _dynamic_sides(model.task, image_size) if dynamic_size else {}
+    if dynamic_batch:
+        dims[0] = Dim("batch", min=1, max=_MAX_BATCH)
+        batch_size = max(batch_size, 2)  # torch takes an example of 1 for a constant
+    images = torch.rand(batch_size, 3, *image_size, device=model.model.device) * 255
+    with torch.no_grad():
+        return torch.export.export(
+            model,
+            (images,),
+            dynamic_shapes=(dims or None,),
+            prefer_deferred_runtime_asserts_over_guards=True,
+        )
+
+
+def _dynamic_sides(task: str, image_size: tuple[int, int]) -> dict[int, Dim]:
+    least, multiple = TASKS[task].least_side, TASKS[task].multiple
+    if not multiple:
+        raise ValueError(f"the crops of a {task} model have one size")
+    if any(side % multiple or side < least for side in image_size):
+        raise ValueError(
+            f"--image-size is {image_size}; with a dynamic size, sides of a {task} model are "
+            f"multiples of {multiple} from {least} on"
+        )
+    return {
+        axis: multiple * Dim(name, min=least // multiple, max=_MAX_SIDE // multiple)
+        for axis, name in ((2, "rows"), (3, "columns"))
+    }

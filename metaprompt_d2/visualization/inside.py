@@ -1,0 +1,118 @@
+"""Pictures of prompts' responses and of refinement steps."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from .depth import color_mapped
+from .layout import WHITE, side_by_side, stack_rows, with_title
+
+__all__ = ["draw_change", "draw_prompts", "draw_response", "draw_table", "response_range"]
+
+_RESPONSE_COLORS = cv2.COLORMAP_INFERNO
+_CHANGE_COLORS = cv2.COLORMAP_MAGMA
+_OPACITY = 0.75
+
+
+def response_range(responses: Sequence[np.ndarray]) -> tuple[float, float]:
+    """Lowest and highest value that colours tell apart, for maps that are to be compared.
+
+    Args:
+        responses: (h, w) maps of one prompt, e.g. of all steps.
+
+    Returns:
+        their 1st and 99th percentile.
+    """
+    values = np.concatenate([response.ravel() for response in responses])
+    low, high = np.percentile(values, (1, 99))
+    return float(low), float(high)
+
+
+def draw_response(
+    image: np.ndarray, response: np.ndarray, limits: tuple[float, float] | None = None
+) -> np.ndarray:
+    """Where a prompt responds: dark for the lowest values, bright for the highest.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, shown in grey beneath.
+        response: (h, w), enlarged bilinearly to the image.
+        limits: of `response_range`; by default those of this map.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    low, high = limits or response_range([response])
+    enlarged = cv2.resize(response, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    colors = color_mapped(enlarged - low, max(high - low, 1e-12), _RESPONSE_COLORS, False)
+    return _blend(image, colors)
+
+
+def draw_change(
+    image: np.ndarray, before: np.ndarray, after: np.ndarray, end: float = 2.0
+) -> np.ndarray:
+    """Where a step changed what the prompts respond: root mean square over all prompts.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, shown in grey beneath.
+        before, after: (num_prompts, h, w) of one step and the next. A prompt's change counts in
+            standard deviations of its map before.
+        end: change that has the brightest colour.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    spread = before.std(axis=(1, 2), keepdims=True).clip(min=1e-12)
+    change = np.sqrt((((after - before) / spread) ** 2).mean(axis=0))
+    change = cv2.resize(change, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    return _blend(image, color_mapped(change, end, _CHANGE_COLORS, False))
+
+
+def draw_prompts(
+    image: np.ndarray, responses: np.ndarray, titles: Sequence[str], *, columns: int = 6
+) -> np.ndarray:
+    """All prompts' responses under each other, each over its own range of values.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        responses: (num_prompts, h, w).
+        titles: one a prompt.
+        columns: pictures a row.
+
+    Returns:
+        (H', W', 3) uint8 RGB.
+    """
+    pictures = [
+        with_title(draw_response(image, response), title)
+        for response, title in zip(responses, titles, strict=True)
+    ]
+    rows = [pictures[start : start + columns] for start in range(0, len(pictures), columns)]
+    return stack_rows([side_by_side(row) for row in rows])
+
+
+def draw_table(rows: Sequence[Sequence[tuple[str, np.ndarray | None]]]) -> np.ndarray:
+    """Pictures with titles in rows and columns; None leaves a gap.
+
+    Args:
+        rows: title and (H, W, 3) uint8 RGB of every picture; H is the same for all, W in a column.
+
+    Returns:
+        (H', W', 3) uint8 RGB.
+    """
+    shapes = [
+        next(picture.shape for _, picture in column if picture is not None)
+        for column in zip(*rows, strict=True)
+    ]
+    titled = [
+        [
+            with_title(np.full(shape, WHITE, np.uint8) if picture is None else picture, title)
+            for shape, (title, picture) in zip(shapes, row, strict=True)
+        ]
+        for row in rows
+    ]
+    return stack_rows([side_by_side(row) for row in titled])
+
+
+def _blend(image: np.ndarray, colors: np.ndarray) -> np.ndarray:
+    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return cv2.addWeighted(grey, 1 - _OPACITY, colors, _OPACITY, 0)

@@ -1,0 +1,125 @@
+"""Run a tool in this process on damaged input, and judge how it ended."""
+
+import contextlib
+import io
+import logging
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+
+from detectron2.utils import logger as detectron2_logger
+from PIL import Image
+
+from metaprompt_d2.engine.setup import setup_logger  # the one whose handlers pile up
+
+SECONDS = 120  # a case that takes longer hangs
+
+# What a tool leaves while it writes.
+UNFINISHED = ("*.tmp", "*partial-*", ".*")
+
+
+class Hang(BaseException):
+    """A case took too long."""
+
+
+@contextlib.contextmanager
+def time_limit(seconds: int) -> Iterator[None]:
+    def stop(*_: object) -> None:
+        raise Hang(f"no end within {seconds} seconds")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@contextlib.contextmanager
+def loggers_as_before() -> Iterator[None]:
+    """Every set-up adds handlers, of the streams and folders that there were then."""
+    loggers = [logging.getLogger(name) for name in ("detectron2", "fvcore", "metaprompt_d2")]
+    before = [list(logger.handlers) for logger in loggers]
+    try:
+        yield
+    finally:
+        for logger, handlers in zip(loggers, before, strict=True):
+            logger.handlers[:] = handlers
+        setup_logger.cache_clear()
+        detectron2_logger._cached_log_stream.cache_clear()
+
+
+def problem_of(main: Callable[[list[str]], object], argv: list[str], folder: Path) -> str | None:
+    """What was wrong with how `main(argv)` ended; None for success and for one line of error.
+
+    Args:
+        main: of a tool.
+        argv: its command line.
+        folder: in which it reads and writes.
+    """
+    printed, before = io.StringIO(), set(folder.rglob("*"))
+    status: object = 0
+    with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        try:
+            with loggers_as_before(), time_limit(SECONDS):
+                status = main(argv) or 0
+        except SystemExit as stop:
+            status = stop.code or 0
+        except Hang as hang:
+            return str(hang)
+        except BaseException:
+            return traceback.format_exc(limit=-6)
+    output = printed.getvalue()
+    if "Traceback" in output:
+        return f"a traceback on the terminal:\n{output[-2000:]}"
+    written = set(folder.rglob("*")) - before
+    if unfinished := [file for file in written if any(file.match(mask) for mask in UNFINISHED)]:
+        return f"unfinished files {unfinished}"
+    if broken := [file for file in written if file.suffix == ".png" and not is_whole(file)]:
+        return f"unreadable files {broken}"
+    if status == 0:
+        return None
+    if status == 2:  # argparse, which prints usage and error itself
+        return None if "error: " in output.splitlines()[-1] else f"status 2: {output[-500:]}"
+    first, *others = str(status).splitlines()
+    if not first.startswith("error: ") or not all(line.startswith("  ") for line in others):
+        return f"ended with {status!r}"
+    return None
+
+
+def is_whole(file: Path) -> bool:
+    try:
+        with Image.open(file) as image:
+            image.load()
+    except OSError:
+        return False
+    return True
+
+
+def run_cases(
+    name: str,
+    count: int,
+    prepare: Callable[[Random, Path], tuple[str, Callable, list[str]]],
+    folder: Path,
+) -> None:
+    """Fail with the seeds and ends of all cases that ended in another way than they may.
+
+    Args:
+        name: of the group; with the number of the case, its seed.
+        count: of cases.
+        prepare: writes a case's input to a folder; gives what was damaged, main and argv.
+        folder: of the test.
+    """
+    problems = []
+    for index in range(count):
+        case = folder / f"case{index}"
+        (case / "output").mkdir(parents=True)
+        what, main, argv = prepare(Random(f"{name}/{index}"), case)
+        if problem := problem_of(main, argv, case):
+            problems.append(f"--- {name}/{index}: {what}: {' '.join(argv)}\n{problem}")
+    sys.stdout.flush()
+    assert not problems, f"{len(problems)} of {count}:\n" + "\n".join(problems)

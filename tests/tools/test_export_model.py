@@ -1,0 +1,52 @@
+"""`tools/export_model.py`: a config and a checkpoint in, one checked file out."""
+
+import json
+import re
+from pathlib import Path
+
+import export_model
+import pytest
+import torch
+from helpers import smallest_cfg, smallest_depth_cfg
+
+from metaprompt_d2.engine import load_model
+from metaprompt_d2.export import METADATA_NAME
+
+
+def test_a_checkpoint_becomes_a_file_that_is_checked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cfg = smallest_cfg({"MODEL.SEM_SEG_HEAD.NUM_CLASSES": 19, "MODEL.META_PROMPT.REFINE_STEPS": 1})
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    torch.save({"model": load_model(cfg).state_dict()}, tmp_path / "model.pth")
+    file = tmp_path / "seg.pt2"
+    argv = ["--config-file", str(tmp_path / "config.yaml"), "--output", str(file), "--check"]
+    argv += ["--image-size", "64", "96", "--batch-size", "2"]
+    export_model.main([*argv, "MODEL.WEIGHTS", str(tmp_path / "model.pth")])
+    found = re.search(r"largest difference to the model: (\S+), of", capsys.readouterr().out)
+    assert float(found[1]) < 1e-4
+    extra = {METADATA_NAME: ""}
+    torch.export.load(file, extra_files=extra)
+    about = json.loads(extra[METADATA_NAME])
+    assert about["task"] == "sem_seg"
+    assert about["classes"][:2] == ["road", "sidewalk"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--output", "x.pb"], "must end in one of .onnx, .pt2"),
+        (["--output", "nowhere/x.pt2"], "the folder of nowhere/x.pt2 does not exist"),
+        (["--output", "x.pt2", "--image-size", "0", "4"], "must be at least 1"),
+        (["--output", "x.pt2"], "a depth model needs --image-size"),
+        (["--output", "x.pt2", "--argmax", "--image-size", "64", "64"], "has no classes"),
+    ],
+)
+def test_what_is_wrong_is_one_line(
+    argv: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(smallest_depth_cfg().dump())
+    with pytest.raises(SystemExit) as stop:
+        export_model.main(["--config-file", str(config), *argv])
+    assert message in f"{stop.value.code}{capsys.readouterr().err}"

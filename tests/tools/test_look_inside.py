@@ -1,0 +1,57 @@
+"""`tools/look_inside.py` draws steps and prompts of a model."""
+
+from pathlib import Path
+
+import cv2
+import look_inside
+import numpy as np
+import pytest
+
+OPTIONS = ["--opts", "MODEL.DEVICE", "cpu", "MODEL.DIFFUSION.WEIGHTS", ""]
+OPTIONS += ["MODEL.META_PROMPT.REFINE_STEPS", "2", "INPUT.MIN_SIZE_TEST", "0"]
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> str:
+    file = tmp_path / "photo.png"
+    cv2.imwrite(str(file), np.random.randint(0, 256, (64, 128, 3), np.uint8))
+    return str(file)
+
+
+@pytest.mark.parametrize("config", ["cityscapes_seg", "kitti_depth", "coco_pose"])
+def test_steps_and_prompts_are_drawn(
+    photo: str, tmp_path: Path, config: str, capsys: pytest.CaptureFixture
+) -> None:
+    arguments = ["--config-file", f"mini/{config}.yaml", "--input", photo]
+    look_inside.main([*arguments, "--output", str(tmp_path / "out"), *OPTIONS])
+    steps = cv2.imread(str(tmp_path / "out/photo_steps.png"))
+    prompts = cv2.imread(str(tmp_path / "out/photo_prompts.png"))
+    width = 96 if config == "coco_pose" else 384  # of the crop, or the image, 192 pixels high
+    assert steps.shape == (2 * (192 + 14 + 4), 384 + 5 * (width + 4), 3)
+    assert prompts.shape == (6 * (192 + 14 + 4), 6 * (width + 4) - 4, 3)
+    assert "correlation" in capsys.readouterr().out
+
+
+def test_prompts_and_feature_are_chosen(photo: str, tmp_path: Path) -> None:
+    arguments = ["--config-file", "mini/cityscapes_seg.yaml", "--input", photo]
+    arguments += ["--output", str(tmp_path / "out"), "--feature", "p4", "--prompts", "3", "0"]
+    look_inside.main([*arguments, *OPTIONS])
+    assert cv2.imread(str(tmp_path / "out/photo_steps.png")).shape[1] == 4 * (384 + 4) - 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["--feature", "p9"], "the model has p2, p3, p4, p5"),
+        (["--prompts", "32"], "the model has prompts 0 to 31"),
+        (["--input", "gone.png"], "gone.png does not exist"),
+    ],
+)
+def test_a_mistake_is_told_in_a_line(
+    photo: str, tmp_path: Path, changes: list[str], message: str
+) -> None:
+    arguments = ["--config-file", "mini/cityscapes_seg.yaml", "--input", photo]
+    arguments += ["--output", str(tmp_path / "out"), *changes, *OPTIONS]
+    with pytest.raises(SystemExit, match=message):
+        look_inside.main(arguments)
+    assert not (tmp_path / "out").exists()

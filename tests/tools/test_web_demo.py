@@ -1,0 +1,202 @@
+"""`tools/web_demo.py`: the page in a real browser, and its parts without one."""
+
+import re
+import shutil
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from detectron2.modeling import build_model
+from helpers import SMALLEST_DEPTH, smallest_cfg
+from mini_training import free_port
+from pose_files import SMALLEST_POSE
+
+from metaprompt_d2 import Predictor
+
+pytest.importorskip("gradio", reason="Gradio is not installed (the extra web)")
+web_demo = pytest.importorskip("web_demo")
+from web_page.checkpoints import Checkpoint, find_checkpoints, load_predictor  # noqa: E402
+from web_page.look import VIEWS, Look  # noqa: E402
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+OPTIONS = """
+    --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
+    --disable-component-update --disable-sync
+""".split()
+IN_BYTES = {"MODEL.PIXEL_MEAN": [127.5] * 3, "MODEL.PIXEL_STD": [127.5] * 3}
+RUNS = {
+    "streets": {
+        "INPUT.MIN_SIZE_TEST": 0,
+        "MODEL.SEM_SEG_HEAD.NUM_CLASSES": 19,
+        "DATASETS.TEST": ("mini_cityscapes_fine_sem_seg_val",),
+    },
+    "metres": SMALLEST_DEPTH,
+    "people": SMALLEST_POSE,
+}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what trainings of all tasks leave behind, random weights."""
+    root = tmp_path_factory.mktemp("runs")
+    torch.manual_seed(0)
+    for name, overrides in RUNS.items():
+        cfg = smallest_cfg(overrides | IN_BYTES)
+        (root / name).mkdir()
+        (root / name / "config.yaml").write_text(cfg.dump())
+        torch.save({"model": build_model(cfg).state_dict()}, root / name / "model_final.pth")
+    return root
+
+
+@pytest.fixture(scope="module")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> str:
+    file = tmp_path_factory.mktemp("photos") / "photo.png"
+    cv2.imwrite(str(file), np.random.randint(0, 256, (64, 128, 3), np.uint8))
+    return str(file)
+
+
+def test_trainings_are_found_with_their_task(runs: Path) -> None:
+    found = find_checkpoints([str(runs)])
+    assert [(item.label, item.task) for item in found] == [
+        ("metres/model_final.pth", "Depth"),
+        ("people/model_final.pth", "Pose"),
+        ("streets/model_final.pth", "Segmentation"),
+    ]
+    assert isinstance(load_predictor(found[0]), Predictor)
+    assert load_predictor(found[0]) is load_predictor(found[0])
+
+
+def test_a_model_may_be_named(runs: Path) -> None:
+    weights = str(runs / "metres/model_final.pth")
+    found = find_checkpoints([], str(runs / "metres/config.yaml"), weights)
+    assert found == [Checkpoint(weights, "Depth", str(runs / "metres/config.yaml"), weights)]
+
+
+def test_a_training_of_another_version_is_left_out(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "config.yaml").write_text("MODEL:\n  FORMER_KEY: 1\nVERSION: 2\n")
+    (tmp_path / "model_final.pth").touch()
+    assert len(find_checkpoints([str(tmp_path), str(runs)])) == 3
+    assert "FORMER_KEY" in capsys.readouterr().out
+    with pytest.raises(KeyError, match="FORMER_KEY"):
+        find_checkpoints([str(runs)], str(tmp_path / "config.yaml"))
+
+
+def test_models_without_responses_are_left_out(tmp_path: Path) -> None:
+    cfg = smallest_cfg({"MODEL.META_PROMPT.REARRANGE": "none"})
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    (tmp_path / "model_final.pth").touch()
+    with pytest.raises(ValueError, match=r"no config\.yaml with a checkpoint beside it in"):
+        find_checkpoints([str(tmp_path)])
+    with pytest.raises(SystemExit, match="^error: no config"):
+        web_demo.main(["--runs", str(tmp_path)])
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_every_view_of_every_task_is_drawn(runs: Path, photo: str, number: int) -> None:
+    look = Look(load_predictor(find_checkpoints([str(runs)])[number]), photo)
+    drawn = [
+        look.picture(view, step, look.best_prompt(), feature)
+        for view in VIEWS
+        for step in range(1, look.num_steps + 1)
+        for feature in look.features
+    ]
+    assert max(picture.shape[1] for picture in drawn) == 768
+    captions = {look.caption(view, 1, 0, look.features[0]) for view in VIEWS}
+    assert len(captions) == len(VIEWS)
+    thumbnails = look.thumbnails(1, look.features[0])
+    assert len(thumbnails) == look.num_prompts
+    assert thumbnails[0][0].shape[1] == 160
+    assert re.fullmatch(r"0: .+ [+-]\d\.\d\d", thumbnails[0][1])
+
+
+@pytest.fixture
+def address(start_tool: Callable[..., tuple[subprocess.Popen, Path]], runs: Path) -> Iterator[str]:
+    """Where the page is served."""
+    port = free_port()
+    server, log = start_tool(
+        "web_demo.py", "--runs", runs, "--server-name", "localhost", "--server-port", port
+    )
+    try:
+        for _ in range(240):
+            try:
+                urllib.request.urlopen(f"http://localhost:{port}", timeout=5).close()
+                break
+            except OSError:
+                assert server.poll() is None, log.read_text()
+                time.sleep(0.5)
+        yield f"http://localhost:{port}"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
+def test_the_page_in_a_browser(address: str, photo: str, tmp_path: Path) -> None:
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as browsers:
+        browser = browsers.chromium.launch_persistent_context(
+            str(tmp_path / "profile"), executable_path=CHROMIUM, headless=True, args=OPTIONS
+        )
+        page = browser.new_page()
+        requests: list[str] = []
+        errors: list[str] = []
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(address)
+
+        def caption(side: str, text: str) -> None:
+            playwright.expect(page.locator(f"#{side}-caption")).to_contain_text(text)
+
+        def picture(side: str) -> str | None:
+            return page.locator(f"#{side} img").get_attribute("src")
+
+        # Without an image there is nothing to look at.
+        page.click("#go")
+        playwright.expect(page.get_by_text("Drop an image first.")).to_be_visible()
+
+        # The other task has another checkpoint; dropping an image starts the look.
+        page.locator("#task label", has_text="Segmentation").click()
+        playwright.expect(page.locator("#checkpoint input")).to_have_value(
+            "streets/model_final.pth"
+        )
+        page.set_input_files("input[type=file]", photo)
+        playwright.expect(page.locator("#prompts .thumbnail-lg")).to_have_count(6)
+        caption("left", "What the head makes of step 2")
+        caption("right", "at step 2: follows")
+
+        # The sides differ, and each has steps of its own.
+        before = picture("left"), picture("right")
+        page.locator("#left-step input[type=number]").fill("1")
+        page.keyboard.press("Enter")
+        caption("left", "What the head makes of step 1")
+        assert picture("left") != before[0]
+        assert picture("right") == before[1]
+        page.locator("#left-view label", has_text="Change").click()
+        caption("left", "No step before.")
+
+        # A click on a prompt's map shows it on the right.
+        page.locator("#prompts .thumbnail-lg").nth(5).click()
+        caption("right", "Prompt 5 at step 2")
+        page.locator("#right-prompt input[type=number]").fill("3")
+        page.keyboard.press("Enter")
+        caption("right", "Prompt 3 at step 2")
+
+        browser.close()
+    assert errors == []
+    hosts = {urlsplit(url).hostname for url in requests if url.startswith(("http", "ws"))}
+    assert hosts == {"localhost"}
+
+
+def test_nothing_is_reported_to_gradio() -> None:
+    from gradio import analytics
+
+    assert not analytics.analytics_enabled()

@@ -1,0 +1,119 @@
+"""Write a trained model as one file that runs without Detectron2 and this package.
+
+    python tools/export_model.py --config-file configs/cityscapes_seg.yaml --output seg.onnx \
+        --image-size 512 1024 --check MODEL.WEIGHTS output/cityscapes_seg/model_best.pth
+    python tools/export_model.py --config-file configs/nyu_depth.yaml --output depth.pt2 \
+        --image-size 480 640 --dynamic-size --dynamic-batch MODEL.WEIGHTS depth.pth
+
+The ending of the output says whether it is ONNX (`.onnx`, weights in `.onnx.data`) or a program of
+torch.export (`.pt2`). docs/export.md says what goes in and comes out.
+"""
+
+import argparse
+from pathlib import Path
+
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+
+import metaprompt_d2  # noqa: F401  (fills the registries)
+from metaprompt_d2.engine import load_config, load_model
+from metaprompt_d2.errors import one_line_errors
+from metaprompt_d2.export import (
+    SAVERS,
+    ExportableModel,
+    difference,
+    export_program,
+    exportable,
+)
+
+OUTPUTS = {
+    "sem_seg": "logits (N, classes, H, W)",
+    "depth": "metres (N, H, W)",
+    "pose": "heatmaps of the crops' 17 joints (N, 17, H / stride, W / stride)",
+}
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse and check the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="of the model")
+    parser.add_argument("--output", type=Path, required=True, help="file ending in .onnx or .pt2")
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="default: the windows' for segmentation, the crops' for pose; depth has none",
+    )
+    parser.add_argument("--batch-size", type=int, default=1, help="default: %(default)s")
+    parser.add_argument("--dynamic-size", action="store_true", help="take images of other sizes")
+    parser.add_argument("--dynamic-batch", action="store_true", help="take 1 to 32 images at once")
+    parser.add_argument("--argmax", action="store_true", help="segmentation: classes, not logits")
+    parser.add_argument(
+        "--check", action="store_true", help="run the file and print how far it is from the model"
+    )
+    parser.add_argument("opts", nargs=argparse.REMAINDER, help="config keys and values")
+    args = parser.parse_args(argv)
+    if args.output.suffix not in SAVERS:
+        parser.error(f"--output {args.output} must end in one of {', '.join(SAVERS)}")
+    if not args.output.parent.is_dir():
+        parser.error(f"the folder of {args.output} does not exist")
+    if args.batch_size < 1 or min(args.image_size or [1]) < 1:
+        parser.error("--batch-size and --image-size must be at least 1")
+    return args
+
+
+def image_size(args: argparse.Namespace, cfg: CfgNode, task: str) -> tuple[int, int]:
+    """The command line's, or the config's.
+
+    Raises:
+        ValueError: neither says it, or crops of another size than the config's.
+    """
+    defaults = {"sem_seg": cfg.TEST.SLIDING_WINDOW.SIZE, "pose": cfg.INPUT.PERSON_CROP.SIZE}
+    size = tuple(args.image_size or defaults.get(task, ()))
+    if not size:
+        raise ValueError(f"a {task} model needs --image-size HEIGHT WIDTH")
+    if task == "pose" and size != tuple(cfg.INPUT.PERSON_CROP.SIZE):
+        raise ValueError(
+            f"--image-size is {size}, INPUT.PERSON_CROP.SIZE {tuple(cfg.INPUT.PERSON_CROP.SIZE)}"
+        )
+    return size
+
+
+def description(cfg: CfgNode, model: ExportableModel) -> dict:
+    """What the file says about itself."""
+    about = {
+        "task": model.task,
+        "input": f"{cfg.INPUT.FORMAT} (N, 3, H, W) float32, 0..255",
+        "output": "classes (N, H, W)" if model.argmax else OUTPUTS[model.task],
+    }
+    if model.task == "sem_seg" and cfg.DATASETS.TEST:
+        about["classes"] = MetadataCatalog.get(cfg.DATASETS.TEST[0]).get("stuff_classes", [])
+    return about
+
+
+@one_line_errors()
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line."""
+    args = parse_arguments(argv)
+    cfg = load_config(args.config_file, args.opts)
+    model = exportable(load_model(cfg), argmax=args.argmax)
+    size = image_size(args, cfg, model.task)
+    program = export_program(
+        model,
+        size,
+        batch_size=args.batch_size,
+        dynamic_size=args.dynamic_size,
+        dynamic_batch=args.dynamic_batch,
+    )
+    SAVERS[args.output.suffix](program, args.output, description(cfg, model))
+    print("wrote", args.output)
+    if args.check:
+        furthest, largest = difference(args.output, model, (args.batch_size, 3, *size))
+        print(f"largest difference to the model: {furthest:.3g}, of values up to {largest:.3g}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""What does each prompt look for, and what does each refinement step change?
+
+    python tools/look_inside.py --config-file output/mini_cityscapes_seg/config.yaml \
+        --input photo.jpg --output inside \
+        --opts MODEL.WEIGHTS output/mini_cityscapes_seg/model_final.pth
+
+writes two pictures: `photo_steps.png` has a row for each refinement step with the prediction that
+the head makes of it, the change of the prompts' responses, and the responses of some prompts;
+`photo_prompts.png` has all prompts' responses at the last step.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tabulate import tabulate
+
+from metaprompt_d2 import Predictor, get_config
+from metaprompt_d2.inference import write_png
+from metaprompt_d2.inside import (
+    WHOLE_IMAGES,
+    Association,
+    Inside,
+    associations,
+    look_inside,
+    telling_prompts,
+)
+from metaprompt_d2.reading import read_image
+from metaprompt_d2.visualization import (
+    draw_change,
+    draw_overlay,
+    draw_prompts,
+    draw_response,
+    draw_table,
+    response_range,
+)
+
+_LEAST_HEIGHT = 192  # pixels to which smaller pictures are enlarged
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--config-file", required=True, help="a file, or a name such as cityscapes_seg.yaml")
+    add("--input", required=True, help="an image")
+    add("--output", required=True, metavar="FOLDER", help="made if missing")
+    add("--feature", help="map of the responses, such as p3; default: the finest")
+    add("--prompts", nargs="+", type=int, help="numbers; default: those that tell most")
+    add("--opts", nargs=argparse.REMAINDER, default=[], help="config keys and values")
+    return parser.parse_args(argv)
+
+
+def at_height(picture: np.ndarray, height: int) -> np.ndarray:
+    """Scaled, aspect kept."""
+    width = round(picture.shape[1] * height / picture.shape[0])
+    return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def title_of(prompt: int, association: Association) -> str:
+    """`17: car +0.64`."""
+    return f"{prompt}: {association.name} {association.correlation:+.2f}"
+
+
+def steps_picture(
+    inside: Inside,
+    image: np.ndarray,
+    predictor: Predictor,
+    feature: str,
+    prompts: list[int],
+    found: list[Association],
+) -> np.ndarray:
+    """A row for each step: prediction, change, responses of some prompts."""
+    maps = [step.responses[feature].numpy() for step in inside.steps]
+    seen = at_height(inside.image, max(inside.image.shape[0], _LEAST_HEIGHT))
+    rows = []
+    for number, step in enumerate(inside.steps):
+        overlay = draw_overlay(image, step.output, predictor.metadata)
+        row = [(f"step {number + 1}", at_height(overlay, seen.shape[0]))]
+        if number:
+            row.append(("change", draw_change(seen, maps[number - 1], maps[number])))
+        elif len(maps) > 1:
+            row.append(("", None))
+        for prompt in prompts:
+            limits = response_range([step_maps[prompt] for step_maps in maps])
+            response = draw_response(seen, maps[number][prompt], limits)
+            row.append((title_of(prompt, found[prompt]), response))
+        rows.append(row)
+    return draw_table(rows)
+
+
+def run(args: argparse.Namespace) -> None:
+    """Look, draw and print."""
+    predictor = Predictor(get_config(args.config_file, [*args.opts, *WHOLE_IMAGES]))
+    image = read_image(args.input, "RGB")
+    inside = look_inside(predictor, args.input)
+    last = inside.steps[-1]
+    feature = args.feature or next(iter(last.responses))
+    if feature not in last.responses:
+        raise ValueError(f"--feature {feature}: the model has {', '.join(last.responses)}")
+    number = len(last.responses[feature])
+    if not all(0 <= prompt < number for prompt in args.prompts or []):
+        raise ValueError(f"--prompts {args.prompts}: the model has prompts 0 to {number - 1}")
+    found = associations(last, predictor.metadata, feature=feature)
+    prompts = args.prompts or telling_prompts(found, 4)
+    stem = Path(args.input).stem
+    steps = steps_picture(inside, image, predictor, feature, prompts, found)
+    titles = [title_of(prompt, association) for prompt, association in enumerate(found)]
+    seen = at_height(inside.image, _LEAST_HEIGHT)
+    sheet = draw_prompts(seen, last.responses[feature].numpy(), titles)
+    for kind, picture in (("steps", steps), ("prompts", sheet)):
+        file = Path(args.output) / f"{stem}_{kind}.png"
+        write_png(picture, file)
+        print(file)
+    rows = [(prompt, *found[prompt]) for prompt in prompts]
+    print(tabulate(rows, ["prompt", "follows", "correlation"], floatfmt="+.2f"))
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line."""
+    try:
+        run(parse_arguments(argv))
+    except (ValueError, OSError, KeyError, AssertionError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

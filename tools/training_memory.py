@@ -1,0 +1,240 @@
+"""Count what a training step holds in memory, key by key, without the memory or the device for it.
+
+    python tools/training_memory.py --config-file configs/nyu_depth.yaml \
+        SOLVER.AMP.ENABLED True SOLVER.AMP.DTYPE bfloat16
+    python tools/training_memory.py --config-file configs/nyu_depth.yaml --ladder --images 1 4
+
+Tensors are fake (torch's FakeTensorMode): they have sizes and lifetimes, but no values. Counted is
+every tensor's storage from the second update on, when the optimizer has its state. What a device
+needs on top of it (CUDA's context, about 0.5 GiB; workspaces of kernels; the allocator's gaps) is
+not. With --run the step is run on MODEL.DEVICE with random values and its peak measured, too.
+"""
+
+import argparse
+import resource
+import sys
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import astuple, dataclass
+from functools import wraps
+from typing import Any
+from unittest import mock
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from detectron2.structures import ImageList
+from tabulate import tabulate
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.weak import WeakIdKeyDictionary
+
+import metaprompt_d2  # noqa: F401  (fills the registries)
+from metaprompt_d2.engine import WeightAverage, build_optimizer, check_combinations, load_config
+
+GIB = 2**30
+
+# Name -> keys, from what changes nothing to what trains least.
+BF16 = ["SOLVER.AMP.ENABLED", True, "SOLVER.AMP.DTYPE", "bfloat16"]
+RECOMPUTED = [*BF16, "MODEL.DIFFUSION.GRADIENT_CHECKPOINTING", True]
+LADDER = {
+    "float32": [],
+    "bf16": BF16,
+    "bf16, finest level recomputed": [
+        *RECOMPUTED,
+        *("MODEL.DIFFUSION.GRADIENT_CHECKPOINTING_LEVELS", (0,)),
+    ],
+    "bf16, checkpointing": RECOMPUTED,
+    "bf16, LoRA": [*BF16, "MODEL.DIFFUSION.LORA.RANK", 16],
+    "bf16, checkpointing, LoRA": [*RECOMPUTED, "MODEL.DIFFUSION.LORA.RANK", 16],
+    "bf16, frozen UNet": [*BF16, "MODEL.DIFFUSION.FREEZE_UNET", True],
+    "bf16, checkpointing, frozen UNet": [*RECOMPUTED, "MODEL.DIFFUSION.FREEZE_UNET", True],
+}
+
+
+@dataclass
+class Count:
+    """Bytes of one update."""
+
+    weights: int = 0  # parameters and buffers
+    gradients: int = 0
+    states: int = 0  # of the optimizer, and averages (SOLVER.EMA)
+    activations: int = 0  # alive between the forward and the backward pass
+    peak: int = 0
+
+
+class LiveStorages(TorchDispatchMode):
+    """Sums up the storages of all tensors that operators return, until they are freed."""
+
+    def __init__(self):
+        super().__init__()
+        self.current = self.peak = 0
+        self._known: WeakIdKeyDictionary = WeakIdKeyDictionary()
+
+    def __torch_dispatch__(
+        self, func: Callable, types: tuple, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(result):
+            if isinstance(leaf, Tensor):
+                self._add(leaf.untyped_storage())
+        return result
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        if storage not in self._known:
+            size = storage.nbytes()
+            self._known[storage] = size
+            self.current += size
+            self.peak = max(self.peak, self.current)
+            weakref.finalize(storage, self._remove, size)
+
+    def _remove(self, size: int) -> None:
+        self.current -= size
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    """Parse and check the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", required=True)
+    parser.add_argument(
+        "--images", type=int, nargs="+", default=[1], help="of a process at once; default: 1"
+    )
+    parser.add_argument("--ladder", action="store_true", help="several combinations of keys")
+    parser.add_argument("--run", action="store_true", help="measure a real step on MODEL.DEVICE")
+    parser.add_argument("opts", nargs="*", default=[], help="config keys and values")
+    args = parser.parse_intermixed_args(argv)
+    if min(args.images) < 1:
+        parser.error("--images must be at least 1")
+    if args.run and (args.ladder or len(args.images) > 1):
+        parser.error("--run measures one step a process: without --ladder, one number of images")
+    return args
+
+
+def count(cfg: CfgNode, num_images: int, *, fake: bool = True) -> Count:
+    """Bytes of the second update of a config, of crops as the config trains on.
+
+    Raises:
+        ValueError: a task other than depth and segmentation, or keys that contradict each other.
+    """
+    check_combinations(cfg)
+    model = without_memory(cfg) if fake else None
+    with ExitStack() as stack:
+        if fake:
+            stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
+        live = stack.enter_context(LiveStorages())
+        stack.enter_context(fixed_sizes())
+        model = model.to_empty(device="cpu") if fake else build_model(cfg)
+        bytes_ = Count(weights=live.current)
+        optimizer = build_optimizer(cfg, model)
+        average = WeightAverage(model, cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.ENABLED else None
+        for _ in range(2):  # the first makes the optimizer's state
+            live.peak = live.current
+            bytes_.states = live.current - bytes_.weights
+            for _ in range(cfg.SOLVER.ACCUMULATION_STEPS):
+                before = live.current
+                loss = forward(cfg, model, num_images)
+                bytes_.activations = live.current - before
+                loss.backward()
+                del loss
+            trained = (p for p in model.parameters() if p.grad is not None)
+            bytes_.gradients = sum(p.grad.nbytes for p in trained)
+            optimizer.step()
+            if average is not None:
+                average.update()
+            optimizer.zero_grad()
+        bytes_.peak = live.peak
+    return bytes_
+
+
+@contextmanager
+def fixed_sizes() -> Iterator[None]:
+    """Batches without detours that need values, and norms in float32 as in CUDA's autocast."""
+
+    def stacked(tensors: list[Tensor], *_: Any, **__: Any) -> ImageList:
+        return ImageList(torch.stack(tensors), [tuple(t.shape[-2:]) for t in tensors])
+
+    def in_float32(norm: Callable) -> Callable:
+        @wraps(norm)
+        def wrapped(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            return norm(x.float() if torch.is_autocast_enabled("cpu") else x, *args, **kwargs)
+
+        return wrapped
+
+    with (
+        mock.patch.object(ImageList, "from_tensors", stacked),
+        mock.patch.object(F, "group_norm", in_float32(F.group_norm)),
+        mock.patch.object(F, "layer_norm", in_float32(F.layer_norm)),
+    ):
+        yield
+
+
+def without_memory(cfg: CfgNode) -> nn.Module:
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.DEVICE = "meta"
+    with torch.device("meta"):
+        return build_model(cfg)
+
+
+def forward(cfg: CfgNode, model: nn.Module, num_images: int) -> Tensor:
+    """The sum of the losses of random crops."""
+    device = next(model.parameters()).device.type
+    size = tuple(cfg.INPUT.CROP.SIZE)
+    architecture = cfg.MODEL.META_ARCHITECTURE
+    if architecture not in ("DepthEstimator", "SlidingWindowSegmentor"):
+        raise ValueError(f"MODEL.META_ARCHITECTURE {architecture}: only depth and segmentation")
+    inputs = []
+    for _ in range(num_images):
+        image = torch.rand(3, *size, device=device) * 255
+        if architecture == "DepthEstimator":
+            truth = {"depth": torch.rand(size, device=device) + 1}
+        else:
+            classes = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+            truth = {"sem_seg": torch.randint(classes, size, device=device)}
+        inputs.append({"image": image, **truth})
+    dtype = getattr(torch, cfg.SOLVER.AMP.DTYPE)
+    with torch.autocast(device, dtype=dtype, enabled=cfg.SOLVER.AMP.ENABLED):
+        return sum(model(inputs).values())
+
+
+def measured_peak(device: str) -> int:
+    """Bytes that this process, or its GPU's allocator, held at most."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    args = parse_arguments(argv)
+    rungs = LADDER if args.ladder else {"as configured": []}
+    rows = []
+    try:
+        for name, keys in rungs.items():
+            cfg = load_config(args.config_file, [*args.opts, *keys])
+            for num_images in args.images:
+                counted = count(cfg, num_images)
+                rows.append((name, num_images, *(value / GIB for value in astuple(counted))))
+        columns = ["keys", "images", "weights", "gradients", "states", "activations", "peak"]
+        print("GiB, counted:")
+        print(tabulate(rows, columns, tablefmt="github", floatfmt=".2f"))
+        if args.run:
+            before = measured_peak(cfg.MODEL.DEVICE)
+            again = count(cfg, args.images[0], fake=False)
+            peak = measured_peak(cfg.MODEL.DEVICE)
+            print(f"GiB, run on {cfg.MODEL.DEVICE}: counted {again.peak / GIB:.2f}, ", end="")
+            print(f"measured {peak / GIB:.2f}, of it before the model {before / GIB:.2f}")
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

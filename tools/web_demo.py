@@ -1,0 +1,204 @@
+"""A web page that looks inside trained models: predictions, prompts and refinement steps.
+
+    python tools/web_demo.py --runs output
+    python tools/web_demo.py --config-file configs/kitti_depth.yaml --weights model_best.pth
+
+Needs Gradio: pip install -e '.[web]'. The page is served to this machine only, unless
+`--server-name 0.0.0.0` opens it to others, and neither it nor the server calls anybody else.
+"""
+
+import argparse
+import os
+import sys
+from typing import Any
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
+
+try:
+    import gradio as gr
+except ModuleNotFoundError:
+    sys.exit("error: tools/web_demo.py needs Gradio: pip install -e '.[web]'")
+
+import numpy as np
+from detectron2.utils.logger import setup_logger
+from web_page.checkpoints import Checkpoint, find_checkpoints, load_predictor
+from web_page.look import VIEWS, Look
+
+_CSS = """
+.class { border-left: 0.9em solid; padding-left: 0.3em; margin-right: 0.7em; white-space: nowrap }
+[id$=-caption] { min-height: 4.5em }
+#prompts .thumbnail-lg { aspect-ratio: auto }
+footer { display: none !important }
+"""
+_INTRODUCTION = """
+# What do the prompts look for?
+The UNet of Stable Diffusion reads an image in several refinement steps, steered by learned prompts.
+Drop an image, then compare any two views of what went on: slide through the **steps**, choose a
+**prompt** by its number or by clicking its map below.
+"""
+_SYSTEM_FONTS = ["ui-sans-serif", "system-ui", "sans-serif"]  # Gradio's own come from the network
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--runs", nargs="*", default=["output"], help="folders of trainings; default: output")
+    add("--config-file", default="", help="of one more model")
+    add("--weights", default="", help="of that model")
+    add("--server-name", default="127.0.0.1", help="address to listen at; default: %(default)s")
+    add("--server-port", type=int, default=7860, help="default: %(default)s")
+    return parser.parse_args(argv)
+
+
+class _Panel:
+    """One of the two views that are compared."""
+
+    def __init__(self, name: str, view: str):
+        self.picture = gr.Image(
+            show_label=False, interactive=False, buttons=["fullscreen", "download"], elem_id=name
+        )
+        self.caption = gr.HTML(elem_id=f"{name}-caption")
+        self.view = gr.Radio(VIEWS, value=view, show_label=False, elem_id=f"{name}-view")
+        self.step = gr.Slider(1, 2, value=1, step=1, label="Step", elem_id=f"{name}-step")
+        self.prompt = gr.Slider(0, 1, value=0, step=1, label="Prompt", elem_id=f"{name}-prompt")
+
+    @property
+    def controls(self) -> list[Any]:
+        return [self.view, self.step, self.prompt]
+
+    @property
+    def outputs(self) -> list[Any]:
+        return [self.picture, self.caption]
+
+
+def _draw(
+    look: Look | None, view: str, step: int, prompt: int, feature: str
+) -> tuple[np.ndarray | None, str]:
+    """Picture and caption of a panel."""
+    if look is None:
+        return None, ""
+    arguments = view, min(step, look.num_steps), min(prompt, look.num_prompts - 1), feature
+    return look.picture(*arguments), look.caption(*arguments)
+
+
+class _Page:
+    """The page's parts and what they do."""
+
+    def __init__(self, checkpoints: list[Checkpoint]):
+        self.checkpoints = {checkpoint.label: checkpoint for checkpoint in checkpoints}
+        tasks = list(dict.fromkeys(checkpoint.task for checkpoint in checkpoints))
+        gr.Markdown(_INTRODUCTION)
+        self.look = gr.State(None)
+        with gr.Row():
+            with gr.Column(scale=1, min_width=240):
+                self.task = gr.Radio(tasks, value=tasks[0], label="Task", elem_id="task")
+                labels = self._labels(tasks[0])
+                self.checkpoint = gr.Dropdown(
+                    labels, value=labels[0], label="Checkpoint", elem_id="checkpoint"
+                )
+                self.image = gr.Image(
+                    label="Your image", type="filepath", image_mode=None, sources=["upload"]
+                )
+                self.button = gr.Button("Look inside", variant="primary", elem_id="go")
+                self.feature = gr.Dropdown(["p2"], value="p2", label="Map of the responses")
+            with gr.Column(scale=2, min_width=320):
+                self.left = _Panel("left", "Prediction")
+            with gr.Column(scale=2, min_width=320):
+                self.right = _Panel("right", "Prompt")
+        gr.Markdown("### All prompts, at the step on the right")
+        self.gallery = gr.Gallery(
+            show_label=False,
+            columns=8,
+            height="auto",
+            allow_preview=False,
+            buttons=[],
+            elem_id="prompts",
+        )
+        self._connect()
+
+    def _labels(self, task: str) -> list[str]:
+        return [label for label, item in self.checkpoints.items() if item.task == task]
+
+    def _connect(self) -> None:
+        self.task.input(self._offer, self.task, self.checkpoint)
+        sliders = [panel.step for panel in self._panels] + [panel.prompt for panel in self._panels]
+        looked = gr.on(
+            [self.image.upload, self.button.click],
+            self._look,
+            [self.checkpoint, self.image],
+            [self.look, self.feature, *sliders],
+        )
+        gallery = {"inputs": [self.look, self.right.step, self.feature], "outputs": self.gallery}
+        quiet = {"show_progress": "hidden", "trigger_mode": "always_last"}
+        for panel in self._panels:
+            inputs = [self.look, *panel.controls, self.feature]
+            looked.success(_draw, inputs, panel.outputs, show_progress="hidden")
+            changes = [part.input for part in panel.controls] + [self.feature.input]
+            gr.on(changes, _draw, inputs, panel.outputs, **quiet)
+        looked.success(self._thumbnails, **gallery)
+        gr.on([self.right.step.release, self.feature.input], self._thumbnails, **gallery, **quiet)
+        self.gallery.select(self._choose, None, [self.right.view, self.right.prompt]).then(
+            _draw, [self.look, *self.right.controls, self.feature], self.right.outputs, **quiet
+        )
+
+    @property
+    def _panels(self) -> tuple[_Panel, _Panel]:
+        return self.left, self.right
+
+    def _offer(self, task: str) -> gr.Dropdown:
+        labels = self._labels(task)
+        return gr.Dropdown(labels, value=labels[0])
+
+    def _look(self, label: str, file: str | None) -> list[Any]:
+        """The look, and what can be chosen in it."""
+        if file is None:
+            raise gr.Error("Drop an image first.")
+        try:
+            look = Look(load_predictor(self.checkpoints[label]), file)
+        except (ValueError, OSError) as error:
+            raise gr.Error(str(error)) from error
+        count = look.num_steps
+        step = gr.Slider(maximum=max(count, 2), value=count, visible=count > 1)
+        prompt = gr.Slider(maximum=look.num_prompts - 1, value=look.best_prompt())
+        feature = gr.Dropdown(look.features, value=look.features[0])
+        return [look, feature, step, step, prompt, prompt]
+
+    def _thumbnails(self, look: Look | None, step: int, feature: str) -> list | None:
+        return None if look is None else look.thumbnails(min(step, look.num_steps), feature)
+
+    def _choose(self, chosen: gr.SelectData) -> tuple[str, int]:
+        return "Prompt", chosen.index
+
+
+def build_page(checkpoints: list[Checkpoint]) -> gr.Blocks:
+    """The page, ready to be launched."""
+    with gr.Blocks(title="metaprompt_d2", analytics_enabled=False, fill_width=True) as page:
+        _Page(checkpoints)
+    return page
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Serve the page until Ctrl-C."""
+    args = parse_arguments(argv)
+    setup_logger(name="metaprompt_d2", abbrev_name="mp")
+    try:
+        page = build_page(find_checkpoints(args.runs, args.config_file, args.weights))
+        page.queue(default_concurrency_limit=1).launch(
+            server_name=args.server_name,
+            server_port=args.server_port,
+            share=False,
+            ssr_mode=False,
+            state_session_capacity=8,
+            footer_links=[],
+            theme=gr.themes.Soft(font=_SYSTEM_FONTS, font_mono=["ui-monospace", "monospace"]),
+            css=_CSS,
+        )
+    except (ValueError, OSError, KeyError, AssertionError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Parts of tools/web_demo.py."""

@@ -1,0 +1,121 @@
+"""What the page shows of one image: pictures and what stands beneath them."""
+
+import cv2
+import numpy as np
+
+from metaprompt_d2 import Predictor
+from metaprompt_d2.inside import Association, associations, look_inside, telling_prompts
+from metaprompt_d2.reading import read_image
+from metaprompt_d2.visualization import draw_change, draw_overlay, draw_response, response_range
+
+__all__ = ["VIEWS", "Look"]
+
+VIEWS = ("Prediction", "Prompt", "Change", "Image")
+_LEAST_SIDE = 768  # pixels; smaller images are enlarged, to be compared in one size
+_THUMBNAIL = 160  # pixels wide
+_LEAST_SHARE = 0.005  # of an image, for a class in the legend
+
+
+class Look:
+    """A look inside a model at one image.
+
+    Steps count from 1, prompts from 0.
+    """
+
+    def __init__(self, predictor: Predictor, file: str):
+        self.inside = look_inside(predictor, file)
+        self.metadata = predictor.metadata
+        image = read_image(file, "RGB")
+        self.overlays = [
+            _enlarged(draw_overlay(image, step.output, self.metadata)) for step in self.inside.steps
+        ]
+        self.maps = {
+            feature: [step.responses[feature].numpy() for step in self.inside.steps]
+            for feature in self.inside.steps[0].responses
+        }
+        self.image = _enlarged(self.inside.image)
+        self._found: dict[tuple[str, int], list[Association]] = {}
+
+    @property
+    def features(self) -> list[str]:
+        return list(self.maps)
+
+    @property
+    def num_steps(self) -> int:
+        return len(self.inside.steps)
+
+    @property
+    def num_prompts(self) -> int:
+        return len(self.maps[self.features[0]][0])
+
+    def best_prompt(self) -> int:
+        """The prompt that follows something most, at the last step."""
+        return telling_prompts(self._associations(self.features[0], self.num_steps), 1)[0]
+
+    def picture(self, view: str, step: int, prompt: int, feature: str) -> np.ndarray:
+        """(H, W, 3) uint8 RGB of one of `VIEWS`."""
+        maps = self.maps[feature]
+        if view == "Prediction":
+            return self.overlays[step - 1]
+        if view == "Prompt":
+            limits = response_range([step_maps[prompt] for step_maps in maps])
+            return draw_response(self.image, maps[step - 1][prompt], limits)
+        if view == "Change":
+            return draw_change(self.image, maps[max(step - 2, 0)], maps[step - 1])
+        return self.image
+
+    def caption(self, view: str, step: int, prompt: int, feature: str) -> str:
+        """HTML."""
+        if view == "Prediction":
+            return f"What the head makes of step {step}. {self._legend(step)}"
+        if view == "Prompt":
+            found = self._associations(feature, step)[prompt]
+            return (
+                f"Prompt {prompt} at step {step}: follows <b>{found.name}</b>, correlation "
+                f"{found.correlation:+.2f}. Bright is high; colours are the same for all steps."
+            )
+        if view == "Change":
+            return f"Where step {step} changed the responses." if step > 1 else "No step before."
+        return "What the model sees."
+
+    def thumbnails(self, step: int, feature: str) -> list[tuple[np.ndarray, str]]:
+        """A small picture of every prompt's response, with what it follows."""
+        height, width = self.image.shape[:2]
+        small = cv2.resize(self.image, (_THUMBNAIL, max(1, height * _THUMBNAIL // width)))
+        found = self._associations(feature, step)
+        return [
+            (draw_response(small, response), f"{number}: {item.name} {item.correlation:+.2f}")
+            for number, (response, item) in enumerate(
+                zip(self.maps[feature][step - 1], found, strict=True)
+            )
+        ]
+
+    def _associations(self, feature: str, step: int) -> list[Association]:
+        key = feature, step
+        if key not in self._found:
+            chosen = self.inside.steps[step - 1]
+            self._found[key] = associations(chosen, self.metadata, feature=feature)
+        return self._found[key]
+
+    def _legend(self, step: int) -> str:
+        output = self.inside.steps[step - 1].output
+        if "depth" in output:
+            return f"Bright is near, dark is {self.metadata.max_depth:g} m."
+        colors = self.metadata.get("stuff_colors", None)
+        if "sem_seg" not in output or not colors:
+            return ""
+        labels = output["sem_seg"].argmax(dim=0).flatten().bincount(minlength=len(colors))
+        shares = labels / labels.sum()
+        return " ".join(
+            f'<span class="class" style="border-color: rgb{tuple(color)}">{name}</span>'
+            for name, color, share in zip(
+                self.metadata.stuff_classes, colors, shares.tolist(), strict=True
+            )
+            if share >= _LEAST_SHARE
+        )
+
+
+def _enlarged(picture: np.ndarray) -> np.ndarray:
+    height, width = picture.shape[:2]
+    factor = max(1, _LEAST_SIDE / max(height, width))
+    return cv2.resize(picture, (round(width * factor), round(height * factor)))
