@@ -199,6 +199,7 @@ def test_runs_are_the_same(pair: Pair) -> None:
     assert (train.amp.enabled, train.amp.dtype) == (cfg.SOLVER.AMP.ENABLED, cfg.SOLVER.AMP.DTYPE)
     ema = cfg.SOLVER.EMA
     assert (train.ema.enabled, train.ema.decay) == (ema.ENABLED, ema.DECAY)
+    assert train.cudnn_benchmark == cfg.CUDNN_BENCHMARK
     best = train.best_metric
     assert (best.name, best.mode) == (cfg.SOLVER.BEST_METRIC, cfg.SOLVER.BEST_METRIC_MODE)
     assert train.diffusion.weights == cfg.MODEL.DIFFUSION.WEIGHTS

@@ -16,7 +16,7 @@ CONFIG = "configs/lazy/mini/kitti_depth.py"
 LAZY = """
     dataloader.train.mapper.augmentations.2.size=[64,64] dataloader.train.total_batch_size=2
     train.log_period=1 model.depth_head.conv_dim=8 model.depth_head.deconv_dims=[8,8,8]
-    model.backbone.refinement.num_steps=2 model.backbone.refinement.unet.predicts_latent=true
+    model.backbone.refinement.num_steps=2
     train.max_iter=4 train.checkpointer.period=2 dataloader.evaluator.evaluators.1.num_pictures=1
 """.split()
 
