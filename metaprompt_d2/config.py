@@ -28,6 +28,7 @@ def add_metaprompt_config(cfg: CfgNode) -> None:
     _add_solver(cfg)
     _add_ema(cfg)
     _add_test(cfg)
+    _add_speed(cfg)
 
 
 def _add_diffusion(cfg: CfgNode) -> None:
@@ -186,7 +187,9 @@ def _add_heatmap_head(cfg: CfgNode) -> None:
     head.STRIDE = 4
     # Of the target's Gaussians, in pixels of the heatmaps.
     head.SIGMA = 2.0
-    # Weight of the heatmaps' loss.
+    # Of the heatmaps: "mse", their mean squared error, or "cross_entropy" over a joint's places,
+    # with which the heatmaps are a softmax; and its weight.
+    head.LOSS = "mse"
     head.LOSS_WEIGHT = 1.0
     # Crops are padded to multiples of this, so that features have their true strides, and heatmaps
     # cut back; 0: of what the backbone asks for.
@@ -327,3 +330,20 @@ def _add_test(cfg: CfgNode) -> None:
     cfg.TEST.CANVAS_GIB = 4.0
     # Images of each test set drawn with ground truth and prediction to OUTPUT_DIR/inference.
     cfg.TEST.NUM_PICTURES = 8
+
+
+def _add_speed(cfg: CfgNode) -> None:
+    cfg.MODEL.SPEED = CfgNode()
+    # Keep images, maps and kernels with channels innermost; changes nothing but round-off.
+    cfg.MODEL.SPEED.CHANNELS_LAST = True
+    # Compile VAE encoder, UNet and re-arrangement: a mode of `torch.compile`, "default" or, with
+    # CUDA graphs, "reduce-overhead"; "" = not compiled.
+    cfg.MODEL.SPEED.COMPILE = ""
+    # Inference in half precision: "bfloat16" or "float16", with the weights of VAE and UNet
+    # converted once where the model is not trained any more.
+    cfg.TEST.AMP = CfgNode()
+    cfg.TEST.AMP.ENABLED = False
+    cfg.TEST.AMP.DTYPE = "bfloat16"
+    # Segmentation in windows: encode the whole image once and cut windows from its latent. Less
+    # work where windows overlap, and other numbers: the encoder's norms and attention see more.
+    cfg.TEST.SLIDING_WINDOW.SHARE_ENCODER = False

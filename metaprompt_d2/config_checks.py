@@ -76,6 +76,12 @@ def check_config(cfg: CfgNode) -> None:
         values = value if isinstance(value, list | tuple) else [value]
         if least is not None and any(number < least for number in values):
             raise ValueError(f"{key} is {value}, expected at least {least}")
+    for expected in cfg.TEST.EXPECTED_RESULTS:
+        kinds = [type(part) for part in expected] if isinstance(expected, list | tuple) else []
+        if kinds[:2] != [str, str] or len(kinds) != 4 or not {*kinds[2:]} <= {int, float}:
+            raise ValueError(
+                f"TEST.EXPECTED_RESULTS holds {expected!r}, not [task, metric, value, tolerance]"
+            )
     try:
         torch.device(cfg.MODEL.DEVICE)
     except RuntimeError as error:

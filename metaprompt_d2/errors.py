@@ -21,6 +21,9 @@ _TYPES = (ArithmeticError, EOFError, MemoryError, OSError, ValueError)
 # How torch hands on an error of a DataLoader's worker: as its type, with its traceback as text.
 _WORKER = re.compile(r"Caught (\w+) in \w+ worker process.*^(?:[\w.]+\.)?\1: (.*)\Z", re.M | re.S)
 
+# RuntimeErrors of torch: a size in the config or a batch that is too large.
+_MEMORY = re.compile(r"can't allocate memory|out of memory|Storage size calculation overflowed")
+
 
 def input_error(error: BaseException) -> str | None:
     """The message for an error that input can cause, None for one that only a bug can.
@@ -35,7 +38,9 @@ def input_error(error: BaseException) -> str | None:
     if worker := _WORKER.search(text):
         text = worker[2]
     known = isinstance(error, _TYPES)
-    if not known and not (isinstance(error, KeyError | AssertionError) and " " in text.strip()):
+    known |= isinstance(error, KeyError | AssertionError) and " " in text.strip()
+    known |= isinstance(error, RuntimeError) and bool(_MEMORY.search(text))
+    if not known:
         return None
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return "\n  ".join(lines) or type(error).__name__

@@ -4,7 +4,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["lovasz_softmax", "mean_cross_entropy", "silog_loss", "weighted_heatmap_mse"]
+__all__ = [
+    "heatmap_cross_entropy",
+    "lovasz_softmax",
+    "mean_cross_entropy",
+    "silog_loss",
+    "weighted_heatmap_mse",
+]
 
 
 def mean_cross_entropy(logits: Tensor, labels: Tensor, *, ignore_value: int = 255) -> Tensor:
@@ -114,8 +120,33 @@ def weighted_heatmap_mse(pred: Tensor, target: Tensor, weights: Tensor) -> Tenso
     Raises:
         ValueError: shapes that differ.
     """
+    _check_heatmaps(pred, target)
+    return (weights[..., None, None] * (pred - target)).square().mean()
+
+
+def heatmap_cross_entropy(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
+    """Cross-entropy between the places of a joint, softmax of a map, and its normalised target.
+
+    Args:
+        logits: (N, J, h, w).
+        target: (N, J, h, w), 0 and above.
+        weights: (N, J); the mean is over joints by weight, 0 without any.
+
+    Returns:
+        scalar.
+
+    Raises:
+        ValueError: shapes that differ.
+    """
+    _check_heatmaps(logits, target)
+    target = target.flatten(2)
+    shares = target / target.sum(dim=2, keepdim=True).clamp(min=torch.finfo(target.dtype).tiny)
+    losses = -(shares * logits.flatten(2).log_softmax(dim=2)).sum(dim=2)
+    return (losses * weights).sum() / weights.sum().clamp(min=1)
+
+
+def _check_heatmaps(pred: Tensor, target: Tensor) -> None:
     if pred.shape != target.shape:
         raise ValueError(
             f"heatmaps are {tuple(pred.shape)} where their targets are {tuple(target.shape)}"
         )
-    return (weights[..., None, None] * (pred - target)).square().mean()

@@ -98,6 +98,7 @@ def predict_in_windows(
     batch_size: int,
     flip: bool = False,
     canvas_gib: float = math.inf,
+    stride: int = 1,
 ) -> Tensor:
     """Average a dense prediction over windows and, if asked for, their mirror images.
 
@@ -105,17 +106,18 @@ def predict_in_windows(
     window are NaN.
 
     Args:
-        predict: (B, C, h, w) windows -> (B, K, h, w).
-        images: (N, C, H, W).
-        windows: of one size.
+        predict: (B, C, h, w) windows -> (B, K, h * stride, w * stride).
+        images: (N, C, H, W), or maps of them.
+        windows: of one size, in pixels: multiples of `stride`.
         batch_size: windows passed to `predict` at once, mirrored ones counted too.
         flip: predict every window mirrored as well and mirror the result back.
         canvas_gib: a larger canvas lies in the main memory.
+        stride: pixels for one of `images`.
 
     Returns:
-        (N, K, H, W).
+        (N, K, H * stride, W * stride).
     """
-    height, width = images.shape[-2:]
+    height, width = (side * stride for side in images.shape[-2:])
     whole = windows == [(slice(0, height), slice(0, width))]
     if whole and not flip and len(images) <= batch_size:
         return predict(images)
@@ -127,7 +129,7 @@ def predict_in_windows(
     ]
     total, coverage = None, torch.zeros(len(images), 1, height, width)
     for batch in _batches(views, batch_size):
-        outputs = predict(torch.stack([_crop(images, view) for view in batch]))
+        outputs = predict(torch.stack([_crop(images, view, stride) for view in batch]))
         if total is None:
             shape = len(images), outputs.shape[1], height, width
             total = canvas.zeros(shape, outputs.dtype, outputs.device, canvas_gib)
@@ -140,8 +142,9 @@ def predict_in_windows(
     return total.div_(coverage)
 
 
-def _crop(images: Tensor, view: _View) -> Tensor:
-    image, (rows, columns), mirrored = view
+def _crop(images: Tensor, view: _View, stride: int) -> Tensor:
+    image, window, mirrored = view
+    rows, columns = (slice(part.start // stride, part.stop // stride) for part in window)
     return _mirrored_if(mirrored, images[image, :, rows, columns])
 
 

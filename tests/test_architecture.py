@@ -20,7 +20,7 @@ TOOLS = sorted((ROOT / "tools").glob("*.py"))
 
 # A file imports from its own part (folder or file of the package) and from parts below.
 LAYERS = [
-    {"canvas", "codecs", "errors", "layers", "losses", "metrics", "reading"},
+    {"canvas", "codecs", "errors", "layers", "losses", "metrics", "precision", "reading"},
     {"diffusion", "people_files", "windows"},
     {"checkpoint"},
     {"config", "config_files", "data", "evaluation", "modeling"},
@@ -35,7 +35,8 @@ LAYER_OF = {part: number for number, parts in enumerate(LAYERS) for part in part
 # What a part may import besides the standard library; the other parts anything.
 THIRD_PARTY = {
     **dict.fromkeys(
-        ("canvas", "codecs", "layers", "losses", "metrics", "windows"), {"numpy", "torch"}
+        ("canvas", "codecs", "layers", "losses", "metrics", "precision", "windows"),
+        {"numpy", "torch"},
     ),
     "errors": set(),
     "reading": {"PIL", "cv2", "detectron2", "numpy"},

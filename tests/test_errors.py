@@ -6,6 +6,7 @@ import pickle
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from detectron2.config import get_cfg
@@ -50,6 +51,8 @@ def fail(error: Exception) -> None:
         (lambda: get_cfg().merge_from_list(["A"]), "Override list has odd length"),
         (lambda: BACKBONE_REGISTRY.get("ResNest"), "No object named 'ResNest' found"),
         (lambda: DatasetCatalog.get("cocoa"), "Dataset 'cocoa' is not registered"),
+        (lambda: torch.zeros(10**15), "you tried to allocate"),
+        (lambda: np.zeros(10**15), "Unable to allocate"),
     ],
 )
 def test_what_input_causes_is_one_line(call, message: str) -> None:

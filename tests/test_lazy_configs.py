@@ -250,7 +250,8 @@ def test_test_time_augmentation_is_the_same(pair: Pair) -> None:
     pair.lazy.tta.model.model = nn.Identity()
     wrapped = instantiate(pair.lazy.tta.model)
     assert describe(expected.boxes) == describe(wrapped.boxes)
-    assert (expected.flip, expected.canvas_gib) == (wrapped.flip, wrapped.canvas_gib)
+    for name in ("flip", "num_channels", "canvas_gib"):
+        assert getattr(expected, name) == getattr(wrapped, name), name
 
 
 def test_a_misspelt_override_is_refused() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from torch import Tensor
 
 from metaprompt_d2.losses import (
+    heatmap_cross_entropy,
     lovasz_softmax,
     mean_cross_entropy,
     silog_loss,
@@ -235,3 +236,22 @@ def test_heatmaps_of_unlabelled_joints_alone_have_no_loss_and_no_gradient() -> N
 def test_heatmaps_of_other_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match="where their targets are"):
         weighted_heatmap_mse(torch.zeros(1, 2, 4, 4), torch.zeros(1, 2, 4, 5), torch.zeros(1, 2))
+
+
+def test_heatmap_cross_entropy_is_least_where_the_softmax_is_the_target() -> None:
+    target = torch.rand(2, 3, 4, 5) + 0.1
+    weights = torch.tensor([[1.0, 1, 0], [0, 1, 0]])
+    shares = target.flatten(2) / target.flatten(2).sum(dim=2, keepdim=True)
+    entropy = -(shares * shares.log()).sum(dim=2)[weights > 0].mean()
+    torch.testing.assert_close(heatmap_cross_entropy(target.log(), target, weights), entropy)
+    assert heatmap_cross_entropy(torch.zeros_like(target), target, weights) > entropy
+    uniform = heatmap_cross_entropy(torch.zeros_like(target), target, weights)
+    assert uniform.item() == pytest.approx(math.log(20), rel=1e-5)
+
+
+def test_heatmap_cross_entropy_of_unlabelled_joints_alone_is_zero() -> None:
+    logits = torch.rand(2, 3, 4, 4, requires_grad=True)
+    loss = heatmap_cross_entropy(logits, torch.zeros(2, 3, 4, 4), torch.zeros(2, 3))
+    loss.backward()
+    assert loss == 0
+    assert (logits.grad == 0).all()

@@ -1,5 +1,7 @@
 """Reading images, labels and depth: what passes, and errors that name the file."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -284,3 +286,16 @@ def test_an_unreadable_depth_map_is_named(tmp_path: Path, spoil) -> None:
 def test_a_missing_depth_map_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"depth file .*gone\.png does not exist"):
         read_depth(str(tmp_path / "gone.png"), 256.0)
+
+
+def test_an_image_that_claims_a_huge_size_is_refused_by_name(tmp_path: Path) -> None:
+    """PIL's error of decompression bombs is of no type that others of its errors have."""
+    file = tmp_path / "huge.png"
+    Image.new("L", (4, 4)).save(file)
+    content = file.read_bytes()
+    header = b"IHDR" + struct.pack(">II", 60_000, 60_000) + content[24:29]
+    crc = struct.pack(">I", zlib.crc32(header))
+    file.write_bytes(content[:12] + header + crc + content[33:])
+    for read in (lambda: read_image(str(file), "RGB"), lambda: read_labels(str(file))):
+        with pytest.raises(ValueError, match=r"huge\.png cannot be read as an image"):
+            read()

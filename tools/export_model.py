@@ -99,13 +99,12 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command line."""
     args = parse_arguments(argv)
     cfg = load_config(args.config_file, args.opts)
-    model = exportable(load_model(cfg), argmax=args.argmax)
+    model = exportable(load_model(cfg), argmax=args.argmax, dynamic_size=args.dynamic_size)
     size = image_size(args, cfg, model.task)
     program = export_program(
         model,
         size,
         batch_size=args.batch_size,
-        dynamic_size=args.dynamic_size,
         dynamic_batch=args.dynamic_batch,
     )
     SAVERS[args.output.suffix](program, args.output, description(cfg, model))

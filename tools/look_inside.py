@@ -10,7 +10,6 @@ the head makes of it, the change of the prompts' responses, and the responses of
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 import cv2
@@ -18,6 +17,7 @@ import numpy as np
 from tabulate import tabulate
 
 from metaprompt_d2 import Predictor, get_config
+from metaprompt_d2.errors import one_line_errors
 from metaprompt_d2.inference import write_png
 from metaprompt_d2.inside import (
     WHOLE_IMAGES,
@@ -120,12 +120,10 @@ def run(args: argparse.Namespace) -> None:
     print(tabulate(rows, ["prompt", "follows", "correlation"], floatfmt="+.2f"))
 
 
+@one_line_errors()
 def main(argv: list[str] | None = None) -> None:
     """Run the command line."""
-    try:
-        run(parse_arguments(argv))
-    except (ValueError, OSError, KeyError, AssertionError) as error:
-        sys.exit(f"error: {error}")
+    run(parse_arguments(argv))
 
 
 if __name__ == "__main__":

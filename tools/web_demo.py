@@ -24,6 +24,8 @@ from detectron2.utils.logger import setup_logger
 from web_page.checkpoints import Checkpoint, find_checkpoints, load_predictor
 from web_page.look import VIEWS, Look
 
+from metaprompt_d2.errors import one_line_errors
+
 _CSS = """
 .class { border-left: 0.9em solid; padding-left: 0.3em; margin-right: 0.7em; white-space: nowrap }
 [id$=-caption] { min-height: 4.5em }
@@ -180,24 +182,22 @@ def build_page(checkpoints: list[Checkpoint]) -> gr.Blocks:
     return page
 
 
+@one_line_errors()
 def main(argv: list[str] | None = None) -> None:
     """Serve the page until Ctrl-C."""
     args = parse_arguments(argv)
     setup_logger(name="metaprompt_d2", abbrev_name="mp")
-    try:
-        page = build_page(find_checkpoints(args.runs, args.config_file, args.weights))
-        page.queue(default_concurrency_limit=1).launch(
-            server_name=args.server_name,
-            server_port=args.server_port,
-            share=False,
-            ssr_mode=False,
-            state_session_capacity=8,
-            footer_links=[],
-            theme=gr.themes.Soft(font=_SYSTEM_FONTS, font_mono=["ui-monospace", "monospace"]),
-            css=_CSS,
-        )
-    except (ValueError, OSError, KeyError, AssertionError) as error:
-        sys.exit(f"error: {error}")
+    page = build_page(find_checkpoints(args.runs, args.config_file, args.weights))
+    page.queue(default_concurrency_limit=1).launch(
+        server_name=args.server_name,
+        server_port=args.server_port,
+        share=False,
+        ssr_mode=False,
+        state_session_capacity=8,
+        footer_links=[],
+        theme=gr.themes.Soft(font=_SYSTEM_FONTS, font_mono=["ui-monospace", "monospace"]),
+        css=_CSS,
+    )
 
 
 if __name__ == "__main__":

@@ -64,7 +64,8 @@ class LatentEncoder(nn.Module):
             images: (N, 3, H, W), RGB in [-1, 1], any H, W >= `stride`.
 
         Returns:
-            (N, latent_channels, H // stride, W // stride), the posterior mean, unscaled.
+            (N, latent_channels, H // stride, W // stride), the posterior mean, unscaled, in the
+            weights' floating point type.
 
         Raises:
             ValueError: an image smaller than one latent pixel.
@@ -74,5 +75,6 @@ class LatentEncoder(nn.Module):
                 f"image of {images.shape[-2]}x{images.shape[-1]} pixels is smaller than one "
                 f"latent pixel ({self.stride}x{self.stride})"
             )
-        mean, _ = self.quant_conv(self.encoder(images)).chunk(2, dim=1)
+        moments = self.quant_conv(self.encoder(images.to(self.quant_conv.weight.dtype)))
+        mean, _ = moments.chunk(2, dim=1)
         return mean

@@ -36,8 +36,8 @@ def add_lora(unet: FeatureUNet, *, rank: int, alpha: float, targets: Sequence[st
         from peft import LoraConfig
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
-            "MODEL.DIFFUSION.LORA.RANK needs peft: pip install 'metaprompt_d2[lora]', or "
-            "pip install peft"
+            'MODEL.DIFFUSION.LORA.RANK needs peft, this package\'s extra "lora": '
+            "pip install 'peft>=0.17'"
         ) from error
     layers = [n for n, m in unet.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
     unknown = [end for end in targets if not any(f".{name}".endswith(f".{end}") for name in layers)]
@@ -59,6 +59,7 @@ def merge_lora(model: nn.Module) -> None:
     for unet in model.modules():
         if isinstance(unet, FeatureUNet) and any(map(is_adapter, unet.state_dict())):
             unet.fuse_lora()
+            unet.kept_projections.forget()  # peft writes through `Tensor.data`
 
 
 def is_adapter(name: str) -> bool:

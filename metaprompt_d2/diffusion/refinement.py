@@ -25,6 +25,7 @@ class RecurrentRefinement(nn.Module):
 
     Between the passes the UNet's pre-trained output head turns the finest map into the next
     latent. Nothing is detached: gradients reach all passes. Only the last pass's maps are used.
+    The UNet may be of another floating point type than prompts and step embeddings.
     """
 
     def __init__(self, *, unet: FeatureUNet, meta_prompts: MetaPrompts, num_steps: int = 3):
@@ -49,12 +50,17 @@ class RecurrentRefinement(nn.Module):
         Args:
             latent: (N, latent_channels, h, w) from the VAE encoder.
         """
-        batch_size = latent.shape[0]
+        dtype, batch_size = self.unet.dtype, latent.shape[0]
         for step, embedding in enumerate(self.step_embeddings):
             prompts = self.meta_prompts(step)
-            features = self.unet(
-                latent, embedding.expand(batch_size, -1), prompts.expand(batch_size, -1, -1)
-            )
+            origins = [embedding, *self.meta_prompts.parameters()]
+            ready, context = embedding.to(dtype), prompts.to(dtype)
+            with self.unet.kept_projections.used(step, ready, context, origins):
+                features = self.unet(
+                    latent.to(dtype),
+                    ready.expand(batch_size, -1),
+                    context.expand(batch_size, -1, -1),
+                )
             yield RefinementStep(latent, prompts, features)
             if step + 1 < len(self.step_embeddings):
                 latent = self.unet.predict_latent(features[0])

@@ -4,9 +4,12 @@ from collections.abc import Collection, Sequence
 
 import torch
 from diffusers import UNet2DConditionModel
+from diffusers.models.attention_processor import Attention
+from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .projections import ConditionLinear, KeptProjections
 from .sizes import check_group_norm, check_heads
 
 __all__ = ["FeatureUNet"]
@@ -72,6 +75,21 @@ class FeatureUNet(UNet2DConditionModel):
         self.step_embedding_dim = 4 * block_out_channels[0]
         self.feature_channels = tuple(block_out_channels)
         del self.time_proj, self.time_embedding
+        self.kept_projections = self._keep_projections()
+
+    def _keep_projections(self) -> KeptProjections:
+        """Let the layers that see no image keep their outputs between images."""
+        of_embedding, of_prompts = [], []
+        for module in list(self.modules()):
+            if isinstance(module, ResnetBlock2D):
+                of_embedding.append(ConditionLinear.replace(module, "time_emb_proj"))
+            if isinstance(module, Attention) and module.is_cross_attention:
+                of_prompts += [ConditionLinear.replace(module, name) for name in ("to_k", "to_v")]
+        return KeptProjections(of_embedding=of_embedding, of_prompts=of_prompts)
+
+    def train(self, mode: bool = True) -> "FeatureUNet":
+        self.kept_projections.forget()
+        return super().train(mode)
 
     def forward(self, latent: Tensor, step_embedding: Tensor, context: Tensor) -> list[Tensor]:
         """

@@ -2,14 +2,14 @@
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-__all__ = ["WeightAverage", "use_averages"]
+__all__ = ["WeightAverage", "averages_in_place", "take_averages"]
 
 logger = logging.getLogger(__name__)
 
@@ -99,18 +99,23 @@ class WeightAverage:
         }
 
 
-def use_averages(model: nn.Module, loaded: Mapping[str, Any], decay: float) -> None:
-    """Put a checkpoint's averages in the place of the weights that were loaded.
+def averages_in_place(average: WeightAverage | None) -> AbstractContextManager:
+    """The context in which a model in training is evaluated: with its averages, if it has some."""
+    return nullcontext() if average is None else average.applied()
+
+
+def take_averages(model: nn.Module, loaded: Mapping[str, Any], decay: float) -> None:
+    """Put a checkpoint's averages in the place of a model's weights; a warning if it has none.
 
     Args:
-        model: not wrapped by DDP.
-        loaded: what the checkpoint holds besides the model.
-        decay: SOLVER.EMA.DECAY.
+        model: with the checkpoint's weights.
+        loaded: what else the checkpoint holds.
+        decay: of the averages.
     """
     if "ema" not in loaded:
-        logger.warning("There are no averages to load (SOLVER.EMA): using the weights themselves")
+        logger.warning("There are no averages to load (EMA): using the weights themselves")
         return
     average = WeightAverage(model, decay)
     average.load_state_dict(loaded["ema"])
     average.swap()
-    logger.info("Using the averages of %d updates (SOLVER.EMA)", average.num_updates)
+    logger.info("Using the averages of %d updates (EMA)", average.num_updates)

@@ -4,7 +4,6 @@ What a config holds is in docs/lazy.md; all but `train` is called as it stands t
 """
 
 import argparse
-import contextlib
 import inspect
 import logging
 
@@ -20,12 +19,13 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..precision import half_precision
 from .checkpointer import SafeCheckpointer
-from .ema import WeightAverage, use_averages
+from .ema import WeightAverage, averages_in_place, take_averages
 from .hooks import BestCheckpointer
 from .setup import setup_loggers
 from .train_loop import NonFiniteLossError, TrainLoop
-from .trainer import amp_dtype, parallel, share_buffers, writers
+from .trainer import parallel, share_buffers, writers
 
 __all__ = ["LazyTrainer", "evaluate_lazy", "load_lazy_config", "train_or_evaluate_lazy"]
 
@@ -89,7 +89,7 @@ def train_or_evaluate_lazy(args: argparse.Namespace) -> dict | None:
         checkpointer = _checkpointer(cfg, model)
         rest = checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=args.resume)
         if cfg.train.ema.enabled:
-            use_averages(model, rest, cfg.train.ema.decay)
+            take_averages(model, rest, cfg.train.ema.decay)
         return evaluate_lazy(cfg, model)
     trainer = LazyTrainer(cfg)
     trainer.resume_or_load(resume=args.resume)
@@ -139,7 +139,9 @@ class LazyTrainer(TrainLoop):
             instantiate(cfg.optimizer),
             seed=train.seed,
             accumulation_steps=train.accumulation_steps,
-            amp_dtype=amp_dtype(train.amp.dtype) if train.amp.enabled else None,
+            amp_dtype=half_precision(train.amp.dtype, "train.amp.dtype")
+            if train.amp.enabled
+            else None,
             max_grad_norm=train.max_grad_norm,
             average=average,
         )
@@ -170,6 +172,10 @@ class LazyTrainer(TrainLoop):
             ]
         )
 
+    def _evaluate(self) -> dict:
+        with averages_in_place(self.average):
+            return evaluate_lazy(self.cfg, self.model)
+
     def resume_or_load(self, resume: bool) -> None:
         """As in `Trainer`: the data stream goes on where the checkpoint stands."""
         self.checkpointer.resume_or_load(self.cfg.train.init_checkpoint, resume=resume)
@@ -192,10 +198,6 @@ class LazyTrainer(TrainLoop):
                 self.iter -= 1  # the last one that was finished
                 self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
             raise
-
-    def _evaluate(self) -> dict:
-        with self.average.applied() if self.average is not None else contextlib.nullcontext():
-            return evaluate_lazy(self.cfg, self.model)
 
     @staticmethod
     def _hooks_of_the_main_process(*built: hooks.HookBase) -> list[hooks.HookBase]:

@@ -5,8 +5,10 @@ import argparse
 from detectron2.config import CfgNode
 from torch import nn
 
+from ..diffusion import FeatureUNet, LatentEncoder
+from ..precision import amp_dtype, convert_weights
 from .checkpointer import SafeCheckpointer
-from .ema import use_averages
+from .ema import take_averages
 from .setup import setup
 from .trainer import Trainer
 
@@ -16,13 +18,18 @@ __all__ = ["load_model", "train_or_evaluate"]
 def load_model(cfg: CfgNode, *, resume: bool = False) -> nn.Module:
     """The model of a config with MODEL.WEIGHTS, or OUTPUT_DIR's last checkpoint to resume from.
 
-    Where SOLVER.EMA.ENABLED, a checkpoint's averages take the place of its weights.
+    Where SOLVER.EMA.ENABLED, a checkpoint's averages take the place of its weights. It is made for
+    inference: with TEST.AMP.ENABLED, VAE and UNet hold half precision weights.
     """
     model = Trainer.build_model(cfg)
     checkpointer = SafeCheckpointer.of_config(cfg, model)
     rest = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     if cfg.SOLVER.EMA.ENABLED:
-        use_averages(model, rest, cfg.SOLVER.EMA.DECAY)
+        take_averages(model, rest, cfg.SOLVER.EMA.DECAY)
+    dtype = amp_dtype(cfg.TEST.AMP, "TEST.AMP")
+    for module in model.modules() if dtype is not None else ():
+        if isinstance(module, FeatureUNet | LatentEncoder):
+            convert_weights(module, dtype)
     return model
 
 

@@ -1,6 +1,5 @@
 """`Trainer`: Detectron2's `DefaultTrainer` with this package's data, optimizer and evaluators."""
 
-import contextlib
 import logging
 import os
 import weakref
@@ -22,20 +21,19 @@ from torch import nn
 from ..data import build_mapper, build_test_loader, build_train_loader
 from ..evaluation import MergedEvaluators, build_evaluators
 from ..inference import with_test_time_augmentation
+from ..precision import amp_dtype
 from .checkpointer import SafeCheckpointer
 from .combinations import check_combinations
-from .ema import WeightAverage
+from .ema import WeightAverage, averages_in_place
 from .hooks import BestCheckpointer
 from .optimizer import build_optimizer
 from .pictures import PictureWriter
 from .schedule import build_lr_scheduler
 from .train_loop import NonFiniteLossError, TrainLoop
 
-__all__ = ["Trainer", "amp_dtype", "parallel", "share_buffers", "writers"]
+__all__ = ["Trainer", "parallel", "share_buffers", "writers"]
 
 logger = logging.getLogger(__name__)
-
-_AMP_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 class Trainer(DefaultTrainer):
@@ -60,7 +58,7 @@ class Trainer(DefaultTrainer):
             optimizer,
             seed=self.seed,
             accumulation_steps=cfg.SOLVER.ACCUMULATION_STEPS,
-            amp_dtype=amp_dtype(cfg.SOLVER.AMP.DTYPE) if cfg.SOLVER.AMP.ENABLED else None,
+            amp_dtype=amp_dtype(cfg.SOLVER.AMP, "SOLVER.AMP"),
             max_grad_norm=clipping.CLIP_VALUE if clips_whole_model else None,
             average=self.average,
         )
@@ -131,8 +129,7 @@ class Trainer(DefaultTrainer):
         self.seed = state_dict.get("seed", self.seed)
 
     def _evaluate(self) -> dict:
-        average = self.average
-        with average.applied() if average is not None else contextlib.nullcontext():
+        with averages_in_place(self.average):
             self._last_eval_results = self.test(self.cfg, self.model)
         return self._last_eval_results
 
@@ -206,13 +203,3 @@ def writers(output_dir: str, max_iter: int) -> list[EventWriter]:
         JSONWriter(os.path.join(output_dir, "metrics.json"), window_size=1),
         TensorboardXWriter(output_dir),
     ]
-
-
-def amp_dtype(name: str) -> torch.dtype:
-    """
-    Raises:
-        ValueError: a name that is no type for autocast.
-    """
-    if name not in _AMP_DTYPES:
-        raise ValueError(f"SOLVER.AMP.DTYPE is {name!r}, expected one of {list(_AMP_DTYPES)}")
-    return _AMP_DTYPES[name]

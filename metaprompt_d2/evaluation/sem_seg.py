@@ -100,7 +100,9 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
             label_file=label_file,
             image_file=item["file_name"],
         )
-        return np.where(labels == self._ignore_label, self._num_classes, labels)
+        labels = labels.astype(np.int32)
+        labels[labels == self._ignore_label] = self._num_classes
+        return labels
 
     def _add_boundary_iou(self, figures: dict[str, float]) -> None:
         """Under Detectron2's names, to the figures and their file."""

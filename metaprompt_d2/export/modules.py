@@ -3,7 +3,9 @@
 from typing import NamedTuple
 
 import torch
+from diffusers.models.downsampling import Downsample2D
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..diffusion import MetaPrompts
 from ..modeling.meta_arch import DepthEstimator, SlidingWindowSegmentor, TopDownPoseEstimator
@@ -21,18 +23,24 @@ class ExportableModel(nn.Module):
     One pass of whole images: windows, mirror images and decoding of heatmaps are the caller's.
     """
 
-    def __init__(self, model: nn.Module, task: str, *, argmax: bool = False):
+    def __init__(
+        self, model: nn.Module, task: str, *, argmax: bool = False, dynamic_size: bool = False
+    ):
         """
         Args:
-            model: its prompts and poolings are replaced for good.
+            model: its prompts, poolings and downsamplings are replaced for good.
             task: a key of `TASKS`.
             argmax: give classes in place of logits; of `sem_seg` alone.
+            dynamic_size: for images whose sides are multiples of the task's (`TASKS`) only.
         """
         super().__init__()
         self.model = model
         self.task = task
         self.argmax = argmax
-        fold_constants(model)
+        self.dynamic_size = dynamic_size
+        _fold_constants(model)
+        if dynamic_size:
+            _halve_even_sizes(model)
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) -> what the class says."""
@@ -58,14 +66,17 @@ TASKS = {
 }
 
 
-def exportable(model: nn.Module, *, argmax: bool = False) -> ExportableModel:
+def exportable(
+    model: nn.Module, *, argmax: bool = False, dynamic_size: bool = False
+) -> ExportableModel:
     """
     Args:
         model: one of this package's meta-architectures; it is changed, and not for training.
-        argmax: as in `ExportableModel`.
+        argmax, dynamic_size: as in `ExportableModel`.
 
     Raises:
-        ValueError: another meta-architecture, or `argmax` for another task.
+        ValueError: another meta-architecture, `argmax` for another task, or a dynamic size of
+            crops.
     """
     task = next((name for name, of in TASKS.items() if isinstance(model, of.meta_arch)), None)
     if task is None:
@@ -73,10 +84,13 @@ def exportable(model: nn.Module, *, argmax: bool = False) -> ExportableModel:
         raise ValueError(f"{type(model).__name__} cannot be exported, only {names}")
     if argmax and task != "sem_seg":
         raise ValueError(f"a {task} model has no classes to take the best of")
-    return ExportableModel(model.eval(), task, argmax=argmax).requires_grad_(False)
+    if dynamic_size and not TASKS[task].multiple:
+        raise ValueError(f"the crops of a {task} model have one size")
+    made = ExportableModel(model.eval(), task, argmax=argmax, dynamic_size=dynamic_size)
+    return made.requires_grad_(False)
 
 
-def fold_constants(model: nn.Module) -> None:
+def _fold_constants(model: nn.Module) -> None:
     """Replace prompts and their adapters by the result, and poolings by what exports exactly."""
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
@@ -84,6 +98,31 @@ def fold_constants(model: nn.Module) -> None:
                 setattr(module, name, _FoldedPrompts(child, len(module.step_embeddings)))
             elif isinstance(child, nn.AdaptiveAvgPool2d):
                 setattr(module, name, _AdaptivePooling(child.output_size))
+
+
+def _halve_even_sizes(model: nn.Module) -> None:
+    """Replace the UNet's downsamplings by what is the same on even sizes.
+
+    Their size (n - 1) // 2 + 1 is n / 2 there, which a tracer of unknown n doesn't see; it would
+    carry all such expressions along, for minutes.
+    """
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            pads = isinstance(child, Downsample2D) and child.use_conv and child.padding == 1
+            if pads and isinstance(child.conv, nn.Conv2d):
+                setattr(module, name, _EvenDownsample(child.conv))
+
+
+class _EvenDownsample(nn.Module):
+    """A 3x3 convolution of stride 2 and padding 1, for even sizes: it pads left and above only."""
+
+    def __init__(self, conv: nn.Conv2d):
+        super().__init__()
+        self.conv = conv
+        conv.padding = (0, 0)
+
+    def forward(self, x: Tensor, *args: object, **kwargs: object) -> Tensor:
+        return self.conv(F.pad(x, (1, 0, 1, 0)))
 
 
 class _FoldedPrompts(nn.Module):

@@ -15,22 +15,21 @@ def export_program(
     image_size: tuple[int, int],
     *,
     batch_size: int = 1,
-    dynamic_size: bool = False,
     dynamic_batch: bool = False,
 ) -> ExportedProgram:
     """Trace a model.
 
     Args:
-        model: of `exportable`.
+        model: of `exportable`; with `dynamic_size` the program takes images up to 8192 pixels a
+            side.
         image_size: (height, width) of the images; of the example where it is dynamic.
         batch_size: images at once; the example's where it is dynamic.
-        dynamic_size: take any multiple of the task's (`TASKS`) from 128 to 8192 pixels a side.
         dynamic_batch: take 1 to 32 images.
 
     Raises:
-        ValueError: sizes that the model cannot take, or a dynamic size of crops.
+        ValueError: a size that is none of a dynamic size's.
     """
-    dims: dict[int, Dim] = _dynamic_sides(model.task, image_size) if dynamic_size else {}
+    dims: dict[int, Dim] = _dynamic_sides(model.task, image_size) if model.dynamic_size else {}
     if dynamic_batch:
         dims[0] = Dim("batch", min=1, max=_MAX_BATCH)
         batch_size = max(batch_size, 2)  # torch takes an example of 1 for a constant
@@ -46,8 +45,6 @@ def export_program(
 
 def _dynamic_sides(task: str, image_size: tuple[int, int]) -> dict[int, Dim]:
     least, multiple = TASKS[task].least_side, TASKS[task].multiple
-    if not multiple:
-        raise ValueError(f"the crops of a {task} model have one size")
     if any(side % multiple or side < least for side in image_size):
         raise ValueError(
             f"--image-size is {image_size}; with a dynamic size, sides of a {task} model are "

@@ -1,7 +1,10 @@
 """`MetaPromptBackbone`: the diffusion UNet behind Detectron2's backbone interface."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
+import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
@@ -21,6 +24,7 @@ from ..diffusion import (
 __all__ = ["MetaPromptBackbone"]
 
 _MODES = ("pyramid", "fused", "none")
+_COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
 
 @BACKBONE_REGISTRY.register()
@@ -45,10 +49,10 @@ class MetaPromptBackbone(Backbone):
         freeze_unet: bool = False,
         gradient_checkpointing: bool = False,
         checkpointed_levels: Sequence[int] = (),
-        lora_rank: int = 0,
-        lora_alpha: float = 16.0,
-        lora_targets: Sequence[str] = ("to_q", "to_k", "to_v", "to_out.0"),
+        lora: Mapping[str, Any] | None = None,
         out_features: Sequence[str] = (),
+        channels_last: bool = False,
+        compile_mode: str = "",
     ):
         """
         Args:
@@ -58,18 +62,22 @@ class MetaPromptBackbone(Backbone):
             freeze_unet: train the prompts and step embeddings, not the UNet.
             gradient_checkpointing: recompute the UNet's activations in the backward pass.
             checkpointed_levels: of the UNet, 0 the finest, that do so; none for all.
-            lora_rank, lora_alpha, lora_targets: of `add_lora`; a rank of 0 adds nothing.
+            lora: rank, alpha and targets of adapters on the UNet, which is frozen then.
             out_features: names of the features to give; none for all.
+            channels_last: keep images, maps and kernels with channels innermost.
+            compile_mode: of `torch.compile` for encoder, UNet and re-arrangement; "" = none.
 
         Raises:
-            ValueError: a name that no feature has.
+            ValueError: a name that no feature has, adapters in a frozen UNet, an unknown mode.
         """
         super().__init__()
         self.latent_encoder = latent_encoder
         self.refinement = refinement
         self.rearrangement = rearrangement
-        if lora_rank != 0:
-            add_lora(refinement.unet, rank=lora_rank, alpha=lora_alpha, targets=lora_targets)
+        if lora is not None and freeze_unet:
+            raise ValueError("MODEL.DIFFUSION: LORA trains adapters, FREEZE_UNET would freeze them")
+        if lora is not None:
+            add_lora(refinement.unet, **lora)
         if freeze_unet:
             refinement.unet.requires_grad_(False)
         if gradient_checkpointing:
@@ -87,6 +95,31 @@ class MetaPromptBackbone(Backbone):
         }
         if isinstance(rearrangement, PyramidRearrangement):
             rearrangement.keep([names.index(name) for name in self._shapes])
+        self.set_layout(channels_last=channels_last)
+        if compile_mode:
+            self.compile_parts(compile_mode)
+
+    def set_layout(self, *, channels_last: bool) -> None:
+        """Keep images, maps and kernels with channels innermost, or outermost."""
+        self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.to(memory_format=self._memory_format)
+
+    def compile_parts(self, mode: str) -> None:
+        """Compile what runs long, at its first call; names and places of parameters stay.
+
+        Args:
+            mode: of `torch.compile`.
+
+        Raises:
+            ValueError: an unknown mode.
+        """
+        if mode not in _COMPILE_MODES:
+            raise ValueError(
+                f"MODEL.SPEED.COMPILE is {mode!r}, expected '' or one of {_COMPILE_MODES}"
+            )
+        for part in (self.latent_encoder.encoder, self.refinement.unet, self.rearrangement):
+            if part is not None:
+                part.compile(mode=mode)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
@@ -112,6 +145,7 @@ class MetaPromptBackbone(Backbone):
             norm_num_groups=unet.NORM_NUM_GROUPS,
             linear_projection=unet.LINEAR_PROJECTION,
         )
+        lora = cfg.MODEL.DIFFUSION.LORA
         return {
             "latent_encoder": LatentEncoder(
                 block_out_channels=vae.BLOCK_OUT_CHANNELS,
@@ -126,10 +160,12 @@ class MetaPromptBackbone(Backbone):
             "freeze_unet": cfg.MODEL.DIFFUSION.FREEZE_UNET,
             "gradient_checkpointing": cfg.MODEL.DIFFUSION.GRADIENT_CHECKPOINTING,
             "checkpointed_levels": cfg.MODEL.DIFFUSION.GRADIENT_CHECKPOINTING_LEVELS,
-            "lora_rank": cfg.MODEL.DIFFUSION.LORA.RANK,
-            "lora_alpha": cfg.MODEL.DIFFUSION.LORA.ALPHA,
-            "lora_targets": cfg.MODEL.DIFFUSION.LORA.TARGETS,
+            "lora": {"rank": lora.RANK, "alpha": lora.ALPHA, "targets": lora.TARGETS}
+            if lora.RANK != 0
+            else None,
             "out_features": prompt.OUT_FEATURES,
+            "channels_last": cfg.MODEL.SPEED.CHANNELS_LAST,
+            "compile_mode": cfg.MODEL.SPEED.COMPILE,
         }
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -141,7 +177,18 @@ class MetaPromptBackbone(Backbone):
             the features named in `output_shape()`. Where H or W is no multiple of the coarsest
             map's stride, the maps are larger than H / stride, as in the official code.
         """
-        return self._named_features(self.refinement(self.latent_encoder(images)))
+        return self.features(self.encode(images))
+
+    def encode(self, images: Tensor) -> Tensor:
+        """The latent (N, latent_channels, H // stride, W // stride) of the frozen encoder."""
+        with self._precision():
+            return self.latent_encoder(images.contiguous(memory_format=self._memory_format))
+
+    def features(self, latent: Tensor) -> dict[str, Tensor]:
+        """What `forward` returns, of what `encode` made."""
+        with self._precision():
+            step = self.refinement(latent.contiguous(memory_format=self._memory_format))
+        return self._named_features(step)
 
     def steps(self, images: Tensor) -> Iterator[dict[str, Tensor]]:
         """Yield the features of every refinement step; the last are those of `forward`.
@@ -149,15 +196,24 @@ class MetaPromptBackbone(Backbone):
         Args:
             images: as in `forward`.
         """
-        for step in self.refinement.steps(self.latent_encoder(images)):
+        with self._precision():
+            steps = list(self.refinement.steps(self.encode(images)))
+        for step in steps:
             yield self._named_features(step)
 
     def _named_features(self, step: RefinementStep) -> dict[str, Tensor]:
-        features = step.features
+        features = [feature.to(step.prompts.dtype) for feature in step.features]
         if self.rearrangement is not None:
             features = self.rearrangement(features, step.prompts)
         named = zip(self._all_shapes, features, strict=True)
         return {name: feature for name, feature in named if name in self._shapes}
+
+    def _precision(self) -> AbstractContextManager:
+        """Weights that were converted to half precision settle the types: no autocast then."""
+        device = next(self.refinement.unet.parameters()).device.type
+        if self.refinement.unet.dtype in (torch.bfloat16, torch.float16):
+            return torch.autocast(device, enabled=False)
+        return nullcontext()
 
     def output_shape(self) -> dict[str, ShapeSpec]:
         return dict(self._shapes)

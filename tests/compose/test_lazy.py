@@ -4,11 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from coco_files import CocoNames
+from detectron2.config import instantiate
 from detectron2.modeling import SimpleFeaturePyramid
 
 from metaprompt_d2.config_files import CONFIG_ROOT
 from metaprompt_d2.engine import LazyTrainer, load_lazy_config
+from metaprompt_d2.engine.ema import take_averages
 
 SMALL_VIT = """
     model.backbone.net.img_size=64 model.backbone.net.embed_dim=16 model.backbone.net.depth=2
@@ -90,6 +93,24 @@ def test_fcos_trains_the_prompts_and_is_evaluated(coco: CocoNames, tmp_path: Pat
     assert trainer.model.backbone.size_divisibility == 64
     (prompts,) = trainer.model.backbone.bottom_up.refinement.meta_prompts.embeddings
     assert trainer.optimizer.state[prompts]["exp_avg"].abs().max() > 0
+
+
+def test_adapters_and_averages_train_from_a_lazyconfig(coco: CocoNames, tmp_path: Path) -> None:
+    lora = "model.backbone.bottom_up.lora={rank:2,alpha:2,targets:[to_q,to_v]}"
+    trainer = run("fcos", coco.people, tmp_path, [*SMALL_FCOS, lora, "train.ema.enabled=True"])
+    of_unet = [
+        name
+        for name, parameter in trainer.model.backbone.bottom_up.refinement.unet.named_parameters()
+        if parameter.requires_grad
+    ]
+    assert of_unet and all(".lora_" in name for name in of_unet)
+    content = torch.load(tmp_path / "model_final.pth", weights_only=True)
+    assert content["ema"]["num_updates"] == 2
+    other = instantiate(trainer.cfg.model)
+    other.load_state_dict(content["model"])
+    take_averages(other, content, 0.9)
+    name = "backbone.bottom_up.refinement.meta_prompts.embeddings.0"
+    assert other.get_parameter(name).equal(content["ema"]["averages"][name])
 
 
 @pytest.mark.parametrize("name", VIT)

@@ -88,5 +88,5 @@ def test_a_negative_rank_is_refused() -> None:
 
 def test_without_peft_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'metaprompt_d2\[lora\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'peft>=0.17'"):
         adapted()

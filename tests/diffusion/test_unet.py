@@ -144,6 +144,62 @@ def test_gradient_checkpointing_recomputes_the_decoders_residual_blocks() -> Non
     assert len(calls) == 2 * num_resnets
 
 
+def kept_and_gradients(levels: tuple[int, ...] | None) -> tuple[int, list[torch.Tensor]]:
+    """Bytes that a forward pass saves for the backward pass, and all gradients; None: off."""
+    torch.manual_seed(0)
+    unet = smallest_unet()
+    if levels is not None:
+        unet.checkpoint_levels(levels)
+    own = {parameter.untyped_storage().data_ptr() for parameter in unet.parameters()}
+    kept: dict[int, int] = {}
+
+    def remember(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
+        features = unet(*unet_inputs(unet, 16, 16))
+    sum(feature.sum() for feature in features).backward()
+    return sum(kept.values()), [parameter.grad for parameter in unet.parameters()]
+
+
+def test_the_more_levels_are_recomputed_the_less_is_kept_and_gradients_stay() -> None:
+    order = [None, (3,), (1,), (0,), (0, 1), (0, 1, 2), (0, 1, 2, 3)]
+    results = [kept_and_gradients(levels) for levels in order]
+    kept = [size for size, _ in results]
+    assert kept == sorted(kept, reverse=True)
+    assert len(set(kept)) == len(kept)
+    assert kept[-1] < 0.5 * kept[0]
+    reference = results[0][1]
+    for _, gradients in results[1:]:
+        for value, expected in zip(gradients, reference, strict=True):
+            if expected is not None:  # the output head is not part of the maps
+                assert torch.equal(value, expected)
+
+
+def test_all_levels_are_what_diffusers_checkpoints() -> None:
+    ours, theirs = smallest_unet(), smallest_unet()
+    ours.checkpoint_levels(range(4))
+    theirs.enable_gradient_checkpointing()
+    states = [
+        {
+            name: module.gradient_checkpointing
+            for name, module in unet.named_modules()
+            if hasattr(module, "gradient_checkpointing")
+        }
+        for unet in (ours, theirs)
+    ]
+    assert states[0] == states[1]
+    assert all(states[0].values())
+
+
+def test_a_level_that_there_is_not_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"CHECKPOINTING_LEVELS names \[4\], expected of \[0, 1,"):
+        smallest_unet().checkpoint_levels((0, 4))
+
+
 @pytest.mark.parametrize("num_levels", [2, 3])
 def test_fewer_levels_work(num_levels: int) -> None:
     unet = smallest_unet(block_out_channels=(8, 16, 16)[:num_levels])

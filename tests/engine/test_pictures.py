@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 from depth_files import write_pair
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, Metadata
+from detectron2.structures import Instances
 from detectron2.utils.events import EventStorage
 from helpers import registered_cityscapes, write_cityscapes
 from PIL import Image
 
 import metaprompt_d2.engine.pictures
-from metaprompt_d2.engine import PictureWriter
+from metaprompt_d2.engine import PICTURES_REGISTRY, PictureWriter, draw_prediction
 
 HEIGHT, WIDTH = 28, 40
 ROW = HEIGHT + 14 + 4  # title and gap
@@ -107,3 +108,26 @@ def test_kittis_pictures_show_the_cropped_frame(tmp_path: Path) -> None:
     assert picture.shape[1] == 4 * (1216 + 4) - 4
     image = cv2.imread(item["file_name"])[..., ::-1]
     assert np.array_equal(picture[title : title + 352, :1216], image[23:, 13:1229])
+
+
+def test_pictures_of_ones_own_go_by_evaluator_type_or_by_output() -> None:
+    def own_pictures(item: dict, output: dict, metadata: Metadata) -> np.ndarray:
+        return np.full((3, 3, 3), item["value"], np.uint8)
+
+    PICTURES_REGISTRY.register(own_pictures)
+    try:
+        by_type = draw_prediction(
+            {"value": 5}, {"depth": None}, Metadata(name="a", evaluator_type="own_pictures")
+        )
+        by_output = draw_prediction({"value": 6}, {"own_pictures": None}, Metadata(name="b"))
+    finally:
+        del PICTURES_REGISTRY._obj_map["own_pictures"]
+    assert (by_type == 5).all() and (by_output == 6).all()
+
+
+def test_an_output_without_a_picture_is_left_out() -> None:
+    heights = {"sem_seg": torch.rand(1, HEIGHT, WIDTH)}
+    assert draw_prediction({}, heights, Metadata(name="no_classes")) is None
+    assert draw_prediction({}, {"unheard_of": 1}, Metadata(name="unheard_of")) is None
+    boxes = {"instances": Instances((HEIGHT, WIDTH))}
+    assert draw_prediction({}, boxes, Metadata(name="boxes")) is None

@@ -86,3 +86,17 @@ def test_yaml_runs_no_code_unless_it_is_detectron2s_own(tmp_path: Path) -> None:
     retina = Path(detectron2.__file__).parent / "model_zoo/configs/Base-RetinaNet.yaml"
     (tmp_path / "own.yaml").write_text(f"_BASE_: '{retina}'\n")
     assert len(load_config(str(tmp_path / "own.yaml"), []).MODEL.ANCHOR_GENERATOR.SIZES) == 5
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("TEST.EXPECTED_RESULTS", [1, 2], "EXPECTED_RESULTS holds 1, not .task, metric"),
+        ("INPUT.CROP.TYPE", "two words", "INPUT.CROP.TYPE is 'two words', expected one of"),
+    ],
+)
+def test_values_that_detectron2_would_stumble_over_later(
+    key: str, value: object, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_config("", [key, value])

@@ -7,7 +7,7 @@ import torch
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
-from metaprompt_d2.engine import NonFiniteLossError, TrainLoop
+from metaprompt_d2.engine import NonFiniteLossError, TrainLoop, WeightAverage
 
 
 class Regression(nn.Module):
@@ -135,3 +135,27 @@ def test_a_nan_in_one_part_of_an_accumulated_batch_stops_the_update() -> None:
     with EventStorage(), pytest.raises(NonFiniteLossError):
         loop.run_step()
     assert torch.equal(model.line.weight, before)
+
+
+def test_averages_are_updated_once_an_update() -> None:
+    model = Regression()
+    average = WeightAverage(model, 0.9)
+    run(make_loop(model, batch_size=2, accumulation_steps=4, average=average), 3)
+    assert average.num_updates == 3
+    with average.applied():
+        averaged = model.line.weight.clone()
+    assert not torch.equal(averaged, model.line.weight)
+
+
+def test_a_step_that_the_scaler_skips_is_no_update_of_the_averages() -> None:
+    model = Regression()
+    average = WeightAverage(model, 0.9)
+    loop = make_loop(model, amp_dtype=torch.float16, average=average)
+    run(loop)
+    assert average.num_updates == 1
+    state = loop.grad_scaler.state_dict()
+    loop.grad_scaler.load_state_dict(state | {"scale": 2.0**40})  # overflows float16
+    weight = model.line.weight.detach().clone()
+    run(loop)
+    assert torch.equal(model.line.weight, weight)
+    assert average.num_updates == 1

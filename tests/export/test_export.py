@@ -61,7 +61,7 @@ def segmentation(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, P
     untouched = smallest_model(WHOLE | {"MODEL.META_PROMPT.ADAPTER": True}).eval()
     untouched.load_state_dict(model.state_dict())
     folder = tmp_path_factory.mktemp("segmentation")
-    program = export_program(exportable(model), (128, 192), dynamic_size=True, dynamic_batch=True)
+    program = export_program(exportable(model, dynamic_size=True), (128, 192), dynamic_batch=True)
     save_pt2(program, folder / "seg.pt2", ABOUT)
     save_onnx(program, folder / "seg.onnx", ABOUT)
     return untouched, folder
@@ -145,7 +145,7 @@ def test_depth_of_any_size_is_in_metres_at_the_images_size(tmp_path: Path) -> No
     shapes = [(2, 72, 136), (1, 128, 64)]
     images = [images_of(*shape) for shape in shapes]
     expected = [of_images(model, batch, "depth") for batch in images]
-    program = export_program(exportable(model), (96, 120), dynamic_size=True, dynamic_batch=True)
+    program = export_program(exportable(model, dynamic_size=True), (96, 120), dynamic_batch=True)
     save_onnx(program, tmp_path / "depth.onnx", {})
     for batch, depth in zip(images, expected, strict=True):
         assert_near(run_file(tmp_path / "depth.onnx", batch), depth)
@@ -186,8 +186,7 @@ def test_what_cannot_be_exported_is_named() -> None:
         exportable(nn.Linear(1, 1))
     with pytest.raises(ValueError, match="a depth model has no classes"):
         exportable(smallest_depth_model(), argmax=True)
-    pose = exportable(build_model(smallest_pose_cfg()))
     with pytest.raises(ValueError, match="the crops of a pose model have one size"):
-        export_program(pose, (64, 48), dynamic_size=True)
+        exportable(build_model(smallest_pose_cfg()), dynamic_size=True)
     with pytest.raises(ValueError, match=r"\(96, 64\).*multiples of 64 from 128 on"):
-        export_program(exportable(smallest_model()), (96, 64), dynamic_size=True)
+        export_program(exportable(smallest_model(), dynamic_size=True), (96, 64))

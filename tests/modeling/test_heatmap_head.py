@@ -1,12 +1,14 @@
 """`DeconvHeatmapHead`: both wirings, sizes, initialisation, loss and refusals."""
 
+import math
+
 import pytest
 import torch
 from detectron2.layers import ShapeSpec
 from pose_files import smallest_pose_cfg
 from torch import nn
 
-from metaprompt_d2.losses import weighted_heatmap_mse
+from metaprompt_d2.losses import heatmap_cross_entropy, weighted_heatmap_mse
 from metaprompt_d2.modeling import (
     HEATMAP_HEADS_REGISTRY,
     DeconvHeatmapHead,
@@ -66,6 +68,21 @@ def test_the_loss_is_on_the_targets_part_of_a_padded_map() -> None:
     torch.testing.assert_close(losses["loss_heatmap"], expected)
 
 
+def test_cross_entropys_heatmaps_are_a_softmax_within_the_crop() -> None:
+    head = DeconvHeatmapHead(**DECONV, loss="cross_entropy", heatmap_size=(16, 12), sigma=1.5)
+    features = {"p4": torch.randn(2, 6, 4, 4)}
+    truth, weights = torch.rand(2, 17, 16, 12), torch.ones(2, 17)
+    _, losses = head(features, (64, 64), (truth, weights))
+    logits = head.layers(features, (64, 64))[..., :12]
+    torch.testing.assert_close(
+        losses["loss_heatmap"], heatmap_cross_entropy(logits, truth, weights)
+    )
+    heatmaps, losses = head.eval()(features, (64, 64))
+    assert not losses
+    sums = heatmaps.sum(dim=(2, 3))
+    torch.testing.assert_close(sums, torch.full((2, 17), 2 * math.pi * 1.5**2))
+
+
 def test_the_config_chooses_head_and_wiring() -> None:
     head = build_heatmap_head(smallest_pose_cfg(), SHAPES)
     assert isinstance(head, HEATMAP_HEADS_REGISTRY.get("DeconvHeatmapHead"))
@@ -79,6 +96,7 @@ def test_the_config_chooses_head_and_wiring() -> None:
     [
         ({"IN_FEATURE": "p9"}, "IN_FEATURE is 'p9'"),
         ({"WIRING": "other"}, "WIRING is 'other'"),
+        ({"LOSS": "other"}, "LOSS is 'other', expected one of .'cross_entropy', 'mse'."),
         ({"IN_FEATURE": "p2"}, "2 doublings of 'p2' .stride 4. give heatmaps of stride 1,"),
         ({"DECONV_KERNELS": (5, 4)}, "kernel sizes"),
         ({"WIRING": "prompts", "IN_FEATURE": "p4"}, "6 channels, which 17 joints cannot share"),

@@ -187,3 +187,60 @@ def test_detectron2s_own_segmentor_gives_the_same_losses() -> None:
 def test_pixel_statistics_are_no_part_of_a_checkpoint() -> None:
     prefixes = {name.split(".")[0] for name in smallest_model().state_dict()}
     assert prefixes == {"backbone", "sem_seg_head"}
+
+
+# ------------------------------------------------------------------ one latent for all windows
+
+
+def shared(overrides: dict | None = None) -> nn.Module:
+    settings = {
+        "TEST.SLIDING_WINDOW.SHARE_ENCODER": True,
+        "TEST.SLIDING_WINDOW.SIZE": (64, 64),
+        "TEST.SLIDING_WINDOW.STRIDE": (43, 43),
+    }
+    return smallest_model(settings | (overrides or {})).eval()
+
+
+def test_an_image_of_one_window_is_predicted_alike_from_a_shared_latent() -> None:
+    model = shared()
+    inputs = [{"image": random_image(64, 56)}]
+    with torch.no_grad():
+        together = model(inputs)[0]["sem_seg"]
+        model.share_encoder = False
+        torch.testing.assert_close(together, model(inputs)[0]["sem_seg"])
+
+
+def test_a_shared_latent_is_made_once_an_image_and_cut_into_windows() -> None:
+    model = shared({"TEST.SLIDING_WINDOW.BATCH_SIZE": 2})
+    latents, windows = [], []
+    model.backbone.latent_encoder.register_forward_hook(lambda *args: latents.append(args[2]))
+    model.backbone.refinement.register_forward_pre_hook(lambda _, args: windows.append(args[0]))
+    with torch.no_grad():
+        outputs = model([{"image": random_image(101, 130)}, {"image": random_image(101, 130)}])
+    assert [tuple(output["sem_seg"].shape[1:]) for output in outputs] == [(101, 130)] * 2
+    assert all(torch.isfinite(output["sem_seg"]).all() for output in outputs)
+    # 104 x 136 pixels once padded: windows begin at 0 and 40 (rows), 0, 40 and 72 (columns).
+    assert [tuple(latent.shape) for latent in latents] == [(1, 4, 13, 17)] * 2
+    cut = torch.cat(windows)
+    starts = [(row, column) for row in (0, 5) for column in (0, 5, 9)]
+    expected = [
+        latent[0, :, row : row + 8, column : column + 8]
+        for latent in latents
+        for row, column in starts
+    ]
+    torch.testing.assert_close(cut, torch.stack(expected))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"TEST.SLIDING_WINDOW.SIZE": (60, 64)}, r"multiples of 8; it is \(60, 64\)"),
+        ({"MODEL.META_PROMPT.REARRANGE": "none"}, r"needs a MetaPromptBackbone that takes any"),
+    ],
+)
+def test_an_encoder_that_cannot_be_shared_is_refused(overrides: dict, message: str) -> None:
+    names = {"MODEL.SEM_SEG_HEAD.IN_FEATURES": ["up3", "up4", "up5", "up6"]}
+    names["MODEL.SEM_SEG_HEAD.AUX_IN_FEATURE"] = "up5"
+    overrides = overrides | (names if "MODEL.META_PROMPT.REARRANGE" in overrides else {})
+    with pytest.raises(ValueError, match=message):
+        shared(overrides)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_sem_seg_head
-from helpers import random_labels, smallest_cfg
+from helpers import random_labels, smallest_cfg, smallest_model
 from torch import nn
 from torch.nn import functional as F
 
@@ -195,3 +195,8 @@ def test_config_keys_reach_the_head() -> None:
     assert module.aux_in_feature == "p3"
     assert module.ignore_value == 7
     assert isinstance(module.fuse.norm, nn.GroupNorm)
+
+
+def test_an_unknown_norm_is_named() -> None:
+    with pytest.raises(ValueError, match="MODEL.SEM_SEG_HEAD.NORM is 'batch', expected one of"):
+        smallest_model({"MODEL.SEM_SEG_HEAD.NORM": "batch"})

@@ -1,4 +1,4 @@
-"""`tools/visualize_data.py` and `tools/visualize_predictions.py` write pictures of both tasks."""
+"""`tools/visualize_data.py` and `tools/visualize_predictions.py` write pictures of each task."""
 
 import json
 import os
@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 import pycocotools.mask
 import pytest
-from mini_training import CONFIG, SMALL
+from mini_training import CONFIG, POSE_CONFIG, POSE_SMALL, SMALL
 
+from metaprompt_d2.data.datasets.coco_topdown import load_annotated_people
 from metaprompt_d2.data.datasets.kitti_eigen import load_kitti_eigen
 
 DEPTH_CONFIG = "configs/mini/kitti_depth.yaml"
@@ -39,6 +40,62 @@ def test_samples_are_drawn_as_the_model_gets_them(
     drawn = pictures(tmp_path)
     assert len(drawn) == 3
     assert drawn[0].shape == (64 + 14, 2 * 64 + 4, 3)  # crops of 64x64
+
+
+def test_people_are_drawn_with_their_joints_one_picture_an_image(
+    run_tool: Callable[..., str], mini_data: Path, tmp_path: Path
+) -> None:
+    options = ["--source", "annotation", "--config-file", POSE_CONFIG]
+    run_tool("visualize_data.py", *options, "--output-dir", tmp_path)
+    people = load_annotated_people(
+        str(mini_data / "mini/coco/annotations/person_keypoints_train2017.json"), ""
+    )
+    drawn = pictures(tmp_path)
+    assert len(drawn) == len({person["file_name"] for person in people}) < len(people)
+    assert drawn[0].shape == (4 * 64 + 18, 2 * 4 * 128 + 4, 3)  # enlarged to 512 pixels
+
+
+def test_crops_are_drawn_with_heatmaps_and_joints(
+    run_tool: Callable[..., str], tmp_path: Path
+) -> None:
+    options = ["--source", "dataloader", "--config-file", POSE_CONFIG, "--num-images", 2]
+    run_tool("visualize_data.py", *options, "--output-dir", tmp_path, *POSE_SMALL)
+    first, second = pictures(tmp_path)
+    assert first.shape == (512 + 36, 3 * 512 + 8, 3)
+    image, heatmaps = first[36:, :512].astype(int), first[36:, 516 : 516 + 512].astype(int)
+    assert (heatmaps[..., 2] - image[..., 2]).max() > 50  # BGR: redder
+
+
+def test_people_are_drawn_from_the_evaluators_json(
+    run_tool: Callable[..., str], mini_data: Path, tmp_path: Path
+) -> None:
+    people = load_annotated_people(
+        str(mini_data / "mini/coco/annotations/person_keypoints_val2017.json"), ""
+    )
+    results = [
+        {
+            "image_id": person["image_id"],
+            "category_id": 1,
+            "keypoints": person["annotations"][0]["keypoints"],
+            "score": score,
+        }
+        for person, score in zip(people, [0.9] * (len(people) - 1) + [0.1], strict=True)
+    ]
+    file = tmp_path / "keypoints_results.json"
+    file.write_text(json.dumps(results))
+    options = ["--dataset", "mini_coco_person_topdown_val", "--input", file, "--output"]
+    run_tool("visualize_predictions.py", *options, tmp_path / "all")
+    images = {person["image_id"] for person in people}
+    drawn = pictures(tmp_path / "all")
+    assert len(drawn) == len(images)
+    assert drawn[0].shape == (4 * 64 + 18, 3 * 4 * 128 + 8, 3)
+    sure = ["--score-threshold", 0.5]
+    run_tool("visualize_predictions.py", *options, tmp_path / "sure", *sure)
+    left = {person["image_id"] for person in people[:-1]}
+    assert len(pictures(tmp_path / "sure")) == len(left)
+    file.write_text('[{"image_id": 1}]')
+    output = run_tool("visualize_predictions.py", *options, tmp_path / "none", fails=True)
+    assert "no list of predictions with segmentation or keypoints" in output
 
 
 def test_predictions_are_drawn_from_the_evaluators_json(

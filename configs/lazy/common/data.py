@@ -137,4 +137,6 @@ pose.evaluator = evaluators(TopDownKeypointEvaluator)
 
 def multi_scale(boxes):
     """A `tta`: predictions averaged over scales and their mirror images, where it is enabled."""
-    return dict(enabled=False, model=L(DenseModelWithTTA)(boxes=boxes, flip=True))
+    num_channels = "${model.sem_seg_head.num_classes}"
+    model = L(DenseModelWithTTA)(boxes=boxes, flip=True, num_channels=num_channels)
+    return dict(enabled=False, model=model)

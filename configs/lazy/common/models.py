@@ -64,6 +64,8 @@ def meta_prompt_backbone(rearrangement=None, **options):
         rearrangement=rearrangement,
         freeze_unet=False,
         gradient_checkpointing=False,
+        checkpointed_levels=[],  # 0 the finest; none for all
+        lora=None,  # or dict(rank=16, alpha=16, targets=["to_q", "to_k", "to_v", "to_out.0"])
     )
 
 

@@ -12,11 +12,11 @@ train.update(
     accumulation_steps=1,
     # Clip the whole model's gradient to this norm.
     max_grad_norm=None,
+    # Keep averages of the weights, evaluate and save them.
+    ema=dict(enabled=False, decay=0.999),
     # Stable Diffusion to start from, where neither init_checkpoint nor --resume gives a checkpoint;
     # not strict: tensors that it lacks start at random.
     diffusion=dict(weights="", strict=True),
-    # Keep averages of the weights, evaluate them, and save them beside the weights.
-    ema=dict(enabled=False, decay=0.999),
     # Figure whose best checkpoint is kept as model_best.pth.
     best_metric=dict(name="sem_seg/mIoU", mode="max"),
 )

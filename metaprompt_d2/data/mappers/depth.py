@@ -20,7 +20,7 @@ from ..depth_augmentation import (
     KBCrop,
     RandomWindow,
 )
-from .resizing import test_resizing
+from .resizing import inference_resizing
 
 __all__ = ["DepthMapper"]
 
@@ -54,7 +54,7 @@ class DepthMapper:
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict:
         return {
             "is_train": is_train,
-            "augmentations": _train_augmentations(cfg) if is_train else test_resizing(cfg),
+            "augmentations": _train_augmentations(cfg) if is_train else inference_resizing(cfg),
             "image_format": cfg.INPUT.FORMAT,
         }
 

@@ -11,7 +11,7 @@ from detectron2.projects.point_rend import ColorAugSSDTransform
 
 from ...reading import check_labels, read_image, read_labels
 from ..augmentation import PadToSize, ResizeToBox
-from .resizing import test_resizing
+from .resizing import inference_resizing
 
 __all__ = ["SemSegMapper"]
 
@@ -44,7 +44,7 @@ class SemSegMapper:
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict:
-        build = _train_augmentations if is_train else test_resizing
+        build = _train_augmentations if is_train else inference_resizing
         return {
             "is_train": is_train,
             "augmentations": build(cfg),

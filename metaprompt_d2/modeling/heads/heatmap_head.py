@@ -1,5 +1,6 @@
 """Heatmap heads: their registry, and `DeconvHeatmapHead`."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -11,7 +12,7 @@ from torch.nn import functional as F
 
 from ...codecs import NUM_JOINTS
 from ...layers import DeconvStack
-from ...losses import weighted_heatmap_mse
+from ...losses import heatmap_cross_entropy, weighted_heatmap_mse
 
 __all__ = ["HEATMAP_HEADS_REGISTRY", "DeconvHeatmapHead", "build_heatmap_head"]
 
@@ -22,6 +23,7 @@ their `forward(features, image_size, targets=None)` is that of `DeconvHeatmapHea
 """
 
 _WIRINGS = ("deconv", "prompts")
+_LOSSES = {"cross_entropy": heatmap_cross_entropy, "mse": weighted_heatmap_mse}
 
 
 def build_heatmap_head(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> nn.Module:
@@ -51,7 +53,10 @@ class DeconvHeatmapHead(nn.Module):
         deconv_dims: Sequence[int] = (256, 256),
         deconv_kernels: Sequence[int] = (4, 4),
         stride: int = 4,
+        loss: str = "mse",
         loss_weight: float = 1.0,
+        heatmap_size: tuple[int, int] | None = None,
+        sigma: float = 2.0,
     ):
         """
         Args:
@@ -61,15 +66,24 @@ class DeconvHeatmapHead(nn.Module):
             deconv_dims, deconv_kernels: channels and kernel sizes of the transposed convolutions,
                 of "deconv" alone.
             stride: pixels of the image for one of the heatmaps.
-            loss_weight: of the mean squared error.
+            loss: "mse", the heatmaps' mean squared error, or "cross_entropy" over the places of a
+                joint, whose heatmaps are a softmax, with a maximum near 1 where it is sure.
+            loss_weight: of it.
+            heatmap_size: (h, w) of the heatmaps without what padded images add, over which the
+                softmax goes; None: all.
+            sigma: of the targets' Gaussians, for the softmax's scale.
 
         Raises:
-            ValueError: another wiring, prompts that cannot be shared out, kernels that don't fit,
-                or a stride that is not reached.
+            ValueError: another wiring or loss, prompts that cannot be shared out, kernels that
+                don't fit, or a stride that is not reached.
         """
         super().__init__()
         if wiring not in _WIRINGS:
             raise ValueError(f"MODEL.HEATMAP_HEAD.WIRING is {wiring!r}, expected one of {_WIRINGS}")
+        if loss not in _LOSSES:
+            raise ValueError(
+                f"MODEL.HEATMAP_HEAD.LOSS is {loss!r}, expected one of {sorted(_LOSSES)}"
+            )
         if wiring == "prompts":
             if in_channels % NUM_JOINTS:
                 raise ValueError(
@@ -86,7 +100,10 @@ class DeconvHeatmapHead(nn.Module):
         self.in_feature = in_feature
         self.in_stride = in_stride
         self.stride = stride
+        self.loss = loss
         self.loss_weight = loss_weight
+        self.heatmap_size = heatmap_size
+        self.sure = 2 * math.pi * sigma**2  # a Gaussian's sum over its maximum
         self.decoder = DeconvStack(
             in_channels, deconv_dims, None, kernel_size=tuple(deconv_kernels)
         )
@@ -115,7 +132,10 @@ class DeconvHeatmapHead(nn.Module):
             "deconv_dims": head.DECONV_DIMS,
             "deconv_kernels": head.DECONV_KERNELS,
             "stride": head.STRIDE,
+            "loss": head.LOSS,
             "loss_weight": head.LOSS_WEIGHT,
+            "heatmap_size": tuple(side // head.STRIDE for side in cfg.INPUT.PERSON_CROP.SIZE),
+            "sigma": head.SIGMA,
         }
 
     def forward(
@@ -132,15 +152,21 @@ class DeconvHeatmapHead(nn.Module):
 
         Returns:
             in training None and the loss `loss_heatmap`, on the targets' part of the map;
-            in inference heatmaps (N, J, H // stride, W // stride) and an empty dict.
+            in inference heatmaps (N, J, h', w'), of "mse" (N, J, H // stride, W // stride), and an
+            empty dict.
         """
         heatmaps = self.layers(features, image_size)
         if not self.training:
-            return heatmaps, {}
+            return self._probabilities(heatmaps) if self.loss == "cross_entropy" else heatmaps, {}
         truth, weights = targets
         height, width = truth.shape[-2:]
-        loss = weighted_heatmap_mse(heatmaps[..., :height, :width], truth, weights)
+        loss = _LOSSES[self.loss](heatmaps[..., :height, :width], truth, weights)
         return None, {"loss_heatmap": loss * self.loss_weight}
+
+    def _probabilities(self, heatmaps: Tensor) -> Tensor:
+        height, width = self.heatmap_size or heatmaps.shape[-2:]
+        heatmaps = heatmaps[..., :height, :width]
+        return heatmaps.flatten(2).softmax(dim=2).view_as(heatmaps) * self.sure
 
     def layers(self, features: Mapping[str, Tensor], image_size: tuple[int, int]) -> Tensor:
         """Heatmaps (N, J, H // stride, W // stride), float32 under autocast too."""

@@ -15,6 +15,9 @@ from ...losses import lovasz_softmax, mean_cross_entropy
 
 __all__ = ["UPerHead"]
 
+# Of Detectron2's `get_norm`.
+_NORMS = ("", "BN", "SyncBN", "FrozenBN", "GN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N", "LN")
+
 
 @SEM_SEG_HEADS_REGISTRY.register()
 class UPerHead(nn.Module):
@@ -191,6 +194,8 @@ class _Float32NaiveSyncBN(NaiveSyncBatchNorm):
 
 def _norm_of_this_run(norm: str) -> str | type[nn.Module]:
     """What "SyncBN" is here: torch's own works between GPU processes only."""
+    if norm not in _NORMS:
+        raise ValueError(f"MODEL.SEM_SEG_HEAD.NORM is {norm!r}, expected one of {_NORMS}")
     if norm != "SyncBN":
         return norm
     if comm.get_world_size() == 1:

@@ -9,6 +9,7 @@ from detectron2.structures import ImageList
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...precision import amp_dtype, autocast
 from ...windows import predict_in_windows, shifted_windows
 from ..heads import build_depth_head
 from .batching import equal_sizes, padded_for
@@ -40,6 +41,7 @@ class DepthEstimator(nn.Module):
         cover_all: bool = True,
         flip: bool = False,
         window_batch_size: int = 4,
+        inference_dtype: torch.dtype | None = None,
     ):
         """
         Args:
@@ -53,6 +55,7 @@ class DepthEstimator(nn.Module):
             cover_all: add windows where these leave pixels uncovered (NaN otherwise).
             flip: average with the mirror image's prediction.
             window_batch_size: windows that pass through the model at once.
+            inference_dtype: autocast to it in inference; None: as it is.
 
         Raises:
             ValueError: images resized to what the backbone cannot take.
@@ -72,6 +75,7 @@ class DepthEstimator(nn.Module):
         self.cover_all = cover_all
         self.flip = flip
         self.window_batch_size = window_batch_size
+        self.inference_dtype = inference_dtype
 
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict:
@@ -93,6 +97,7 @@ class DepthEstimator(nn.Module):
             "cover_all": cfg.TEST.SHIFTED_WINDOWS.COVER_ALL,
             "flip": cfg.TEST.AUG.ENABLED and cfg.TEST.AUG.FLIP,
             "window_batch_size": cfg.TEST.SLIDING_WINDOW.BATCH_SIZE,
+            "inference_dtype": amp_dtype(cfg.TEST.AMP, "TEST.AMP"),
         }
 
     @property
@@ -151,7 +156,8 @@ class DepthEstimator(nn.Module):
     def predict_batch(self, windows: Tensor) -> Tensor:
         """Normalised windows (B, C, h, w) -> depth (B, 1, h, w), in one pass, traceable."""
         padded = windows if self.resize_scale > 0 else padded_for(self.backbone, windows)
-        depth, _ = self.depth_head(self._features(padded), padded.shape[-2:])
+        with autocast(self.device, self.inference_dtype):
+            depth, _ = self.depth_head(self._features(padded), padded.shape[-2:])
         return depth[..., : windows.shape[-2], : windows.shape[-1]]
 
     def _padded(self, maps: list[Tensor]) -> Tensor:

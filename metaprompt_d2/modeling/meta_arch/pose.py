@@ -11,6 +11,7 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
 from ...codecs import FLIP_INDICES, UDPHeatmapCodec, average_with_mirrored, box_to_crop
+from ...precision import amp_dtype, autocast
 from ..heads import build_heatmap_head
 from ..person_crops import cut_crops, given_boxes
 from ..person_detector import PersonDetector
@@ -63,6 +64,7 @@ class TopDownPoseEstimator(nn.Module):
         flip: bool = True,
         batch_size: int = 64,
         keep_heatmaps: bool = False,
+        inference_dtype: torch.dtype | None = None,
         detector: Callable[[Tensor], tuple[Boxes, Tensor]] | None = None,
     ):
         """
@@ -76,6 +78,7 @@ class TopDownPoseEstimator(nn.Module):
             flip: average with the mirrored crop's heatmaps.
             batch_size: crops that pass through the model at once; mirrored ones pass beside them.
             keep_heatmaps: return them.
+            inference_dtype: autocast to it in inference; None: as it is.
             detector: finds people where an image comes without boxes: (C, H, W), 0..255, to boxes
                 and scores. None: the whole image is one person.
         """
@@ -92,6 +95,7 @@ class TopDownPoseEstimator(nn.Module):
         self.flip = flip
         self.batch_size = batch_size
         self.keep_heatmaps = keep_heatmaps
+        self.inference_dtype = inference_dtype
         self.detector = detector
 
     @classmethod
@@ -123,6 +127,7 @@ class TopDownPoseEstimator(nn.Module):
             "flip": cfg.TEST.AUG.ENABLED and cfg.TEST.AUG.FLIP,
             "batch_size": cfg.TEST.POSE.BATCH_SIZE,
             "keep_heatmaps": cfg.TEST.POSE.HEATMAPS,
+            "inference_dtype": amp_dtype(cfg.TEST.AMP, "TEST.AMP"),
             "detector": PersonDetector.of_config(cfg) if has_detector else None,
         }
 
@@ -200,7 +205,8 @@ class TopDownPoseEstimator(nn.Module):
         """Normalised crops (B, C, h, w) -> heatmaps (B, J, h', w'), in one pass, traceable."""
         height, width = self.codec.heatmap_size
         padded = padded_for(self.backbone, crops, self.size_divisibility)
-        heatmaps, _ = self.heatmap_head(self.backbone(padded), padded.shape[-2:])
+        with autocast(self.device, self.inference_dtype):
+            heatmaps, _ = self.heatmap_head(self.backbone(padded), padded.shape[-2:])
         return heatmaps[..., :height, :width]
 
     def _people(self, inputs: dict) -> _People:

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ... import canvas
+from ...precision import amp_dtype, autocast
 from ...windows import predict_in_windows, sliding_windows
+from ..backbone import MetaPromptBackbone
 from .batching import equal_sizes, padded_for
 
 __all__ = ["SlidingWindowSegmentor"]
@@ -44,7 +46,9 @@ class SlidingWindowSegmentor(nn.Module):
         window_size: tuple[int, int] | None = None,
         window_stride: tuple[int, int] | None = None,
         window_batch_size: int = 4,
+        share_encoder: bool = False,
         canvas_gib: float = 4.0,
+        inference_dtype: torch.dtype | None = None,
     ):
         """
         Args:
@@ -54,9 +58,17 @@ class SlidingWindowSegmentor(nn.Module):
             pixel_mean, pixel_std: per channel, for (image - mean) / std.
             window_size, window_stride: (height, width); None evaluates whole images.
             window_batch_size: windows that pass through the model at once.
+            share_encoder: encode the whole image once and cut windows from its latent; for
+                `MetaPromptBackbone`. Windows then begin at multiples of the latent's stride.
             canvas_gib: larger outputs lie in the main memory, not on the model's device.
+            inference_dtype: autocast to it in inference; None: as it is.
+
+        Raises:
+            ValueError: an encoder to share that isn't there, or windows that cut latent pixels.
         """
         super().__init__()
+        if share_encoder:
+            _check_shared_encoder(backbone, window_size)
         self.backbone = backbone
         self.sem_seg_head = sem_seg_head
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
@@ -64,6 +76,8 @@ class SlidingWindowSegmentor(nn.Module):
         self.window_size = window_size
         self.window_stride = window_stride
         self.window_batch_size = window_batch_size
+        self.share_encoder = share_encoder
+        self.inference_dtype = inference_dtype
         self.canvas_gib = canvas_gib
 
     @classmethod
@@ -74,6 +88,7 @@ class SlidingWindowSegmentor(nn.Module):
             "sem_seg_head": build_sem_seg_head(cfg, backbone.output_shape()),
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
+            "inference_dtype": amp_dtype(cfg.TEST.AMP, "TEST.AMP"),
             "canvas_gib": cfg.TEST.CANVAS_GIB,
         }
         windows = cfg.TEST.SLIDING_WINDOW
@@ -86,6 +101,7 @@ class SlidingWindowSegmentor(nn.Module):
             _check_windows(windows)
             arguments["window_size"] = tuple(windows.SIZE)
             arguments["window_stride"] = tuple(windows.STRIDE)
+            arguments["share_encoder"] = windows.SHARE_ENCODER
         return arguments
 
     @property
@@ -134,6 +150,8 @@ class SlidingWindowSegmentor(nn.Module):
 
     def _predict(self, images: Tensor) -> Tensor:
         """(N, C, H, W) -> logits (N, K, H, W)."""
+        if self.share_encoder:
+            return self._predict_from_one_latent(images)
         height, width = images.shape[-2:]
         windows = [(slice(0, height), slice(0, width))]
         if self.window_size is not None:
@@ -149,13 +167,42 @@ class SlidingWindowSegmentor(nn.Module):
     def predict_batch(self, windows: Tensor) -> Tensor:
         """Normalised windows (B, C, h, w) -> logits (B, K, h, w), in one pass, traceable."""
         padded = padded_for(self.backbone, windows)
-        features = self.backbone(padded)
+        with autocast(self.device, self.inference_dtype):
+            logits = self._logits(self.backbone(padded))
+        logits = _resize(logits, padded.shape[-2:])
+        return logits[..., : windows.shape[-2], : windows.shape[-1]]
+
+    def _predict_from_one_latent(self, images: Tensor) -> Tensor:
+        """As `_predict`; the encoder sees the whole image, so that its norms and attention do."""
+        stride = self.backbone.latent_encoder.stride
+        padded = padded_for(self.backbone, images, stride)
+        steps = [step // stride * stride for step in self.window_stride]
+        windows = sliding_windows(tuple(padded.shape[-2:]), self.window_size, steps)
+        with autocast(self.device, self.inference_dtype):
+            latent = torch.cat([self.backbone.encode(image[None]) for image in padded])
+
+        def predict(latents: Tensor) -> Tensor:
+            with autocast(self.device, self.inference_dtype):
+                logits = self._logits(self.backbone.features(latents))
+            return _resize(logits, [side * stride for side in latents.shape[-2:]])
+
+        logits = predict_in_windows(
+            predict,
+            latent,
+            windows,
+            batch_size=self.window_batch_size,
+            canvas_gib=self.canvas_gib,
+            stride=stride,
+        )
+        return logits[..., : images.shape[-2], : images.shape[-1]]
+
+    def _logits(self, features: dict[str, Tensor]) -> Tensor:
+        """The head's, before upsampling where it tells; averages and softmax want float32."""
         if hasattr(self.sem_seg_head, "layers"):
             logits = self.sem_seg_head.layers(features)
         else:
             logits, _ = self.sem_seg_head(features)
-        logits = _resize(logits, padded.shape[-2:])
-        return logits[..., : windows.shape[-2], : windows.shape[-1]]
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _resize(logits: Tensor, size: Sequence[int]) -> Tensor:
@@ -175,4 +222,18 @@ def _check_windows(windows: CfgNode) -> None:
         raise ValueError(
             f"TEST.SLIDING_WINDOW.STRIDE {windows.STRIDE} exceeds SIZE {windows.SIZE}: pixels "
             "between the windows would have no prediction"
+        )
+
+
+def _check_shared_encoder(backbone: Backbone, window_size: tuple[int, int] | None) -> None:
+    if not isinstance(backbone, MetaPromptBackbone) or backbone.size_divisibility:
+        raise ValueError(
+            "TEST.SLIDING_WINDOW.SHARE_ENCODER needs a MetaPromptBackbone that takes any size "
+            "(MODEL.META_PROMPT.REARRANGE)"
+        )
+    stride = backbone.latent_encoder.stride
+    if window_size is None or any(side % stride for side in window_size):
+        raise ValueError(
+            f"TEST.SLIDING_WINDOW.SHARE_ENCODER needs windows, with a SIZE of multiples of "
+            f"{stride}; it is {window_size}"
         )

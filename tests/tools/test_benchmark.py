@@ -1,0 +1,129 @@
+"""`tools/benchmark.py`: every task runs, all variants agree, and the report says so."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import benchmark
+import pytest
+import torch
+from benchmarking.machine import PeakMemory, matmul_ceiling
+from benchmarking.measure import Workload, measure
+from benchmarking.variants import Variant, inference_variants
+from detectron2.modeling import build_model
+from helpers import SMALLEST, smallest_cfg
+
+CPU = torch.device("cpu")
+CONFIGS = Path(__file__).resolve().parents[2] / "configs/mini"
+# The mini recipes at the smallest sizes, with random weights.
+OPTS = [
+    part
+    for key, value in SMALLEST.items()
+    for part in (key, str(value))
+    if not key.startswith("MODEL.META_PROMPT.NUM_PROMPTS")
+] + ["MODEL.DIFFUSION.WEIGHTS", "", "MODEL.DIFFUSION.VAE.LATENT_CHANNELS", "4"]
+
+
+def run(tmp_path: Path, *arguments: str) -> tuple[dict, str]:
+    status = benchmark.main([*arguments, "--output-dir", str(tmp_path), *OPTS])
+    assert status == 0
+    return json.loads((tmp_path / "benchmark.json").read_text()), (
+        tmp_path / "benchmark.md"
+    ).read_text()
+
+
+def check_agreement(section: dict) -> None:
+    for row in section["variants"]:
+        exact = 1e-3 if section["train"] else 1e-4  # BatchNorm over few values magnifies
+        assert row["rms_by_std"] < (0.05 if "bf16" in row["variant"] else exact), row
+        assert row["seconds"] > 0 and row["utilisation"] > 0
+        assert row["memory_gib"] is None or row["memory_gib"] > 0
+
+
+@pytest.mark.parametrize("task", ["cityscapes_seg", "kitti_depth", "coco_pose"])
+def test_all_variants_of_prediction_and_training_agree(tmp_path: Path, task: str) -> None:
+    arguments = ["--config-file", str(CONFIGS / f"{task}.yaml"), "--size", "64", "64"]
+    report, text = run(tmp_path, *arguments, "--rounds", "1", "--train")
+    names = [row["variant"] for row in report["inference"]["variants"]]
+    assert names == [variant.name for variant in inference_variants(CPU, compiled=False)]
+    assert names[0] == "plain"
+    check_agreement(report["inference"])
+    check_agreement(report["training"])
+    # A training step runs the same model forward and backward, on two images.
+    assert report["training"]["tflop"] > 3 * report["inference"]["tflop"] > 0
+    parts = report["inference"]["parts"]["all, bf16"]
+    passes = ["UNet pass 1", "UNet pass 2"]
+    assert list(parts) == ["VAE encoder", *passes, "re-arrangement", "head", "the rest"]
+    assert all(value > 0 for value in parts.values())
+    assert "## Training" in text and "| all, bf16" in text
+
+
+def test_a_sweep_shows_every_size_batch_and_number_of_steps(tmp_path: Path) -> None:
+    arguments = ["--config-file", str(CONFIGS / "cityscapes_seg.yaml"), "--size", "64", "128"]
+    report, text = run(tmp_path, *arguments, "--rounds", "1", "--no-inference", "--sweep")
+    points = [(*point["size"], point["batch_size"], point["steps"]) for point in report["sweep"]]
+    assert len(set(points)) == 12
+    assert {point[:2] for point in points} == {(32, 64), (64, 128)}
+    assert set(report["sweep"][0]["seconds"]) == {"plain", "all, float32", "all, bf16"}
+    assert "| 64x128 | 2       | 3       |" in text
+
+
+def test_the_loader_is_compared_with_what_training_consumes(
+    run_tool: Callable[..., str], tmp_path: Path
+) -> None:
+    arguments = ["--config-file", CONFIGS / "cityscapes_seg.yaml", "--size", 64, 64]
+    choice = ["--rounds", 1, "--no-inference", "--train", "--variant", "sdpa", "--data"]
+    output = run_tool("benchmark.py", *arguments, *choice, "--output-dir", tmp_path, *OPTS)
+    assert "images/s with 0 workers. Training (sdpa) consumes" in output
+    data = json.loads((tmp_path / "benchmark.json").read_text())["data"]
+    assert data["images_per_second"] > 0 and data["batches"] > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--variant", "fast"], "--variant ['fast']: expected some of ['plain', 'sdpa'"),
+        (["--data", "--no-inference", "DATASETS.TRAIN", "('nothing',)"], "nothing"),
+    ],
+)
+def test_bad_input_is_named(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture
+) -> None:
+    config = ["--config-file", str(CONFIGS / "cityscapes_seg.yaml"), "--size", "64", "64"]
+    assert benchmark.main([*config, *arguments, *OPTS]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_variants_share_what_they_do_not_change_and_leave_the_model_as_it_was() -> None:
+    model = build_model(smallest_cfg()).eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    plain = Variant("plain").applied_to(model)
+    half = Variant("half", dtype=torch.bfloat16, convert=True).applied_to(model)
+    name = "backbone.refinement.unet.conv_in.bias"
+    assert plain.get_parameter(name).data_ptr() == model.get_parameter(name).data_ptr()
+    assert half.get_parameter(name).dtype == torch.bfloat16
+    assert model.get_parameter(name).dtype == torch.float32
+    trained = Variant("trained").applied_to(model, train=True)
+    assert trained.get_parameter(name).data_ptr() != model.get_parameter(name).data_ptr()
+    assert all(value.equal(before[name]) for name, value in model.state_dict().items())
+
+
+def test_operations_are_those_of_the_convolutions_and_products() -> None:
+    model = build_model(smallest_cfg()).eval()
+    work = Workload(train=False, batch_size=1, size=(64, 64))
+    counts = []
+    for batch_size in (1, 2):
+        work = Workload(train=False, batch_size=batch_size, size=(64, 64))
+        counts.append(measure(smallest_cfg(), model, [Variant("plain")], work, rounds=1)[0].flops)
+    assert counts[1] == 2 * counts[0] > 0
+
+
+def test_the_peak_of_memory_is_seen_after_it_has_passed() -> None:
+    size = 2**26
+    with PeakMemory(CPU) as peak:
+        torch.ones(size, dtype=torch.uint8)
+    assert peak.growth is None or 0.9 * size < peak.growth < 2 * size
+
+
+def test_the_ceiling_is_a_rate_of_products() -> None:
+    assert matmul_ceiling(CPU, torch.float32, size=64) > 1e6

@@ -1,0 +1,59 @@
+"""EMA and LoRA on the command line: trained, evaluated, resumed, merged."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from mini_training import DEPTH_CONFIG, DEPTH_SMALL, figures
+
+OPTIONS = [*DEPTH_SMALL, "TEST.NUM_PICTURES", "0", "SOLVER.MAX_ITER", "3", "TEST.EVAL_PERIOD", "2"]
+OPTIONS += "SOLVER.EMA.ENABLED True MODEL.DIFFUSION.LORA.RANK 2 SOLVER.BASE_LR 0.02".split()
+OPTIONS += ["MODEL.DIFFUSION.LORA.ALPHA", "8"]
+
+
+@pytest.fixture(scope="module")
+def trained(
+    run_tool: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, list[float]]:
+    """Output folder of a training, and the figures of its last evaluation."""
+    folder = tmp_path_factory.mktemp("trained")
+    output = run_tool("train_net.py", "--config-file", DEPTH_CONFIG, *OPTIONS, "OUTPUT_DIR", folder)
+    return folder, figures(output)
+
+
+def test_checkpoints_hold_weights_and_averages_and_averages_are_evaluated(
+    run_tool: Callable[..., str], trained: tuple, tmp_path: Path
+) -> None:
+    folder, expected = trained
+    content = torch.load(folder / "model_best.pth", weights_only=True)
+    assert content["ema"]["averages"].keys() < content["model"].keys()
+    assert not any("base_layer" in name for name in content["ema"]["averages"])
+    arguments = ["--config-file", DEPTH_CONFIG, "--eval-only", *OPTIONS]
+    arguments += ["MODEL.WEIGHTS", folder / "model_final.pth", "OUTPUT_DIR", tmp_path]
+    averages = run_tool("train_net.py", *arguments)
+    assert "Using the averages of 3 updates" in averages
+    assert figures(averages) == expected
+    assert figures(run_tool("train_net.py", *arguments, "SOLVER.EMA.ENABLED", False)) != expected
+
+
+def test_merged_into_plain_weights_it_evaluates_the_same(
+    run_tool: Callable[..., str], trained: tuple, tmp_path: Path
+) -> None:
+    folder, expected = trained
+    plain, config = tmp_path / "plain.pth", tmp_path / "plain.yaml"
+    arguments = [folder / "model_final.pth", plain, "--to", "plain"]
+    output = run_tool(
+        *("convert_checkpoint.py", *arguments),
+        *("--config-file", folder / "config.yaml", "--config-out", config),
+    )
+    assert "weights: their averages (SOLVER.EMA)" in output
+    assert re.search(r"tensors of adapters merged: [1-9]", output)
+    content = torch.load(plain, weights_only=True)
+    assert content.keys() == {"model"}
+    assert not any(".lora_" in name or ".base_layer." in name for name in content["model"])
+    arguments = ["--config-file", config, "--eval-only", "OUTPUT_DIR", tmp_path / "out"]
+    output = run_tool("train_net.py", *arguments)
+    assert "SOLVER.EMA" not in output.split("Starting inference")[-1]
+    assert figures(output) == pytest.approx(expected, rel=1e-3)

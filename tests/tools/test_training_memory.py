@@ -1,0 +1,78 @@
+"""`tools/training_memory.py`: fake tensors take the room of real ones, in the documented order."""
+
+import pytest
+import torch
+import training_memory
+from helpers import smallest_cfg, smallest_depth_cfg
+from training_memory import LADDER, count
+
+CROP = {"INPUT.CROP.SIZE": [64, 64], "MODEL.META_PROMPT.REFINE_STEPS": 1}
+
+
+def as_dict(pairs: list) -> dict:
+    return dict(zip(pairs[::2], pairs[1::2], strict=True))
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"MODEL.DIFFUSION.GRADIENT_CHECKPOINTING": True, "SOLVER.ACCUMULATION_STEPS": 2},
+        {"SOLVER.AMP.ENABLED": True, "MODEL.DIFFUSION.LORA.RANK": 2, "SOLVER.EMA.ENABLED": True},
+    ],
+)
+def test_fake_tensors_are_counted_as_real_ones(keys: dict) -> None:
+    cfg = smallest_depth_cfg(CROP | keys)
+    fake, real = count(cfg, 2), count(cfg, 2, fake=False)
+    assert fake.weights == real.weights
+    assert fake.gradients == real.gradients
+    assert fake.states == pytest.approx(real.states, rel=0.01)
+    assert fake.activations == pytest.approx(real.activations, rel=0.02)
+    assert fake.peak == pytest.approx(real.peak, rel=0.05)
+
+
+def test_what_is_counted_is_what_the_model_has() -> None:
+    cfg = smallest_cfg(CROP)
+    counted = count(cfg, 2)
+    parameters = training_memory.without_memory(cfg).parameters()
+    trained = sum(p.nbytes for p in parameters if p.requires_grad)
+    assert counted.gradients == trained
+    assert counted.states == pytest.approx(2 * trained, rel=0.01)  # AdamW's two averages
+    assert counted.weights > counted.gradients
+    assert counted.peak > counted.weights + counted.states + counted.activations
+
+
+def test_the_ladder_leads_down() -> None:
+    sizes = {"MODEL.DIFFUSION.UNET.BLOCK_OUT_CHANNELS": (32, 64, 128, 128)}
+    peaks = {
+        name: count(smallest_depth_cfg(CROP | sizes | as_dict(LADDER[name])), 2).peak
+        for name in (
+            "float32",
+            "bf16",
+            "bf16, finest level recomputed",
+            "bf16, checkpointing",
+            "bf16, checkpointing, LoRA",
+            "bf16, checkpointing, frozen UNet",
+        )
+    }
+    assert list(peaks.values()) == sorted(peaks.values(), reverse=True), peaks
+
+
+def test_the_command_prints_a_table_and_measures_a_run(capsys: pytest.CaptureFixture) -> None:
+    options = ["MODEL.DIFFUSION.WEIGHTS", "", "INPUT.CROP.SIZE", "[64,64]", "MODEL.DEVICE", "cpu"]
+    config = ["--config-file", "metaprompt_d2://mini/kitti_depth.yaml"]
+    assert training_memory.main([*config, "--run", *options]) == 0
+    output = capsys.readouterr().out
+    assert "| keys          |   images |" in output
+    assert "GiB, run on cpu: counted 0." in output
+    assert torch.get_num_threads() == 1
+
+
+def test_a_task_that_it_does_not_know_and_bad_counts_are_refused(
+    capsys: pytest.CaptureFixture,
+) -> None:
+    config = ["--config-file", "metaprompt_d2://mini/coco_pose.yaml"]
+    assert training_memory.main(config) == 1
+    assert "TopDownPoseEstimator: only depth and segmentation" in capsys.readouterr().err
+    for options in (["--images", "0"], ["--run", "--ladder"]):
+        with pytest.raises(SystemExit):
+            training_memory.main([*config, *options])

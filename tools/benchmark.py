@@ -1,0 +1,206 @@
+"""Measure a config's model: ways to run it side by side, their time, memory and outputs.
+
+    python tools/benchmark.py --config-file configs/mini/cityscapes_seg.yaml
+    python tools/benchmark.py --config-file configs/cityscapes_seg.yaml --size 512 512 \
+        --variant "all, float32" --variant "all, bf16"
+    python tools/benchmark.py --config-file configs/mini/kitti_depth.yaml --train --data
+    python tools/benchmark.py --config-file configs/mini/coco_pose.yaml --sweep
+
+All variants begin with the same weights (those of the config; random ones without) and are timed
+in turns. `plain` is the official code's arithmetic: eager, float32, attention that holds the
+N x N matrix, channels outermost, one window at a time. docs/performance.md explains the columns.
+"""
+
+import argparse
+import itertools
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from benchmarking.loading import loader_rate
+from benchmarking.machine import describe, matmul_ceiling
+from benchmarking.measure import Workload, measure
+from benchmarking.parts import time_parts
+from benchmarking.report import markdown, rows
+from benchmarking.variants import Variant, inference_variants, training_variants
+from detectron2.config import CfgNode
+from torch import nn
+
+import metaprompt_d2  # noqa: F401  (fills the registries)
+from metaprompt_d2.engine import load_config, load_model
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse and check the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", required=True)
+    parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="default: the crop's")
+    parser.add_argument("--batch-size", type=int, help="default: 1; in training 2")
+    parser.add_argument("--rounds", type=int, default=3, help="turns a variant, %(default)s")
+    parser.add_argument(
+        "--variant", action="append", help="beside plain, may be repeated; default: all"
+    )
+    parser.add_argument("--compile", action="store_true", help="torch.compile, too")
+    parser.add_argument("--train", action="store_true", help="training steps, too")
+    parser.add_argument("--no-inference", action="store_true", help="no predictions")
+    parser.add_argument("--data", action="store_true", help="what the training loader gives, too")
+    parser.add_argument("--sweep", action="store_true", help="over size, batch and steps, too")
+    parser.add_argument("--output-dir", type=Path, help="benchmark.md and benchmark.json go there")
+    parser.add_argument("opts", nargs="*", default=[], help="config keys and values")
+    args = parser.parse_intermixed_args(argv)
+    for name in ("batch_size", "rounds"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            parser.error(f"--{name.replace('_', '-')} must be at least 1")
+    return args
+
+
+def default_size(cfg: CfgNode) -> tuple[int, int]:
+    """(height, width) of what the model is trained on."""
+    is_pose = cfg.MODEL.META_ARCHITECTURE == "TopDownPoseEstimator"
+    height, width = cfg.INPUT.PERSON_CROP.SIZE if is_pose else cfg.INPUT.CROP.SIZE
+    return int(height), int(width)
+
+
+def check_names(names: Sequence[str], device: torch.device, *, compiled: bool) -> None:
+    """
+    Raises:
+        ValueError: a name that no variant has.
+    """
+    variants = [
+        *inference_variants(device, compiled=compiled),
+        *training_variants(device, compiled=compiled),
+    ]
+    known = list(dict.fromkeys(variant.name for variant in variants))
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"--variant {unknown}: expected some of {known}")
+
+
+def chosen(variants: list[Variant], names: Sequence[str] | None) -> list[Variant]:
+    """`plain` and the variants of these names; all of them where none are given."""
+    return [v for v in variants if names is None or v.name in {"plain", *names}]
+
+
+def ceilings(device: torch.device, variants: Sequence[Variant]) -> dict[torch.dtype, float]:
+    """FLOP/s of a large matrix product in the types that variants compute in."""
+    dtypes = {variant.computes_in for variant in variants}
+    return {dtype: matmul_ceiling(device, dtype) for dtype in sorted(dtypes, key=str)}
+
+
+def compare(
+    cfg: CfgNode, model: nn.Module, variants: list[Variant], work: Workload, rounds: int
+) -> dict:
+    """Variants side by side: a section of the report."""
+    device = next(model.parameters()).device
+    limits = ceilings(device, variants)
+    results = measure(cfg, model, variants, work, rounds=rounds)
+    return {
+        "train": work.train,
+        "size": work.size,
+        "batch_size": work.batch_size,
+        "tflop": results[0].flops / 1e12,
+        "ceilings_tflops": {str(dtype)[6:]: limit / 1e12 for dtype, limit in limits.items()},
+        "variants": rows(results, limits, work.batch_size),
+    }
+
+
+def parts_of(
+    cfg: CfgNode, model: nn.Module, variants: Sequence[Variant], work: Workload
+) -> dict[str, dict[str, float]]:
+    """Seconds by part of the eager variants that tell most."""
+    columns = {}
+    for variant in variants:
+        if variant.name in ("plain", "official-gpu", "all, float32", "all, bf16"):
+            clone = variant.applied_to(model)
+            with variant.running():
+                columns[variant.name] = time_parts(clone, work.call(cfg, clone, variant))
+            del clone
+    return columns
+
+
+def sweep(args: argparse.Namespace, work: Workload, rounds: int) -> list[dict]:
+    """`plain` and all together over halves of the size, batches of 1 and 2, 1 to 3 steps."""
+    cfg = configured(args, "MODEL.META_PROMPT.REFINE_STEPS", 3)
+    model = load_model(cfg).eval()
+    variants = chosen(
+        inference_variants(model.device, compiled=False), ["all, float32", "all, bf16"]
+    )
+    embeddings = list(model.backbone.refinement.step_embeddings)
+    points = []
+    for halvings, batch_size, steps in itertools.product((1, 0), (1, 2), (1, 2, 3)):
+        model.backbone.refinement.step_embeddings = nn.ParameterList(embeddings[:steps])
+        size = tuple(side >> halvings for side in work.size)
+        point = Workload(train=False, batch_size=batch_size, size=size)
+        results = measure(cfg, model, variants, point, rounds=rounds)
+        seconds = {result.variant.name: result.median for result in results}
+        points.append({"size": size, "batch_size": batch_size, "steps": steps, "seconds": seconds})
+    return points
+
+
+def configured(args: argparse.Namespace, *more: object) -> CfgNode:
+    """The config, in which variants and not keys say how the model runs."""
+    neutral = ["TEST.AMP.ENABLED", False, "MODEL.SPEED.COMPILE", ""]
+    return load_config(args.config_file, [*args.opts, *neutral, *more])
+
+
+def loaded_model(cfg: CfgNode) -> nn.Module:
+    """The config's model; without MODEL.WEIGHTS, heads are drawn so that outputs vary at all."""
+    torch.manual_seed(0)
+    model = load_model(cfg).eval()
+    for name, child in model.named_children() if not cfg.MODEL.WEIGHTS else ():
+        for parameter in child.parameters() if name != "backbone" else ():
+            if parameter.ndim == 4:
+                nn.init.kaiming_normal_(parameter)
+    return model
+
+
+def run(args: argparse.Namespace) -> dict:
+    """Everything that the command line asks for."""
+    cfg = configured(args)
+    report: dict = {"config": args.config_file, "opts": args.opts}
+    model = loaded_model(cfg)
+    check_names(args.variant or (), model.device, compiled=args.compile)
+    report["machine"] = describe(model.device)
+    size = tuple(args.size or default_size(cfg))
+    if not args.no_inference:
+        work = Workload(train=False, batch_size=args.batch_size or 1, size=size)
+        variants = inference_variants(model.device, compiled=args.compile)
+        variants = chosen(variants, args.variant)
+        report["inference"] = compare(cfg, model, variants, work, args.rounds)
+        report["inference"]["parts"] = parts_of(cfg, model, variants, work)
+    if args.train:
+        work = Workload(train=True, batch_size=args.batch_size or 2, size=size)
+        variants = training_variants(model.device, compiled=args.compile)
+        variants = chosen(variants, args.variant)
+        report["training"] = compare(cfg, model, variants, work, args.rounds)
+    if args.sweep:
+        work = Workload(train=False, batch_size=1, size=size)
+        report["sweep"] = sweep(args, work, args.rounds)
+    if args.data:
+        report["data"] = loader_rate(cfg, seconds=10.0)
+    return report
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    args = parse_arguments(argv)
+    try:
+        report = run(args)
+    except (ValueError, FileNotFoundError, KeyError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    text = markdown(report)
+    print(text)
+    if args.output_dir is not None:
+        args.output_dir.mkdir(parents=True, exist_ok=True)
+        (args.output_dir / "benchmark.md").write_text(text)
+        (args.output_dir / "benchmark.json").write_text(json.dumps(report, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

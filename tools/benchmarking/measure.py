@@ -1,0 +1,172 @@
+"""Variants of a model timed in turns, so that what disturbs the machine disturbs them all."""
+
+import itertools
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.utils.events import EventStorage
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from metaprompt_d2.engine import TrainLoop, build_optimizer
+
+from .machine import PeakMemory, seconds
+from .samples import dense_output, inference_inputs, training_inputs
+from .variants import Variant
+
+__all__ = ["Measurement", "Workload", "measure"]
+
+_TURN = 0.3  # seconds that a turn of one variant lasts at least, if _MAX_CALLS allow it
+_MAX_CALLS = 20
+
+
+@dataclass
+class Measurement:
+    """Of one variant.
+
+    Attributes:
+        variant: what was run.
+        times: seconds a call.
+        first: seconds of the first call, where that allocates much of the second.
+        memory: bytes of weights, of a call and, in training, of gradients and optimizer; None
+            where the system doesn't tell.
+        output: dense output, or the first step's loss in training.
+        flops: floating point operations of a call, additions and multiplications; of the first
+            variant alone.
+    """
+
+    variant: Variant
+    times: list[float] = field(default_factory=list)
+    first: float = math.nan
+    memory: int | None = None
+    output: Tensor | None = None
+    flops: int = 0
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.times)
+
+    def difference(self, reference: "Measurement") -> dict[str, float]:
+        """Largest and root mean square difference of the output; `..._by_std` by its deviation.
+
+        A loss is compared by its size instead of its deviation.
+        """
+        error, size = (self.output - reference.output).double(), reference.output.double()
+        scale = size.std() if size.numel() > 1 else size.abs()
+        largest, rms = error.abs().max(), error.square().mean().sqrt()
+        return {
+            "max": largest.item(),
+            "rms_by_std": (rms / scale).item(),
+            "max_by_std": (largest / scale).item(),
+        }
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a call does.
+
+    Attributes:
+        train: a whole training step instead of a prediction.
+        batch_size: images.
+        size: their (height, width).
+    """
+
+    train: bool
+    batch_size: int
+    size: tuple[int, int]
+
+    def call(self, cfg: CfgNode, model: nn.Module, variant: Variant) -> Callable[[], Tensor]:
+        """One call of a variant's own model; returns what is compared."""
+        if self.train:
+            return _training_call(
+                cfg, model, variant, training_inputs(cfg, self.batch_size, self.size)
+            )
+        return _inference_call(model, inference_inputs(self.batch_size, self.size))
+
+
+def measure(
+    cfg: CfgNode, model: nn.Module, variants: Sequence[Variant], work: Workload, *, rounds: int
+) -> list[Measurement]:
+    """Time variants of a model on random images.
+
+    Args:
+        cfg: of the model.
+        model: whose weights all variants begin with.
+        variants: `plain` first, whose operations are counted.
+        work: what a call does.
+        rounds: turns of every variant.
+    """
+    device = next(model.parameters()).device
+    results = [Measurement(variant) for variant in variants]
+    kept: dict[str, Callable[[], Tensor]] = {}
+    for number in range(rounds):
+        for result in results:
+            variant = result.variant
+            with variant.running():
+                call = kept.get(variant.name)
+                if call is None:
+                    clone = variant.applied_to(model, train=work.train)
+                    call = work.call(cfg, clone, variant)
+                    if number == 0:
+                        _first_calls(result, call, clone, counts=result is results[0])
+                    elif work.train:
+                        call()  # allocates gradients and the optimizer's state
+                    del clone
+                calls = min(max(math.ceil(_TURN / result.first), 1), _MAX_CALLS)
+                result.times += [seconds(call, device) for _ in range(calls)]
+            # On a CPU only one variant's own weights are held at a time.
+            if device.type == "cuda" or variant.compile_mode:
+                kept[variant.name] = call
+            del call
+    return results
+
+
+def _first_calls(
+    result: Measurement, call: Callable[[], Tensor], model: nn.Module, *, counts: bool
+) -> None:
+    """Calls that allocate and compile, and give the output, the peak of memory and operations."""
+    device = next(model.parameters()).device
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    outputs = []
+    counter = FlopCounterMode(display=False) if counts else nullcontext()
+    with PeakMemory(device) as peak:
+        with counter:
+            result.first = seconds(lambda: outputs.append(call()), device)
+        if model.training or device.type == "cuda":
+            result.first = seconds(call, device)
+    result.output = outputs[0]
+    result.memory = None if peak.growth is None else weights + peak.growth
+    result.flops = counter.get_total_flops() if counts else 0
+
+
+def _inference_call(model: nn.Module, inputs: list[dict]) -> Callable[[], Tensor]:
+    if hasattr(model, "keep_heatmaps"):
+        model.keep_heatmaps = True
+
+    @torch.no_grad()
+    def call() -> Tensor:
+        return dense_output(model(inputs))
+
+    return call
+
+
+def _training_call(
+    cfg: CfgNode, model: nn.Module, variant: Variant, inputs: list[dict]
+) -> Callable[[], Tensor]:
+    optimizer = build_optimizer(cfg, model)
+    for group in () if variant.fused_optimizer else optimizer.param_groups:
+        group.update(fused=False, foreach=None)
+    loop = TrainLoop(model, itertools.repeat(inputs), optimizer, seed=0, amp_dtype=variant.dtype)
+    loop.iter = 0
+
+    def call() -> Tensor:
+        with EventStorage() as storage:
+            loop.run_step()
+        return torch.tensor(storage.latest()["total_loss"][0])
+
+    return call

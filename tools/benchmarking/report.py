@@ -1,0 +1,138 @@
+"""Measurements as Markdown and JSON."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from tabulate import tabulate
+
+from .measure import Measurement
+
+__all__ = ["markdown", "rows"]
+
+_GIB = 2**30
+
+
+def rows(
+    results: Sequence[Measurement], ceilings: Mapping[torch.dtype, float], images: int
+) -> list:
+    """One dict a variant, with plain numbers.
+
+    Args:
+        results: the reference first.
+        ceilings: FLOP/s of a matrix product by type.
+        images: of a call.
+    """
+    reference = results[0]
+    return [
+        {
+            "variant": result.variant.name,
+            "seconds": result.median,
+            "fastest": min(result.times),
+            "slowest": max(result.times),
+            "calls": len(result.times),
+            "speedup": reference.median / result.median,
+            "images_per_second": images / result.median,
+            "memory_gib": None if result.memory is None else result.memory / _GIB,
+            "utilisation": reference.flops / result.median / ceilings[result.variant.computes_in],
+            **result.difference(reference),
+        }
+        for result in results
+    ]
+
+
+def markdown(report: Mapping) -> str:
+    """A page of everything that was measured."""
+    machine = ", ".join(f"{key} {value}" for key, value in report["machine"].items())
+    parts = [f"# {report['config']} {' '.join(map(str, report['opts']))}".rstrip(), machine]
+    for name in ("inference", "training"):
+        if name in report:
+            parts += _comparison(name, report[name])
+    if "sweep" in report:
+        parts += ["## Sweep", _sweep_table(report["sweep"])]
+    if "data" in report:
+        parts += ["## Data", _data_text(report)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _comparison(name: str, section: Mapping) -> list[str]:
+    height, width = section["size"]
+    limits = ", ".join(f"{k} {v:.4g}" for k, v in section["ceilings_tflops"].items())
+    head = (
+        f"{section['batch_size']} image(s) of {height}x{width}: {section['tflop']:.4g} TFLOP. "
+        f"Matrix products reach {limits} TFLOP/s."
+    )
+    texts = [f"## {name.capitalize()}", head, _variants_table(section["variants"])]
+    if section.get("parts"):
+        texts += ["Seconds by part:", _parts_table(section["parts"])]
+    return texts
+
+
+def _variants_table(measured: Sequence[Mapping]) -> str:
+    baselines = [row for row in measured if row["variant"] in ("plain", "official-gpu")]
+    body = [
+        (
+            row["variant"],
+            f"{row['seconds']:.4g}",
+            f"{row['fastest']:.4g} - {row['slowest']:.4g}",
+            *(f"{base['seconds'] / row['seconds']:.2f}" for base in baselines),
+            f"{row['images_per_second']:.4g}",
+            "?" if row["memory_gib"] is None else f"{row['memory_gib']:.2f}",
+            f"{100 * row['utilisation']:.0f}",
+            f"{100 * row['rms_by_std']:.2g}",
+            f"{100 * row['max_by_std']:.2g}",
+            f"{row['max']:.2g}",
+        )
+        for row in measured
+    ]
+    headers = (
+        "variant",
+        "median s",
+        "range",
+        *(f"times {base['variant']}" for base in baselines),
+        "images/s",
+        "peak GiB",
+        "utilisation %",
+        "RMS diff. % of std",
+        "max diff. % of std",
+        "max diff.",
+    )
+    return _table(body, headers)
+
+
+def _parts_table(columns: Mapping[str, Mapping[str, float]]) -> str:
+    names = list(next(iter(columns.values())))
+    body = [(name, *(f"{column[name]:.4g}" for column in columns.values())) for name in names]
+    return _table(body, ("part", *columns))
+
+
+def _sweep_table(points: Sequence[Mapping]) -> str:
+    names = list(points[0]["seconds"])
+    body = [
+        (
+            "x".join(map(str, point["size"])),
+            str(point["batch_size"]),
+            str(point["steps"]),
+            *(f"{point['seconds'][name]:.4g}" for name in names),
+        )
+        for point in points
+    ]
+    return _table(body, ("size", "batch", "steps", *(f"{name}: s" for name in names)))
+
+
+def _data_text(report: Mapping) -> str:
+    data = report["data"]
+    text = (
+        f"The training loader gives {data['images_per_second']:.4g} images/s with "
+        f"{data['workers']} workers."
+    )
+    for row in report.get("training", {}).get("variants", ())[-1:]:
+        factor = data["images_per_second"] / row["images_per_second"]
+        text += (
+            f" Training ({row['variant']}) consumes {row['images_per_second']:.4g}: the loader is "
+            f"{factor:.3g} times as fast."
+        )
+    return text
+
+
+def _table(body: Sequence[Sequence], headers: Sequence[str]) -> str:
+    return tabulate(body, headers, tablefmt="github", disable_numparse=True)

@@ -1,0 +1,67 @@
+"""Random inputs of the three tasks, and their outputs as one tensor."""
+
+import torch
+from detectron2.config import CfgNode
+from torch import Tensor
+
+__all__ = ["dense_output", "inference_inputs", "training_inputs"]
+
+_SEED = 1
+
+
+def inference_inputs(batch_size: int, size: tuple[int, int]) -> list[dict]:
+    """One dict an image, (3, height, width) of 0..255; for pose, the image is one person."""
+    images = torch.randint(256, (batch_size, 3, *size), generator=_generator()).float()
+    return [{"image": image} for image in images]
+
+
+def training_inputs(cfg: CfgNode, batch_size: int, size: tuple[int, int]) -> list[dict]:
+    """One dict a training sample, with random ground truth.
+
+    Raises:
+        ValueError: a meta-architecture of another package.
+    """
+    inputs = inference_inputs(batch_size, size)
+    generator = _generator()
+    for item in inputs:
+        item["file_name"] = "random"
+        if cfg.MODEL.META_ARCHITECTURE == "SlidingWindowSegmentor":
+            item["sem_seg"] = torch.randint(
+                cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES, size, generator=generator
+            )
+        elif cfg.MODEL.META_ARCHITECTURE == "DepthEstimator":
+            share = torch.rand(size, generator=generator) * 0.9 + 0.05
+            item["depth"] = share * cfg.MODEL.DEPTH_HEAD.MAX_DEPTH
+        elif cfg.MODEL.META_ARCHITECTURE == "TopDownPoseEstimator":
+            height, width = (side // cfg.MODEL.HEATMAP_HEAD.STRIDE for side in size)
+            item["heatmaps"] = torch.rand(17, height, width, generator=generator)
+            item["joint_weights"] = torch.ones(17)
+        else:
+            raise ValueError(
+                f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE!r}, for which training "
+                "samples are not known"
+            )
+    return inputs
+
+
+def dense_output(outputs: list[dict]) -> Tensor:
+    """Logits, metres or heatmaps of all images, float32, on the CPU.
+
+    Raises:
+        ValueError: outputs without any of these.
+    """
+    parts = []
+    for output in outputs:
+        if "sem_seg" in output:
+            parts.append(output["sem_seg"])
+        elif "depth" in output:
+            parts.append(output["depth"])
+        elif "instances" in output and output["instances"].has("pred_keypoint_heatmaps"):
+            parts.append(output["instances"].pred_keypoint_heatmaps)
+        else:
+            raise ValueError(f"outputs hold {list(output)}, expected sem_seg, depth or heatmaps")
+    return torch.stack([part.float().cpu() for part in parts])
+
+
+def _generator() -> torch.Generator:
+    return torch.Generator().manual_seed(_SEED)
