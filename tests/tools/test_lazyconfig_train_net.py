@@ -14,10 +14,15 @@ from metaprompt_d2.engine import load_config
 YAML = [*DEPTH_SMALL, *"SOLVER.MAX_ITER 4 TEST.EVAL_PERIOD 0 TEST.NUM_PICTURES 1".split()]
 CONFIG = "configs/lazy/mini/kitti_depth.py"
 LAZY = """
+    dataloader.train.mapper.augmentations.0.long_side=128
+    dataloader.train.mapper.augmentations.0.short_side=64
     dataloader.train.mapper.augmentations.2.size=[64,64] dataloader.train.total_batch_size=2
-    train.log_period=1 model.depth_head.conv_dim=8 model.depth_head.deconv_dims=[8,8,8]
-    model.backbone.refinement.num_steps=2
-    train.max_iter=4 train.checkpointer.period=2 dataloader.evaluator.evaluators.1.num_pictures=1
+    dataloader.test.mapper.augmentations.0.long_side=128
+    dataloader.test.mapper.augmentations.0.short_side=64
+    dataloader.evaluator.evaluators.1.num_pictures=1 train.log_period=1
+    model.depth_head.conv_dim=8 model.depth_head.deconv_dims=[8,8,8]
+    model.backbone.refinement.num_steps=2 lr_multiplier.warmup_iters=2
+    lr_multiplier.warmup_factor=0.5 train.max_iter=4 train.checkpointer.period=2
 """.split()
 
 
