@@ -32,7 +32,7 @@ from metaprompt_d2.evaluation import (
     DistributedCityscapesSemSegEvaluator,
     TopDownKeypointEvaluator,
 )
-from metaprompt_d2.inference import DenseModelWithTTA
+from metaprompt_d2.inference import DenseModelWithTTA, with_test_time_augmentation
 
 LAZY = CONFIG_ROOT / "lazy"
 RECIPES = sorted(
@@ -239,16 +239,15 @@ def _recorder(kind: type, made: list[tuple]) -> Callable[..., None]:
 
 
 def test_test_time_augmentation_is_the_same(pair: Pair) -> None:
-    cfg = pair.yaml.clone()
-    cfg.defrost()
-    cfg.TEST.AUG.ENABLED = True
-    if "tta" not in pair.lazy:
-        assert not cfg.TEST.AUG.MAX_SIZES
+    tta = pair.lazy.get("tta")
+    is_wrapped = with_test_time_augmentation(pair.yaml, pair.yaml_model) is not pair.yaml_model
+    assert is_wrapped == (tta is not None and tta.enabled)
+    if tta is None:
+        assert not pair.yaml.TEST.AUG.MAX_SIZES
         return
-    assert pair.lazy.tta.enabled == pair.yaml.TEST.AUG.ENABLED
-    expected = DenseModelWithTTA(cfg, nn.Identity())
-    pair.lazy.tta.model.model = nn.Identity()
-    wrapped = instantiate(pair.lazy.tta.model)
+    expected = DenseModelWithTTA(pair.yaml, pair.yaml_model)
+    tta.model.model = nn.Identity()
+    wrapped = instantiate(tta.model)
     assert describe(expected.boxes) == describe(wrapped.boxes)
     for name in ("flip", "num_channels", "canvas_gib"):
         assert getattr(expected, name) == getattr(wrapped, name), name

@@ -17,8 +17,7 @@ LAZY = """
     dataloader.train.mapper.augmentations.0.long_side=128
     dataloader.train.mapper.augmentations.0.short_side=64
     dataloader.train.mapper.augmentations.2.size=[64,64] dataloader.train.total_batch_size=2
-    dataloader.test.mapper.augmentations.0.long_side=128
-    dataloader.test.mapper.augmentations.0.short_side=64
+    tta.model.boxes=[[128,64]]
     dataloader.evaluator.evaluators.1.num_pictures=1 train.log_period=1
     model.depth_head.conv_dim=8 model.depth_head.deconv_dims=[8,8,8]
     model.backbone.refinement.num_steps=2 lr_multiplier.warmup_iters=2

@@ -120,6 +120,8 @@ pose_estimator = L(TopDownPoseEstimator)(
         deconv_dims=[256, 256],
         deconv_kernels=[4, 4],
         stride=4,
+        heatmap_size="${..codec.heatmap_size}",
+        sigma="${..codec.sigma}",
     ),
     **PIXELS,
     codec=L(UDPHeatmapCodec)(

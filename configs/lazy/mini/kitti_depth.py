@@ -3,6 +3,7 @@
 from detectron2.config import LazyCall as L
 
 from metaprompt_d2.data import ResizeToBox
+from metaprompt_d2.inference import DenseModelWithTTA
 
 from ..common.mini import shrink
 from ..common.optim import warmup_poly as lr_multiplier
@@ -18,9 +19,12 @@ dataloader.train.total_batch_size = 8
 # Half the files' size; neither CutDepth nor distortions of brightness and colour.
 _, _flip, _window, *_ = dataloader.train.mapper.augmentations
 _window.size = [128, 128]
-_resize = L(ResizeToBox)(long_side=256, short_side=128)
-dataloader.train.mapper.augmentations = [_resize, _flip, _window]
-dataloader.test.mapper.augmentations = [_resize]
+dataloader.train.mapper.augmentations = [
+    L(ResizeToBox)(long_side=256, short_side=128),
+    _flip,
+    _window,
+]
+tta = dict(enabled=True, model=L(DenseModelWithTTA)(boxes=[[256, 128]], flip=False, num_channels=1))
 
 optimizer.lr = 3e-3
 optimizer.params.rules = [[r"\.lora_", 1.0, 1.0], [r"\.unet\.", 0.5, 1.0]]
