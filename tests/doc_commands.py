@@ -26,7 +26,7 @@ COMMANDS = [
     (r"python datasets/prepare_\w+\.py", "tests/datasets/test_prepare_sem_seg.py"),
     (r"CITYSCAPES_DATASET=\S+ csCreate", HEAVY + "cityscapesscripts' own, on the whole Cityscapes"),
     # training and evaluation
-    (r"python tools/train_net\.py .*configs/compose", "tests/tools/test_compose.py"),
+    (r"python tools/train_net\.py .*configs/compose", "tests/compose/test_yaml.py"),
     (r"python tools/train_net\.py .*depth", "tests/tools/test_train_net_depth.py"),
     (r"python tools/train_net\.py .*pose", "tests/tools/test_train_net_pose.py"),
     (r"python tools/train_net\.py .*SIZES_FROM", "tests/checkpoint/test_stable_diffusion.py"),
