@@ -97,7 +97,7 @@ def _add_lora(cfg: CfgNode) -> None:
     # RANK 0 = none.
     cfg.MODEL.DIFFUSION.LORA = CfgNode()
     cfg.MODEL.DIFFUSION.LORA.RANK = 0
-    cfg.MODEL.DIFFUSION.LORA.ALPHA = 16.0
+    cfg.MODEL.DIFFUSION.LORA.ALPHA = 16
     # Ends of the names of the layers that get one: the attentions' projections.
     cfg.MODEL.DIFFUSION.LORA.TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 

@@ -48,7 +48,7 @@ def input_error(error: BaseException) -> str | None:
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """A context, or with a function's name below it a decorator, that ends in one line.
+    """A context, or a decorator of a function, that bad input ends in one line.
 
     Raises:
         SystemExit: with "error: ..." in place of an error that input can cause.

@@ -13,16 +13,13 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
 
-def _are_numbers(value: Any) -> bool:
-    # Of a list's types and of its sum at once: a file has ten millions of numbers.
-    return isinstance(value, list) and set(map(type, value)) <= {int, float} and _is_sum(value)
+def _is_list_of_numbers(value: Any) -> bool:
+    return isinstance(value, list) and set(map(type, value)) <= {int, float}
 
 
-def _is_sum(values: list[float]) -> bool:
-    try:
-        return math.isfinite(sum(values))
-    except OverflowError:
-        return False
+def _are_finite(value: Any) -> bool:
+    # By their sum, all at once: a file has ten millions of numbers.
+    return _is_list_of_numbers(value) and math.isfinite(sum(value))
 
 
 # What a field may be, as an error says it.
@@ -31,8 +28,9 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     "a string": lambda value: isinstance(value, str),
     "a number": _is_number,
     "a size in pixels": lambda value: _is_number(value) and value >= 1,
-    "x, y, width, height": lambda value: _are_numbers(value) and len(value) == 4,
-    "a list of numbers": _are_numbers,
+    # Boxes that are not finite have no area: they are left out with those, and counted.
+    "x, y, width, height": lambda value: _is_list_of_numbers(value) and len(value) == 4,
+    "a list of numbers": _are_finite,
 }
 _ID = "an integer or a string"
 _IMAGE = {"id": _ID, "file_name": "a string"}

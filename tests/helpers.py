@@ -158,7 +158,7 @@ def smallest_vae(**arguments) -> LatentEncoder:
 def smallest_refinement(num_steps: int, **prompt_arguments) -> RecurrentRefinement:
     """`RecurrentRefinement` of `smallest_unet` with 6 prompts."""
     return RecurrentRefinement(
-        unet=smallest_unet(predicts_latent=num_steps > 1),
+        unet=smallest_unet(),
         meta_prompts=MetaPrompts(num_prompts=6, dim=16, num_steps=num_steps, **prompt_arguments),
         num_steps=num_steps,
     )

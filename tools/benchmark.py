@@ -14,7 +14,6 @@ N x N matrix, channels outermost, one window at a time. docs/performance.md expl
 import argparse
 import itertools
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from torch import nn
 
 import metaprompt_d2  # noqa: F401  (fills the registries)
 from metaprompt_d2.engine import load_config, load_model
+from metaprompt_d2.errors import one_line_errors
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -185,22 +185,18 @@ def run(args: argparse.Namespace) -> dict:
     return report
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+@one_line_errors()
+def main(argv: list[str] | None = None) -> None:
+    """Run the command line."""
     args = parse_arguments(argv)
-    try:
-        report = run(args)
-    except (ValueError, FileNotFoundError, KeyError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    report = run(args)
     text = markdown(report)
     print(text)
     if args.output_dir is not None:
         args.output_dir.mkdir(parents=True, exist_ok=True)
         (args.output_dir / "benchmark.md").write_text(text)
         (args.output_dir / "benchmark.json").write_text(json.dumps(report, indent=2))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

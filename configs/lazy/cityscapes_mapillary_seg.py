@@ -3,7 +3,6 @@
 from .cityscapes_seg import dataloader, lr_multiplier, model, optimizer, train, tta
 
 model.backbone.refinement.num_steps = 1
-model.backbone.refinement.unet.predicts_latent = False
 
 dataloader.train.dataset.names.append("cityscapes_autolabelled_sem_seg_train_extra")
 

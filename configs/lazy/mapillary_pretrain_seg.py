@@ -6,7 +6,6 @@ from .cityscapes_seg import dataloader, lr_multiplier, model, optimizer, train, 
 from .common.data import evaluators
 
 model.backbone.refinement.num_steps = 1
-model.backbone.refinement.unet.predicts_latent = False
 
 dataloader.train.dataset.names = ["mapillary_cityscapes_sem_seg_train"]
 dataloader.test.dataset.names = "mapillary_cityscapes_sem_seg_val"

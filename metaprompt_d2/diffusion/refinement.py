@@ -31,11 +31,13 @@ class RecurrentRefinement(nn.Module):
     def __init__(self, *, unet: FeatureUNet, meta_prompts: MetaPrompts, num_steps: int = 3):
         """
         Args:
-            unet: keeps its output head where `num_steps` is above 1.
+            unet: loses its output head where `num_steps` is 1.
             meta_prompts: made for the same number of steps.
             num_steps: S, passes through the UNet.
         """
         super().__init__()
+        if num_steps == 1:
+            unet.drop_output_head()
         self.unet = unet
         self.meta_prompts = meta_prompts
         self.step_embeddings = nn.ParameterList(

@@ -41,7 +41,6 @@ class FeatureUNet(UNet2DConditionModel):
         num_heads: int | Sequence[int] = 8,
         norm_num_groups: int = 32,
         linear_projection: bool = False,
-        predicts_latent: bool = True,
     ):
         """
         Args:
@@ -54,7 +53,6 @@ class FeatureUNet(UNet2DConditionModel):
             norm_num_groups: groups of every group norm.
             linear_projection: linear layers around the transformers (Stable Diffusion 2) instead
                 of 1x1 convolutions (1).
-            predicts_latent: keep the output head that `predict_latent` needs.
 
         Raises:
             ValueError: widths that don't fit the group norms or the heads.
@@ -78,8 +76,6 @@ class FeatureUNet(UNet2DConditionModel):
         self.step_embedding_dim = 4 * block_out_channels[0]
         self.feature_channels = tuple(block_out_channels)
         del self.time_proj, self.time_embedding
-        if not predicts_latent:
-            del self.conv_norm_out, self.conv_act, self.conv_out
         self.kept_projections = self._keep_projections()
         make_lean(self)
 
@@ -160,6 +156,10 @@ class FeatureUNet(UNet2DConditionModel):
             for module in block.modules():
                 if level not in levels and hasattr(module, "gradient_checkpointing"):
                     module.gradient_checkpointing = False
+
+    def drop_output_head(self) -> None:
+        """Do without `predict_latent`: DDP refuses parameters that nothing reads."""
+        del self.conv_norm_out, self.conv_act, self.conv_out
 
     def predict_latent(self, finest: Tensor) -> Tensor:
         """The UNet's output head, Stable Diffusion's noise prediction.

@@ -1,7 +1,5 @@
 """The models as plain functions of tensors, with everything folded in that images don't change."""
 
-from typing import NamedTuple
-
 import torch
 from diffusers.models.downsampling import Downsample2D
 from torch import Tensor, nn
@@ -10,7 +8,7 @@ from torch.nn import functional as F
 from ..diffusion import MetaPrompts
 from ..modeling.meta_arch import DepthEstimator, SlidingWindowSegmentor, TopDownPoseEstimator
 
-__all__ = ["TASKS", "ExportableModel", "exportable"]
+__all__ = ["ExportableModel", "exportable"]
 
 
 class ExportableModel(nn.Module):
@@ -29,15 +27,20 @@ class ExportableModel(nn.Module):
         """
         Args:
             model: its prompts, poolings and downsamplings are replaced for good.
-            task: a key of `TASKS`.
+            task: "sem_seg", "depth" or "pose".
             argmax: give classes in place of logits; of `sem_seg` alone.
-            dynamic_size: for images whose sides are multiples of the task's (`TASKS`) only.
+            dynamic_size: for images whose sides are multiples of `side_multiple` only.
         """
         super().__init__()
         self.model = model
         self.task = task
         self.argmax = argmax
         self.dynamic_size = dynamic_size
+        # Sides of a dynamic size: multiples of this, from that on. A depth model resizes images
+        # itself, to multiples of 64, unless its config says otherwise.
+        resizes = task == "depth" and model.resize_scale > 0
+        self.side_multiple = getattr(model.depth_head, "upscale", 64) if resizes else 64
+        self.least_side = 64 if resizes else 128
         _fold_constants(model)
         if dynamic_size:
             _halve_even_sizes(model)
@@ -51,18 +54,10 @@ class ExportableModel(nn.Module):
         return outputs[:, 0] if self.task == "depth" else outputs
 
 
-class Task(NamedTuple):
-    """What is exported of a task, and the sides that images of a dynamic size have."""
-
-    meta_arch: type[nn.Module]
-    multiple: int  # 0: one size
-    least_side: int
-
-
-TASKS = {
-    "sem_seg": Task(SlidingWindowSegmentor, multiple=64, least_side=128),
-    "depth": Task(DepthEstimator, multiple=8, least_side=64),
-    "pose": Task(TopDownPoseEstimator, multiple=0, least_side=0),
+_TASKS = {
+    "sem_seg": SlidingWindowSegmentor,
+    "depth": DepthEstimator,
+    "pose": TopDownPoseEstimator,
 }
 
 
@@ -78,14 +73,14 @@ def exportable(
         ValueError: another meta-architecture, `argmax` for another task, or a dynamic size of
             crops.
     """
-    task = next((name for name, of in TASKS.items() if isinstance(model, of.meta_arch)), None)
+    task = next((name for name, kind in _TASKS.items() if isinstance(model, kind)), None)
     if task is None:
-        names = [of.meta_arch.__name__ for of in TASKS.values()]
+        names = [kind.__name__ for kind in _TASKS.values()]
         raise ValueError(f"{type(model).__name__} cannot be exported, only {names}")
     if argmax and task != "sem_seg":
         raise ValueError(f"a {task} model has no classes to take the best of")
-    if dynamic_size and not TASKS[task].multiple:
-        raise ValueError(f"the crops of a {task} model have one size")
+    if dynamic_size and task == "pose":
+        raise ValueError("the crops of a pose model have one size")
     made = ExportableModel(model.eval(), task, argmax=argmax, dynamic_size=dynamic_size)
     return made.requires_grad_(False)
 

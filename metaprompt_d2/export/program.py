@@ -3,7 +3,7 @@
 import torch
 from torch.export import Dim, ExportedProgram
 
-from .modules import TASKS, ExportableModel
+from .modules import ExportableModel
 
 __all__ = ["export_program"]
 
@@ -29,7 +29,7 @@ def export_program(
     Raises:
         ValueError: a size that is none of a dynamic size's.
     """
-    dims: dict[int, Dim] = _dynamic_sides(model.task, image_size) if model.dynamic_size else {}
+    dims: dict[int, Dim] = _dynamic_sides(model, image_size) if model.dynamic_size else {}
     if dynamic_batch:
         dims[0] = Dim("batch", min=1, max=_MAX_BATCH)
         batch_size = max(batch_size, 2)  # torch takes an example of 1 for a constant
@@ -43,12 +43,12 @@ def export_program(
         )
 
 
-def _dynamic_sides(task: str, image_size: tuple[int, int]) -> dict[int, Dim]:
-    least, multiple = TASKS[task].least_side, TASKS[task].multiple
+def _dynamic_sides(model: ExportableModel, image_size: tuple[int, int]) -> dict[int, Dim]:
+    multiple, least = model.side_multiple, model.least_side
     if any(side % multiple or side < least for side in image_size):
         raise ValueError(
-            f"--image-size is {image_size}; with a dynamic size, sides of a {task} model are "
-            f"multiples of {multiple} from {least} on"
+            f"--image-size is {image_size}; with a dynamic size, sides of this {model.task} model "
+            f"are multiples of {multiple} from {least} on"
         )
     return {
         axis: multiple * Dim(name, min=least // multiple, max=_MAX_SIDE // multiple)

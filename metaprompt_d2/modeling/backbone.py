@@ -144,8 +144,6 @@ class MetaPromptBackbone(Backbone):
             num_heads=unet.NUM_HEADS_PER_LEVEL or unet.NUM_HEADS,
             norm_num_groups=unet.NORM_NUM_GROUPS,
             linear_projection=unet.LINEAR_PROJECTION,
-            # Only refinement reads the output head.
-            predicts_latent=prompt.REFINE_STEPS > 1,
         )
         lora = cfg.MODEL.DIFFUSION.LORA
         return {

@@ -125,7 +125,7 @@ def test_detections_of_unknown_images_alone_are_an_error(tmp_path: Path) -> None
 def test_a_file_of_something_else_than_detections_is_an_error(
     tmp_path: Path, content: object
 ) -> None:
-    with pytest.raises(ValueError, match="is no list of detections"):
+    with pytest.raises(ValueError, match=r"detections\.json: detections"):
         detected(tmp_path, content)
 
 

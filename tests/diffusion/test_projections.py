@@ -171,7 +171,7 @@ def test_threads_that_share_a_model_do_not_mix_their_steps() -> None:
 
 def test_compiled_passes_use_them_and_follow_changes() -> None:
     refinement = RecurrentRefinement(
-        unet=smallest_unet(block_out_channels=(8, 16), predicts_latent=False),
+        unet=smallest_unet(block_out_channels=(8, 16)),
         meta_prompts=MetaPrompts(num_prompts=6, dim=16, num_steps=1),
         num_steps=1,
     ).eval()

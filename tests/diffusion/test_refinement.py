@@ -89,3 +89,8 @@ def test_step_embeddings_are_drawn_from_a_standard_normal_distribution() -> None
     # 6,400 draws: the mean's own deviation is 0.0125, the deviation's 0.009
     assert abs(values.mean().item()) < 0.06
     assert abs(values.std().item() - 1) < 0.05
+
+
+def test_only_refinement_keeps_the_output_head() -> None:
+    assert hasattr(smallest_refinement(2).unet, "conv_out")
+    assert not hasattr(smallest_refinement(1).unet, "conv_out")

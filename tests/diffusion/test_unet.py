@@ -88,7 +88,8 @@ def test_every_module_takes_part() -> None:
 
 
 def test_without_refinement_the_output_head_is_left_out() -> None:
-    unet = smallest_unet(predicts_latent=False)
+    unet = smallest_unet()
+    unet.drop_output_head()
     names = {name.split(".")[0] for name in unet.state_dict()}
     assert names == {"conv_in", "down_blocks", "mid_block", "up_blocks"}
     features = unet(*unet_inputs(unet, 8, 8))

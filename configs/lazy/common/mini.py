@@ -9,7 +9,6 @@ def shrink(model, train, dataloader):
         cross_attention_dim=64,
         num_heads=4,
         norm_num_groups=16,
-        predicts_latent=False,
     )
     model.backbone.refinement.num_steps = 1
     model.backbone.refinement.meta_prompts.num_prompts = 32

@@ -27,14 +27,15 @@ PIXELS = dict(pixel_mean=[127.5, 127.5, 127.5], pixel_std=[127.5, 127.5, 127.5])
 STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32}
 
 
-def meta_prompt_backbone(**rearrangement):
-    """`MetaPromptBackbone`; the arguments say how features are re-arranged, by default not."""
-    sizes = dict(
-        in_channels="${..refinement.unet.block_out_channels}",
-        prompt_dim="${..refinement.unet.cross_attention_dim}",
-        norm_num_groups=16,
-    )
-    kind = rearrangement.pop("kind", None)
+def meta_prompt_backbone(rearrangement=None, **options):
+    """`MetaPromptBackbone` with a class of re-arrangement and its options, or with the raw maps."""
+    if rearrangement is not None:
+        rearrangement = L(rearrangement)(
+            in_channels="${..refinement.unet.block_out_channels}",
+            prompt_dim="${..refinement.unet.cross_attention_dim}",
+            norm_num_groups=16,
+            **options,
+        )
     return L(MetaPromptBackbone)(
         latent_encoder=L(LatentEncoder)(
             block_out_channels=[128, 256, 512, 512],
@@ -50,7 +51,6 @@ def meta_prompt_backbone(**rearrangement):
                 cross_attention_dim=768,
                 num_heads=8,
                 norm_num_groups=32,
-                predicts_latent=True,  # False where num_steps is 1
             ),
             meta_prompts=L(MetaPrompts)(
                 num_prompts=150,
@@ -61,7 +61,7 @@ def meta_prompt_backbone(**rearrangement):
             ),
             num_steps=3,
         ),
-        rearrangement=L(kind)(**sizes, **rearrangement) if kind else None,
+        rearrangement=rearrangement,
         freeze_unet=False,
         gradient_checkpointing=False,
         checkpointed_levels=[],  # 0 the finest; none for all
@@ -70,7 +70,7 @@ def meta_prompt_backbone(**rearrangement):
 
 
 segmentor = L(SlidingWindowSegmentor)(
-    backbone=meta_prompt_backbone(kind=PyramidRearrangement),
+    backbone=meta_prompt_backbone(PyramidRearrangement),
     sem_seg_head=L(UPerHead)(
         input_shape={
             name: L(ShapeSpec)(
@@ -92,7 +92,7 @@ segmentor = L(SlidingWindowSegmentor)(
 )
 
 depth_estimator = L(DepthEstimator)(
-    backbone=meta_prompt_backbone(kind=FusedRearrangement, deconv_channels=32),
+    backbone=meta_prompt_backbone(FusedRearrangement, deconv_channels=32),
     depth_head=L(DeconvDepthHead)(
         in_channels="${..backbone.refinement.meta_prompts.num_prompts}",
         in_feature="p3",
@@ -111,7 +111,7 @@ depth_estimator = L(DepthEstimator)(
 depth_estimator.backbone.refinement.meta_prompts.update(num_prompts=50, per_step=True, adapter=True)
 
 pose_estimator = L(TopDownPoseEstimator)(
-    backbone=meta_prompt_backbone(kind=PyramidRearrangement),
+    backbone=meta_prompt_backbone(PyramidRearrangement),
     heatmap_head=L(DeconvHeatmapHead)(
         in_channels="${..backbone.refinement.meta_prompts.num_prompts}",
         in_stride=16,

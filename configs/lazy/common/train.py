@@ -6,6 +6,8 @@ train = model_zoo.get_config("common/train.py").train
 train.update(
     # Of random numbers and of the data's order.
     seed=42,
+    # Let cuDNN choose the fastest convolutions for the sizes that it meets.
+    cudnn_benchmark=False,
     # Parts in which a batch is run one after the other.
     accumulation_steps=1,
     # Clip the whole model's gradient to this norm.

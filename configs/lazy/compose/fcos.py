@@ -5,7 +5,8 @@ from detectron2 import model_zoo
 from metaprompt_d2.data import build_train_loader
 from metaprompt_d2.modeling import MetaPromptFPN
 
-from ..common.models import PIXELS, meta_prompt_backbone
+from ..common.models import PIXELS as _PIXELS
+from ..common.models import meta_prompt_backbone
 from ..common.optim import optimizer
 from ..common.train import train
 
@@ -15,7 +16,7 @@ model, dataloader, lr_multiplier = _zoo.model, _zoo.dataloader, _zoo.lr_multipli
 model.backbone._target_ = MetaPromptFPN
 model.backbone.bottom_up = meta_prompt_backbone()
 model.backbone.in_features = ["up3", "up4", "up5"]
-model.update(PIXELS)
+model.update(_PIXELS)
 dataloader.train.mapper.image_format = "RGB"
 
 # As the recipes: the order of images is a function of the seed and the iteration.
