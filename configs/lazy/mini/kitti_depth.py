@@ -10,7 +10,7 @@ from ..common.optim import warmup_poly as lr_multiplier
 from ..kitti_depth import dataloader, model, optimizer, train
 
 shrink(model, train, dataloader)
-model.depth_head.update(deconv_dims=[32, 16, 16], conv_dim=16)
+model.depth_head.update(max_depth=160.0, deconv_dims=[32, 16, 16], conv_dim=16)
 model.update(resize_scale=0, num_windows=3)
 
 dataloader.train.dataset.names = ["mini_kitti_eigen_train"]
