@@ -185,7 +185,7 @@ def test_absurd_values_of_config_keys(configs: dict[str, str], tmp_path: Path) -
         argv = ["--config-file", str(file), *options, "OUTPUT_DIR", str(case / "output")]
         return f"{key} = {node.get(last)!r}", train_net, argv
 
-    run_cases("values", 110, prepare, tmp_path)
+    run_cases("values", 80, prepare, tmp_path)
 
 
 def test_damaged_config_files(configs: dict[str, str], tmp_path: Path) -> None:
