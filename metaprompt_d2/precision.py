@@ -1,5 +1,6 @@
 """Half precision: what config nodes ask for, autocast, and weights converted once."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -38,10 +39,9 @@ def half_precision(dtype: str, key: str) -> torch.dtype:
     return _DTYPES[dtype]
 
 
-def autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
+def autocast(device: torch.device, dtype: torch.dtype | None) -> AbstractContextManager:
     """Autocast to a type; None leaves things as they are, also within another autocast."""
-    enabled = torch.is_autocast_enabled(device.type) if dtype is None else True
-    return torch.autocast(device.type, dtype=dtype, enabled=enabled)
+    return nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
 
 
 def convert_weights(module: nn.Module, dtype: torch.dtype) -> None:

@@ -104,7 +104,7 @@ def assert_adamw_step(
         assert clear.float().mean() > 0.8, name
         off = (ours - value.view_as(ours)).abs().view_as(clear)
         lr = lr_of[our_names[name]]
-        assert off.max() <= 2.01 * lr, name
+        assert off.max() <= 2 * lr + 1e-7, name  # and a weight's own rounding
         assert off[clear].max() <= 0.02 * lr + 5e-7, name
     for name, value in outputs["after_step"]["bn"].items():
         torch.testing.assert_close(state[our_names[name]], value, rtol=1e-4, atol=1e-5)

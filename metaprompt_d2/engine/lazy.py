@@ -25,7 +25,7 @@ from .ema import WeightAverage, averages_in_place, take_averages
 from .hooks import BestCheckpointer
 from .setup import setup_loggers
 from .train_loop import NonFiniteLossError, TrainLoop
-from .trainer import parallel, share_buffers, writers
+from .trainer import parallel, save_last_finished, share_buffers, writers
 
 __all__ = ["LazyTrainer", "evaluate_lazy", "load_lazy_config", "train_or_evaluate_lazy"]
 
@@ -194,9 +194,7 @@ class LazyTrainer(TrainLoop):
         try:
             super().run_step()
         except NonFiniteLossError:
-            if self.iter > self.start_iter:
-                self.iter -= 1  # the last one that was finished
-                self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
+            save_last_finished(self)
             raise
 
     @staticmethod

@@ -31,7 +31,7 @@ from .pictures import PictureWriter
 from .schedule import build_lr_scheduler
 from .train_loop import NonFiniteLossError, TrainLoop
 
-__all__ = ["Trainer", "parallel", "share_buffers", "writers"]
+__all__ = ["Trainer", "parallel", "save_last_finished", "share_buffers", "writers"]
 
 logger = logging.getLogger(__name__)
 
@@ -88,9 +88,7 @@ class Trainer(DefaultTrainer):
         try:
             super().run_step()
         except NonFiniteLossError:
-            if self.iter > self.start_iter:
-                self.iter -= 1  # the last one that was finished
-                self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
+            save_last_finished(self)
             raise
 
     def build_hooks(self) -> list[hooks.HookBase]:
@@ -186,6 +184,14 @@ def parallel(model: nn.Module, **options) -> nn.Module:
     if not next(model.parameters()).is_cuda:
         options["device_ids"] = None
     return create_ddp_model(model, **({"broadcast_buffers": False} | options))
+
+
+def save_last_finished(trainer: TrainerBase) -> None:
+    """Write a checkpoint of the iteration before the one at hand, if this run finished it."""
+    if trainer.iter > trainer.start_iter:
+        trainer.iter -= 1
+        trainer.checkpointer.save(f"model_{trainer.iter:07d}", iteration=trainer.iter)
+        trainer.iter += 1  # Detectron2's writers divide by the iterations since their last line
 
 
 def share_buffers(model: nn.Module) -> None:

@@ -196,7 +196,7 @@ def test_detectors_train_on_images_that_have_something(
     assert {Path(sample[0]).name for batch in drawn for sample in batch} == expected
 
 
-@pytest.mark.parametrize(("batch_size", "steps"), [(3, 2), (4, 0), (0, 1), (2, 4)])
+@pytest.mark.parametrize(("batch_size", "steps"), [(3, 2), (2, 4)])
 def test_a_batch_that_cannot_be_divided_is_refused(name: str, batch_size: int, steps: int) -> None:
     cfg = config(name, SOLVER__IMS_PER_BATCH=batch_size, SOLVER__ACCUMULATION_STEPS=steps)
     with pytest.raises(

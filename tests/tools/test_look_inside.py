@@ -23,7 +23,8 @@ def test_steps_and_prompts_are_drawn(
     photo: str, tmp_path: Path, config: str, capsys: pytest.CaptureFixture
 ) -> None:
     arguments = ["--config-file", f"mini/{config}.yaml", "--input", photo]
-    look_inside.main([*arguments, "--output", str(tmp_path / "out"), *OPTIONS])
+    options = [*OPTIONS, "INPUT.PERSON_CROP.SIZE", "(192, 96)"]
+    look_inside.main([*arguments, "--output", str(tmp_path / "out"), *options])
     steps = cv2.imread(str(tmp_path / "out/photo_steps.png"))
     prompts = cv2.imread(str(tmp_path / "out/photo_prompts.png"))
     width = 96 if config == "coco_pose" else 384  # of the crop, or the image, 192 pixels high

@@ -95,7 +95,7 @@ def test_people_are_drawn_from_the_evaluators_json(
     assert len(pictures(tmp_path / "sure")) == len(left)
     file.write_text('[{"image_id": 1}]')
     output = run_tool("visualize_predictions.py", *options, tmp_path / "none", fails=True)
-    assert "no list of predictions with segmentation or keypoints" in output
+    assert "keypoints_results.json is no list of predictions" in output
 
 
 def test_predictions_are_drawn_from_the_evaluators_json(
