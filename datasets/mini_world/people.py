@@ -228,7 +228,10 @@ def throw_person_shadow(shadows: ShadowMap, person: Person) -> None:
 def project_keypoints(
     canvas: Canvas, person: Person, ids: int, factor: int, sample: int
 ) -> np.ndarray:
-    """Joints as COCO keypoints (17, 3) int: column, row and visibility 0, 1 or 2.
+    """Joints as COCO keypoints (17, 3) int: column, row and visibility.
+
+    Visibility is 2 where the joint is seen, 1 where the person's own body hides it, and 0, with
+    column and row 0, where something else hides it or it is outside the picture.
 
     Args:
         canvas: the finished picture, drawn `factor` times larger than the output.
@@ -246,8 +249,10 @@ def project_keypoints(
         if not (0 <= x < camera.width // factor and 0 <= y < camera.height // factor):
             continue
         row, col = y * factor + sample, x * factor + sample
+        if canvas.ids[row, col] != ids:
+            continue  # behind something else nobody could know where it is
         # A joint lies inside its own limb; farther behind the surface it is hidden by the body.
         inside = 0.11 if name.split("_")[-1] in ("nose", "eye", "ear") else 0.2
-        seen = canvas.ids[row, col] == ids and point[2] - canvas.depth[row, col] < inside
+        seen = point[2] - canvas.depth[row, col] < inside
         keypoints[index] = x, y, 2 if seen else 1
     return keypoints
