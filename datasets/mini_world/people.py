@@ -31,8 +31,8 @@ JOINTS = (
     "right_ankle",
 )
 
-_SKIN = np.array([(0.87, 0.68, 0.57), (0.78, 0.57, 0.43), (0.58, 0.40, 0.29), (0.38, 0.26, 0.19)])
-_HAIR = np.array([(0.10, 0.08, 0.07), (0.28, 0.18, 0.10), (0.62, 0.48, 0.26), (0.5, 0.48, 0.46)])
+_SKIN = np.array([(0.87, 0.68, 0.57), (0.78, 0.57, 0.43), (0.66, 0.46, 0.34), (0.52, 0.36, 0.27)])
+_HAIR = np.array([(0.06, 0.05, 0.04), (0.15, 0.09, 0.05), (0.30, 0.19, 0.08), (0.14, 0.13, 0.13)])
 _ADULT = 1.75  # metres; the skeleton below is drawn for this height
 
 
@@ -44,7 +44,8 @@ class Person:
         joints: name -> (3,) world position in metres; COCO's names, "left" is the person's left,
             and some more for drawing ("head", "neck", "pelvis", "left_toe", "right_toe").
         scale: height over 1.75 m.
-        looks: name -> (3,) albedo of skin, hair, top, legs, shoes and bag.
+        looks: name -> (3,) albedo of skin, hair, top, shirt, legs, shoes and bag; the top is a
+            dark jacket, open over a light shirt, so that front and back differ from afar.
         sleeves: "long" or "short".
         shorts: the legs are bare below the knee.
         long_hair: the hair reaches the shoulders.
@@ -142,10 +143,12 @@ def sample_person(rng: np.random.Generator, x: float, ground: float, z: float) -
     )
     if rng.random() < 0.5:
         legs = np.array([0.2, 0.26, 0.4]) * rng.uniform(0.5, 1.4)  # denim
+    jacket = top * min(1.0, 0.32 / top.max())
     looks = {
         "skin": _SKIN[rng.integers(len(_SKIN))] * rng.uniform(0.9, 1.08),
         "hair": _HAIR[rng.integers(len(_HAIR))] * rng.uniform(0.8, 1.2),
-        "top": top,
+        "top": jacket,
+        "shirt": 0.72 + 0.23 * jacket / jacket.max(),
         "legs": legs,
         "shoes": np.full(3, rng.choice([0.08, 0.15, 0.8])) * rng.uniform(0.8, 1.1, 3),
         "bag": rng.uniform(0.1, 0.6, 3),
@@ -157,7 +160,7 @@ def sample_person(rng: np.random.Generator, x: float, ground: float, z: float) -
         sleeves=str(rng.choice(["long", "short"])),
         shorts=bool(rng.random() < 0.25),
         long_hair=bool(rng.random() < 0.35),
-        bag=bool(rng.random() < 0.2),
+        bag=bool(rng.random() < 0.4),
         ahead=ahead,
     )
 
@@ -192,13 +195,23 @@ def draw_person(canvas: Canvas, person: Person, ids: int) -> None:
     canvas.capsule(
         chest, j["pelvis"] + 0.08 * up, (wide[0], wide[1]), ids, looks["top"], thickness=0.115 * k
     )
+    front = 0.055 * k * ahead
+    canvas.capsule(
+        j["neck"] - 0.12 * up + front,
+        j["pelvis"] + 0.06 * up + front,
+        (0.08 * k, 0.1 * k),
+        ids,
+        looks["shirt"],
+        thickness=0.125 * k,
+    )
     shoulders = [j[f"{s}_shoulder"] - 0.02 * up for s in ("left", "right")]
     rods.append((*shoulders, (0.06, 0.06), "top"))
     rods.append((j["left_hip"], j["right_hip"], (0.088, 0.088), "legs"))
     rods.append((j["neck"], j["head"], (0.052, 0.052), "skin"))
-    rods.append((j["head"] - 0.045 * up, j["head"] + 0.02 * up, (0.08, 0.1), "skin"))
-    hair = j["head"] + 0.04 * up - 0.035 * k * ahead
-    rods.append((hair, hair - (0.13 if person.long_hair else 0.03) * up, (0.105, 0.09), "hair"))
+    face = j["head"] + 0.015 * k * ahead
+    rods.append((face - 0.05 * up, face + 0.03 * up, (0.085, 0.105), "skin"))
+    hair = j["head"] + 0.04 * up - 0.06 * k * ahead
+    rods.append((hair, hair - (0.15 if person.long_hair else 0.06) * up, (0.112, 0.1), "hair"))
     if person.bag:
         back = chest - 0.16 * k * ahead
         rods.append((back, back - 0.3 * up, (0.13, 0.14), "bag"))
@@ -228,7 +241,10 @@ def throw_person_shadow(shadows: ShadowMap, person: Person) -> None:
 def project_keypoints(
     canvas: Canvas, person: Person, ids: int, factor: int, sample: int
 ) -> np.ndarray:
-    """Joints as COCO keypoints (17, 3) int: column, row and visibility 0, 1 or 2.
+    """Joints as COCO keypoints (17, 3) int: column, row and visibility.
+
+    Visibility is 2 where the joint is seen, 1 where the person's own body hides it, and 0, with
+    column and row 0, where something else hides it or it is outside the picture.
 
     Args:
         canvas: the finished picture, drawn `factor` times larger than the output.
@@ -246,8 +262,10 @@ def project_keypoints(
         if not (0 <= x < camera.width // factor and 0 <= y < camera.height // factor):
             continue
         row, col = y * factor + sample, x * factor + sample
+        if canvas.ids[row, col] != ids:
+            continue  # behind something else nobody could know where it is
         # A joint lies inside its own limb; farther behind the surface it is hidden by the body.
         inside = 0.11 if name.split("_")[-1] in ("nose", "eye", "ear") else 0.2
-        seen = canvas.ids[row, col] == ids and point[2] - canvas.depth[row, col] < inside
+        seen = point[2] - canvas.depth[row, col] < inside
         keypoints[index] = x, y, 2 if seen else 1
     return keypoints

@@ -183,6 +183,28 @@ def test_keypoints_lie_on_their_person(mini: Path) -> None:
     assert seen > 20
 
 
+def test_only_medium_and_large_people_have_keypoints(mini: Path) -> None:
+    least = 32**2 / (256 * 512) * 64 * 128  # COCO's 32 x 32 pixels at the default size
+    labelled = {True: 0, False: 0}
+    for _, note in people(mini):
+        labelled[note["area"] >= least] += note["num_keypoints"] > 0
+    assert labelled[True] > 3 and labelled[False] == 0
+
+
+def test_joints_behind_other_things_are_unlabelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    from mini_world.scene import render_scene
+
+    hidden = 0
+    for index in range(4):
+        scene = render_scene((0, 0, index), 64, 128)
+        for value, keypoints in scene.people:
+            x, y, visibility = keypoints[keypoints[:, 2] > 0].T
+            assert (scene.instance_ids[y, x] == value).all()
+            hidden += (visibility == 1).sum()
+    assert hidden > 0  # behind the person's own body
+
+
 def test_left_is_the_persons_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
     from mini_world.people import JOINTS, sample_person
