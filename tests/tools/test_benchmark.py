@@ -33,8 +33,8 @@ def run(tmp_path: Path, *arguments: str) -> tuple[dict, str]:
 
 def check_agreement(section: dict) -> None:
     for row in section["variants"]:
-        # Norms over the few values of such small maps magnify round-off.
-        assert row["rms_by_std"] < (0.15 if "bf16" in row["variant"] else 2e-3), row
+        # Norms over the few values of such small maps, and a softmax, magnify round-off.
+        assert row["rms_by_std"] < (0.3 if "bf16" in row["variant"] else 2e-3), row
         assert row["seconds"] > 0 and row["utilisation"] > 0
         assert row["memory_gib"] is None or row["memory_gib"] > 0
 

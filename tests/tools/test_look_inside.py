@@ -23,11 +23,11 @@ def test_steps_and_prompts_are_drawn(
     photo: str, tmp_path: Path, config: str, capsys: pytest.CaptureFixture
 ) -> None:
     arguments = ["--config-file", f"mini/{config}.yaml", "--input", photo]
-    options = [*OPTIONS, "INPUT.PERSON_CROP.SIZE", "(192, 96)"]
+    options = [*OPTIONS, "INPUT.PERSON_CROP.SIZE", "(192, 128)"]
     look_inside.main([*arguments, "--output", str(tmp_path / "out"), *options])
     steps = cv2.imread(str(tmp_path / "out/photo_steps.png"))
     prompts = cv2.imread(str(tmp_path / "out/photo_prompts.png"))
-    width = 96 if config == "coco_pose" else 384  # of the crop, or the image, 192 pixels high
+    width = 128 if config == "coco_pose" else 384  # of the crop, or the image, 192 pixels high
     assert steps.shape == (2 * (192 + 14 + 4), 384 + 5 * (width + 4), 3)
     assert prompts.shape == (6 * (192 + 14 + 4), 6 * (width + 4) - 4, 3)
     assert "correlation" in capsys.readouterr().out
