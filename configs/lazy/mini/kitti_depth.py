@@ -30,5 +30,5 @@ optimizer.lr = 3e-3
 optimizer.params.rules = [[r"\.lora_", 1.0, 1.0], [r"\.unet\.", 0.5, 1.0]]
 lr_multiplier.update(power=0.9, warmup_factor=0.001, warmup_iters=20)
 
-train.update(max_iter=460, eval_period=0, output_dir="output/lazy/mini_kitti_depth")
+train.update(max_iter=700, eval_period=0, output_dir="output/lazy/mini_kitti_depth")
 train.checkpointer.period = 5000
