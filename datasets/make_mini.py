@@ -17,7 +17,7 @@ from mini_world.formats import make_folders, write_indices, write_scene
 from mini_world.scene import render_scene
 from tqdm import tqdm
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 RECORD = "mini.json"
 SPLITS = ("train", "val")
 

@@ -24,4 +24,4 @@ optimizer.params.update(
 )
 lr_multiplier.update(warmup_factor=0.001, warmup_iters=20)
 
-train.update(max_iter=700, eval_period=0, output_dir="output/lazy/mini_coco_pose")
+train.update(max_iter=720, eval_period=0, output_dir="output/lazy/mini_coco_pose")
