@@ -49,7 +49,9 @@ def test_all_variants_of_prediction_and_training_agree(tmp_path: Path, task: str
     check_agreement(report["inference"])
     check_agreement(report["training"])
     # A training step runs the same model forward and backward, on two images.
-    assert report["training"]["tflop"] > 2 * report["inference"]["tflop"] > 0
+    # People are predicted in crops of the config's size, whatever size the images have.
+    least = 0 if task == "coco_pose" else 2 * report["inference"]["tflop"]
+    assert report["training"]["tflop"] > least and report["inference"]["tflop"] > 0
     parts = report["inference"]["parts"]["all, bf16"]
     passes = ["UNet pass 1", "UNet pass 2"]
     assert list(parts) == ["VAE encoder", *passes, "re-arrangement", "head", "the rest"]
