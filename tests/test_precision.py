@@ -6,6 +6,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from helpers import SMALLEST_DEPTH, random_image, smallest_cfg
 from torch import nn
+from torch._dynamo.testing import CompileCounter
 
 from metaprompt_d2.diffusion import FeatureUNet, LatentEncoder
 from metaprompt_d2.engine import load_model
@@ -92,6 +93,23 @@ def test_training_is_float32_whatever_inference_is() -> None:
 def test_an_unknown_mode_of_compilation_is_refused() -> None:
     with pytest.raises(ValueError, match=r"MODEL\.SPEED\.COMPILE is 'fast'"):
         build_model(smallest_cfg({"MODEL.SPEED.COMPILE": "fast"}))
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_each_part_compiles_into_one_program_for_all_steps(half: bool) -> None:
+    """By tracing: nothing breaks a graph, and every refinement step has the same layout."""
+    keys = {"MODEL.META_PROMPT.REFINE_STEPS": 3, "TEST.AMP.ENABLED": half}
+    model = load_model(smallest_cfg(keys)).eval()
+    backbone = model.backbone
+    programs = []
+    torch.compiler.reset()
+    for part in (backbone.latent_encoder.encoder, backbone.refinement.unet, backbone.rearrangement):
+        programs.append(CompileCounter())
+        part.compile(backend=programs[-1], fullgraph=True)
+    inputs = [{"image": random_image(64, 64)}]
+    with torch.no_grad():
+        model(inputs)
+    assert [program.frame_count for program in programs] == [1, 1, 1]
 
 
 def test_both_memory_layouts_give_the_same_numbers() -> None:

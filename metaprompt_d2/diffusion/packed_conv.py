@@ -43,8 +43,9 @@ class PackedConv2d(nn.Conv2d):
         setattr(parent, name, layer)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dtype != self.weight.dtype or not _is_for_onednn(x):
-            self.unpack()
+        if not _is_for_onednn(x) or x.dtype != self.weight.dtype:
+            if self._packed is not None:
+                self.unpack()
             return super().forward(x)
         geometry = self.padding, self.stride, self.dilation, self.groups
         with _LOCK:
@@ -102,14 +103,14 @@ def pack_convolutions(network: nn.Module) -> None:
 def _is_for_onednn(x: Tensor) -> bool:
     """Whether oneDNN computes an image's convolutions here, and nothing has to look inside."""
     return (
-        x.device.type == "cpu"
+        not torch.compiler.is_compiling()  # first: what follows would break a graph
+        and x.device.type == "cpu"
         and torch.backends.mkldnn.is_available()
         and torch.backends.mkldnn.enabled
         and x.numel() > 0
         and _has_instructions(x.dtype)
         and not torch.is_grad_enabled()
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
     )
 
 

@@ -57,7 +57,8 @@ class RecurrentRefinement(nn.Module):
             ready, context = embedding.to(dtype), prompts.to(dtype)
             with self.unet.kept_projections.used(step, ready, context, origins):
                 features = self.unet(
-                    latent.to(dtype),
+                    # One layout for encoder's and UNet's latents: one compiled program.
+                    latent.to(dtype).contiguous(),
                     ready.expand(batch_size, -1),
                     context.expand(batch_size, -1, -1),
                 )

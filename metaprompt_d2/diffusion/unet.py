@@ -127,7 +127,8 @@ class FeatureUNet(UNet2DConditionModel):
                 if index == tap:
                     features.append(hidden)
             for upsampler in block.upsamplers or ():
-                hidden = upsampler(hidden)
+                # What diffusers' does, without a look at torch's version that breaks the graph.
+                hidden = upsampler.conv(F.interpolate(hidden, scale_factor=2.0, mode="nearest"))
         return features[::-1]
 
     def checkpoint_levels(self, levels: Collection[int]) -> None:

@@ -28,10 +28,11 @@ def load_model(cfg: CfgNode, *, resume: bool = False) -> nn.Module:
     if cfg.SOLVER.EMA.ENABLED:
         take_averages(model, rest, cfg.SOLVER.EMA.DECAY)
     dtype = amp_dtype(cfg.TEST.AMP, "TEST.AMP")
+    compiled = bool(cfg.MODEL.SPEED.COMPILE)
     for network in [m for m in model.modules() if isinstance(m, FeatureUNet | LatentEncoder)]:
         if dtype is not None:
             convert_weights(network, dtype)
-        if cfg.MODEL.SPEED.PACK_KERNELS and cfg.MODEL.DEVICE == "cpu":
+        if cfg.MODEL.SPEED.PACK_KERNELS and cfg.MODEL.DEVICE == "cpu" and not compiled:
             pack_convolutions(network)
     return model
 
