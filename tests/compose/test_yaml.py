@@ -16,7 +16,7 @@ from metaprompt_d2.engine import Trainer, load_model, setup
 SMALL = SMALLEST | {
     "MODEL.DEVICE": "cpu",
     "MODEL.META_PROMPT.REFINE_STEPS": 1,
-    "MODEL.FPN.OUT_CHANNELS": 16,
+    "MODEL.FPN.OUT_CHANNELS": 64,  # two for each group of "GN"
     "MODEL.ROI_HEADS.NUM_CLASSES": 1,
     "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 16,
     "MODEL.ROI_BOX_HEAD.FC_DIM": 16,
@@ -51,6 +51,7 @@ DETECTRON2S = {
     "cascade_mask_rcnn": ("people", {"bbox", "segm"}),
     "deeplab_v3_plus": ("stuff", {"sem_seg"}),
     "faster_rcnn": ("people", {"bbox"}),
+    "fcos": ("people", {"bbox"}),
     "keypoint_rcnn": ("people", {"bbox", "keypoints"}),
     "mask_rcnn": ("people", {"bbox", "segm"}),
     "panoptic_fpn": ("panoptic", {"bbox", "segm", "sem_seg"}),
