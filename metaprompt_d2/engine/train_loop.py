@@ -91,11 +91,31 @@ class TrainLoop(SimpleTrainer):
         with torch.autocast(
             self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None
         ):
-            losses = self.model(data)
+            losses = self._losses(data)
         on_the_way = _LossesOnTheWay(losses)
         total = sum(losses.values()) / self.accumulation_steps
         self.grad_scaler.scale(total).backward()
         return on_the_way
+
+    def _losses(self, data: list[dict]) -> dict[str, Tensor]:
+        try:
+            return self.model(data)
+        except RuntimeError as error:
+            if "find_unused_parameters" not in str(error):
+                raise
+        # DDP notices in the second iteration, after an update of all others.
+        model = self.model.module
+        unused = [
+            name
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad and parameter not in self.optimizer.state
+        ]
+        raise ValueError(
+            f"{len(unused)} parameters had no gradient, such as {unused[:3]}: the head reads some "
+            "of the backbone's features only. Leave the others out (MODEL.META_PROMPT.OUT_FEATURES,"
+            " MODEL.FPN.IN_FEATURES), or set SOLVER.FIND_UNUSED_PARAMETERS True (in a LazyConfig "
+            "train.ddp.find_unused_parameters)"
+        )
 
     def _update(self) -> None:
         if self.max_grad_norm is not None or self.grad_scaler.is_enabled():
