@@ -16,6 +16,10 @@ from .ema import WeightAverage
 
 __all__ = ["NonFiniteLossError", "TrainLoop"]
 
+# Where Detectron2's dense detectors (RetinaNet, FCOS) keep a running mean that scales their losses,
+# outside of their weights.
+_NORMALIZER = "loss_normalizer"
+
 
 class NonFiniteLossError(FloatingPointError):
     """A loss became NaN or infinite; the model is as it was before the iteration."""
@@ -104,10 +108,9 @@ class TrainLoop(SimpleTrainer):
             if "find_unused_parameters" not in str(error):
                 raise
         # DDP notices in the second iteration, after an update of all others.
-        model = self.model.module
         unused = [
             name
-            for name, parameter in model.named_parameters()
+            for name, parameter in self._bare_model.named_parameters()
             if parameter.requires_grad and parameter not in self.optimizer.state
         ]
         raise ValueError(
@@ -164,12 +167,21 @@ class TrainLoop(SimpleTrainer):
         state = super().state_dict()
         if self.grad_scaler.is_enabled():
             state["grad_scaler"] = self.grad_scaler.state_dict()
+        if hasattr(self._bare_model, _NORMALIZER):
+            state[_NORMALIZER] = getattr(self._bare_model, _NORMALIZER)
         return state
 
     def load_state_dict(self, state_dict: dict) -> None:
         super().load_state_dict(state_dict)
         if self.grad_scaler.is_enabled() and "grad_scaler" in state_dict:
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
+        if _NORMALIZER in state_dict:
+            setattr(self._bare_model, _NORMALIZER, state_dict[_NORMALIZER])
+
+    @property
+    def _bare_model(self) -> nn.Module:
+        wrapped = isinstance(self.model, DistributedDataParallel)
+        return self.model.module if wrapped else self.model
 
 
 class _LossesOnTheWay:
