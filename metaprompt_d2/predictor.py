@@ -78,8 +78,8 @@ class Predictor:
             in metres, or "instances" with `pred_keypoints`; see the meta-architecture.
 
         Raises:
-            FileNotFoundError, ValueError: an image that cannot be read or predicted, or boxes for
-                another task.
+            FileNotFoundError, TypeError, ValueError: an image that cannot be read or predicted, or
+                boxes for another task.
         """
         return self._run([self.inputs(image, boxes=boxes)])[0]
 
@@ -134,6 +134,8 @@ class Predictor:
             batch_size: images that are given to the model at once.
             on_error: as in `files`.
         """
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}, expected at least 1")
 
         def prepare(item: tuple) -> tuple[np.ndarray, dict]:
             pixels = _pixels(item[1])
@@ -209,7 +211,12 @@ def _pixels(image: AnyImage) -> np.ndarray:
         return image
     if isinstance(image, Image.Image):
         return image_pixels(image, "BGR")
-    return read_image(os.fspath(image), "BGR")
+    if isinstance(image, str | os.PathLike):
+        return read_image(os.fspath(image), "BGR")
+    raise TypeError(
+        f"the image is a {type(image).__name__}, expected a path, a PIL image or a NumPy array "
+        "(several go to `files` or `stream`)"
+    )
 
 
 def _ahead(

@@ -87,7 +87,7 @@ def _open_image(file: IO[bytes]) -> Image.Image:
             flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
             pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
         if pixels is None or pixels.dtype != np.uint16:
-            raise
+            raise ValueError("it is in no format that PIL knows") from None
         return Image.fromarray(np.ascontiguousarray(pixels[..., ::-1] >> 8).astype(np.uint8))
 
 

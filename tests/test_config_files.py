@@ -17,6 +17,7 @@ FILES = sorted(file.relative_to(CONFIG_ROOT).as_posix() for file in CONFIG_ROOT.
 RECIPES = [file for file in FILES if not Path(file).name.startswith("Base-")]
 BACKBONES = {
     "MetaPromptBackbone",
+    "build_fcos_metaprompt_fpn_backbone",
     "build_metaprompt_fpn_backbone",
     "build_resnet_fpn_backbone",
     "build_retinanet_metaprompt_fpn_backbone",

@@ -3,17 +3,16 @@
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from types import FunctionType, MethodType
 
-import numpy as np
 import pytest
 import torch
+from descriptions import describe
 from detectron2.config import CfgNode, instantiate
 from detectron2.data import transforms as T
 from detectron2.modeling import build_model
 from detectron2.solver import LRMultiplier
 from helpers import SMALLEST
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 from torch import nn
 
 from metaprompt_d2.config_files import CONFIG_ROOT
@@ -87,26 +86,6 @@ def _text(value: object) -> str:
 @pytest.fixture(scope="module", params=RECIPES)
 def pair(request: pytest.FixtureRequest) -> Pair:
     return Pair(request.param)
-
-
-def describe(value: object) -> object:
-    """All that an object was made with, in plain values that can be compared."""
-    if isinstance(value, torch.Tensor | np.ndarray):
-        return value.tolist() if np.prod(value.shape) < 100 else tuple(value.shape)
-    if isinstance(value, dict | DictConfig):
-        return {key: describe(item) for key, item in value.items() if key != "_target_"}
-    if isinstance(value, list | tuple | ListConfig | set):
-        return [describe(item) for item in value]
-    if isinstance(value, FunctionType | MethodType | type):
-        return value.__qualname__
-    if isinstance(value, nn.Module):
-        own = {key: item for key, item in vars(value).items() if not key.startswith("_")}
-        parts = {name: describe(part) for name, part in value.named_children()}
-        return [type(value).__name__, describe(own), parts]
-    if hasattr(value, "__dict__"):
-        own = {key: item for key, item in vars(value).items() if not key.startswith("__")}
-        return [type(value).__name__, describe(own)]
-    return value
 
 
 def test_every_recipe_has_both_forms() -> None:

@@ -121,6 +121,17 @@ def test_other_arrays_are_refused(image: np.ndarray) -> None:
         mean_predictor()(image)
 
 
+@pytest.mark.parametrize("image", [["a.jpg"], torch.zeros(3, 4, 4), None])
+def test_what_is_no_image_is_refused(image: object) -> None:
+    with pytest.raises(TypeError, match=f"is a {type(image).__name__}, expected a path, a PIL"):
+        mean_predictor()(image)
+
+
+def test_a_batch_has_at_least_one_image() -> None:
+    with pytest.raises(ValueError, match="batch_size is 0, expected at least 1"):
+        next(mean_predictor().stream([("a", picture(), None)], batch_size=0))
+
+
 def test_people_are_posed_in_given_boxes(predictors: dict[str, Predictor]) -> None:
     boxes = [[10, 5, 40, 65], [50, 5, 80, 65]]
     people = predictors["pose"](picture(), boxes=boxes)["instances"]

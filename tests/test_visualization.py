@@ -49,10 +49,10 @@ def test_colours_are_blended_seven_to_three() -> None:
 
 def test_ids_that_are_no_class_are_black() -> None:
     labels = filled(0).astype(np.int64)
-    labels[0], labels[1], labels[2] = 255, 2, 1000
+    labels[0], labels[1], labels[2], labels[3] = 255, 2, 1000, -1
     _, truth, prediction = panels(compare_sem_seg(filled(200, 3), filled(0), labels, METADATA), 3)
-    assert not truth[:3].any()
-    assert truth[3:].any(axis=2).all()
+    assert not truth[:4].any()
+    assert truth[4:].any(axis=2).all()
     assert prediction.any(axis=2).all()
 
 

@@ -13,6 +13,7 @@ cannot be predicted are listed at the end, which is then an exit with status 1.
 import argparse
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
@@ -83,11 +84,14 @@ def read_boxes(file: str | None, sources: list[Source]) -> dict[str, Any]:
     content = read_json(file)
     if not isinstance(content, dict):
         raise ValueError(f"{file} holds no mapping of image files to boxes")
+    names = Counter(os.path.basename(source.file) for source in sources)
     known = {os.path.basename(source.file): source.file for source in sources}
+    known = {name: file for name, file in known.items() if names[name] == 1}
     known |= {source.file: source.file for source in sources}
     for name, boxes in content.items():
         if name not in known:
-            raise ValueError(f"{file} has boxes for {name}, which is no input")
+            reason = "is the name of several inputs" if names[name] else "is no input"
+            raise ValueError(f"{file} has boxes for {name}, which {reason}")
         try:
             fits = np.asarray(boxes, np.float64).reshape(len(boxes), -1).shape[1:] == (4,)
         except (TypeError, ValueError):
@@ -95,6 +99,31 @@ def read_boxes(file: str | None, sources: list[Source]) -> dict[str, Any]:
         if not fits and boxes != []:
             raise ValueError(f"{file}: boxes of {name} must be lists of x0, y0, x1, y1")
     return {known[name]: boxes for name, boxes in content.items()}
+
+
+def check_output(args: argparse.Namespace, sources: list[Source]) -> None:
+    """
+    Raises:
+        OSError: --output is a file.
+        ValueError: what would be written replaces an input, or what another input gives.
+    """
+    folder = Path(args.output)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"--output {folder} is no folder")
+    inputs = {os.path.realpath(source.file) for source in sources}
+    targets: dict[Path, str] = {}
+    for source in sources:
+        endings = [] if args.no_overlay else [".mp4" if source.is_video else ".png"]
+        if args.raw and not source.is_video:
+            endings += PredictionFiles.ENDINGS
+        for target in (folder / f"{source.name}{ending}" for ending in endings):
+            if os.path.realpath(target) in inputs:
+                raise ValueError(f"{target} is an input: choose another folder as --output")
+            if target in targets:
+                raise ValueError(
+                    f"{targets[target]} and {source.file} would both be written to {target}"
+                )
+            targets[target] = source.file
 
 
 def open_window() -> None:
@@ -194,6 +223,7 @@ def run(args: argparse.Namespace) -> tuple[list[str], int]:
     if args.show:
         open_window()
     if args.output:
+        check_output(args, sources)
         os.makedirs(args.output, exist_ok=True)
     # What can be told now is told before the model is loaded.
     camera = None if args.webcam is None else Video(args.webcam)

@@ -15,8 +15,7 @@ from pathlib import Path
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
-import metaprompt_d2  # noqa: F401  (fills the registries)
-from metaprompt_d2.engine import load_config, load_model
+from metaprompt_d2 import build_model, get_config
 from metaprompt_d2.errors import one_line_errors
 from metaprompt_d2.export import (
     SAVERS,
@@ -38,7 +37,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config-file", required=True, metavar="FILE", help="of the model")
+    parser.add_argument(
+        "--config-file", required=True, help="a file, or a name such as cityscapes_seg.yaml"
+    )
     parser.add_argument("--output", type=Path, required=True, help="file ending in .onnx or .pt2")
     parser.add_argument(
         "--image-size",
@@ -90,7 +91,9 @@ def description(cfg: CfgNode, model: ExportableModel) -> dict:
         "output": "classes (N, H, W)" if model.argmax else OUTPUTS[model.task],
     }
     if model.task == "sem_seg" and cfg.DATASETS.TEST:
-        about["classes"] = MetadataCatalog.get(cfg.DATASETS.TEST[0]).get("stuff_classes", [])
+        names = MetadataCatalog.get(cfg.DATASETS.TEST[0]).get("stuff_classes", [])
+        if len(names) == cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES:
+            about["classes"] = names
     return about
 
 
@@ -98,8 +101,8 @@ def description(cfg: CfgNode, model: ExportableModel) -> dict:
 def main(argv: list[str] | None = None) -> None:
     """Run the command line."""
     args = parse_arguments(argv)
-    cfg = load_config(args.config_file, args.opts)
-    model = exportable(load_model(cfg), argmax=args.argmax, dynamic_size=args.dynamic_size)
+    cfg = get_config(args.config_file, args.opts)
+    model = exportable(build_model(cfg), argmax=args.argmax, dynamic_size=args.dynamic_size)
     size = image_size(args, cfg, model.task)
     program = export_program(
         model,

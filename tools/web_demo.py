@@ -24,7 +24,7 @@ from detectron2.utils.logger import setup_logger
 from web_page.checkpoints import Checkpoint, find_checkpoints, load_predictor
 from web_page.look import VIEWS, Look
 
-from metaprompt_d2.errors import one_line_errors
+from metaprompt_d2.errors import input_error, one_line_errors
 
 _CSS = """
 .class { border-left: 0.9em solid; padding-left: 0.3em; margin-right: 0.7em; white-space: nowrap }
@@ -52,7 +52,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--weights", default="", help="of that model")
     add("--server-name", default="127.0.0.1", help="address to listen at; default: %(default)s")
     add("--server-port", type=int, default=7860, help="default: %(default)s")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.weights and not args.config_file:
+        parser.error("--weights needs the --config-file of its model")
+    return args
 
 
 class _Panel:
@@ -160,8 +163,10 @@ class _Page:
             raise gr.Error("Drop an image first.")
         try:
             look = Look(load_predictor(self.checkpoints[label]), file)
-        except (ValueError, OSError) as error:
-            raise gr.Error(str(error)) from error
+        except Exception as error:
+            if (message := input_error(error)) is None:
+                raise
+            raise gr.Error(message) from error
         count = look.num_steps
         step = gr.Slider(maximum=max(count, 2), value=count, visible=count > 1)
         prompt = gr.Slider(maximum=look.num_prompts - 1, value=look.best_prompt())

@@ -16,6 +16,10 @@ from .ema import WeightAverage
 
 __all__ = ["NonFiniteLossError", "TrainLoop"]
 
+# Where Detectron2's dense detectors (RetinaNet, FCOS) keep a running mean that scales their losses,
+# outside of their weights.
+_NORMALIZER = "loss_normalizer"
+
 
 class NonFiniteLossError(FloatingPointError):
     """A loss became NaN or infinite; the model is as it was before the iteration."""
@@ -91,11 +95,30 @@ class TrainLoop(SimpleTrainer):
         with torch.autocast(
             self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None
         ):
-            losses = self.model(data)
+            losses = self._losses(data)
         on_the_way = _LossesOnTheWay(losses)
         total = sum(losses.values()) / self.accumulation_steps
         self.grad_scaler.scale(total).backward()
         return on_the_way
+
+    def _losses(self, data: list[dict]) -> dict[str, Tensor]:
+        try:
+            return self.model(data)
+        except RuntimeError as error:
+            if "find_unused_parameters" not in str(error):
+                raise
+        # DDP notices in the second iteration, after an update of all others.
+        unused = [
+            name
+            for name, parameter in self._bare_model.named_parameters()
+            if parameter.requires_grad and parameter not in self.optimizer.state
+        ]
+        raise ValueError(
+            f"{len(unused)} parameters had no gradient, such as {unused[:3]}: the head reads some "
+            "of the backbone's features only. Leave the others out (MODEL.META_PROMPT.OUT_FEATURES,"
+            " MODEL.FPN.IN_FEATURES), or set SOLVER.FIND_UNUSED_PARAMETERS True (in a LazyConfig "
+            "train.ddp.find_unused_parameters)"
+        )
 
     def _update(self) -> None:
         if self.max_grad_norm is not None or self.grad_scaler.is_enabled():
@@ -144,12 +167,21 @@ class TrainLoop(SimpleTrainer):
         state = super().state_dict()
         if self.grad_scaler.is_enabled():
             state["grad_scaler"] = self.grad_scaler.state_dict()
+        if hasattr(self._bare_model, _NORMALIZER):
+            state[_NORMALIZER] = getattr(self._bare_model, _NORMALIZER)
         return state
 
     def load_state_dict(self, state_dict: dict) -> None:
         super().load_state_dict(state_dict)
         if self.grad_scaler.is_enabled() and "grad_scaler" in state_dict:
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
+        if _NORMALIZER in state_dict:
+            setattr(self._bare_model, _NORMALIZER, state_dict[_NORMALIZER])
+
+    @property
+    def _bare_model(self) -> nn.Module:
+        wrapped = isinstance(self.model, DistributedDataParallel)
+        return self.model.module if wrapped else self.model
 
 
 class _LossesOnTheWay:

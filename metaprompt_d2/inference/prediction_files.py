@@ -43,6 +43,8 @@ class PredictionFiles:
     * poses: one `keypoints.json` for all images in COCO's format, written by `close`.
     """
 
+    ENDINGS = ("_labels.png", "_depth.png")
+
     def __init__(self, folder: str | os.PathLike, *, depth_scale: float = 256.0):
         """
         Args:

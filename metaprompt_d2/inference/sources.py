@@ -12,7 +12,7 @@ import numpy as np
 
 __all__ = ["Source", "Video", "find_sources"]
 
-_IMAGES = set(".bmp .gif .jp2 .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())
+_IMAGES = set(".avif .bmp .gif .jfif .jp2 .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())
 _VIDEOS = set(".avi .m4v .mkv .mov .mp4 .mpeg .mpg .webm".split())
 
 
@@ -44,7 +44,10 @@ def find_sources(patterns: Sequence[str | os.PathLike]) -> list[Source]:
         stem, ending = os.path.splitext(name)
         name = stem if stems[stem] == 1 else f"{stem}_{ending[1:]}"
         if name in names:
-            raise ValueError(f"{names[name]} and {file} would both be predicted to {name}")
+            raise ValueError(
+                f"{names[name]} and {file} would both be predicted to {name}: "
+                "give the folder that holds both, or one after the other"
+            )
         names[name] = file
     return [Source(file, name, _ending(file) in _VIDEOS) for name, file in sorted(names.items())]
 

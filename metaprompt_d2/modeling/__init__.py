@@ -11,12 +11,18 @@ from .heads import (
     build_depth_head,
     build_heatmap_head,
 )
-from .meta_arch import DepthEstimator, SlidingWindowSegmentor, TopDownPoseEstimator
+from .meta_arch import (
+    ConfigurableFCOS,
+    DepthEstimator,
+    SlidingWindowSegmentor,
+    TopDownPoseEstimator,
+)
 from .person_detector import PersonDetector
 
 __all__ = [
     "DEPTH_HEADS_REGISTRY",
     "HEATMAP_HEADS_REGISTRY",
+    "ConfigurableFCOS",
     "DeconvDepthHead",
     "DeconvHeatmapHead",
     "DepthEstimator",

@@ -13,6 +13,7 @@ from .backbone import MetaPromptBackbone
 __all__ = [
     "FinerMap",
     "MetaPromptFPN",
+    "build_fcos_metaprompt_fpn_backbone",
     "build_metaprompt_fpn_backbone",
     "build_retinanet_metaprompt_fpn_backbone",
 ]
@@ -119,6 +120,27 @@ def build_retinanet_metaprompt_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec
     channels = bottom_up.output_shape()[coarsest].channels
     top_block = LastLevelP6P7(channels, cfg.MODEL.FPN.OUT_CHANNELS, in_feature=coarsest)
     return _fpn(cfg, bottom_up, top_block)
+
+
+@BACKBONE_REGISTRY.register()
+def build_fcos_metaprompt_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> MetaPromptFPN:
+    """RetinaNet's features, but p6 and p7 are made from p5 (arXiv 2006.09214, section 2.2).
+
+    Args:
+        cfg: MODEL.FPN with IN_FEATURES `up3` to `up5`.
+        input_shape: of the images.
+
+    Raises:
+        ValueError: features that do not end at `up5`.
+    """
+    bottom_up = MetaPromptBackbone(cfg, input_shape)
+    if _coarsest(cfg, bottom_up) != "up5":
+        raise ValueError(
+            f"MODEL.FPN.IN_FEATURES is {cfg.MODEL.FPN.IN_FEATURES}, expected to end at 'up5', "
+            "for p6 and p7 from p5"
+        )
+    channels = cfg.MODEL.FPN.OUT_CHANNELS
+    return _fpn(cfg, bottom_up, LastLevelP6P7(channels, channels, in_feature="p5"))
 
 
 def _coarsest(cfg: CfgNode, bottom_up: MetaPromptBackbone) -> str:

@@ -8,13 +8,13 @@ from detectron2.utils.visualizer import Visualizer
 
 from .depth import DEPTH_COLORS, color_mapped
 from .pose import draw_people
-from .sem_seg import colorize
+from .sem_seg import draw_classes
 
 __all__ = ["draw_overlay"]
 
 
 def draw_overlay(image: np.ndarray, output: dict[str, Any], metadata: Metadata) -> np.ndarray:
-    """Classes blended over the image, depth in its place, or skeletons on it.
+    """Classes and their names over the image, depth in its place, or skeletons on it.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -29,7 +29,7 @@ def draw_overlay(image: np.ndarray, output: dict[str, Any], metadata: Metadata) 
         ValueError: an output of an unknown task.
     """
     if "sem_seg" in output and "panoptic_seg" not in output:
-        return colorize(image, output["sem_seg"].argmax(dim=0).cpu().numpy(), metadata)
+        return draw_classes(image, output["sem_seg"].argmax(dim=0).cpu().numpy(), metadata)
     if "depth" in output:
         depth = output["depth"].float().cpu().numpy()
         depth = np.where(np.isfinite(depth), depth, np.nan)

@@ -1,12 +1,15 @@
 """Pictures of semantic segmentation."""
 
+from collections.abc import Iterator
+
 import cv2
 import numpy as np
 from detectron2.data import Metadata
+from detectron2.utils.visualizer import Visualizer
 
 from .layout import side_by_side, with_title
 
-__all__ = ["colorize", "compare_sem_seg"]
+__all__ = ["colorize", "compare_sem_seg", "draw_classes"]
 
 
 def compare_sem_seg(
@@ -33,12 +36,56 @@ def compare_sem_seg(
 def colorize(image: np.ndarray, labels: np.ndarray, metadata: Metadata) -> np.ndarray:
     """Blend class colours over the image; ids that are no class stay black."""
     num_classes = len(metadata.stuff_classes)
-    palette = np.zeros((256, 3), np.uint8)
-    palette[:num_classes] = metadata.get("stuff_colors", None) or _palette(num_classes)
-    colors = palette[np.minimum(labels, 255)]
+    unknown = (labels < 0) | (labels >= num_classes)
+    colors = _class_colors(metadata)[np.where(unknown, 0, labels)]
     blended = cv2.addWeighted(image, 0.3, colors, 0.7, 0)
-    blended[labels >= num_classes] = 0
+    blended[unknown] = 0
     return blended
+
+
+def draw_classes(image: np.ndarray, labels: np.ndarray, metadata: Metadata) -> np.ndarray:
+    """`colorize` with each class's name on its largest area, written by Detectron2's `Visualizer`.
+
+    Names stand where an area is wide, near its middle; what is thinner than the letters gets none.
+
+    Args:
+        image, labels, metadata: as in `colorize`.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    visualizer = Visualizer(colorize(image, labels, metadata), metadata)
+    size = max(10, int(np.sqrt(labels.size)) // 90)  # points, of 1.4 pixels
+    for label, (x, y), radius in _wide_places(labels, len(metadata.stuff_classes)):
+        name = metadata.stuff_classes[label]
+        if radius > size:
+            half_width = min(0.45 * size * len(name), labels.shape[1] / 2)
+            x = np.clip(x, half_width, labels.shape[1] - half_width)
+            color = tuple(_class_colors(metadata)[label] / 255)
+            visualizer.draw_text(name, (x, y - 0.8 * size), font_size=size, color=color)
+    return visualizer.get_output().get_image()
+
+
+def _wide_places(
+    labels: np.ndarray, num_classes: int
+) -> Iterator[tuple[int, tuple[float, float], float]]:
+    """Every class's id, a wide place (x, y) near its largest area's middle, and the radius."""
+    step = max(1, min(labels.shape) // 256)  # accurate enough, and fast
+    small = labels[::step, ::step]
+    for label in np.unique(small[(small >= 0) & (small < num_classes)]):
+        mask = np.pad((small == label).astype(np.uint8), 1)  # areas end at the border
+        _, components, stats, centers = cv2.connectedComponentsWithStats(mask, connectivity=4)
+        largest = 1 + stats[1:, cv2.CC_STAT_AREA].argmax()
+        radii = cv2.distanceTransform((components == largest).astype(np.uint8), cv2.DIST_L2, 3)
+        wide = np.argwhere(radii > 0.9 * radii.max())[:, ::-1]
+        place = wide[np.square(wide - centers[largest]).sum(axis=1).argmin()]
+        yield int(label), tuple((place - 0.5) * step), float(radii.max()) * step
+
+
+def _class_colors(metadata: Metadata) -> np.ndarray:
+    """(classes, 3) uint8 RGB: the data set's, or a fixed palette."""
+    colors = metadata.get("stuff_colors", None)
+    return np.asarray(colors or _palette(len(metadata.stuff_classes)), np.uint8)
 
 
 def _palette(num_classes: int) -> np.ndarray:

@@ -1,16 +1,23 @@
-"""FCOS on the diffusion backbone, and this package's heads on Detectron2's ViT, as LazyConfigs."""
+"""FCOS, also compared with its YAML file, and our heads on Detectron2's ViT, as LazyConfigs."""
 
+import copy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from coco_files import CocoNames
-from detectron2.config import instantiate
-from detectron2.modeling import SimpleFeaturePyramid
+from descriptions import describe
+from detectron2.config import CfgNode, instantiate
+from detectron2.modeling import SimpleFeaturePyramid, build_model
+from detectron2.modeling.meta_arch.fcos import FCOS
+from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import EventStorage
+from helpers import SMALLEST
+from omegaconf import DictConfig
 
 from metaprompt_d2.config_files import CONFIG_ROOT
-from metaprompt_d2.engine import LazyTrainer, load_lazy_config
+from metaprompt_d2.engine import LazyTrainer, build_optimizer, load_config, load_lazy_config
 from metaprompt_d2.engine.ema import take_averages
 
 SMALL_VIT = """
@@ -51,6 +58,7 @@ VIT = {
 }
 SMALL_FCOS = """
     model.backbone.bottom_up.latent_encoder.block_out_channels=[4,8,8,8]
+    model.backbone.bottom_up.latent_encoder.layers_per_block=1
     model.backbone.bottom_up.latent_encoder.norm_num_groups=4
     model.backbone.bottom_up.refinement.unet.block_out_channels=[8,16,16,16]
     model.backbone.bottom_up.refinement.unet.layers_per_block=1
@@ -93,6 +101,73 @@ def test_fcos_trains_the_prompts_and_is_evaluated(coco: CocoNames, tmp_path: Pat
     assert trainer.model.backbone.size_divisibility == 64
     (prompts,) = trainer.model.backbone.bottom_up.refinement.meta_prompts.embeddings
     assert trainer.optimizer.state[prompts]["exp_avg"].abs().max() > 0
+
+
+@pytest.fixture(scope="module")
+def fcos_configs() -> tuple[CfgNode, DictConfig]:
+    sizes = SMALLEST | {"MODEL.META_PROMPT.REFINE_STEPS": 3, "MODEL.RETINANET.NUM_CLASSES": 1}
+    pairs = [part for pair in sizes.items() for part in pair]
+    cfg = load_config("metaprompt_d2://compose/fcos.yaml", [*pairs, "MODEL.DEVICE", "cpu"])
+    return cfg, load_lazy_config("metaprompt_d2://lazy/compose/fcos.py", SMALL_FCOS)
+
+
+@pytest.fixture(scope="module")
+def fcos_pair(fcos_configs: tuple[CfgNode, DictConfig]) -> tuple[FCOS, FCOS]:
+    """The model of the YAML file and that of the LazyConfig, with the same weights."""
+    cfg, lazy = fcos_configs
+    models = build_model(cfg), instantiate(lazy.model)
+    models[1].load_state_dict(models[0].state_dict())
+    return models
+
+
+def test_fcos_from_yaml_and_from_a_lazyconfig_are_identical(fcos_pair: tuple[FCOS, FCOS]) -> None:
+    one, other = fcos_pair
+    assert (type(one).__name__, type(other)) == ("ConfigurableFCOS", FCOS)
+    assert describe(one)[1:] == describe(other)[1:]
+    assert one.pixel_mean.equal(other.pixel_mean) and one.pixel_std.equal(other.pixel_std)
+    for cells in zip(*(model.anchor_generator.cell_anchors for model in fcos_pair), strict=True):
+        assert cells[0].equal(cells[1])
+
+
+def test_fcos_from_yaml_has_the_losses_and_boxes_of_the_lazyconfig(
+    fcos_pair: tuple[FCOS, FCOS],
+) -> None:
+    people = Instances((64, 96))
+    people.gt_boxes = Boxes(torch.tensor([[8.0, 4.0, 30.0, 60.0], [40.0, 0.0, 90.0, 64.0]]))
+    people.gt_classes = torch.zeros(2, dtype=torch.long)
+    image = torch.rand(3, 64, 96, generator=torch.Generator().manual_seed(0)) * 255
+    with EventStorage():
+        losses = [model.train()([{"image": image, "instances": people}]) for model in fcos_pair]
+    assert losses[0].keys() == {"loss_fcos_cls", "loss_fcos_loc", "loss_fcos_ctr"}
+    assert losses[0] == losses[1]
+    found = []
+    for model in fcos_pair:
+        model.test_score_thresh = 0.0  # what is untrained is not sure of anything
+        with torch.no_grad():
+            found.append(model.eval()([{"image": image}])[0]["instances"])
+    assert len(found[0]) > 10
+    assert found[0].pred_boxes.tensor.equal(found[1].pred_boxes.tensor)
+    assert found[0].scores.equal(found[1].scores)
+
+
+def test_fcos_from_yaml_is_optimized_as_from_the_lazyconfig(
+    fcos_configs: tuple[CfgNode, DictConfig], fcos_pair: tuple[FCOS, FCOS]
+) -> None:
+    cfg, lazy = fcos_configs
+    lazy = copy.deepcopy(lazy)
+    lazy.optimizer.params.model = fcos_pair[1]
+    optimizers = build_optimizer(cfg, fcos_pair[0]), instantiate(lazy.optimizer)
+    groups = []
+    for model, optimizer in zip(fcos_pair, optimizers, strict=True):
+        names = {parameter: name for name, parameter in model.named_parameters()}
+        groups.append(
+            [
+                (group["lr"], group["weight_decay"], [names[each] for each in group["params"]])
+                for group in optimizer.param_groups
+            ]
+        )
+    assert [group[:2] for group in groups[0]] == [(1e-4, 0.05), (pytest.approx(1e-5), 0.05)]
+    assert groups[0] == groups[1]
 
 
 def test_adapters_and_averages_train_from_a_lazyconfig(coco: CocoNames, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Detectron2's models on our backbone, our heads on its ResNet: each trains and is evaluated."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from metaprompt_d2.engine import Trainer, load_model, setup
 SMALL = SMALLEST | {
     "MODEL.DEVICE": "cpu",
     "MODEL.META_PROMPT.REFINE_STEPS": 1,
-    "MODEL.FPN.OUT_CHANNELS": 16,
+    "MODEL.FPN.OUT_CHANNELS": 64,  # two for each group of "GN"
     "MODEL.ROI_HEADS.NUM_CLASSES": 1,
     "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 16,
     "MODEL.ROI_BOX_HEAD.FC_DIM": 16,
@@ -51,6 +52,7 @@ DETECTRON2S = {
     "cascade_mask_rcnn": ("people", {"bbox", "segm"}),
     "deeplab_v3_plus": ("stuff", {"sem_seg"}),
     "faster_rcnn": ("people", {"bbox"}),
+    "fcos": ("people", {"bbox"}),
     "keypoint_rcnn": ("people", {"bbox", "keypoints"}),
     "mask_rcnn": ("people", {"bbox", "segm"}),
     "panoptic_fpn": ("panoptic", {"bbox", "segm", "sem_seg"}),
@@ -141,3 +143,18 @@ def test_a_trained_detector_is_evaluated_from_its_checkpoint(
     model = trainer.model.eval()
     (output,) = model([{"image": torch.zeros(3, 64, 96), "height": 32, "width": 48}])
     assert output["instances"].image_size == (32, 48)
+
+
+@pytest.mark.parametrize("name", ["retinanet", "fcos"])
+def test_a_dense_detector_resumes_with_its_loss_normalizer(
+    name: str, coco: CocoNames, tmp_path: Path
+) -> None:
+    every = {"SOLVER.CHECKPOINT_PERIOD": 1}
+    whole = run(name, coco.people, tmp_path / "whole", every)
+    (tmp_path / "parts").mkdir()
+    shutil.copy(tmp_path / "whole/model_0000000.pth", tmp_path / "parts")
+    (tmp_path / "parts/last_checkpoint").write_text("model_0000000.pth")
+    parts = run(name, coco.people, tmp_path / "parts", every)
+    assert parts.start_iter == 1
+    assert parts.model.loss_normalizer == whole.model.loss_normalizer
+    assert parts.storage.latest()["total_loss"] == whole.storage.latest()["total_loss"]

@@ -10,6 +10,7 @@ from torch import nn
 from metaprompt_d2.modeling import FinerMap, MetaPromptFPN
 
 RCNN, RETINANET = "build_metaprompt_fpn_backbone", "build_retinanet_metaprompt_fpn_backbone"
+FCOS = "build_fcos_metaprompt_fpn_backbone"
 
 
 def fpn(name: str, in_features: list[str], rearrange: str = "none") -> MetaPromptFPN:
@@ -29,6 +30,7 @@ def fpn(name: str, in_features: list[str], rearrange: str = "none") -> MetaPromp
         (RCNN, ["up2", "up3", "up4", "up5"], range(2, 7), LastLevelMaxPool),
         (RCNN, ["up3", "up4", "up5", "up6"], range(3, 7), type(None)),
         (RETINANET, ["up3", "up4", "up5"], range(3, 8), LastLevelP6P7),
+        (FCOS, ["up3", "up4", "up5"], range(3, 8), LastLevelP6P7),
     ],
 )
 def test_levels_are_those_that_detectors_ask_for(
@@ -80,7 +82,7 @@ def test_the_finer_map_keeps_the_others_and_doubles_the_finest() -> None:
     assert isinstance(finer.upsample, nn.ConvTranspose2d)
 
 
-@pytest.mark.parametrize("name", [RCNN, RETINANET])
+@pytest.mark.parametrize("name", [RCNN, RETINANET, FCOS])
 @pytest.mark.parametrize(
     ("in_features", "rearrange"),
     [([], "none"), (["res3", "res4", "res5"], "none"), (["up3", "up4", "up5"], "pyramid")],
@@ -93,3 +95,13 @@ def test_other_features_are_refused(name: str, in_features: list[str], rearrange
 def test_an_unknown_feature_among_others_is_named() -> None:
     with pytest.raises(ValueError, match=r"IN_FEATURES names \['up1'\]"):
         fpn(RCNN, ["up1", "up2", "up3"])
+
+
+@pytest.mark.parametrize(("name", "expected"), [(RETINANET, "up5"), (FCOS, "p5")])
+def test_the_coarsest_levels_are_made_from(name: str, expected: str) -> None:
+    assert fpn(name, ["up3", "up4", "up5"]).top_block.in_feature == expected
+
+
+def test_fcos_needs_a_p5() -> None:
+    with pytest.raises(ValueError, match=r"IN_FEATURES is \['up3', 'up4'\], expected to end at"):
+        fpn(FCOS, ["up3", "up4"])

@@ -188,6 +188,37 @@ def test_a_mistake_is_told_in_a_line(
     shutil.rmtree(tmp_path / "out", ignore_errors=True)
 
 
+@pytest.mark.parametrize(
+    ("names", "output", "message"),
+    [
+        (["a.png"], "photos", "photos/a.png is an input: choose another folder"),
+        (["a.jpg", "clip.mp4"], "photos", "photos/clip.mp4 is an input"),
+        (["a.png", "a_labels.png"], "out", r"a\.png and \S*a_labels\.png would both be written to"),
+        (["a.png"], "file", "--output \\S*file is no folder"),
+    ],
+)
+def test_nothing_is_overwritten(
+    tmp_path: Path, names: list[str], output: str, message: str
+) -> None:
+    (tmp_path / "photos").mkdir()
+    for name in [f"photos/{name}" for name in names] + ["file"]:
+        (tmp_path / name).write_bytes(b"of the user")
+    options = ["--input", str(tmp_path / "photos"), "--output", str(tmp_path / output), "--raw"]
+    with pytest.raises(SystemExit, match=f"^error: .*{message}"):
+        demo.main(["--config-file", SEM_SEG, *options, *CPU])
+    assert not (tmp_path / "out").exists()
+    for file in (tmp_path / "photos").iterdir():
+        assert file.read_bytes() == b"of the user"
+
+
+def test_boxes_of_a_name_that_two_folders_have_are_refused(photos: Path, tmp_path: Path) -> None:
+    shutil.copy(photos / "plain.jpg", photos / "deep")
+    (tmp_path / "boxes.json").write_text('{"plain.jpg": [[1, 2, 30, 40]]}')
+    options = ["--input", str(photos), "--output", str(tmp_path / "out")]
+    with pytest.raises(SystemExit, match="boxes for plain.jpg, which is the name of several"):
+        demo.main(["--config-file", POSE, *options, "--boxes", str(tmp_path / "boxes.json"), *CPU])
+
+
 def test_boxes_for_another_task_fail_image_by_image(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "boxes.json").write_text('{"plain.jpg": [[1, 2, 30, 40]]}')
     arguments = ["--config-file", DEPTH, "--input", str(photos / "*.jpg"), "--output"]

@@ -100,6 +100,19 @@ def test_models_without_responses_are_left_out(tmp_path: Path) -> None:
         web_demo.main(["--runs", str(tmp_path)])
 
 
+def test_weights_that_cannot_be_loaded_are_told_on_the_page(
+    runs: Path, photo: str, capsys: pytest.CaptureFixture
+) -> None:
+    config = str(runs / "metres/config.yaml")
+    with web_demo.gr.Blocks():
+        page = web_demo._Page(find_checkpoints([], config, "gone.pth"))
+    with pytest.raises(web_demo.gr.Error, match=r"gone\.pth"):
+        page._look("gone.pth", photo)
+    with pytest.raises(SystemExit):
+        web_demo.main(["--weights", "gone.pth"])
+    assert "--weights needs the --config-file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("number", range(3))
 def test_every_view_of_every_task_is_drawn(runs: Path, photo: str, number: int) -> None:
     look = Look(load_predictor(find_checkpoints([str(runs)])[number]), photo)

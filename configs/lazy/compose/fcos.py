@@ -1,4 +1,4 @@
-"""FCOS, which Detectron2 has as a LazyConfig only, on the diffusion backbone."""
+"""configs/compose/fcos.yaml, from Detectron2's own LazyConfig of FCOS."""
 
 from detectron2 import model_zoo
 

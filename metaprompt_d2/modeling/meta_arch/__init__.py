@@ -1,7 +1,13 @@
 """Meta-architectures: Detectron2's batched inputs in, losses or predictions out."""
 
 from .depth import DepthEstimator
+from .fcos import ConfigurableFCOS
 from .pose import TopDownPoseEstimator
 from .sem_seg import SlidingWindowSegmentor
 
-__all__ = ["DepthEstimator", "SlidingWindowSegmentor", "TopDownPoseEstimator"]
+__all__ = [
+    "ConfigurableFCOS",
+    "DepthEstimator",
+    "SlidingWindowSegmentor",
+    "TopDownPoseEstimator",
+]

@@ -1,0 +1,53 @@
+"""`ConfigurableFCOS`: Detectron2's FCOS, which only its LazyConfigs know, for YAML files."""
+
+from detectron2.config import CfgNode, configurable
+from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
+from detectron2.modeling.meta_arch.fcos import FCOS, FCOSHead
+
+__all__ = ["ConfigurableFCOS"]
+
+
+@META_ARCH_REGISTRY.register()
+class ConfigurableFCOS(FCOS):
+    """FCOS (arXiv 1904.01355) from MODEL.RETINANET, the two differing in head and losses only.
+
+    Not read, because FCOS has neither anchors nor a choice of box losses: MODEL.ANCHOR_GENERATOR
+    and MODEL.RETINANET's IOU_THRESHOLDS, IOU_LABELS, BBOX_REG_WEIGHTS, BBOX_REG_LOSS_TYPE and
+    SMOOTH_L1_LOSS_BETA. The name leaves "FCOS" to other projects, D2Go among them.
+    """
+
+    @configurable
+    def __init__(self, **arguments):
+        """
+        Args:
+            arguments: those of Detectron2's `FCOS`.
+        """
+        super().__init__(**arguments)
+
+    @classmethod
+    def from_config(cls, cfg: CfgNode) -> dict:
+        retinanet = cfg.MODEL.RETINANET
+        backbone = build_backbone(cfg)
+        shapes = backbone.output_shape()
+        input_shape = [shapes[name] for name in retinanet.IN_FEATURES]
+        head = FCOSHead(
+            input_shape=input_shape,
+            num_classes=retinanet.NUM_CLASSES,
+            conv_dims=[input_shape[0].channels] * retinanet.NUM_CONVS,
+            norm=retinanet.NORM,
+            prior_prob=retinanet.PRIOR_PROB,
+        )
+        return {
+            "backbone": backbone,
+            "head": head,
+            "head_in_features": retinanet.IN_FEATURES,
+            "num_classes": retinanet.NUM_CLASSES,
+            "focal_loss_alpha": retinanet.FOCAL_LOSS_ALPHA,
+            "focal_loss_gamma": retinanet.FOCAL_LOSS_GAMMA,
+            "test_score_thresh": retinanet.SCORE_THRESH_TEST,
+            "test_topk_candidates": retinanet.TOPK_CANDIDATES_TEST,
+            "test_nms_thresh": retinanet.NMS_THRESH_TEST,
+            "max_detections_per_image": cfg.TEST.DETECTIONS_PER_IMAGE,
+            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
+            "pixel_std": cfg.MODEL.PIXEL_STD,
+        }
