@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import pycocotools.mask
 import torch
-from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
+from detectron2.data import Metadata, MetadataCatalog
 from detectron2.structures import Boxes, Instances
 from PIL import Image
 from torch.nn import functional as F
@@ -55,8 +55,6 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--num-images", type=int, default=20, help="default: %(default)s")
     args = parser.parse_args(argv)
-    if args.dataset not in DatasetCatalog.list():
-        parser.error(f"no data set is registered as {args.dataset!r}")
     if not args.input.exists():
         parser.error(f"{args.input} does not exist")
     return args

@@ -79,3 +79,9 @@ def test_levels_without_checkpointing_are_refused() -> None:
     cfg = smallest_cfg({"MODEL.DIFFUSION.GRADIENT_CHECKPOINTING_LEVELS": (0,)})
     with pytest.raises(ValueError, match=r"LEVELS \(0,\) needs \S+GRADIENT_CHECKPOINTING True"):
         check_combinations(cfg)
+
+
+@pytest.mark.parametrize("key", ["DATASETS.TRAIN", "DATASETS.TEST"])
+def test_an_unknown_dataset_is_refused_before_the_training(key: str) -> None:
+    with pytest.raises(ValueError, match="no data set is registered as 'street'"):
+        Trainer(smallest_cfg({key: ("street",)}))
