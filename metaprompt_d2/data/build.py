@@ -4,7 +4,6 @@ import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from itertools import islice
 from typing import Any
 
@@ -12,7 +11,6 @@ import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.data import (
-    DatasetCatalog,
     DatasetFromList,
     MetadataCatalog,
     build_detection_test_loader,
@@ -23,25 +21,11 @@ from detectron2.data.samplers import TrainingSampler
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-__all__ = ["build_test_loader", "build_train_loader", "check_registered", "load_dataset_dicts"]
+from .checks import check_registered
+
+__all__ = ["build_test_loader", "build_train_loader", "load_dataset_dicts"]
 
 Mapper = Callable[[dict], dict]
-
-
-def check_registered(names: Sequence[str]) -> None:
-    """
-    Raises:
-        ValueError: the first data set that isn't registered, and those of similar names.
-    """
-    known = DatasetCatalog.list()
-    for name in names:
-        if name not in known:
-            near = ", ".join(get_close_matches(name, known, n=4))
-            raise ValueError(
-                f"no data set is registered as {name!r}{near and f' (near: {near})'}. Your own are "
-                "known to every tool once DETECTRON2_ENV_MODULE names a file that registers them "
-                "(docs/custom_dataset.md)"
-            )
 
 
 def load_dataset_dicts(
