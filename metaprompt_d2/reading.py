@@ -1,6 +1,7 @@
 """Read images, label maps, depth maps and JSON from files, with errors that name the file."""
 
 import json
+from collections.abc import Mapping
 from typing import IO, Any
 
 import cv2
@@ -12,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 __all__ = [
     "check_labels",
     "image_pixels",
+    "read_checked_labels",
     "read_depth",
     "read_image",
     "read_json",
@@ -101,7 +103,7 @@ def read_labels(file_name: str) -> np.ndarray:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no image or has several channels.
+        ValueError: the file is no image, has several channels, or values that are no integers.
     """
     try:
         with PathManager.open(file_name, "rb") as file:
@@ -114,8 +116,43 @@ def read_labels(file_name: str) -> np.ndarray:
         raise ValueError(
             f"label file {file_name} has {labels.shape[2]} channels, expected one with class ids"
         )
+    if labels.dtype.kind == "f":
+        raise ValueError(f"label file {file_name} holds floating-point values, expected class ids")
     # OpenCV resizes neither bool nor uint16-as-int32 maps of other types.
     return labels if labels.dtype == np.uint8 else labels.astype(np.int32)
+
+
+def read_checked_labels(
+    item: Mapping[str, Any], image_size: tuple[int, int], *, num_classes: int, ignore_value: int
+) -> np.ndarray:
+    """The label map of an image, which must fit it and hold known ids only.
+
+    Args:
+        item: dataset dict with "file_name" and "sem_seg_file_name".
+        image_size: (height, width).
+        num_classes, ignore_value: as in `check_labels`.
+
+    Returns:
+        (H, W) uint8 or int32.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_labels` and `check_labels`, or no label map.
+    """
+    label_file = item.get("sem_seg_file_name")
+    if label_file is None:
+        raise ValueError(
+            f"image {item['file_name']} has no label map: its dict lacks 'sem_seg_file_name'"
+        )
+    labels = read_labels(label_file)
+    check_labels(
+        labels,
+        image_size,
+        num_classes=num_classes,
+        ignore_value=ignore_value,
+        label_file=label_file,
+        image_file=item["file_name"],
+    )
+    return labels
 
 
 def read_depth(file_name: str, scale: float) -> np.ndarray:

@@ -26,12 +26,13 @@ COMMANDS = [
     (r"python datasets/prepare_\w+\.py", "tests/datasets/test_prepare_sem_seg.py"),
     (r"CITYSCAPES_DATASET=\S+ csCreate", HEAVY + "cityscapesscripts' own, on the whole Cityscapes"),
     # training and evaluation
+    (r"export DETECTRON2_ENV_MODULE=shapes_data\.py", "tests/test_custom_dataset.py"),
+    (r"python tools/.*shapes", "tests/test_custom_dataset.py"),
     (r"python tools/train_net\.py .*configs/compose", "tests/compose/test_yaml.py"),
     (r"python tools/train_net\.py .*depth", "tests/tools/test_train_net_depth.py"),
     (r"python tools/train_net\.py .*pose", "tests/tools/test_train_net_pose.py"),
     (r"python tools/train_net\.py .*SIZES_FROM", "tests/checkpoint/test_stable_diffusion.py"),
     (r"python tools/train_net\.py", "tests/tools/test_train_net.py"),
-    (r"python train_shapes\.py", "tests/test_custom_dataset.py"),
     (r"python train_heights\.py", "tests/test_new_task.py"),
     # any other tool has a test of its name
     (r"python tools/(\w+)\.py", r"tests/tools/test_\1.py"),

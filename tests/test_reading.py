@@ -181,6 +181,12 @@ def check(
     )
 
 
+def test_labels_with_fractions_are_no_ids(tmp_path: Path) -> None:
+    file = saved(tmp_path / "labels.tif", LABELS + np.float32(0.5))
+    with pytest.raises(ValueError, match=r"labels\.tif holds floating-point values"):
+        read_labels(file)
+
+
 def test_known_and_ignored_ids_pass() -> None:
     labels = LABELS.copy()
     check(labels)

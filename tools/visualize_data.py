@@ -26,7 +26,7 @@ from metaprompt_d2.codecs import UDPHeatmapCodec
 from metaprompt_d2.data import build_mapper, load_dataset_dicts
 from metaprompt_d2.engine import Trainer, joined_people, load_config
 from metaprompt_d2.errors import one_line_errors
-from metaprompt_d2.reading import read_depth, read_image, read_labels
+from metaprompt_d2.reading import read_checked_labels, read_depth, read_image
 from metaprompt_d2.visualization import annotated_people, draw_ground_truth
 
 
@@ -52,12 +52,17 @@ def annotations(cfg: CfgNode) -> Iterator[tuple[dict, np.ndarray]]:
             images.setdefault(item["file_name"], []).append(item)
         for items in images.values():
             item = joined_people(items)
+            image = read_image(item["file_name"], "RGB")
             truth = {"people": annotated_people(item)}
             if "sem_seg_file_name" in item:
-                truth["sem_seg"] = read_labels(item["sem_seg_file_name"])
+                truth["sem_seg"] = read_checked_labels(
+                    item,
+                    image.shape[:2],
+                    num_classes=len(metadata.stuff_classes),
+                    ignore_value=metadata.get("ignore_label", 255),
+                )
             if "depth_file_name" in item:
                 truth["depth"] = read_depth(item["depth_file_name"], item["depth_scale"])
-            image = read_image(item["file_name"], "RGB")
             yield item, draw_ground_truth(image, metadata, **truth)
 
 

@@ -14,16 +14,15 @@ keypoints_results.json, depth from the folder that TEST.DEPTH_EVAL.SAVE_PNG writ
 import argparse
 import os
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import pycocotools.mask
 import torch
-from detectron2.data import DatasetCatalog, Metadata, MetadataCatalog
+from detectron2.data import Metadata, MetadataCatalog
 from detectron2.structures import Boxes, Instances
 from PIL import Image
-from torch.nn import functional as F
 
 import metaprompt_d2  # noqa: F401  (fills the registries)
 from metaprompt_d2.codecs import NUM_JOINTS
@@ -55,14 +54,14 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--num-images", type=int, default=20, help="default: %(default)s")
     args = parser.parse_args(argv)
-    if args.dataset not in DatasetCatalog.list():
-        parser.error(f"no data set is registered as {args.dataset!r}")
     if not args.input.exists():
         parser.error(f"{args.input} does not exist")
     return args
 
 
-def json_reader(file: Path, metadata: Metadata, score_threshold: float) -> Reader:
+def json_reader(
+    file: Path, items: list[dict], metadata: Metadata, score_threshold: float
+) -> Reader:
     """Of an evaluator's JSON file, by what its entries hold.
 
     Raises:
@@ -70,7 +69,7 @@ def json_reader(file: Path, metadata: Metadata, score_threshold: float) -> Reade
     """
     entries = read_json(str(file))
     if isinstance(entries, list) and all(map(is_mask, entries)):
-        return sem_seg_reader(file, entries, metadata)
+        return sem_seg_reader(file, entries, items, metadata)
     if isinstance(entries, list) and all(map(is_posed, entries)):
         check_posed_people(str(file), entries, NUM_JOINTS)
         return people_reader(entries, score_threshold)
@@ -100,20 +99,27 @@ def people_reader(entries: list[dict], score_threshold: float) -> Reader:
     return read
 
 
-def sem_seg_reader(file: Path, entries: list[dict], metadata: Metadata) -> Reader:
-    """Of one mask a class and image.
+def sem_seg_reader(
+    file: Path, entries: list[dict], items: list[dict], metadata: Metadata
+) -> Reader:
+    """Of one mask a class and image. The images may have moved with their folders.
 
     Raises:
         ValueError: when read, for a mask of another size or class than the data set has.
     """
     masks = defaultdict(list)
     for entry in entries:
-        masks[os.path.basename(entry["file_name"])].append(entry)
+        masks[entry["file_name"]].append(entry)
+    key_of = {item["file_name"]: item["file_name"] for item in items}
+    if masks and not masks.keys() & key_of:
+        key_of = below_common_folder(key_of)
+        keys = below_common_folder(masks)
+        masks = {keys[name]: group for name, group in masks.items()}
     to_class = metadata.get("stuff_dataset_id_to_contiguous_id", {})
     num_classes = len(metadata.get("stuff_classes", ()))
 
     def read(item: dict) -> dict | None:
-        entries = masks.get(os.path.basename(item["file_name"]), [])
+        entries = masks.get(key_of[item["file_name"]], [])
         if not entries:
             return None
         image = read_image(item["file_name"], "RGB")
@@ -128,10 +134,16 @@ def sem_seg_reader(file: Path, entries: list[dict], metadata: Metadata) -> Reade
                 )
             mask = pycocotools.mask.decode(entry["segmentation"])
             classes[mask.astype(bool)] = number
-        scores = F.one_hot(torch.from_numpy(classes), num_classes)
-        return {"sem_seg": scores.permute(2, 0, 1)}
+        scores = torch.zeros(num_classes, *classes.shape, dtype=torch.uint8)
+        return {"sem_seg": scores.scatter_(0, torch.from_numpy(classes)[None], 1)}
 
     return read
+
+
+def below_common_folder(files: Iterable[str]) -> dict[str, str]:
+    """The part of each path that the files do not share, by the path."""
+    root = os.path.commonpath([os.path.dirname(file) for file in files])
+    return {file: os.path.relpath(file, root or ".") for file in files}
 
 
 def is_mask(entry: object) -> bool:
@@ -151,10 +163,10 @@ def is_posed(entry: object) -> bool:
 
 def depth_reader(folder: Path, items: list[dict]) -> Reader:
     """Of an evaluator's folder of PNGs, laid out as the images are."""
-    root = os.path.commonpath([os.path.dirname(item["file_name"]) for item in items])
+    names = below_common_folder([item["file_name"] for item in items])
 
     def read(item: dict) -> dict | None:
-        file = (folder / os.path.relpath(item["file_name"], root)).with_suffix(".png")
+        file = (folder / names[item["file_name"]]).with_suffix(".png")
         if not file.is_file():
             return None
         return {"depth": torch.from_numpy(read_depth(str(file), DEPTH_SCALE))}
@@ -168,7 +180,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
     metadata, items = MetadataCatalog.get(args.dataset), load_dataset_dicts(args.dataset)
     read = depth_reader(args.input, items) if args.input.is_dir() else None
-    read = read or json_reader(args.input, metadata, args.score_threshold)
+    read = read or json_reader(args.input, items, metadata, args.score_threshold)
     images = defaultdict(list)
     for item in items:
         images[item["file_name"]].append(item)

@@ -3,6 +3,7 @@
 from . import datasets
 from .augmentation import PadToSize, ResizeToBox
 from .build import build_test_loader, build_train_loader, load_dataset_dicts
+from .checks import check_datasets
 from .datasets.sem_seg_folders import register_sem_seg_folders
 from .depth_augmentation import (
     BrightnessContrast,
@@ -52,6 +53,7 @@ __all__ = [
     "build_mapper",
     "build_test_loader",
     "build_train_loader",
+    "check_datasets",
     "datasets",
     "load_dataset_dicts",
     "register_sem_seg_folders",

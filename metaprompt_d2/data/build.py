@@ -21,6 +21,8 @@ from detectron2.data.samplers import TrainingSampler
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from .checks import check_registered
+
 __all__ = ["build_test_loader", "build_train_loader", "load_dataset_dicts"]
 
 Mapper = Callable[[dict], dict]
@@ -38,10 +40,12 @@ def load_dataset_dicts(
 
     Raises:
         FileNotFoundError: a dataset's folders are missing or empty; the message names them.
+        ValueError: a dataset that isn't registered.
     """
     if not isinstance(names, str):
         options = {"filter_empty": filter_empty, "min_keypoints": min_keypoints}
         return [item for name in names for item in load_dataset_dicts(name, **options)]
+    check_registered([names])
     try:
         return get_detection_dataset_dicts(
             names, filter_empty=filter_empty, min_keypoints=min_keypoints

@@ -14,7 +14,7 @@ from detectron2.utils.registry import Registry
 from PIL import Image
 
 from ..metrics import kb_crop_box
-from ..reading import read_depth, read_image, read_labels
+from ..reading import read_checked_labels, read_depth, read_image
 from ..visualization import (
     annotated_people,
     compare_depth,
@@ -41,13 +41,16 @@ def sem_seg(item: dict, output: dict, metadata: Metadata) -> np.ndarray | None:
     """Classes; other maps that Detectron2's `SemanticSegmentor` gives have no picture."""
     if metadata.get("stuff_classes", None) is None:
         return None
-    truth = item.get("sem_seg_file_name")
-    return compare_sem_seg(
-        read_image(item["file_name"], "RGB"),
-        output["sem_seg"].argmax(dim=0).cpu().numpy(),
-        None if truth is None else read_labels(truth),
-        metadata,
-    )
+    image, truth = read_image(item["file_name"], "RGB"), None
+    if item.get("sem_seg_file_name") is not None:
+        truth = read_checked_labels(
+            item,
+            image.shape[:2],
+            num_classes=len(metadata.stuff_classes),
+            ignore_value=metadata.get("ignore_label", 255),
+        )
+    predicted = output["sem_seg"].argmax(dim=0).cpu().numpy()
+    return compare_sem_seg(image, predicted, truth, metadata)
 
 
 @PICTURES_REGISTRY.register()

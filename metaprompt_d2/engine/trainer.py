@@ -18,7 +18,7 @@ from detectron2.utils.events import (
 )
 from torch import nn
 
-from ..data import build_mapper, build_test_loader, build_train_loader
+from ..data import build_mapper, build_test_loader, build_train_loader, check_datasets
 from ..evaluation import MergedEvaluators, build_evaluators
 from ..inference import with_test_time_augmentation
 from ..precision import amp_dtype
@@ -44,6 +44,7 @@ class Trainer(DefaultTrainer):
         # offers no hook for it, so its steps are repeated here.
         TrainerBase.__init__(self)
         check_combinations(cfg)
+        check_datasets(cfg)
         self.cfg = cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         self.seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
         model = self.build_model(cfg)

@@ -73,7 +73,8 @@ class SemSegPredictionWriter(DatasetEvaluator):
         published = _PUBLISHED.get(dataset_name, len(files))
         if len(files) < published and not allow_incomplete:
             raise ValueError(
-                f"dataset {dataset_name!r} has {len(files)} images here, {published} were published"
+                f"dataset {dataset_name!r} has {len(files)} images here, {published} were "
+                "published; --allow-incomplete (allow_incomplete=True) accepts that"
             )
         keeps_folders = self.values.tolist() == list(range(len(classes)))
         self.names = _png_names(files, keeps_folders)

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import SemSegEvaluator
 from detectron2.utils import comm
 from tabulate import tabulate
 
-from ..reading import check_labels, read_labels
+from ..reading import read_checked_labels
 from .boundary_iou import BoundaryIoU
 from .confusion_matrix import write_confusion_matrix
 
@@ -37,8 +37,13 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
             confusion_matrix: draw it to `<output_dir>/confusion_matrix.png`.
 
         Raises:
-            ValueError: a dataset without ground truth, or a picture without a folder.
+            ValueError: a dataset without these or without ground truth, or a picture without a
+                folder.
         """
+        metadata = MetadataCatalog.get(dataset_name)
+        for key in ("stuff_classes", "ignore_label"):
+            if metadata.get(key, None) is None:
+                raise ValueError(f"dataset {dataset_name!r} has no {key} in its metadata")
         if not all("sem_seg_file_name" in item for item in DatasetCatalog.get(dataset_name)):
             raise ValueError(
                 f"dataset {dataset_name!r} has no ground truth to score with; "
@@ -57,10 +62,16 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """
         Raises:
-            ValueError: ground truth of another size than the image or with unknown ids.
+            ValueError: outputs of other classes than the dataset's, or ground truth of another
+                size than the image or with unknown ids.
         """
         side = self._num_classes + 1
         for item, output in zip(inputs, outputs, strict=True):
+            if len(output["sem_seg"]) != self._num_classes:
+                raise ValueError(
+                    f"the model has {len(output['sem_seg'])} classes, dataset "
+                    f"{self._dataset_name!r} {self._num_classes}"
+                )
             predicted = output["sem_seg"].argmax(dim=0).cpu().numpy()
             truth = self._ground_truth(item)
             pairs = np.bincount((side * predicted + truth).ravel(), minlength=side**2)
@@ -90,15 +101,11 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
 
     def _ground_truth(self, item: dict) -> np.ndarray:
         """(H, W) class ids; K where there is none."""
-        label_file = self.input_file_to_gt_file[item["file_name"]]
-        labels = read_labels(label_file)
-        check_labels(
-            labels,
+        labels = read_checked_labels(
+            item | {"sem_seg_file_name": self.input_file_to_gt_file[item["file_name"]]},
             (item["height"], item["width"]),
             num_classes=self._num_classes,
             ignore_value=self._ignore_label,
-            label_file=label_file,
-            image_file=item["file_name"],
         )
         labels = labels.astype(np.int32)
         labels[labels == self._ignore_label] = self._num_classes

@@ -113,7 +113,7 @@ class DenseModelWithTTA(nn.Module):
         height, width = inputs["image"].shape[-2:]
         size = inputs.get("height", height), inputs.get("width", width)
         task, total, passes = "", None, 0
-        for task, maps, mirrored in self._passes(inputs["image"]):
+        for task, maps, mirrored in self._passes(inputs):
             if total is None:
                 dtype = torch.promote_types(maps.dtype, torch.float32)
                 total = canvas.zeros((len(maps), *size), dtype, self.device, self.canvas_gib)
@@ -126,28 +126,29 @@ class DenseModelWithTTA(nn.Module):
         total /= passes
         return {task: total[0] if task == "depth" else total}
 
-    def _passes(self, image: Tensor) -> Iterator[tuple[str, Tensor, bool]]:
+    def _passes(self, inputs: dict) -> Iterator[tuple[str, Tensor, bool]]:
         """Task, (K, h, w) output at the scale's size, and whether it is mirrored, of all passes."""
+        image, name = inputs["image"], inputs.get("file_name", "an image")
         for box, resize in zip(self.boxes, self.resizes, strict=True):
             scaled = image if resize is None else _resized_image(image, resize)
             shape = 1 + self.flip, self.num_channels, *scaled.shape[-2:]
             for views in _views(self.flip, together=canvas.fits(shape, self.canvas_gib)):
                 images = [scaled.flip(-1) if mirrored else scaled for mirrored in views]
-                outputs = self._outputs(images, box)
+                outputs = self._outputs(images, box, name)
                 for mirrored in views:
                     yield *outputs.pop(0), mirrored
 
     def _outputs(
-        self, images: Sequence[Tensor], box: tuple[int, int] | None
+        self, images: Sequence[Tensor], box: tuple[int, int] | None, name: str
     ) -> list[tuple[str, Tensor]]:
-        """Task and (K, h, w) output of images at one scale."""
+        """Task and (K, h, w) output of views of an image at one scale."""
         try:
             outputs = self.model([{"image": image} for image in images])
         except ValueError as error:
             height, width = images[0].shape[-2:]
             source = "" if box is None else f" (TEST.AUG.MIN_SIZES {box[1]})"
             raise ValueError(
-                f"an image of {height}x{width} pixels (height x width){source} cannot be "
+                f"{name} of {height}x{width} pixels (height x width){source} cannot be "
                 f"predicted: {error}"
             ) from error
         return [_maps(output) for output in outputs]

@@ -258,3 +258,11 @@ def test_an_image_without_ground_truth_is_named(tmp_path: Path) -> None:
         pytest.raises(FileNotFoundError, match=rf"{broken}.*labelTrainIds"),
     ):
         load_dataset_dicts(broken)
+
+
+def test_an_unknown_dataset_is_named_with_those_near_it() -> None:
+    with pytest.raises(ValueError, match=r"'ade20k_sem_seg_vall' \(near: ade20k_sem") as error:
+        load_dataset_dicts("ade20k_sem_seg_vall")
+    assert "DETECTRON2_ENV_MODULE" in str(error.value)
+    with pytest.raises(ValueError, match=r"registered as '_'\. Your own"):
+        load_dataset_dicts(["_"])

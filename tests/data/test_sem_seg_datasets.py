@@ -36,10 +36,11 @@ def names(dicts: list[dict], key: str) -> list[str]:
 
 def test_files_are_paired_by_their_path_in_all_sub_folders(tmp_path: Path) -> None:
     write(tmp_path / "images", "b.jpg", "a/c.png", "a/b.JPG", ".hidden.png")
-    write(tmp_path / "labels", "b.png", "a/c.png", "a/b.png", "more.png")
+    write(tmp_path / "images", "ä d.v2.tif")
+    write(tmp_path / "labels", "b.png", "a/c.png", "a/b.PNG", "more.png", "ä d.v2.png")
     dicts = load_sem_seg_folders(tmp_path / "images", tmp_path / "labels")
-    assert names(dicts, "file_name") == ["b.JPG", "c.png", "b.jpg"]
-    assert names(dicts, "sem_seg_file_name") == ["b.png", "c.png", "b.png"]
+    assert names(dicts, "file_name") == ["b.JPG", "c.png", "b.jpg", "ä d.v2.tif"]
+    assert names(dicts, "sem_seg_file_name") == ["b.PNG", "c.png", "b.png", "ä d.v2.png"]
 
 
 def test_images_without_a_label_map_are_left_out_by_name(
@@ -142,6 +143,13 @@ def test_extra_datasets_have_the_classes_of_cityscapes(name: str) -> None:
     assert metadata.stuff_classes == fine.stuff_classes == CITYSCAPES_CLASSES
     assert [tuple(color) for color in fine.stuff_colors] == metadata.stuff_colors
     assert metadata.ignore_label == 255
+
+
+@pytest.mark.parametrize(
+    "name", ["cityscapes_fine_sem_seg_test", "mini_cityscapes_fine_sem_seg_val"]
+)
+def test_all_of_cityscapes_has_its_official_colours(name: str) -> None:
+    assert MetadataCatalog.get(name).stuff_colors[:2] == [(128, 64, 128), (244, 35, 232)]
 
 
 def test_the_test_images_of_ade20k_have_its_classes_and_no_ground_truth() -> None:

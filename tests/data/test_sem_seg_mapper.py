@@ -156,6 +156,12 @@ def test_test_time_keeps_size_and_needs_no_labels(sample: dict) -> None:
     assert "sem_seg" not in result
 
 
+def test_an_image_without_labels_cannot_be_trained_on(sample: dict) -> None:
+    item = {"file_name": sample["file_name"]}
+    with pytest.raises(ValueError, match=r"image\.png has no label map"):
+        mapper(PLAIN)(item)
+
+
 def test_test_time_fits_the_image_into_its_box(sample: dict) -> None:
     overrides = {"INPUT.MIN_SIZE_TEST": 96, "INPUT.MAX_SIZE_TEST": 144}
     result = mapper(overrides, is_train=False)(sample)

@@ -16,6 +16,7 @@ from training_features import (
     train_and_resume,
 )
 
+from metaprompt_d2.data import check_datasets
 from metaprompt_d2.engine import Trainer, check_combinations
 
 
@@ -79,3 +80,22 @@ def test_levels_without_checkpointing_are_refused() -> None:
     cfg = smallest_cfg({"MODEL.DIFFUSION.GRADIENT_CHECKPOINTING_LEVELS": (0,)})
     with pytest.raises(ValueError, match=r"LEVELS \(0,\) needs \S+GRADIENT_CHECKPOINTING True"):
         check_combinations(cfg)
+
+
+@pytest.mark.parametrize("key", ["DATASETS.TRAIN", "DATASETS.TEST"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("street", "no data set is registered as 'street'"),
+        ("ade20k_sem_seg_val", "NUM_CLASSES is 19, but data set 'ade20k_sem_seg_val' has 150 cl"),
+    ],
+)
+def test_a_dataset_that_does_not_fit_is_refused_before_the_training(
+    key: str, name: str, message: str
+) -> None:
+    cfg = smallest_cfg({key: (name,), "MODEL.SEM_SEG_HEAD.NUM_CLASSES": 19})
+    with pytest.raises(ValueError, match=message):
+        Trainer(cfg)
+    detector = {"MODEL.META_ARCHITECTURE": "PanopticFPN"}  # of things and stuff
+    if "ade" in name:
+        check_datasets(smallest_cfg(detector | {key: (name,)}))

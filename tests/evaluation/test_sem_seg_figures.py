@@ -152,3 +152,19 @@ def test_a_dataset_without_ground_truth_is_named(tmp_path: Path) -> None:
     register_sem_seg_folders(name, tmp_path, None, ["sea"])
     with pytest.raises(ValueError, match=r"has no ground truth .*predict_dataset"):
         CheckedSemSegEvaluator(name)
+
+
+@pytest.mark.parametrize("num_classes", [18, 20])
+def test_a_model_of_other_classes_is_refused(dataset: str, num_classes: int) -> None:
+    evaluator = CheckedSemSegEvaluator(dataset)
+    evaluator.reset()
+    output = {"sem_seg": torch.zeros(num_classes, 24, 48)}
+    with pytest.raises(ValueError, match=rf"model has {num_classes} classes, dataset .* 19"):
+        evaluator.process(DatasetCatalog.get(dataset)[:1], [output])
+
+
+def test_a_dataset_without_its_classes_is_named(tmp_path: Path) -> None:
+    name = f"test_no_classes_{tmp_path.name}"
+    DatasetCatalog.register(name, list)
+    with pytest.raises(ValueError, match=f"{name}' has no stuff_classes in its metadata"):
+        CheckedSemSegEvaluator(name)

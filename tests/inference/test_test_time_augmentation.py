@@ -201,5 +201,6 @@ def test_sizes_that_make_no_sense_are_refused(
 
 def test_a_scale_below_one_latent_pixel_is_named(segmentor: nn.Module) -> None:
     model = wrapped(segmentor, {"TEST.AUG.MIN_SIZES": (4, 0, 64)})
-    with pytest.raises(ValueError, match=r"4x\d+ .*MIN_SIZES 4.*smaller than one latent pixel"):
-        model([{"image": random_image(70, 110)}])
+    message = r"street\.jpg of 4x\d+ .*MIN_SIZES 4.*smaller than one latent pixel"
+    with pytest.raises(ValueError, match=message):
+        model([{"image": random_image(70, 110), "file_name": "street.jpg"}])

@@ -9,8 +9,11 @@ import cv2
 import numpy as np
 import pycocotools.mask
 import pytest
+import visualize_data
+import visualize_predictions
 from mini_training import CONFIG, POSE_CONFIG, POSE_SMALL, SMALL
 
+from metaprompt_d2.data import register_sem_seg_folders
 from metaprompt_d2.data.datasets.coco_topdown import load_annotated_people
 from metaprompt_d2.data.datasets.kitti_eigen import load_kitti_eigen
 
@@ -40,6 +43,17 @@ def test_samples_are_drawn_as_the_model_gets_them(
     drawn = pictures(tmp_path)
     assert len(drawn) == 3
     assert drawn[0].shape == (64 + 14, 2 * 64 + 4, 3)  # crops of 64x64
+
+
+def test_a_label_map_that_does_not_fit_is_named(tmp_path: Path) -> None:
+    name = f"test_visualize_data_{tmp_path.name}"
+    cv2.imwrite(str(tmp_path / "a.jpg"), np.zeros((64, 64, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((64, 65), np.uint8))
+    register_sem_seg_folders(name, tmp_path, tmp_path, ["sea"], image_suffix=".jpg")
+    options = ["--source", "annotation", "--config-file", CONFIG]
+    options += ["--output-dir", str(tmp_path / "drawn"), "DATASETS.TRAIN", f"('{name}',)"]
+    with pytest.raises(SystemExit, match=r"error: label file .*a\.png is 64x65"):
+        visualize_data.main(options)
 
 
 def test_people_are_drawn_with_their_joints_one_picture_an_image(
@@ -110,6 +124,29 @@ def test_predictions_are_drawn_from_the_evaluators_json(
     run_tool("visualize_predictions.py", *options, "--input", tmp_path / "predictions.json")
     (drawn,) = pictures(tmp_path / "drawn")
     assert drawn.shape == (64 + 14, 3 * 128 + 8, 3)
+
+
+@pytest.mark.parametrize("moved", [False, True], ids=["in place", "moved"])
+def test_images_of_one_name_in_two_folders_keep_their_own_predictions(
+    tmp_path: Path, moved: bool
+) -> None:
+    name = f"test_visualize_{tmp_path.name}"
+    entries = []
+    for number, path in enumerate(("a/one.v2.png", "b/one.v2.png")):
+        file = tmp_path / "images" / path
+        file.parent.mkdir(parents=True)
+        cv2.imwrite(str(file), np.zeros((64, 64, 3), np.uint8))
+        mask = pycocotools.mask.encode(np.ones((64, 64, 1), np.uint8, order="F"))[0]
+        mask["counts"] = mask["counts"].decode()
+        file_name = f"/elsewhere/{path}" if moved else str(file)
+        entries.append({"file_name": file_name, "category_id": number, "segmentation": mask})
+    colors = [(250, 0, 0), (0, 0, 250)]
+    register_sem_seg_folders(name, tmp_path / "images", None, ["red", "blue"], colors=colors)
+    (tmp_path / "predictions.json").write_text(json.dumps(entries))
+    options = ["--dataset", name, "--input", str(tmp_path / "predictions.json")]
+    visualize_predictions.main([*options, "--output", str(tmp_path / "drawn")])
+    first, second = (drawn[-1, -1].tolist() for drawn in pictures(tmp_path / "drawn"))
+    assert (first, second) == ([0, 0, 175], [175, 0, 0])  # BGR, blended over black
 
 
 def test_predictions_are_drawn_from_a_folder_of_depth(

@@ -77,8 +77,8 @@ def register_mini_coco(root: str) -> None:
 def set_cityscapes_colors() -> None:
     """Give the Cityscapes datasets their official colours, which Detectron2 leaves out."""
     colors = [trainId2label[train_id].color for train_id in range(19)]
-    for prefix in ("", "mini_"):
-        for split in ("train", "val"):
-            metadata = MetadataCatalog.get(f"{prefix}cityscapes_fine_sem_seg_{split}")
+    for name in DatasetCatalog.list():
+        if name.removeprefix("mini_").startswith("cityscapes_fine_sem_seg_"):
+            metadata = MetadataCatalog.get(name)
             if not hasattr(metadata, "stuff_colors"):
                 metadata.set(stuff_colors=colors)

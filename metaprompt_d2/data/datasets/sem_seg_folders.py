@@ -11,18 +11,7 @@ __all__ = ["load_sem_seg_folders", "register_sem_seg_folders"]
 
 logger = logging.getLogger(__name__)
 
-IMAGE_SUFFIXES = (
-    ".jpg",
-    ".jpeg",
-    ".png",
-    ".bmp",
-    ".webp",
-    ".tif",
-    ".tiff",
-    ".JPG",
-    ".JPEG",
-    ".PNG",
-)
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 _SHOWN = 3  # names in messages
 
 
@@ -91,7 +80,7 @@ def load_sem_seg_folders(
     Args:
         image_dir: of images.
         label_dir: of single-channel label maps; None for images without ground truth.
-        image_suffix: endings of images' names, the longest that fits counts.
+        image_suffix: endings of images' names, the longest that fits counts. Capitals don't.
         label_suffix: ending of label maps' names.
 
     Returns:
@@ -106,7 +95,7 @@ def load_sem_seg_folders(
     suffixes = (image_suffix,) if isinstance(image_suffix, str) else tuple(image_suffix)
     images = _by_stem(str(image_dir), suffixes)
     if not images:
-        raise FileNotFoundError(f"{image_dir} holds no file *{suffixes[0]}")
+        raise FileNotFoundError(f"{image_dir} holds no file *{', *'.join(suffixes)}")
     if label_dir is None:
         return [{"file_name": images[stem]} for stem in sorted(images)]
     labels = _by_stem(str(label_dir), (label_suffix,))
@@ -136,7 +125,10 @@ def _by_stem(folder: str, suffixes: Sequence[str]) -> dict[str, str]:
     files: dict[str, str] = {}
     for stem, file in _stems(folder, suffixes):
         if stem in files:
-            raise ValueError(f"{files[stem]} and {file} differ in their ending only")
+            raise ValueError(
+                f"{files[stem]} and {file} differ in their ending only; image_suffix or "
+                "label_suffix can tell which one is meant"
+            )
         files[stem] = file
     return files
 
@@ -152,9 +144,8 @@ def _stems(folder: str, suffixes: Sequence[str]) -> Iterator[tuple[str, str]]:
             if name.startswith("."):
                 continue
             relative = os.path.join(below, name)
-            fitting = [suffix for suffix in suffixes if name.endswith(suffix)]
+            fitting = [len(end) for end in suffixes if name.lower().endswith(end.lower())]
             if fitting:
-                stem = relative.removesuffix(max(fitting, key=len))
-                yield stem, os.path.join(folder, relative)
+                yield relative[: -max(fitting)], os.path.join(folder, relative)
             elif PathManager.isdir(os.path.join(folder, relative)):
                 waiting.append(relative)

@@ -9,7 +9,7 @@ from detectron2.data import detection_utils
 from detectron2.data import transforms as T
 from detectron2.projects.point_rend import ColorAugSSDTransform
 
-from ...reading import check_labels, read_image, read_labels
+from ...reading import read_checked_labels, read_image
 from ..augmentation import PadToSize, ResizeToBox
 from .resizing import inference_resizing
 
@@ -68,7 +68,14 @@ class SemSegMapper:
         dataset_dict = copy.copy(dataset_dict)
         image = read_image(dataset_dict["file_name"], self.image_format)
         detection_utils.check_image_size(dataset_dict, image)
-        labels = self._read_labels(dataset_dict, image) if self.is_train else None
+        labels = None
+        if self.is_train:
+            labels = read_checked_labels(
+                dataset_dict,
+                image.shape[:2],
+                num_classes=self.num_classes,
+                ignore_value=self.ignore_value,
+            )
         augmented = T.AugInput(image, sem_seg=labels)
         self.augmentations(augmented)
         image = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))
@@ -76,19 +83,6 @@ class SemSegMapper:
         if labels is not None:
             dataset_dict["sem_seg"] = torch.from_numpy(augmented.sem_seg.astype(np.int64))
         return dataset_dict
-
-    def _read_labels(self, dataset_dict: dict, image: np.ndarray) -> np.ndarray:
-        label_file = dataset_dict["sem_seg_file_name"]
-        labels = read_labels(label_file)
-        check_labels(
-            labels,
-            image.shape[:2],
-            num_classes=self.num_classes,
-            ignore_value=self.ignore_value,
-            label_file=label_file,
-            image_file=dataset_dict["file_name"],
-        )
-        return labels
 
 
 def _train_augmentations(cfg: CfgNode) -> list[T.Augmentation | T.Transform]:

@@ -1,0 +1,50 @@
+"""Names of data sets that mean nothing to a config, found before anything is built from it."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+__all__ = ["check_datasets", "check_registered"]
+
+# Meta-architectures that give MODEL.SEM_SEG_HEAD.NUM_CLASSES maps, one for each class.
+_SEGMENTORS = ("SemanticSegmentor", "SlidingWindowSegmentor")
+
+
+def check_registered(names: Sequence[str]) -> None:
+    """
+    Raises:
+        ValueError: the first data set that isn't registered, and those of similar names.
+    """
+    known = DatasetCatalog.list()
+    for name in names:
+        if name not in known:
+            near = ", ".join(get_close_matches(name, known, n=4))
+            raise ValueError(
+                f"no data set is registered as {name!r}{near and f' (near: {near})'}. Your own are "
+                "known to every tool once DETECTRON2_ENV_MODULE names a file that registers them "
+                "(docs/custom_dataset.md)"
+            )
+
+
+def check_datasets(cfg: CfgNode) -> None:
+    """Whether what is trained and tested on is there by name and has the model's classes.
+
+    Files are not looked at.
+
+    Raises:
+        ValueError: a data set that isn't registered, or not with the segmentor's number of classes.
+    """
+    names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
+    check_registered(names)
+    if cfg.MODEL.META_ARCHITECTURE not in _SEGMENTORS:
+        return
+    num_classes = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
+    for name in names:
+        classes = MetadataCatalog.get(name).get("stuff_classes", None)
+        if classes is not None and len(classes) != num_classes:
+            raise ValueError(
+                f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {num_classes}, but data set {name!r} has "
+                f"{len(classes)} classes"
+            )
