@@ -137,7 +137,7 @@ def test_a_png_may_have_one_transparent_colour(tmp_path: Path) -> None:
     colour = tuple(map(int, PIXELS[2, 3]))
     file = saved(tmp_path / "clear.png", PIXELS, transparency=colour)
     expected = PIXELS.copy()
-    expected[(PIXELS == colour).all(axis=-1)] = 255
+    expected[(colour == PIXELS).all(axis=-1)] = 255
     assert np.array_equal(read_image(file, "RGB"), expected)
 
 
