@@ -170,7 +170,9 @@ class _WorkersMapper:
 
     def __call__(self, dataset_dict: dict) -> dict:
         if not self.is_set_up and get_worker_info() is not None:
-            cv2.setNumThreads(1)  # workers share the cores already
+            # Workers share the cores already. (1 would end OpenCV's threads, which a fork has not:
+            # that waits for ever.)
+            cv2.setNumThreads(0)
             # Otherwise every tensor on its way takes a file descriptor, of which a process usually
             # has 1024: too few for a batch of 512 people.
             torch.multiprocessing.set_sharing_strategy("file_system")
