@@ -59,7 +59,7 @@ CONFIGS = {
 }
 
 
-def stacked(tensors: list[Tensor], *_: Any) -> ImageList:
+def stacked(tensors: list[Tensor], *_: Any, **__: Any) -> ImageList:
     """Detectron2's batch of images of one size, which computes with sizes on the host."""
     return ImageList(torch.stack(tensors), [tuple(tensor.shape[-2:]) for tensor in tensors])
 
