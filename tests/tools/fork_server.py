@@ -1,7 +1,7 @@
 """Runs scripts in forks of a process that has imported the package already (seconds, each time).
 
-Reads one JSON object a line: "script", "arguments", "log" (the file of the script's output); answers
-each with a line, its exit status.
+Reads one JSON object a line: "script", "arguments", "log" (the file of the script's output), and
+answers each with a line, its exit status.
 """
 
 import json
