@@ -1,7 +1,5 @@
 """`tools/convert_checkpoint.py`: official files in, a config that runs them, and the way back."""
 
-import contextlib
-import io
 import math
 import os
 import pickle
@@ -14,6 +12,7 @@ import convert_checkpoint
 import pytest
 import torch
 import yaml
+from command_lines import run_main
 from depth_files import write_pair
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
@@ -30,17 +29,7 @@ TASKS = list(FIXTURES)
 
 
 def convert(*arguments: object) -> subprocess.CompletedProcess:
-    """The command line, in this process: importing everything takes longer than converting."""
-    output, errors, status = io.StringIO(), io.StringIO(), None
-    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
-        try:
-            convert_checkpoint.main(list(map(str, arguments)))
-        except SystemExit as stop:
-            status = stop.code
-            if isinstance(status, str):  # what Python does with it
-                print(status, file=sys.stderr)
-                status = 1
-    return subprocess.CompletedProcess(arguments, status or 0, output.getvalue(), errors.getvalue())
+    return run_main(convert_checkpoint.main, *arguments)
 
 
 @pytest.fixture(params=TASKS)
