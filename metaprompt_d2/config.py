@@ -340,6 +340,9 @@ def _add_speed(cfg: CfgNode) -> None:
     # Compile VAE encoder, UNet and re-arrangement: a mode of `torch.compile`, "default" or, with
     # CUDA graphs, "reduce-overhead"; "" = not compiled.
     cfg.MODEL.SPEED.COMPILE = ""
+    # Inference on a CPU, where the model is not trained any more: kernels of VAE and UNet lie in
+    # memory as oneDNN reads them, from the first image on and for images of its size.
+    cfg.MODEL.SPEED.PACK_KERNELS = True
     # Inference in half precision: "bfloat16" or "float16", with the weights of VAE and UNet
     # converted once where the model is not trained any more.
     cfg.TEST.AMP = CfgNode()

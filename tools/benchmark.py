@@ -143,8 +143,13 @@ def sweep(args: argparse.Namespace, work: Workload, rounds: int) -> list[dict]:
 
 def configured(args: argparse.Namespace, *more: object) -> CfgNode:
     """The config, in which variants and not keys say how the model runs."""
-    neutral = ["TEST.AMP.ENABLED", False, "MODEL.SPEED.COMPILE", ""]
-    return load_config(args.config_file, [*args.opts, *neutral, *more])
+    neutral = {
+        "TEST.AMP.ENABLED": False,
+        "MODEL.SPEED.COMPILE": "",
+        "MODEL.SPEED.PACK_KERNELS": False,
+    }
+    pairs = itertools.chain.from_iterable(neutral.items())
+    return load_config(args.config_file, [*args.opts, *pairs, *more])
 
 
 def loaded_model(cfg: CfgNode) -> nn.Module:

@@ -6,7 +6,7 @@ import torch
 from diffusers.models.autoencoders.vae import Encoder
 from torch import Tensor, nn
 
-from .lean import make_lean
+from .residual_block import InPlaceResidualBlock
 from .sizes import check_group_norm
 
 __all__ = ["LatentEncoder"]
@@ -50,7 +50,8 @@ class LatentEncoder(nn.Module):
             layers_per_block=layers_per_block,
             norm_num_groups=norm_num_groups,
         )
-        make_lean(self.encoder)
+        for block in (*self.encoder.down_blocks, self.encoder.mid_block):
+            block.resnets = nn.ModuleList(map(InPlaceResidualBlock, block.resnets))
         self.quant_conv = nn.Conv2d(2 * latent_channels, 2 * latent_channels, 1)
         self.requires_grad_(False)
         self.train(False)

@@ -9,7 +9,6 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .lean import make_lean
 from .projections import ConditionLinear, KeptProjections
 from .sizes import check_group_norm, check_heads
 
@@ -77,7 +76,6 @@ class FeatureUNet(UNet2DConditionModel):
         self.feature_channels = tuple(block_out_channels)
         del self.time_proj, self.time_embedding
         self.kept_projections = self._keep_projections()
-        make_lean(self)
 
     def _keep_projections(self) -> KeptProjections:
         """Let the layers that see no image keep their outputs between images."""

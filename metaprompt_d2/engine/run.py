@@ -5,7 +5,7 @@ import argparse
 from detectron2.config import CfgNode
 from torch import nn
 
-from ..diffusion import FeatureUNet, LatentEncoder
+from ..diffusion import FeatureUNet, LatentEncoder, pack_convolutions
 from ..precision import amp_dtype, convert_weights
 from .checkpointer import SafeCheckpointer
 from .ema import take_averages
@@ -19,7 +19,8 @@ def load_model(cfg: CfgNode, *, resume: bool = False) -> nn.Module:
     """The model of a config with MODEL.WEIGHTS, or OUTPUT_DIR's last checkpoint to resume from.
 
     Where SOLVER.EMA.ENABLED, a checkpoint's averages take the place of its weights. It is made for
-    inference: with TEST.AMP.ENABLED, VAE and UNet hold half precision weights.
+    inference: with TEST.AMP.ENABLED, VAE and UNet hold half precision weights, and on a CPU with
+    MODEL.SPEED.PACK_KERNELS the kernels of their convolutions in oneDNN's order.
     """
     model = Trainer.build_model(cfg)
     checkpointer = SafeCheckpointer.of_config(cfg, model)
@@ -27,9 +28,11 @@ def load_model(cfg: CfgNode, *, resume: bool = False) -> nn.Module:
     if cfg.SOLVER.EMA.ENABLED:
         take_averages(model, rest, cfg.SOLVER.EMA.DECAY)
     dtype = amp_dtype(cfg.TEST.AMP, "TEST.AMP")
-    for module in model.modules() if dtype is not None else ():
-        if isinstance(module, FeatureUNet | LatentEncoder):
-            convert_weights(module, dtype)
+    for network in [m for m in model.modules() if isinstance(m, FeatureUNet | LatentEncoder)]:
+        if dtype is not None:
+            convert_weights(network, dtype)
+        if cfg.MODEL.SPEED.PACK_KERNELS and cfg.MODEL.DEVICE == "cpu":
+            pack_convolutions(network)
     return model
 
 

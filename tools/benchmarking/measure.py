@@ -114,8 +114,8 @@ def measure(
                     call = work.call(cfg, clone, variant)
                     if number == 0:
                         _first_calls(result, call, clone, counts=result is results[0])
-                    elif work.train:
-                        call()  # allocates gradients and the optimizer's state
+                    elif work.train or variant.packed:
+                        call()  # makes gradients and the optimizer's state, or packs kernels
                     del clone
                 calls = min(max(math.ceil(_TURN / result.first), 1), _MAX_CALLS)
                 result.times += [seconds(call, device) for _ in range(calls)]

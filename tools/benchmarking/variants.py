@@ -9,7 +9,12 @@ from diffusers.models.attention_processor import Attention, AttnProcessor, AttnP
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from metaprompt_d2.diffusion import FeatureUNet, LatentEncoder
+from metaprompt_d2.diffusion import (
+    FeatureUNet,
+    InPlaceResidualBlock,
+    LatentEncoder,
+    pack_convolutions,
+)
 from metaprompt_d2.modeling import MetaPromptBackbone
 from metaprompt_d2.precision import convert_weights
 
@@ -25,6 +30,8 @@ class Variant:
         attention: "explicit" materialises the N x N matrix; "sdpa" is torch's fused attention;
             "efficient" its memory-efficient kernel, what xformers gives the official code.
         channels_last: channels innermost.
+        packed: kernels lie in oneDNN's order; in inference on a CPU.
+        in_place: activations and sums of the VAE overwrite their operand.
         keep_projections: projections of prompts and step embeddings are made once; in inference.
         batched: windows and mirror images in batches instead of one at a time; in inference.
         share_encoder: overlapping windows are cut from one latent; where the model has windows.
@@ -37,6 +44,8 @@ class Variant:
     name: str
     attention: str = "explicit"
     channels_last: bool = False
+    packed: bool = False
+    in_place: bool = False
     keep_projections: bool = False
     batched: bool = False
     share_encoder: bool = False
@@ -55,7 +64,8 @@ class Variant:
 
         In inference it shares all parameters with the given one that the variant doesn't change.
         """
-        clone = copy.deepcopy(model, {} if train else _same_values(model)).train(train)
+        shares = not (train or self.packed)
+        clone = copy.deepcopy(model, _same_values(model) if shares else {}).train(train)
         clone.inference_dtype = self.dtype
         if not self.batched:
             for name in ("window_batch_size", "batch_size"):
@@ -69,12 +79,17 @@ class Variant:
                 module.set_processor(AttnProcessor() if explicit else AttnProcessor2_0())
             if isinstance(module, FeatureUNet) and not self.keep_projections:
                 module.kept_projections = _NothingKept()
-            if isinstance(module, FeatureUNet | LatentEncoder) and self.convert:
-                convert_weights(module, self.dtype)
+            if isinstance(module, InPlaceResidualBlock):
+                module.in_place = self.in_place
             if isinstance(module, MetaPromptBackbone):
                 module.set_layout(channels_last=self.channels_last)
                 if self.compile_mode:
                     module.compile_parts(self.compile_mode)
+        for network in [m for m in clone.modules() if isinstance(m, FeatureUNet | LatentEncoder)]:
+            if self.convert:
+                convert_weights(network, self.dtype)
+            if self.packed:
+                pack_convolutions(network)
         return clone
 
     def running(self) -> AbstractContextManager:
@@ -107,10 +122,12 @@ def inference_variants(device: torch.device, *, compiled: bool) -> list[Variant]
         device: of the model.
         compiled: include what `torch.compile` makes.
     """
-    half = torch.bfloat16
+    half, on_gpu = torch.bfloat16, device.type == "cuda"
     exact = {
         "attention": "sdpa",
-        "channels_last": True,
+        "channels_last": on_gpu,
+        "packed": not on_gpu,
+        "in_place": True,
         "keep_projections": True,
         "batched": True,
     }
@@ -118,6 +135,7 @@ def inference_variants(device: torch.device, *, compiled: bool) -> list[Variant]
         Variant("plain"),
         Variant("sdpa", attention="sdpa"),
         Variant("channels-last", channels_last=True),
+        Variant("in-place VAE", in_place=True),
         Variant("kept projections", keep_projections=True),
         Variant("batched windows", batched=True),
         Variant("shared encoder", share_encoder=True),
@@ -126,12 +144,14 @@ def inference_variants(device: torch.device, *, compiled: bool) -> list[Variant]
         Variant("all, float32", **exact),
         Variant("all, bf16", **exact, dtype=half, convert=True),
     ]
-    if device.type == "cuda":
+    if not on_gpu:
+        variants.insert(3, Variant("packed kernels", packed=True))
+    if on_gpu:
         variants.insert(1, Variant("official-gpu", attention="efficient"))
         fp16 = Variant("all, fp16", **exact, dtype=torch.float16, convert=True)
         variants.append(fp16)
     if compiled:
-        modes = ["default", "reduce-overhead"] if device.type == "cuda" else ["default"]
+        modes = ["default", "reduce-overhead"] if on_gpu else ["default"]
         for mode in modes:
             variants.append(Variant(f"compiled ({mode})", attention="sdpa", compile_mode=mode))
             name = f"all, bf16, compiled ({mode})"
@@ -143,11 +163,17 @@ def inference_variants(device: torch.device, *, compiled: bool) -> list[Variant]
 def training_variants(device: torch.device, *, compiled: bool) -> list[Variant]:
     """What is measured in training, `plain` first; arguments as above."""
     half = torch.bfloat16
-    exact = {"attention": "sdpa", "channels_last": True, "fused_optimizer": True}
+    exact = {
+        "attention": "sdpa",
+        "channels_last": True,
+        "in_place": True,
+        "fused_optimizer": True,
+    }
     variants = [
         Variant("plain"),
         Variant("sdpa", attention="sdpa"),
         Variant("channels-last", channels_last=True),
+        Variant("in-place VAE", in_place=True),
         Variant("fused AdamW", fused_optimizer=True),
         Variant("bf16 autocast", dtype=half),
         Variant("all, float32", **exact),
