@@ -39,7 +39,7 @@ THIRD_PARTY = {
         {"numpy", "torch"},
     ),
     "errors": set(),
-    "reading": {"PIL", "cv2", "detectron2", "numpy"},
+    "reading": {"PIL", "cv2", "detectron2", "numpy", "torch", "torchvision"},
     "people_files": set(),
     "diffusion": {"diffusers", "peft", "torch"},
     "checkpoint": {"diffusers", "huggingface_hub", "numpy", "safetensors", "torch"},

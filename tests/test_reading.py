@@ -51,12 +51,13 @@ def test_a_grey_image_becomes_three_channels(tmp_path: Path) -> None:
     assert np.array_equal(image, np.repeat(LABELS[..., None], 3, axis=2))
 
 
-def test_exif_orientation_is_applied(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_exif_orientation_is_applied(tmp_path: Path, ending: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = 3  # turned by 180 degrees
-    file = tmp_path / "turned.png"
-    Image.fromarray(PIXELS).save(file, exif=exif)
-    assert np.array_equal(read_image(str(file), "RGB"), PIXELS[::-1, ::-1])
+    file = saved(tmp_path / f"turned.{ending}", PIXELS, exif=exif)
+    upright = np.asarray(Image.open(file))
+    assert np.array_equal(read_image(file, "RGB"), upright[::-1, ::-1])
 
 
 DEEP = np.random.default_rng(2).integers(0, 65536, (12, 17, 3), np.uint16)
@@ -114,6 +115,30 @@ def test_an_image_that_would_fill_the_memory_is_named(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
     with pytest.raises(ValueError, match=r"bomb\.png cannot be read as an image: Image size"):
         read_image(file, "RGB")
+
+
+@pytest.mark.parametrize(
+    ("ending", "options"),
+    [
+        ("png", {}),
+        ("jpg", {"quality": 80, "subsampling": 0}),
+        ("jpg", {"quality": 95, "subsampling": 2, "progressive": True}),
+    ],
+)
+def test_plain_files_have_pils_pixels(tmp_path: Path, ending: str, options: dict) -> None:
+    pixels = PIXELS.repeat(5, axis=0).repeat(5, axis=1)
+    file = saved(tmp_path / f"street.{ending}", pixels, **options)
+    image = read_image(file, "RGB")
+    assert np.array_equal(image, np.asarray(Image.open(file)))
+    assert image.flags.c_contiguous and image.flags.writeable
+
+
+def test_a_png_may_have_one_transparent_colour(tmp_path: Path) -> None:
+    colour = tuple(map(int, PIXELS[2, 3]))
+    file = saved(tmp_path / "clear.png", PIXELS, transparency=colour)
+    expected = PIXELS.copy()
+    expected[(colour == PIXELS).all(axis=-1)] = 255
+    assert np.array_equal(read_image(file, "RGB"), expected)
 
 
 @pytest.mark.parametrize("spoil", [truncated, text, empty])

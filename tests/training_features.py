@@ -69,10 +69,17 @@ def settings(features: Iterable[str]) -> dict:
     return {key: value for name in features for key, value in FEATURES[name].items()}
 
 
-def train(features: Iterable[str], data: Path, folder: Path, *, resume: bool = False) -> Trainer:
+def train(
+    features: Iterable[str],
+    data: Path,
+    folder: Path,
+    *,
+    resume: bool = False,
+    overrides: dict | None = None,
+) -> Trainer:
     """Two updates on the data of `write_cityscapes`; `resume`: the second one only."""
     with registered_cityscapes(data) as name:
-        overrides = SMALL | settings(features)
+        overrides = SMALL | settings(features) | (overrides or {})
         overrides |= {"DATASETS.TRAIN": (name,), "OUTPUT_DIR": str(folder)}
         torch.manual_seed(0)
         trainer = Trainer(smallest_cfg(overrides))

@@ -1,9 +1,10 @@
 """Datasets, mappers and loaders; importing registers the datasets."""
 
 from . import datasets
-from .augmentation import PadToSize, ResizeToBox
+from .augmentation import CropOfSeveralClasses, PadToSize, ResizeToBox
 from .build import build_test_loader, build_train_loader, load_dataset_dicts
 from .checks import check_datasets
+from .color_augmentation import ColorAugSSD
 from .datasets.sem_seg_folders import register_sem_seg_folders
 from .depth_augmentation import (
     BrightnessContrast,
@@ -33,6 +34,8 @@ from .pose_augmentation import (
 __all__ = [
     "DATASET_MAPPERS_REGISTRY",
     "BrightnessContrast",
+    "ColorAugSSD",
+    "CropOfSeveralClasses",
     "CutDepth",
     "DepthAugInput",
     "DepthMapper",

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 from detectron2.data import transforms as T
-from fvcore.transforms.transform import NoOpTransform, Transform
+from fvcore.transforms.transform import CropTransform, NoOpTransform, Transform
 
-__all__ = ["PadToSize", "ResizeToBox"]
+__all__ = ["CropOfSeveralClasses", "PadToSize", "ResizeToBox"]
 
 
 class CV2ResizeTransform(Transform):
@@ -79,6 +79,30 @@ class ResizeToBox(T.Augmentation):
         return CV2ResizeTransform((height, width), size)
 
 
+class CropOfSeveralClasses(T.RandomCrop_CategoryAreaConstraint):
+    """Detectron2's, draw by draw, which counts labels by a histogram where that sorts them.
+
+    Of 1024x1024 labels that takes 0.6 ms instead of 10, for each of up to ten windows.
+    """
+
+    def get_transform(self, image: np.ndarray, sem_seg: np.ndarray) -> Transform:
+        if self.single_category_max_area >= 1 or sem_seg.dtype != np.uint8:
+            return super().get_transform(image, sem_seg)
+        height, width = sem_seg.shape
+        for _ in range(10):
+            rows, columns = self.crop_aug.get_crop_size((height, width))
+            top = np.random.randint(height - rows + 1)
+            left = np.random.randint(width - columns + 1)
+            window = sem_seg[top : top + rows, left : left + columns]
+            counts = cv2.calcHist([window], [0], None, [256], [0, 256]).astype(np.int64)
+            if self.ignored_category in range(256):
+                counts[self.ignored_category] = 0
+            largest = counts.sum() * self.single_category_max_area
+            if np.count_nonzero(counts) > 1 and counts.max() < largest:
+                break
+        return CropTransform(left, top, columns, rows)
+
+
 class PadTransform(Transform):
     """Pad at the bottom and the right."""
 
@@ -97,10 +121,8 @@ class PadTransform(Transform):
     def apply_image(self, img: np.ndarray) -> np.ndarray:
         rows, columns = self.pad
         # The image's mean is seldom an integer.
-        padded = np.empty((img.shape[0] + rows, img.shape[1] + columns, img.shape[2]), np.float32)
-        padded[:] = self.pad_value
-        padded[: img.shape[0], : img.shape[1]] = img
-        return padded
+        padding = (0, rows, 0, columns, cv2.BORDER_CONSTANT)
+        return cv2.copyMakeBorder(img.astype(np.float32), *padding, value=tuple(self.pad_value))
 
     def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
         rows, columns = self.pad

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
@@ -19,7 +20,7 @@ from detectron2.data import (
 )
 from detectron2.data.samplers import TrainingSampler
 from detectron2.utils import comm
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from .checks import check_registered
 
@@ -121,7 +122,7 @@ def build_train_loader(
     batch_size = _micro_batch_size(total_batch_size, accumulation_steps)
     skipped = start_iter * total_batch_size // comm.get_world_size()
     return build_detection_train_loader(
-        _SeededDataset(DatasetFromList(list(dataset)), mapper, seed),
+        _SeededDataset(DatasetFromList(list(dataset)), _WorkersMapper(mapper), seed),
         mapper=None,
         sampler=_PositionSampler(TrainingSampler(len(dataset), seed=seed), skipped),
         total_batch_size=batch_size,
@@ -158,10 +159,29 @@ def build_test_loader(
         dicts = mapper.select(dicts)
     return build_detection_test_loader(
         dicts,
-        mapper=mapper,
+        mapper=_WorkersMapper(mapper),
         num_workers=num_workers,
         batch_size=getattr(mapper, "test_batch_size", 1),
     )
+
+
+class _WorkersMapper:
+    """A mapper that sets up the worker process of a loader in which it runs first."""
+
+    def __init__(self, mapper: Mapper):
+        self.mapper = mapper
+        self.is_set_up = False
+
+    def __call__(self, dataset_dict: dict) -> dict:
+        if not self.is_set_up and get_worker_info() is not None:
+            # Workers share the cores already. (1 would end OpenCV's threads, which a fork has not:
+            # that waits for ever.)
+            cv2.setNumThreads(0)
+            # Otherwise every tensor on its way takes a file descriptor, of which a process usually
+            # has 1024: too few for a batch of 512 people.
+            torch.multiprocessing.set_sharing_strategy("file_system")
+            self.is_set_up = True
+        return self.mapper(dataset_dict)
 
 
 class _PositionSampler(Sampler):

@@ -1,11 +1,11 @@
 """Augmentations of an image with its depth map (method section 2.4), in Detectron2's form."""
 
-import cv2
 import numpy as np
 from detectron2.data import transforms as T
 from fvcore.transforms.transform import CropTransform, NoOpTransform, Transform
 
 from ..metrics import kb_crop_box
+from .color_augmentation import ColorTransform, HueSaturationValueTransform, TableTransform
 
 __all__ = [
     "BrightnessContrast",
@@ -45,17 +45,7 @@ class DepthAugInput(T.AugInput):
             self.depth = tfm.apply_segmentation(self.depth)
 
 
-class _ColourTransform(Transform):
-    """Changes an image's values and moves nothing."""
-
-    def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
-        return segmentation
-
-    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        return coords
-
-
-class PasteTransform(_ColourTransform):
+class PasteTransform(ColorTransform):
     """Overwrite columns of the image."""
 
     def __init__(self, left: int, strip: np.ndarray):
@@ -72,41 +62,6 @@ class PasteTransform(_ColourTransform):
         pasted = img.copy()
         pasted[:, self.left : self.left + self.strip.shape[1]] = self.strip[..., None]
         return pasted
-
-
-class TableTransform(_ColourTransform):
-    """Look every value up in a table."""
-
-    def __init__(self, table: np.ndarray):
-        """
-        Args:
-            table: 256 uint8 values.
-        """
-        super().__init__()
-        self.table = table
-
-    def apply_image(self, img: np.ndarray) -> np.ndarray:
-        return cv2.LUT(img, self.table)
-
-
-class HueSaturationValueTransform(_ColourTransform):
-    """Look hue, saturation and value up in a table each, in OpenCV's 8-bit HSV (hue 0..179)."""
-
-    def __init__(self, tables: np.ndarray, image_format: str):
-        """
-        Args:
-            tables: (256, 3) uint8, for hue, saturation and value.
-            image_format: "RGB" or "BGR".
-        """
-        super().__init__()
-        self.tables = tables
-        self.image_format = image_format
-
-    def apply_image(self, img: np.ndarray) -> np.ndarray:
-        to_hsv = getattr(cv2, f"COLOR_{self.image_format}2HSV")
-        from_hsv = getattr(cv2, f"COLOR_HSV2{self.image_format}")
-        hsv = cv2.cvtColor(np.ascontiguousarray(img), to_hsv)
-        return cv2.cvtColor(cv2.LUT(hsv, self.tables[None]), from_hsv)
 
 
 class CutDepth(T.Augmentation):

@@ -125,15 +125,11 @@ class TrainLoop(SimpleTrainer):
             self.grad_scaler.unscale_(self.optimizer)  # clipping wants true gradients
         if self.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
-        if self.average is None:
-            self.grad_scaler.step(self.optimizer)
-            self.grad_scaler.update()
-        else:
-            scale = self.grad_scaler.get_scale()
-            self.grad_scaler.step(self.optimizer)
-            self.grad_scaler.update()
-            if self.grad_scaler.get_scale() >= scale:  # it falls where the step was skipped
-                self.average.update()
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
+        if self.average is not None:
+            # Also where the scaler skipped the step: to know that, the host would have to wait.
+            self.average.update()
         self.optimizer.zero_grad()  # now, so that evaluation has the gradients' memory
 
     @contextlib.contextmanager

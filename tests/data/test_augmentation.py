@@ -1,12 +1,13 @@
-"""Resizing and padding against arithmetic by hand and OpenCV."""
+"""Resizing, cropping and padding against arithmetic by hand, OpenCV and Detectron2."""
 
 import cv2
 import numpy as np
 import pytest
+from detectron2.data import transforms as T
 from fvcore.transforms.transform import NoOpTransform
 from helpers import tiny_cfg
 
-from metaprompt_d2.data import PadToSize, ResizeToBox
+from metaprompt_d2.data import CropOfSeveralClasses, PadToSize, ResizeToBox
 
 
 def random_pixels(height: int, width: int) -> np.ndarray:
@@ -129,3 +130,31 @@ def test_an_image_short_on_one_side_is_padded_there_only() -> None:
     image = random_pixels(3, 20)
     padded = PadToSize((6, 8), [0.0] * 3).get_transform(image).apply_image(image)
     assert padded.shape == (6, 20, 3)
+
+
+def label_maps() -> list[np.ndarray]:
+    """Of several classes, of one, of one beside ignored pixels, mostly of one; and wider types."""
+    random = np.random.default_rng(0)
+    mixed = random.integers(0, 4, (6, 8), np.uint8).repeat(8, axis=0).repeat(8, axis=1)
+    one = np.full_like(mixed, 7)
+    beside_ignored = np.where(mixed == 0, 255, one).astype(np.uint8)
+    mostly = np.where(random.random(mixed.shape) < 0.26, 3, one).astype(np.uint8)
+    return [mixed, one, beside_ignored, mostly, mixed.astype(np.int32)]
+
+
+@pytest.mark.parametrize("ignored", [255, None, -1])
+@pytest.mark.parametrize("share", [0.4, 0.75, 1.0])
+def test_crops_and_draws_are_detectron2s(ignored: int | None, share: float) -> None:
+    arguments = ("absolute", [20, 60], share, ignored)
+    ours, theirs = CropOfSeveralClasses(*arguments), T.RandomCrop_CategoryAreaConstraint(*arguments)
+    for labels in label_maps():
+        image = np.zeros((*labels.shape, 3), np.uint8)
+        for seed in range(20):
+            boxes, draws = [], []
+            for crop in (ours, theirs):
+                np.random.seed(seed)
+                transform = crop.get_transform(image, labels)
+                boxes.append((transform.x0, transform.y0, transform.w, transform.h))
+                draws.append(np.random.rand())
+            assert boxes[0] == boxes[1]
+            assert draws[0] == draws[1]

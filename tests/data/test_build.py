@@ -2,10 +2,12 @@
 
 import json
 import random
+import resource
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
+import cv2
 import detectron2.data.build as detectron2_build
 import numpy as np
 import pytest
@@ -82,6 +84,26 @@ def test_real_samples_do_not_depend_on_workers_either(name: str) -> None:
     for a, b in zip(alone, workers, strict=True):
         assert torch.equal(a["image"], b["image"])
         assert torch.equal(a["sem_seg"], b["sem_seg"])
+
+
+def many_tensors(item: dict) -> tuple:
+    """A mapper with more tensors than a process may have open files, and OpenCV's threads."""
+    return cv2.getNumThreads(), [torch.full((1,), index) for index in range(300)]
+
+
+def test_workers_have_one_thread_and_no_open_file_for_each_tensor(name: str) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    strategy, threads = torch.multiprocessing.get_sharing_strategy(), cv2.getNumThreads()
+    cfg = config(name, DATALOADER__NUM_WORKERS=1)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        (batch,) = batches(cfg, 1, mapper=many_tensors)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert [threads for threads, _ in batch] == [1] * BATCH
+    assert all(torch.cat(tensors).tolist() == list(range(300)) for _, tensors in batch)
+    assert torch.multiprocessing.get_sharing_strategy() == strategy
+    assert cv2.getNumThreads() == threads
 
 
 @pytest.mark.parametrize("start", [1, 3])

@@ -4,6 +4,7 @@ from itertools import combinations
 from pathlib import Path
 
 import pytest
+import torch
 from detectron2.engine import launch
 from helpers import smallest_cfg
 from training_features import (
@@ -12,6 +13,7 @@ from training_features import (
     IN_TWO_PROCESSES,
     make_data,
     settings,
+    train,
     train_all_in_a_process,
     train_and_resume,
 )
@@ -99,3 +101,28 @@ def test_a_dataset_that_does_not_fit_is_refused_before_the_training(
     detector = {"MODEL.META_ARCHITECTURE": "PanopticFPN"}  # of things and stuff
     if "ade" in name:
         check_datasets(smallest_cfg(detector | {key: (name,)}))
+
+
+def test_an_accumulated_batch_has_the_gradient_of_a_whole_one(data: Path, tmp_path: Path) -> None:
+    """For losses that are means over pixels, and norms that see one image at a time."""
+    means = {
+        "MODEL.SEM_SEG_HEAD.LOVASZ_LOSS_WEIGHT": 0.0,
+        "MODEL.SEM_SEG_HEAD.NORM": "GN",
+        "MODEL.SEM_SEG_HEAD.CONVS_DIM": 32,
+        # Norms of one value magnify round-off.
+        "MODEL.SEM_SEG_HEAD.POOL_SCALES": (4,),
+        "MODEL.SEM_SEG_HEAD.DROPOUT": 0.0,
+        "SOLVER.MAX_ITER": 1,
+    }
+    whole = train((), data, tmp_path / "whole", overrides=means)
+    parts = train(("accumulation",), data, tmp_path / "parts", overrides=means)
+    states = [
+        trainer._trainer.optimizer.state_dict()["state"].values() for trainer in (whole, parts)
+    ]
+    # After the first update `exp_avg` is a tenth of the gradient.
+    gradients = [[state["exp_avg"] for state in update] for update in states]
+    largest = max(gradient.abs().max().item() for gradient in gradients[0])
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5 * largest)
+    losses = [trainer.storage.latest()["total_loss"][0] for trainer in (whole, parts)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)

@@ -1,11 +1,9 @@
 """Hundreds of damaged inputs, seeded: every tool ends in success or in one line of error."""
 
-import importlib.util
 import json
 import math
 import os
 import pickle
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -18,6 +16,7 @@ import torch
 import visualize_data
 import visualize_predictions
 import yaml
+from command_lines import main_of
 from depth_files import write_depth, write_kitti_frame
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import default_argument_parser, defaults
@@ -68,14 +67,7 @@ def train_net(argv: list[str]) -> None:
 
 def script(name: str) -> Callable[[list[str]], None]:
     """The command line of `datasets/<name>.py`."""
-    sys.path.insert(0, str(SCRIPTS))
-    try:
-        spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(SCRIPTS))
-    return module.main
+    return main_of(SCRIPTS / f"{name}.py")
 
 
 def sem_seg_data(folder: Path) -> str:

@@ -1,12 +1,14 @@
 """Runs the real scripts in processes of their own, on a small mini world."""
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,6 +23,15 @@ def mini_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def settings(mini_data: Path) -> dict[str, str]:
+    """The environment of tools."""
+    return os.environ | {
+        "DETECTRON2_DATASETS": str(mini_data),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
+
+
 @pytest.fixture(scope="session")
 def start_tool(
     mini_data: Path, tmp_path_factory: pytest.TempPathFactory
@@ -32,16 +43,11 @@ def start_tool(
 
     def start(name: str, *arguments: object, **environment: str) -> tuple[subprocess.Popen, Path]:
         log = tmp_path_factory.mktemp("log") / "output.txt"
-        settings = {
-            "DETECTRON2_DATASETS": str(mini_data),
-            "OMP_NUM_THREADS": "1",
-            "PYTHONWARNINGS": "ignore",
-        }
         with log.open("w") as stream:
             process = subprocess.Popen(
                 [sys.executable, str(ROOT / "tools" / name), *map(str, arguments)],
                 cwd=ROOT,
-                env=os.environ | settings | environment,
+                env=settings(mini_data) | environment,
                 stdout=stream,
                 stderr=subprocess.STDOUT,
             )
@@ -51,12 +57,50 @@ def start_tool(
 
 
 @pytest.fixture(scope="session")
-def run_tool(start_tool: Callable[..., tuple[subprocess.Popen, Path]]) -> Callable[..., str]:
-    """Run a tool to its end; returns its output. Fails unless it ends as expected."""
+def fork_tool(
+    mini_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., tuple[int, Path]]]:
+    """Run `tools/<name>` in a fork of a process with everything imported; status and output."""
+    server = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("fork_server.py"))],
+        cwd=ROOT,
+        env=settings(mini_data),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    def fork(name: str, *arguments: object) -> tuple[int, Path]:
+        log = tmp_path_factory.mktemp("log") / "output.txt"
+        script = str(ROOT / "tools" / name)
+        request = {"script": script, "arguments": list(map(str, arguments)), "log": str(log)}
+        server.stdin.write(json.dumps(request) + "\n")
+        server.stdin.flush()
+        return int(server.stdout.readline()), log
+
+    yield fork
+    server.communicate()
+
+
+@pytest.fixture(scope="session")
+def run_tool(
+    start_tool: Callable[..., tuple[subprocess.Popen, Path]],
+    fork_tool: Callable[..., tuple[int, Path]],
+) -> Callable[..., str]:
+    """Run a tool to its end; returns its output. Fails unless it ends as expected.
+
+    A tool starts from nothing the first time and with an environment of its own. After that a fork
+    spares it the imports, unless there is a GPU, which a fork cannot use.
+    """
+    started = set()
 
     def run(name: str, *arguments: object, fails: bool = False, **environment: str) -> str:
-        process, log = start_tool(name, *arguments, **environment)
-        status = process.wait(timeout=300)
+        if name in started and not environment and not torch.cuda.is_available():
+            status, log = fork_tool(name, *arguments)
+        else:
+            process, log = start_tool(name, *arguments, **environment)
+            status = process.wait(timeout=300)
+            started.add(name)
         output = log.read_text()
         assert (status != 0) == fails, output[-4000:]
         assert not fails or "Traceback" not in output, output[-4000:]

@@ -1,6 +1,7 @@
 """`tools/benchmark.py`: every task runs, all variants agree, and the report says so."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -75,9 +76,11 @@ def test_the_loader_is_compared_with_what_training_consumes(
     arguments = ["--config-file", CONFIGS / "cityscapes_seg.yaml", "--size", 64, 64]
     choice = ["--rounds", 1, "--no-inference", "--train", "--variant", "sdpa", "--data"]
     output = run_tool("benchmark.py", *arguments, *choice, "--output-dir", tmp_path, *OPTS)
-    assert "images/s with 0 workers. Training (sdpa) consumes" in output
+    assert "images/s with 0 workers; a core's time is worth" in output
+    assert re.search(r"Training \(sdpa\) consumes .* \d+ core\(s\) of workers keep up", output)
     data = json.loads((tmp_path / "benchmark.json").read_text())["data"]
     assert data["images_per_second"] > 0 and data["batches"] > 0
+    assert data["images_per_core_second"] > 0
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import convert_checkpoint
 import pytest
 import torch
 import yaml
+from command_lines import run_main
 from depth_files import write_pair
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
@@ -27,8 +29,7 @@ TASKS = list(FIXTURES)
 
 
 def convert(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / "tools/convert_checkpoint.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    return run_main(convert_checkpoint.main, *arguments)
 
 
 @pytest.fixture(params=TASKS)

@@ -1,4 +1,4 @@
-"""Images a second that a config's training loader gives."""
+"""Images a second that a config's training loader gives, and what one worker makes of a core."""
 
 import time
 
@@ -8,26 +8,54 @@ from metaprompt_d2.data import build_mapper, build_train_loader
 
 __all__ = ["loader_rate"]
 
+_BATCH = 8  # images; larger batches change no rate and would take long to begin with
+
 
 def loader_rate(cfg: CfgNode, *, seconds: float, warm_up: int = 2) -> dict[str, float]:
     """Images a second from disk to batch, with DATALOADER.NUM_WORKERS workers.
 
     Args:
         cfg: of training.
-        seconds: to measure for, at least one batch.
+        seconds: to measure for, half of them by the clock and half on one core.
         warm_up: batches before, in which the workers start.
 
     Returns:
-        "images_per_second", "workers", "batches" measured.
+        "images_per_second", "workers", "batches" measured, and "images_per_core_second": images a
+        second of CPU time, in one process without workers.
     """
-    loader = iter(build_train_loader(cfg, build_mapper(cfg, is_train=True), seed=max(cfg.SEED, 0)))
-    # What workers prepared ahead must not count as made in the measured time.
-    workers = cfg.DATALOADER.NUM_WORKERS
-    for _ in range(warm_up + 2 * workers):
-        next(loader)
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.SOLVER.IMS_PER_BATCH = min(cfg.SOLVER.IMS_PER_BATCH, _BATCH)
+    cfg.SOLVER.ACCUMULATION_STEPS = 1
+    loader = _started(cfg, warm_up)
     images, batches, start = 0, 0, time.perf_counter()
-    while not batches or time.perf_counter() - start < seconds:
+    while not batches or time.perf_counter() - start < seconds / 2:
         images += len(next(loader))
         batches += 1
     elapsed = time.perf_counter() - start
-    return {"images_per_second": images / elapsed, "workers": workers, "batches": batches}
+    workers = cfg.DATALOADER.NUM_WORKERS
+    del loader  # ends its workers
+    return {
+        "images_per_second": images / elapsed,
+        "images_per_core_second": _core_rate(cfg, seconds),
+        "workers": workers,
+        "batches": batches,
+    }
+
+
+def _started(cfg: CfgNode, warm_up: int):
+    loader = iter(build_train_loader(cfg, build_mapper(cfg, is_train=True), seed=max(cfg.SEED, 0)))
+    # What workers prepared ahead must not count as made in the measured time.
+    for _ in range(warm_up + 2 * cfg.DATALOADER.NUM_WORKERS):
+        next(loader)
+    return loader
+
+
+def _core_rate(cfg: CfgNode, seconds: float) -> float:
+    """Images a second of CPU time, which other processes on the machine change little."""
+    cfg.DATALOADER.NUM_WORKERS = 0
+    loader = _started(cfg, warm_up=1)
+    images, start = 0, time.process_time()
+    while not images or time.process_time() - start < seconds / 2:
+        images += len(next(loader))
+    return images / (time.process_time() - start)

@@ -1,5 +1,6 @@
 """Measurements as Markdown and JSON."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -123,13 +124,16 @@ def _data_text(report: Mapping) -> str:
     data = report["data"]
     text = (
         f"The training loader gives {data['images_per_second']:.4g} images/s with "
-        f"{data['workers']} workers."
+        f"{data['workers']} workers; a core's time is worth "
+        f"{data['images_per_core_second']:.4g} images/s."
     )
     for row in report.get("training", {}).get("variants", ())[-1:]:
         factor = data["images_per_second"] / row["images_per_second"]
         text += (
             f" Training ({row['variant']}) consumes {row['images_per_second']:.4g}: the loader is "
-            f"{factor:.3g} times as fast."
+            f"{factor:.3g} times as fast. "
+            f"{math.ceil(row['images_per_second'] / data['images_per_core_second'])} core(s) of "
+            "workers keep up with it."
         )
     return text
 

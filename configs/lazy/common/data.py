@@ -2,11 +2,12 @@
 
 import detectron2.data.transforms as T
 from detectron2.config import LazyCall as L
-from detectron2.projects.point_rend import ColorAugSSDTransform
 from omegaconf import OmegaConf
 
 from metaprompt_d2.data import (
     BrightnessContrast,
+    ColorAugSSD,
+    CropOfSeveralClasses,
     CutDepth,
     DepthMapper,
     Gamma,
@@ -67,14 +68,14 @@ sem_seg = loaders(
         is_train=True,
         augmentations=[
             L(ResizeToBox)(long_side=2048, short_side=1024, scale_range=[0.5, 2.0]),
-            L(T.RandomCrop_CategoryAreaConstraint)(
+            L(CropOfSeveralClasses)(
                 crop_type="absolute",
                 crop_size=[1024, 1024],
                 single_category_max_area=0.75,
                 ignored_category=255,
             ),
             L(T.RandomFlip)(horizontal=True, vertical=False),
-            L(ColorAugSSDTransform)(img_format="RGB"),
+            L(ColorAugSSD)(image_format="RGB"),
             L(PadToSize)(size=[1024, 1024], pad_value="${model.pixel_mean}"),
         ],
         num_classes="${model.sem_seg_head.num_classes}",

@@ -7,10 +7,10 @@ import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.data import detection_utils
 from detectron2.data import transforms as T
-from detectron2.projects.point_rend import ColorAugSSDTransform
 
 from ...reading import read_checked_labels, read_image
-from ..augmentation import PadToSize, ResizeToBox
+from ..augmentation import CropOfSeveralClasses, PadToSize, ResizeToBox
+from ..color_augmentation import ColorAugSSD
 from .resizing import inference_resizing
 
 __all__ = ["SemSegMapper"]
@@ -91,9 +91,7 @@ def _train_augmentations(cfg: CfgNode) -> list[T.Augmentation | T.Transform]:
     augmentations: list[T.Augmentation | T.Transform] = [ResizeToBox(*box, cfg.INPUT.SCALE_RANGE)]
     if crop.ENABLED:
         augmentations.append(
-            T.RandomCrop_CategoryAreaConstraint(
-                crop.TYPE, crop.SIZE, crop.SINGLE_CATEGORY_MAX_AREA, ignore_value
-            )
+            CropOfSeveralClasses(crop.TYPE, crop.SIZE, crop.SINGLE_CATEGORY_MAX_AREA, ignore_value)
         )
     if cfg.INPUT.RANDOM_FLIP != "none":
         augmentations.append(
@@ -103,7 +101,7 @@ def _train_augmentations(cfg: CfgNode) -> list[T.Augmentation | T.Transform]:
             )
         )
     if cfg.INPUT.COLOR_AUG_SSD:
-        augmentations.append(ColorAugSSDTransform(img_format=cfg.INPUT.FORMAT))
+        augmentations.append(ColorAugSSD(cfg.INPUT.FORMAT))
     if crop.ENABLED and crop.TYPE == "absolute":
         augmentations.append(PadToSize(crop.SIZE, cfg.MODEL.PIXEL_MEAN, ignore_value))
     return augmentations

@@ -177,10 +177,10 @@ class TopDownPoseEstimator(nn.Module):
     def _normalize(self, image: Tensor) -> Tensor:
         return (image.to(self.device, non_blocking=True) - self.pixel_mean) / self.pixel_std
 
-    def _losses(self, batched_inputs: list[dict]) -> dict[str, Tensor]:
-        crops = torch.stack([self._normalize(inputs["image"]) for inputs in batched_inputs])
+    def _losses(self, people: list[dict]) -> dict[str, Tensor]:
+        crops = torch.stack([self._normalize(inputs["image"]) for inputs in people])
         heatmaps, weights = (
-            torch.stack([inputs[key] for inputs in batched_inputs]).to(self.device)
+            torch.stack([inputs[key].to(self.device, non_blocking=True) for inputs in people])
             for key in ("heatmaps", "joint_weights")
         )
         padded = padded_for(self.backbone, crops, self.size_divisibility)
