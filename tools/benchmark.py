@@ -167,19 +167,20 @@ def run(args: argparse.Namespace) -> dict:
     """Everything that the command line asks for."""
     cfg = configured(args)
     report: dict = {"config": args.config_file, "opts": args.opts}
-    model = loaded_model(cfg)
-    check_names(args.variant or (), model.device, compiled=args.compile)
-    report["machine"] = describe(model.device)
+    device = torch.device(cfg.MODEL.DEVICE)
+    check_names(args.variant or (), device, compiled=args.compile)
+    report["machine"] = describe(device)
+    model = None if args.no_inference and not args.train else loaded_model(cfg)
     size = tuple(args.size or default_size(cfg))
     if not args.no_inference:
         work = Workload(train=False, batch_size=args.batch_size or 1, size=size)
-        variants = inference_variants(model.device, compiled=args.compile)
+        variants = inference_variants(device, compiled=args.compile)
         variants = chosen(variants, args.variant)
         report["inference"] = compare(cfg, model, variants, work, args.rounds)
         report["inference"]["parts"] = parts_of(cfg, model, variants, work)
     if args.train:
         work = Workload(train=True, batch_size=args.batch_size or 2, size=size)
-        variants = training_variants(model.device, compiled=args.compile)
+        variants = training_variants(device, compiled=args.compile)
         variants = chosen(variants, args.variant)
         report["training"] = compare(cfg, model, variants, work, args.rounds)
     if args.sweep:

@@ -177,13 +177,16 @@ class Demo:
         opened = VideoFile.open(target, video.frames_per_second) if writes else nullcontext()
         with opened as written, tqdm(total=video.num_frames, unit="frame", disable=None) as bar:
             save = None if written is None else written.write
-            for number, pixels, output in self.predictor.video(
-                video, batch_size=self.args.batch_size
-            ):
-                frame = f"{name}/{int(number):06d}"
-                if not self._deliver(pixels, output, frame, f"{file}#{number}", save):
-                    return False
-                bar.update()
+            frames = self.predictor.video(video, batch_size=self.args.batch_size)
+            try:
+                for number, pixels, output in frames:
+                    frame = f"{name}/{int(number):06d}"
+                    if not self._deliver(pixels, output, frame, f"{file}#{number}", save):
+                        return False
+                    bar.update()
+            except KeyboardInterrupt:  # which is how a camera ends; half a file is not written
+                if not video.is_camera:
+                    raise
         return True
 
     def _fail(self, bar: tqdm, file: str, error: Exception) -> None:
@@ -239,8 +242,6 @@ def run(args: argparse.Namespace) -> tuple[list[str], int]:
                     goes_on = demo.video(Video(source.file), source.name, source.file)
                 except ValueError as error:
                     demo.failed.append(str(error))
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
     finally:
         demo.raw.close()
     return demo.failed, len(sources)

@@ -85,7 +85,7 @@ class Video:
             FileNotFoundError: there is no such file.
             ValueError: OpenCV cannot read it.
         """
-        is_camera = isinstance(source, int)
+        self.is_camera = is_camera = isinstance(source, int)
         self.name = f"camera {source}" if is_camera else f"video file {os.fspath(source)}"
         if not is_camera and not os.path.isfile(source):
             raise FileNotFoundError(f"{self.name} does not exist")

@@ -125,6 +125,33 @@ def test_a_camera_is_shown_until_q(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert np.abs(frames - np.stack(window.shown)).mean() < 12  # same colours, compressed
 
 
+@pytest.mark.parametrize("is_camera", [True, False])
+def test_interrupted_a_camera_leaves_its_video_and_a_file_nothing(
+    is_camera: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_clip(tmp_path / "clip.mp4", num_frames=9)
+    capture, clip = cv2.VideoCapture, str(tmp_path / "clip.mp4")
+    monkeypatch.setattr(cv2, "VideoCapture", lambda source: capture(source or clip))
+    drawn: list[np.ndarray] = []
+
+    def draw(image: np.ndarray, *_: object) -> np.ndarray:
+        if len(drawn) == 3:
+            raise KeyboardInterrupt
+        drawn.append(image)
+        return image
+
+    monkeypatch.setattr(demo, "draw_overlay", draw)
+    source = ["--webcam"] if is_camera else ["--input", clip]
+    arguments = ["--config-file", DEPTH, *source, "--output", str(tmp_path / "out"), *CPU]
+    if is_camera:
+        demo.main(arguments)
+        assert len(list(Video(tmp_path / "out/webcam.mp4"))) == 3
+    else:
+        with pytest.raises(SystemExit, match="^stopped$"):
+            demo.main(arguments)
+        assert written(tmp_path / "out") == []
+
+
 def test_a_key_ends_the_images_too(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     window = _Window(monkeypatch, keys=" q")
     demo.main(["--config-file", DEPTH, "--input", str(photos), "--show", *CPU])
