@@ -11,8 +11,8 @@ class InPlaceResidualBlock(nn.Module):
     """diffusers' block of a VAE encoder, its activations and sum in the memory of their operand.
 
     For inference only: a backward pass would miss the operands. Parameters and their names are
-    those of the block it is made from. A quarter of the encoder's work in half precision is such
-    passes over memory (docs/performance.md).
+    those of the block it is made from. On CPUs it saves a fifth of the encoder's time in half
+    precision (docs/performance.md).
 
     Attributes:
         in_place: False for memory of their own, the same numbers.
