@@ -70,3 +70,5 @@ def score_share(items: list[dict], result_file: str) -> None:
         Path(result_file).write_text(json.dumps(results["depth"]))
     else:
         assert results is None
+    if size > 1:  # its threads must end before the process does, or it may abort
+        torch.distributed.destroy_process_group()

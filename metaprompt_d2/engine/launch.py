@@ -66,6 +66,9 @@ def _run(main: Main, args: argparse.Namespace, message: Path) -> None:
     try:
         with one_line_errors():
             main(args)
+            if torch.distributed.is_initialized():
+                # Its threads must end before the process does, or it may abort.
+                torch.distributed.destroy_process_group()
     except SystemExit as stop:
         if args.num_gpus * args.num_machines > 1 and isinstance(stop.code, str):
             with suppress(FileExistsError), message.open("x") as file:
