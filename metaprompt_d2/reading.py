@@ -71,8 +71,10 @@ def image_pixels(image: Image.Image, image_format: str) -> np.ndarray:
         (H, W, C) uint8.
 
     Raises:
+        OSError: a damaged file.
         ValueError: 32-bit values, whose white is unknown.
     """
+    image.load()  # Detectron2's look at the orientation swallows what a damaged file raises
     image = detection_utils._apply_exif_orientation(image)
     if image.mode in _DEPTH_MODES:
         values = np.asarray(image)

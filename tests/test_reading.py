@@ -27,6 +27,16 @@ def truncated(file: Path, pixels: np.ndarray) -> str:
     return str(file)
 
 
+def damaged(file: Path, pixels: np.ndarray) -> str:
+    """Bytes within the compressed data are others: the checksum is wrong, pixels may be, too."""
+    saved(file, pixels)
+    content = bytearray(file.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 3] = bytes(255 - value for value in content[middle : middle + 3])
+    file.write_bytes(content)
+    return str(file)
+
+
 def text(file: Path, _) -> str:
     file.write_text("no image")
     return str(file)
@@ -141,14 +151,14 @@ def test_a_png_may_have_one_transparent_colour(tmp_path: Path) -> None:
     assert np.array_equal(read_image(file, "RGB"), expected)
 
 
-@pytest.mark.parametrize("spoil", [truncated, text, empty])
+@pytest.mark.parametrize("spoil", [truncated, damaged, text, empty])
 def test_an_unreadable_image_is_named(tmp_path: Path, spoil) -> None:
     file = spoil(tmp_path / "street.png", PIXELS)
     with pytest.raises(ValueError, match=r"image file .*street\.png cannot be read"):
         read_image(file, "RGB")
 
 
-@pytest.mark.parametrize("spoil", [truncated, text, empty])
+@pytest.mark.parametrize("spoil", [truncated, damaged, text, empty])
 def test_an_unreadable_label_map_is_named(tmp_path: Path, spoil) -> None:
     file = spoil(tmp_path / "truth.png", LABELS)
     with pytest.raises(ValueError, match=r"label file .*truth\.png cannot be read"):
@@ -307,7 +317,7 @@ def test_a_16_bit_colour_image_is_no_depth_map(tmp_path: Path) -> None:
         read_depth(file, 256.0)
 
 
-@pytest.mark.parametrize("spoil", [truncated, text, empty])
+@pytest.mark.parametrize("spoil", [truncated, damaged, text, empty])
 def test_an_unreadable_depth_map_is_named(tmp_path: Path, spoil) -> None:
     file = spoil(tmp_path / "depth.png", DEPTH)
     with pytest.raises(ValueError, match=r"depth file .*depth\.png cannot be read"):
