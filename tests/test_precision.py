@@ -112,6 +112,24 @@ def test_each_part_compiles_into_one_program_for_all_steps(half: bool) -> None:
     assert [program.frame_count for program in programs] == [1, 1, 1]
 
 
+def test_passes_and_rearrangement_are_one_iteration_of_cuda_graphs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Otherwise a part's recording frees the outputs of the part before it."""
+    events = []
+    monkeypatch.setattr(nn.Module, "compile", lambda *args, **kwargs: None)
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: events.append("begin"))
+    keys = {"MODEL.SPEED.COMPILE": "reduce-overhead", "MODEL.META_PROMPT.REFINE_STEPS": 2}
+    backbone = build_model(smallest_cfg(keys)).eval().backbone
+    for name in ("latent_encoder", "refinement.unet", "rearrangement"):
+        part = backbone.get_submodule(name)
+        part.register_forward_pre_hook(lambda *_, name=name: events.append(name))
+    with torch.no_grad():
+        backbone(torch.rand(1, 3, 64, 64))
+    passes = ["refinement.unet"] * 2
+    assert events == ["begin", "latent_encoder", "begin", *passes, "rearrangement"]
+
+
 def test_both_memory_layouts_give_the_same_numbers() -> None:
     models = [
         build_model(smallest_cfg({"MODEL.SPEED.CHANNELS_LAST": value})).eval()

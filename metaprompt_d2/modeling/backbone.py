@@ -24,7 +24,8 @@ from ..diffusion import (
 __all__ = ["MetaPromptBackbone"]
 
 _MODES = ("pyramid", "fused", "none")
-_COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+_CUDA_GRAPH_MODES = ("reduce-overhead", "max-autotune")
+_COMPILE_MODES = ("default", "max-autotune-no-cudagraphs", *_CUDA_GRAPH_MODES)
 
 
 @BACKBONE_REGISTRY.register()
@@ -96,6 +97,7 @@ class MetaPromptBackbone(Backbone):
         if isinstance(rearrangement, PyramidRearrangement):
             rearrangement.keep([names.index(name) for name in self._shapes])
         self.set_layout(channels_last=channels_last)
+        self._has_cuda_graphs = False
         if compile_mode:
             self.compile_parts(compile_mode)
 
@@ -117,6 +119,7 @@ class MetaPromptBackbone(Backbone):
             raise ValueError(
                 f"MODEL.SPEED.COMPILE is {mode!r}, expected '' or one of {_COMPILE_MODES}"
             )
+        self._has_cuda_graphs = mode in _CUDA_GRAPH_MODES
         for part in (self.latent_encoder.encoder, self.refinement.unet, self.rearrangement):
             if part is not None:
                 part.compile(mode=mode)
@@ -181,11 +184,13 @@ class MetaPromptBackbone(Backbone):
 
     def encode(self, images: Tensor) -> Tensor:
         """The latent (N, latent_channels, H // stride, W // stride) of the frozen encoder."""
+        self._begin_iteration()
         with self._precision():
             return self.latent_encoder(images.contiguous(memory_format=self._memory_format))
 
     def features(self, latent: Tensor) -> dict[str, Tensor]:
         """What `forward` returns, of what `encode` made."""
+        self._begin_iteration()
         with self._precision():
             step = self.refinement(latent.contiguous(memory_format=self._memory_format))
         return self._named_features(step)
@@ -207,6 +212,15 @@ class MetaPromptBackbone(Backbone):
             features = self.rearrangement(features, step.prompts)
         named = zip(self._all_shapes, features, strict=True)
         return {name: feature for name, feature in named if name in self._shapes}
+
+    def _begin_iteration(self) -> None:
+        """CUDA graphs may overwrite what they gave before.
+
+        Left to itself torch begins anew with every part, which then loses the outputs of the part
+        before, its inputs, to the first recordings.
+        """
+        if self._has_cuda_graphs:
+            torch.compiler.cudagraph_mark_step_begin()
 
     def _precision(self) -> AbstractContextManager:
         """Weights that were converted to half precision settle the types: no autocast then."""

@@ -9,7 +9,7 @@ import benchmark
 import pytest
 import torch
 from benchmarking.machine import PeakMemory, matmul_ceiling
-from benchmarking.measure import Workload, measure
+from benchmarking.measure import Workload, measure, stays
 from benchmarking.variants import Variant, inference_variants
 from detectron2.modeling import build_model
 from helpers import SMALLEST, smallest_cfg
@@ -130,3 +130,14 @@ def test_the_peak_of_memory_is_seen_after_it_has_passed() -> None:
 
 def test_the_ceiling_is_a_rate_of_products() -> None:
     assert matmul_ceiling(CPU, torch.float32, size=64) > 1e6
+
+
+@pytest.mark.parametrize(("train", "compile_mode"), [(False, ""), (True, ""), (True, "default")])
+def test_a_gpu_holds_all_variants_but_in_training_only_what_was_compiled(
+    train: bool, compile_mode: str
+) -> None:
+    """Weights, gradients and optimizer of ten variants would not fit on any GPU."""
+    work = Workload(train=train, batch_size=1, size=(64, 64))
+    variant = Variant("some", compile_mode=compile_mode)
+    assert stays(variant, work, torch.device("cuda")) == (not train or compile_mode != "")
+    assert stays(variant, work, CPU) == (compile_mode != "")

@@ -12,6 +12,7 @@ from detectron2.config import CfgNode
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
 
 from metaprompt_d2.engine import TrainLoop, build_optimizer
 
@@ -19,7 +20,7 @@ from .machine import PeakMemory, seconds
 from .samples import dense_output, inference_inputs, training_inputs
 from .variants import Variant
 
-__all__ = ["Measurement", "Workload", "measure"]
+__all__ = ["Measurement", "Workload", "measure", "stays"]
 
 _TURN = 0.3  # seconds that a turn of one variant lasts at least, if _MAX_CALLS allow it
 _MAX_CALLS = 20
@@ -80,6 +81,12 @@ class Workload:
     batch_size: int
     size: tuple[int, int]
 
+    def __str__(self) -> str:
+        """For a line of progress."""
+        height, width = self.size
+        what = "training" if self.train else "inference"
+        return f"{what}, {self.batch_size} x {height}x{width}"
+
     def call(self, cfg: CfgNode, model: nn.Module, variant: Variant) -> Callable[[], Tensor]:
         """One call of a variant's own model; returns what is compared."""
         if self.train:
@@ -104,26 +111,35 @@ def measure(
     device = next(model.parameters()).device
     results = [Measurement(variant) for variant in variants]
     kept: dict[str, Callable[[], Tensor]] = {}
-    for number in range(rounds):
-        for result in results:
-            variant = result.variant
-            with variant.running():
-                call = kept.get(variant.name)
-                if call is None:
-                    clone = variant.applied_to(model, train=work.train)
-                    call = work.call(cfg, clone, variant)
-                    if number == 0:
-                        _first_calls(result, call, clone, counts=result is results[0])
-                    elif work.train or variant.packed:
-                        call()  # makes gradients and the optimizer's state, or packs kernels
-                    del clone
-                calls = min(max(math.ceil(_TURN / result.first), 1), _MAX_CALLS)
-                result.times += [seconds(call, device) for _ in range(calls)]
-            # On a CPU only one variant's own weights are held at a time.
-            if device.type == "cuda" or variant.compile_mode:
-                kept[variant.name] = call
-            del call
+    turns = tqdm(list(itertools.product(range(rounds), results)), unit="turn", disable=None)
+    for number, result in turns:
+        variant = result.variant
+        turns.set_description(f"{work}, {variant.name}")
+        with variant.running():
+            call = kept.get(variant.name)
+            if call is None:
+                clone = variant.applied_to(model, train=work.train)
+                call = work.call(cfg, clone, variant)
+                if number == 0:
+                    _first_calls(result, call, clone, counts=result is results[0])
+                elif work.train or variant.packed:
+                    call()  # makes gradients and the optimizer's state, or packs kernels
+                del clone
+            calls = min(max(math.ceil(_TURN / result.first), 1), _MAX_CALLS)
+            result.times += [seconds(call, device) for _ in range(calls)]
+        if stays(variant, work, device):
+            kept[variant.name] = call
+        del call
     return results
+
+
+def stays(variant: Variant, work: Workload, device: torch.device) -> bool:
+    """Whether a variant is held from turn to turn instead of being made anew.
+
+    What was compiled is. Otherwise, in training or on a CPU, one variant alone is in memory: its
+    weights are its own, and with gradients and optimizer they take 15 GB at SD 1.5's size.
+    """
+    return bool(variant.compile_mode) or (device.type == "cuda" and not work.train)
 
 
 def _first_calls(
