@@ -15,6 +15,7 @@ import argparse
 import itertools
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -102,7 +103,7 @@ def compare(
         "train": work.train,
         "size": work.size,
         "batch_size": work.batch_size,
-        "tflop": results[0].flops / 1e12,
+        "tflop": sum(result.flops for result in results) / 1e12,
         "ceilings_tflops": {str(dtype)[6:]: limit / 1e12 for dtype, limit in limits.items()},
         "variants": rows(results, limits, work.batch_size),
     }
@@ -116,7 +117,7 @@ def parts_of(
     for variant in variants:
         if variant.name in ("plain", "official-gpu", "all, float32", "all, bf16"):
             clone = variant.applied_to(model)
-            with variant.running():
+            with variant.running(), suppress(torch.OutOfMemoryError):
                 columns[variant.name] = time_parts(clone, work.call(cfg, clone, variant))
             del clone
     return columns
@@ -136,7 +137,7 @@ def sweep(args: argparse.Namespace, work: Workload, rounds: int) -> list[dict]:
         size = tuple(side >> halvings for side in work.size)
         point = Workload(train=False, batch_size=batch_size, size=size)
         results = measure(cfg, model, variants, point, rounds=rounds)
-        seconds = {result.variant.name: result.median for result in results}
+        seconds = {r.variant.name: r.median if r.times else None for r in results}
         points.append({"size": size, "batch_size": batch_size, "steps": steps, "seconds": seconds})
     return points
 

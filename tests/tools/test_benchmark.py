@@ -12,7 +12,9 @@ from benchmarking.machine import PeakMemory, matmul_ceiling
 from benchmarking.measure import Workload, measure, stays
 from benchmarking.variants import Variant, inference_variants
 from detectron2.modeling import build_model
+from diffusers.models.attention_processor import AttnProcessor
 from helpers import SMALLEST, smallest_cfg
+from torch import Tensor
 
 CPU = torch.device("cpu")
 CONFIGS = Path(__file__).resolve().parents[2] / "configs/mini"
@@ -130,6 +132,31 @@ def test_the_peak_of_memory_is_seen_after_it_has_passed() -> None:
 
 def test_the_ceiling_is_a_rate_of_products() -> None:
     assert matmul_ceiling(CPU, torch.float32, size=64) > 1e6
+
+
+class _TooLarge(AttnProcessor):
+    def __call__(self, *args: object, **kwargs: object) -> Tensor:
+        raise torch.OutOfMemoryError("a GPU's allocator says so")
+
+
+def test_a_variant_that_does_not_fit_is_named_and_the_others_are_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarking.variants.AttnProcessor", _TooLarge)
+    arguments = ["--config-file", str(CONFIGS / "cityscapes_seg.yaml"), "--size", "32", "32"]
+    what = ["--rounds", "2", "--train", "--sweep", "--variant", "sdpa"]
+    report, text = run(tmp_path, *arguments, *what)
+    for section in (report["inference"], report["training"]):
+        plain, sdpa = section["variants"]
+        assert plain == {"variant": "plain", "seconds": None}
+        assert sdpa["speedup"] == 1 and sdpa["utilisation"] > 0 and section["tflop"] > 0
+    assert "plain" not in report["inference"]["parts"]
+    assert all(point["seconds"]["plain"] is None for point in report["sweep"])
+    assert all(point["seconds"]["all, float32"] > 0 for point in report["sweep"])
+    assert text.count("out of memory") == 14
+    arguments[1] = str(CONFIGS / "kitti_depth.yaml")
+    with pytest.raises(SystemExit, match="no variant fits"):
+        run(tmp_path, *arguments, "--rounds", "1", "--variant", "in-place VAE")
 
 
 @pytest.mark.parametrize(("train", "compile_mode"), [(False, ""), (True, ""), (True, "default")])

@@ -4,7 +4,7 @@ import itertools
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 
 import torch
@@ -32,13 +32,13 @@ class Measurement:
 
     Attributes:
         variant: what was run.
-        times: seconds a call.
+        times: seconds a call; none where the GPU's memory was too small.
         first: seconds of the first call, where that allocates much of the second.
         memory: bytes of weights, of a call and, in training, of gradients and optimizer; None
             where the system doesn't tell.
         output: dense output, or the first step's loss in training.
         flops: floating point operations of a call, additions and multiplications; of the first
-            variant alone.
+            variant that ran alone.
     """
 
     variant: Variant
@@ -108,29 +108,44 @@ def measure(
         work: what a call does.
         rounds: turns of every variant.
     """
-    device = next(model.parameters()).device
     results = [Measurement(variant) for variant in variants]
     kept: dict[str, Callable[[], Tensor]] = {}
     turns = tqdm(list(itertools.product(range(rounds), results)), unit="turn", disable=None)
     for number, result in turns:
-        variant = result.variant
-        turns.set_description(f"{work}, {variant.name}")
-        with variant.running():
-            call = kept.get(variant.name)
-            if call is None:
-                clone = variant.applied_to(model, train=work.train)
-                call = work.call(cfg, clone, variant)
-                if number == 0:
-                    _first_calls(result, call, clone, counts=result is results[0])
-                elif work.train or variant.packed:
-                    call()  # makes gradients and the optimizer's state, or packs kernels
-                del clone
-            calls = min(max(math.ceil(_TURN / result.first), 1), _MAX_CALLS)
-            result.times += [seconds(call, device) for _ in range(calls)]
-        if stays(variant, work, device):
-            kept[variant.name] = call
-        del call
+        turns.set_description(f"{work}, {result.variant.name}")
+        if result.times or number == 0:
+            counts = not any(other.flops for other in results)
+            with suppress(torch.OutOfMemoryError):
+                _turn(cfg, model, result, work, kept, counts=counts)
+    if any(variant.compile_mode for variant in variants):
+        torch.compiler.reset()  # CUDA graphs hold memory
     return results
+
+
+def _turn(
+    cfg: CfgNode,
+    model: nn.Module,
+    result: Measurement,
+    work: Workload,
+    kept: dict[str, Callable[[], Tensor]],
+    *,
+    counts: bool,
+) -> None:
+    """Some calls of a variant, which joins those that are kept if it stays."""
+    variant, device = result.variant, next(model.parameters()).device
+    with variant.running():
+        call = kept.get(variant.name)
+        if call is None:
+            clone = variant.applied_to(model, train=work.train)
+            call = work.call(cfg, clone, variant)
+            if not result.times:
+                _first_calls(result, call, clone, counts=counts)
+            elif work.train or variant.packed:
+                call()  # makes gradients and the optimizer's state, or packs kernels
+        calls = min(max(math.ceil(_TURN / result.first), 1), _MAX_CALLS)
+        result.times += [seconds(call, device) for _ in range(calls)]
+    if stays(variant, work, device):
+        kept[variant.name] = call
 
 
 def stays(variant: Variant, work: Workload, device: torch.device) -> bool:

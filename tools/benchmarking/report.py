@@ -16,29 +16,46 @@ _GIB = 2**30
 def rows(
     results: Sequence[Measurement], ceilings: Mapping[torch.dtype, float], images: int
 ) -> list:
-    """One dict a variant, with plain numbers.
+    """One dict a variant, with plain numbers; None for the seconds of one that didn't fit.
 
     Args:
-        results: the reference first.
+        results: the first that ran is the reference.
         ceilings: FLOP/s of a matrix product by type.
         images: of a call.
+
+    Raises:
+        MemoryError: none ran.
     """
-    reference = results[0]
+    ran = [result for result in results if result.times]
+    if not ran:
+        raise MemoryError("no variant fits into the GPU's memory: choose a smaller --size")
+    flops = max(result.flops for result in results)
     return [
-        {
-            "variant": result.variant.name,
-            "seconds": result.median,
-            "fastest": min(result.times),
-            "slowest": max(result.times),
-            "calls": len(result.times),
-            "speedup": reference.median / result.median,
-            "images_per_second": images / result.median,
-            "memory_gib": None if result.memory is None else result.memory / _GIB,
-            "utilisation": reference.flops / result.median / ceilings[result.variant.computes_in],
-            **result.difference(reference),
-        }
+        _row(result, ran[0], flops / ceilings[result.variant.computes_in], images)
+        if result.times
+        else {"variant": result.variant.name, "seconds": None}
         for result in results
     ]
+
+
+def _row(
+    result: Measurement,
+    reference: Measurement,
+    least_seconds: float,
+    images: int,
+) -> dict:
+    return {
+        "variant": result.variant.name,
+        "seconds": result.median,
+        "fastest": min(result.times),
+        "slowest": max(result.times),
+        "calls": len(result.times),
+        "speedup": reference.median / result.median,
+        "images_per_second": images / result.median,
+        "memory_gib": None if result.memory is None else result.memory / _GIB,
+        "utilisation": least_seconds / result.median,
+        **result.difference(reference),
+    }
 
 
 def markdown(report: Mapping) -> str:
@@ -69,22 +86,8 @@ def _comparison(name: str, section: Mapping) -> list[str]:
 
 
 def _variants_table(measured: Sequence[Mapping]) -> str:
-    baselines = [row for row in measured if row["variant"] in ("plain", "official-gpu")]
-    body = [
-        (
-            row["variant"],
-            f"{row['seconds']:.4g}",
-            f"{row['fastest']:.4g} - {row['slowest']:.4g}",
-            *(f"{base['seconds'] / row['seconds']:.2f}" for base in baselines),
-            f"{row['images_per_second']:.4g}",
-            "?" if row["memory_gib"] is None else f"{row['memory_gib']:.2f}",
-            f"{100 * row['utilisation']:.0f}",
-            f"{100 * row['rms_by_std']:.2g}",
-            f"{100 * row['max_by_std']:.2g}",
-            f"{row['max']:.2g}",
-        )
-        for row in measured
-    ]
+    ran = [row for row in measured if row["seconds"] is not None]
+    baselines = [row for row in ran if row["variant"] in ("plain", "official-gpu")]
     headers = (
         "variant",
         "median s",
@@ -97,7 +100,25 @@ def _variants_table(measured: Sequence[Mapping]) -> str:
         "max diff. % of std",
         "max diff.",
     )
+    too_large = ("out of memory", *[""] * (len(headers) - 2))
+    body = [
+        (row["variant"], *(_cells(row, baselines) if row in ran else too_large)) for row in measured
+    ]
     return _table(body, headers)
+
+
+def _cells(row: Mapping, baselines: Sequence[Mapping]) -> tuple[str, ...]:
+    return (
+        f"{row['seconds']:.4g}",
+        f"{row['fastest']:.4g} - {row['slowest']:.4g}",
+        *(f"{base['seconds'] / row['seconds']:.2f}" for base in baselines),
+        f"{row['images_per_second']:.4g}",
+        "?" if row["memory_gib"] is None else f"{row['memory_gib']:.2f}",
+        f"{100 * row['utilisation']:.0f}",
+        f"{100 * row['rms_by_std']:.2g}",
+        f"{100 * row['max_by_std']:.2g}",
+        f"{row['max']:.2g}",
+    )
 
 
 def _parts_table(columns: Mapping[str, Mapping[str, float]]) -> str:
@@ -113,11 +134,15 @@ def _sweep_table(points: Sequence[Mapping]) -> str:
             "x".join(map(str, point["size"])),
             str(point["batch_size"]),
             str(point["steps"]),
-            *(f"{point['seconds'][name]:.4g}" for name in names),
+            *(_seconds(point["seconds"][name]) for name in names),
         )
         for point in points
     ]
     return _table(body, ("size", "batch", "steps", *(f"{name}: s" for name in names)))
+
+
+def _seconds(value: float | None) -> str:
+    return "out of memory" if value is None else f"{value:.4g}"
 
 
 def _data_text(report: Mapping) -> str:
@@ -127,7 +152,8 @@ def _data_text(report: Mapping) -> str:
         f"{data['workers']} workers; a core's time is worth "
         f"{data['images_per_core_second']:.4g} images/s."
     )
-    for row in report.get("training", {}).get("variants", ())[-1:]:
+    trained = report.get("training", {}).get("variants", ())
+    for row in [row for row in trained if row["seconds"] is not None][-1:]:
         factor = data["images_per_second"] / row["images_per_second"]
         text += (
             f" Training ({row['variant']}) consumes {row['images_per_second']:.4g}: the loader is "

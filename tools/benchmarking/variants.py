@@ -66,6 +66,8 @@ class Variant:
         """
         shares = not (train or self.packed)
         clone = copy.deepcopy(model, _same_values(model) if shares else {}).train(train)
+        if not train:
+            clone.requires_grad_(False)
         clone.inference_dtype = self.dtype
         if not self.batched:
             for name in ("window_batch_size", "batch_size"):
@@ -100,8 +102,8 @@ class Variant:
 
 
 def _same_values(model: nn.Module) -> dict[int, Tensor]:
-    """For `copy.deepcopy`: other parameter objects, without gradients, on the same memory."""
-    parameters = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in model.parameters()}
+    """For `copy.deepcopy`: other parameter objects, on the same memory."""
+    parameters = {id(p): nn.Parameter(p.detach()) for p in model.parameters()}
     return parameters | {id(buffer): buffer.detach() for buffer in model.buffers()}
 
 
@@ -165,7 +167,7 @@ def training_variants(device: torch.device, *, compiled: bool) -> list[Variant]:
     half = torch.bfloat16
     exact = {
         "attention": "sdpa",
-        "channels_last": True,
+        "channels_last": device.type == "cuda",
         "in_place": True,
         "fused_optimizer": True,
     }
