@@ -271,6 +271,8 @@ def _add_solver(cfg: CfgNode) -> None:
     cfg.SOLVER.ACCUMULATION_STEPS = 1
     # "float16" (with loss scaling) or "bfloat16", where SOLVER.AMP.ENABLED.
     cfg.SOLVER.AMP.DTYPE = "float16"
+    # Hold the weights of the VAE, and of a UNet that is frozen or has adapters, in DTYPE, too.
+    cfg.SOLVER.AMP.CONVERT_FROZEN = False
     # Of the schedule "WarmupPolyLR": lr * (1 - iteration / MAX_ITER) ** power, and the share of
     # the base rate below which it doesn't fall.
     cfg.SOLVER.POLY_LR_POWER = 1.0

@@ -175,7 +175,9 @@ def test_runs_are_the_same(pair: Pair) -> None:
     assert train.checkpointer.period == cfg.SOLVER.CHECKPOINT_PERIOD
     assert train.eval_period == cfg.TEST.EVAL_PERIOD
     assert train.log_period == cfg.SOLVER.LOG_PERIOD
-    assert (train.amp.enabled, train.amp.dtype) == (cfg.SOLVER.AMP.ENABLED, cfg.SOLVER.AMP.DTYPE)
+    amp = cfg.SOLVER.AMP
+    assert (train.amp.enabled, train.amp.dtype) == (amp.ENABLED, amp.DTYPE)
+    assert train.amp.convert_frozen == amp.CONVERT_FROZEN
     ema = cfg.SOLVER.EMA
     assert (train.ema.enabled, train.ema.decay) == (ema.ENABLED, ema.DECAY)
     assert train.cudnn_benchmark == cfg.CUDNN_BENCHMARK

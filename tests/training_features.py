@@ -29,19 +29,30 @@ FEATURES = {
     "layer decay": {SOLVER + "UNET_LAYER_DECAY": 0.9},
     "LoRA": {DIFFUSION + "LORA.RANK": 2},
     "frozen UNet": {DIFFUSION + "FREEZE_UNET": True},
+    "converted": {SOLVER + "AMP.ENABLED": True, SOLVER + "AMP.CONVERT_FROZEN": True},
 }
 
 # Every pair that combines occurs in one of these.
 COMBINATIONS = [
-    ("fp16", "checkpointing", "accumulation", "clipping", "EMA", "layer decay", "LoRA"),
+    (
+        "fp16",
+        "checkpointing",
+        "accumulation",
+        "clipping",
+        "EMA",
+        "layer decay",
+        "LoRA",
+        "converted",
+    ),
     ("bf16", "of levels", "accumulation", "clipping", "EMA", "layer decay", "LoRA"),
     ("fp16", "of levels", "accumulation", "clipping", "EMA", "frozen UNet"),
     ("bf16", "checkpointing", "accumulation", "clipping", "EMA", "frozen UNet"),
+    ("bf16", "of levels", "accumulation", "clipping", "EMA", "frozen UNet", "converted"),
 ]
 
 # And every feature in one of these.
 IN_TWO_PROCESSES = [
-    ("bf16", "of levels", "accumulation", "clipping", "EMA", "layer decay", "LoRA"),
+    ("bf16", "of levels", "accumulation", "clipping", "EMA", "layer decay", "LoRA", "converted"),
     ("fp16", "checkpointing", "accumulation", "clipping", "EMA", "frozen UNet"),
 ]
 

@@ -33,7 +33,13 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 import metaprompt_d2  # noqa: F401  (fills the registries)
-from metaprompt_d2.engine import WeightAverage, build_optimizer, check_combinations, load_config
+from metaprompt_d2.engine import (
+    WeightAverage,
+    build_optimizer,
+    check_combinations,
+    convert_frozen_weights,
+    load_config,
+)
 from metaprompt_d2.errors import one_line_errors
 
 GIB = 2**30
@@ -41,6 +47,7 @@ GIB = 2**30
 # Name -> keys, from what changes nothing to what trains least.
 BF16 = ["SOLVER.AMP.ENABLED", True, "SOLVER.AMP.DTYPE", "bfloat16"]
 RECOMPUTED = [*BF16, "MODEL.DIFFUSION.GRADIENT_CHECKPOINTING", True]
+CONVERTED = ["SOLVER.AMP.CONVERT_FROZEN", True]
 LADDER = {
     "float32": [],
     "bf16": BF16,
@@ -51,8 +58,20 @@ LADDER = {
     "bf16, checkpointing": RECOMPUTED,
     "bf16, LoRA": [*BF16, "MODEL.DIFFUSION.LORA.RANK", 16],
     "bf16, checkpointing, LoRA": [*RECOMPUTED, "MODEL.DIFFUSION.LORA.RANK", 16],
+    "bf16, LoRA, converted": [*BF16, *CONVERTED, "MODEL.DIFFUSION.LORA.RANK", 16],
+    "bf16, checkpointing, LoRA, converted": [
+        *RECOMPUTED,
+        *CONVERTED,
+        *("MODEL.DIFFUSION.LORA.RANK", 16),
+    ],
     "bf16, frozen UNet": [*BF16, "MODEL.DIFFUSION.FREEZE_UNET", True],
     "bf16, checkpointing, frozen UNet": [*RECOMPUTED, "MODEL.DIFFUSION.FREEZE_UNET", True],
+    "bf16, frozen UNet, converted": [*BF16, *CONVERTED, "MODEL.DIFFUSION.FREEZE_UNET", True],
+    "bf16, checkpointing, frozen UNet, converted": [
+        *RECOMPUTED,
+        *CONVERTED,
+        *("MODEL.DIFFUSION.FREEZE_UNET", True),
+    ],
 }
 
 
@@ -129,7 +148,7 @@ def count(cfg: CfgNode, num_images: int, *, fake: bool = True) -> Count:
             stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         live = stack.enter_context(LiveStorages())
         stack.enter_context(fixed_sizes())
-        model = model.to_empty(device="cpu") if fake else build_model(cfg)
+        model = model.to_empty(device="cpu") if fake else model_in_training(cfg)
         bytes_ = Count(weights=live.current)
         optimizer = build_optimizer(cfg, model)
         average = WeightAverage(model, cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.ENABLED else None
@@ -188,7 +207,14 @@ def without_memory(cfg: CfgNode) -> nn.Module:
     cfg.defrost()
     cfg.MODEL.DEVICE = "meta"
     with torch.device("meta"):
-        return build_model(cfg)
+        return model_in_training(cfg)
+
+
+def model_in_training(cfg: CfgNode) -> nn.Module:
+    model = build_model(cfg)
+    if cfg.SOLVER.AMP.CONVERT_FROZEN:
+        convert_frozen_weights(model, getattr(torch, cfg.SOLVER.AMP.DTYPE))
+    return model
 
 
 def forward(cfg: CfgNode, model: nn.Module, num_images: int) -> Tensor:

@@ -3,6 +3,7 @@
 from .checkpointer import SafeCheckpointer
 from .combinations import check_combinations
 from .ema import WeightAverage
+from .frozen_weights import convert_frozen_weights
 from .launch import launch_main
 from .lazy import LazyTrainer, evaluate_lazy, load_lazy_config, train_or_evaluate_lazy
 from .optimizer import build_optimizer, group_parameters, optimizer_groups
@@ -27,6 +28,7 @@ __all__ = [
     "build_lr_scheduler",
     "build_optimizer",
     "check_combinations",
+    "convert_frozen_weights",
     "draw_prediction",
     "evaluate_lazy",
     "group_parameters",

@@ -14,6 +14,7 @@ def check_combinations(cfg: CfgNode) -> None:
     lora, frozen = diffusion.LORA.RANK != 0, diffusion.FREEZE_UNET
     decays = cfg.SOLVER.UNET_LAYER_DECAY != 1
     levels = tuple(diffusion.GRADIENT_CHECKPOINTING_LEVELS)
+    amp = cfg.SOLVER.AMP
     contradictions = [
         (
             lora and frozen,
@@ -30,6 +31,10 @@ def check_combinations(cfg: CfgNode) -> None:
             levels and not diffusion.GRADIENT_CHECKPOINTING,
             f"MODEL.DIFFUSION.GRADIENT_CHECKPOINTING_LEVELS {levels} needs "
             "MODEL.DIFFUSION.GRADIENT_CHECKPOINTING True",
+        ),
+        (
+            amp.CONVERT_FROZEN and not amp.ENABLED,
+            "SOLVER.AMP.CONVERT_FROZEN True needs SOLVER.AMP.ENABLED True",
         ),
     ]
     found = [message for holds, message in contradictions if holds]

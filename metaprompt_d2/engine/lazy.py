@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ..precision import half_precision
 from .checkpointer import SafeCheckpointer
 from .ema import WeightAverage, averages_in_place, take_averages
+from .frozen_weights import convert_frozen_weights
 from .hooks import BestCheckpointer
 from .setup import setup_loggers
 from .train_loop import NonFiniteLossError, TrainLoop
@@ -131,6 +132,11 @@ class LazyTrainer(TrainLoop):
         """
         self.cfg, train = cfg, cfg.train
         model = instantiate(cfg.model).to(train.device)
+        half = half_precision(train.amp.dtype, "train.amp.dtype") if train.amp.enabled else None
+        if train.amp.convert_frozen:
+            if half is None:
+                raise ValueError("train.amp.convert_frozen needs train.amp.enabled")
+            convert_frozen_weights(model, half)
         cfg.optimizer.params.model = model
         average = WeightAverage(model, train.ema.decay) if train.ema.enabled else None
         super().__init__(
@@ -139,9 +145,7 @@ class LazyTrainer(TrainLoop):
             instantiate(cfg.optimizer),
             seed=train.seed,
             accumulation_steps=train.accumulation_steps,
-            amp_dtype=half_precision(train.amp.dtype, "train.amp.dtype")
-            if train.amp.enabled
-            else None,
+            amp_dtype=half,
             max_grad_norm=train.max_grad_norm,
             average=average,
         )

@@ -21,10 +21,11 @@ from torch import nn
 from ..data import build_mapper, build_test_loader, build_train_loader, check_datasets
 from ..evaluation import MergedEvaluators, build_evaluators
 from ..inference import with_test_time_augmentation
-from ..precision import amp_dtype
+from ..precision import amp_dtype, half_precision
 from .checkpointer import SafeCheckpointer
 from .combinations import check_combinations
 from .ema import WeightAverage, averages_in_place
+from .frozen_weights import convert_frozen_weights
 from .hooks import BestCheckpointer
 from .optimizer import build_optimizer
 from .pictures import PictureWriter
@@ -48,6 +49,8 @@ class Trainer(DefaultTrainer):
         self.cfg = cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
         self.seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
         model = self.build_model(cfg)
+        if cfg.SOLVER.AMP.CONVERT_FROZEN:
+            convert_frozen_weights(model, half_precision(cfg.SOLVER.AMP.DTYPE, "SOLVER.AMP.DTYPE"))
         optimizer = self.build_optimizer(cfg, model)
         ema = cfg.SOLVER.EMA
         self.average = WeightAverage(model, ema.DECAY) if ema.ENABLED else None

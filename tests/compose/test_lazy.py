@@ -75,6 +75,14 @@ SHORT += "dataloader.train.num_workers=0 dataloader.test.num_workers=0 train.log
 
 def run(name: str, dataset: str, output_dir: Path, overrides: list[str]) -> LazyTrainer:
     """What `tools/lazyconfig_train_net.py` does in a process."""
+    trainer = built(name, dataset, output_dir, overrides)
+    trainer.resume_or_load(resume=False)
+    trainer.train(0, 2)
+    assert np.isfinite(trainer.storage.latest()["total_loss"][0])
+    return trainer
+
+
+def built(name: str, dataset: str, output_dir: Path, overrides: list[str]) -> LazyTrainer:
     data = [f"dataloader.train.dataset.names={dataset}", f"dataloader.test.dataset.names={dataset}"]
     cfg = load_lazy_config(
         f"metaprompt_d2://lazy/compose/{name}.py",
@@ -82,11 +90,7 @@ def run(name: str, dataset: str, output_dir: Path, overrides: list[str]) -> Lazy
     )
     if kind := cfg.dataloader.evaluator.get("evaluators"):  # this is no Cityscapes
         kind[:] = [part for part in kind if "Cityscapes" not in str(part._target_)]
-    trainer = LazyTrainer(cfg)
-    trainer.resume_or_load(resume=False)
-    trainer.train(0, 2)
-    assert np.isfinite(trainer.storage.latest()["total_loss"][0])
-    return trainer
+    return LazyTrainer(cfg)
 
 
 def test_every_file_is_tested() -> None:
@@ -186,6 +190,15 @@ def test_adapters_and_averages_train_from_a_lazyconfig(coco: CocoNames, tmp_path
     take_averages(other, content, 0.9)
     name = "backbone.bottom_up.refinement.meta_prompts.embeddings.0"
     assert other.get_parameter(name).equal(content["ema"]["averages"][name])
+
+
+def test_frozen_weights_are_converted_by_a_lazyconfig(coco: CocoNames, tmp_path: Path) -> None:
+    half = ["train.amp.dtype=bfloat16", "train.amp.convert_frozen=True"]
+    frozen = [*SMALL_FCOS, "model.backbone.bottom_up.freeze_unet=True", *half]
+    with pytest.raises(ValueError, match=r"train\.amp\.convert_frozen needs train\.amp\.enabled"):
+        built("fcos", coco.people, tmp_path, frozen)
+    trainer = built("fcos", coco.people, tmp_path, [*frozen, "train.amp.enabled=True"])
+    assert trainer.model.backbone.bottom_up.refinement.unet.dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize("name", VIT)

@@ -21,3 +21,4 @@ train.update(
     best_metric=dict(name="sem_seg/mIoU", mode="max"),
 )
 train.amp.dtype = "float16"  # or "bfloat16"
+train.amp.convert_frozen = False  # hold frozen weights of VAE and UNet in `dtype`, too
