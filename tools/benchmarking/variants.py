@@ -15,6 +15,7 @@ from metaprompt_d2.diffusion import (
     LatentEncoder,
     pack_convolutions,
 )
+from metaprompt_d2.engine import convert_frozen_weights
 from metaprompt_d2.modeling import MetaPromptBackbone
 from metaprompt_d2.precision import convert_weights
 
@@ -36,7 +37,7 @@ class Variant:
         batched: windows and mirror images in batches instead of one at a time; in inference.
         share_encoder: overlapping windows are cut from one latent; where the model has windows.
         dtype: None for float32; otherwise autocast.
-        convert: weights of VAE and UNet are of `dtype` themselves; in inference.
+        convert: weights of VAE and UNet are of `dtype` themselves; in training, frozen ones.
         compile_mode: of `torch.compile`; "" = eager.
         fused_optimizer: one kernel for all parameters; in training.
     """
@@ -87,8 +88,10 @@ class Variant:
                 module.set_layout(channels_last=self.channels_last)
                 if self.compile_mode:
                     module.compile_parts(self.compile_mode)
+        if self.convert and train:
+            convert_frozen_weights(clone, self.dtype)
         for network in [m for m in clone.modules() if isinstance(m, FeatureUNet | LatentEncoder)]:
-            if self.convert:
+            if self.convert and not train:
                 convert_weights(network, self.dtype)
             if self.packed:
                 pack_convolutions(network)
@@ -179,10 +182,11 @@ def training_variants(device: torch.device, *, compiled: bool) -> list[Variant]:
         Variant("fused AdamW", fused_optimizer=True),
         Variant("bf16 autocast", dtype=half),
         Variant("all, float32", **exact),
-        Variant("all, bf16", **exact, dtype=half),
+        Variant("all, bf16", **exact, dtype=half, convert=True),
     ]
     if device.type == "cuda":
         variants.insert(1, Variant("official-gpu", attention="efficient"))
     if compiled:
-        variants.append(Variant("all, bf16, compiled", **exact, dtype=half, compile_mode="default"))
+        half_and_compiled = {"dtype": half, "convert": True, "compile_mode": "default"}
+        variants.append(Variant("all, bf16, compiled", **exact, **half_and_compiled))
     return variants
