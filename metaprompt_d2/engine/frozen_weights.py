@@ -4,7 +4,6 @@ import torch
 from torch import nn
 
 from ..diffusion import FeatureUNet, LatentEncoder, is_adapter
-from ..precision import convert_weights
 
 __all__ = ["convert_frozen_weights"]
 
@@ -22,8 +21,8 @@ def convert_frozen_weights(model: nn.Module, dtype: torch.dtype) -> None:
     for network in model.modules():
         if not isinstance(network, FeatureUNet | LatentEncoder):
             continue
-        trained = {n: p for n, p in network.named_parameters() if p.requires_grad}
+        trained = [name for name, p in network.named_parameters() if p.requires_grad]
         if all(map(is_adapter, trained)):
-            convert_weights(network, dtype)
-            for parameter in trained.values():
-                parameter.data = parameter.data.float()
+            for parameter in network.parameters():
+                if not parameter.requires_grad:
+                    parameter.data = parameter.data.to(dtype)

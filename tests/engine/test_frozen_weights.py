@@ -42,7 +42,7 @@ def seeded(keys: dict) -> nn.Module:
 def test_what_trains_stays_in_float32_and_frozen_networks_do_not(
     keys: dict, networks: tuple[type[nn.Module], ...]
 ) -> None:
-    model = built(keys)
+    model, before = built(keys), built(keys).state_dict()
     convert_frozen_weights(model, torch.bfloat16)
     of_networks = {
         parameter
@@ -53,6 +53,7 @@ def test_what_trains_stays_in_float32_and_frozen_networks_do_not(
     for name, parameter in model.named_parameters():
         half = parameter in of_networks and not parameter.requires_grad
         assert parameter.dtype == (torch.bfloat16 if half else torch.float32), name
+        assert parameter.equal(before[name].to(parameter.dtype)), name
 
 
 def gradients(backbone: nn.Module, dtype: torch.dtype | None) -> dict[str, Tensor]:
