@@ -48,6 +48,7 @@ COMBINATIONS = [
     ("fp16", "of levels", "accumulation", "clipping", "EMA", "frozen UNet"),
     ("bf16", "checkpointing", "accumulation", "clipping", "EMA", "frozen UNet"),
     ("bf16", "of levels", "accumulation", "clipping", "EMA", "frozen UNet", "converted"),
+    ("bf16", "converted"),  # of the VAE alone
 ]
 
 # And every feature in one of these.

@@ -207,6 +207,7 @@ def to_theirs(args: argparse.Namespace) -> None:
 def to_plain(args: argparse.Namespace) -> None:
     """Checkpoint of a training -> weights of a model without adapters, as they are evaluated."""
     overrides = ["MODEL.WEIGHTS", str(args.input), "MODEL.DEVICE", "cpu"]
+    overrides += ["TEST.AMP.ENABLED", "False"]  # merge in float32
     cfg = load_config(str(args.config_file), overrides)
     state_dict, rest = read_state_dict(args.input)
     check_fit(cfg, state_dict, args.input)

@@ -185,13 +185,13 @@ class MetaPromptBackbone(Backbone):
     def encode(self, images: Tensor) -> Tensor:
         """The latent (N, latent_channels, H // stride, W // stride) of the frozen encoder."""
         self._begin_iteration()
-        with self._precision():
+        with _own_precision(self.latent_encoder):
             return self.latent_encoder(images.contiguous(memory_format=self._memory_format))
 
     def features(self, latent: Tensor) -> dict[str, Tensor]:
         """What `forward` returns, of what `encode` made."""
         self._begin_iteration()
-        with self._precision():
+        with _own_precision(self.refinement.unet):
             step = self.refinement(latent.contiguous(memory_format=self._memory_format))
         return self._named_features(step)
 
@@ -201,8 +201,9 @@ class MetaPromptBackbone(Backbone):
         Args:
             images: as in `forward`.
         """
-        with self._precision():
-            steps = list(self.refinement.steps(self.encode(images)))
+        latent = self.encode(images)
+        with _own_precision(self.refinement.unet):
+            steps = list(self.refinement.steps(latent))
         for step in steps:
             yield self._named_features(step)
 
@@ -222,13 +223,6 @@ class MetaPromptBackbone(Backbone):
         if self._has_cuda_graphs:
             torch.compiler.cudagraph_mark_step_begin()
 
-    def _precision(self) -> AbstractContextManager:
-        """Weights that were converted to half precision settle the types: no autocast then."""
-        device = next(self.refinement.unet.parameters()).device.type
-        if self.refinement.unet.dtype in (torch.bfloat16, torch.float16):
-            return torch.autocast(device, enabled=False)
-        return nullcontext()
-
     def output_shape(self) -> dict[str, ShapeSpec]:
         return dict(self._shapes)
 
@@ -238,6 +232,14 @@ class MetaPromptBackbone(Backbone):
         if self.rearrangement is not None:
             return 0
         return max(shape.stride for shape in self._all_shapes.values())
+
+
+def _own_precision(network: FeatureUNet | LatentEncoder) -> AbstractContextManager:
+    """Weights that were converted to half precision settle the types: no autocast then."""
+    weight = next(network.parameters())  # of the first convolution, not of an adapter
+    if weight.dtype in (torch.bfloat16, torch.float16):
+        return torch.autocast(weight.device.type, enabled=False)
+    return nullcontext()
 
 
 def _check_normalization(cfg: CfgNode) -> None:

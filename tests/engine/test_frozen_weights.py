@@ -67,7 +67,7 @@ def gradients(backbone: nn.Module, dtype: torch.dtype | None) -> dict[str, Tenso
     return {n: p.grad for n, p in backbone.named_parameters() if p.requires_grad}
 
 
-@pytest.mark.parametrize("keys", [LORA, FROZEN], ids=["LoRA", "frozen UNet"])
+@pytest.mark.parametrize("keys", [LORA, FROZEN, {}], ids=["LoRA", "frozen UNet", "all trains"])
 def test_gradients_are_as_near_to_float32_as_under_autocast_alone(keys: dict) -> None:
     exact = gradients(seeded(keys), None)
     errors = []

@@ -16,10 +16,12 @@ from command_lines import run_main
 from depth_files import write_pair
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
-from helpers import write_cityscapes
+from helpers import smallest_cfg, write_cityscapes
+from torch import nn
 
 import metaprompt_d2
-from metaprompt_d2.engine import SafeCheckpointer
+from metaprompt_d2.diffusion import is_adapter
+from metaprompt_d2.engine import SafeCheckpointer, convert_frozen_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = {"sem_seg": "seg_ade_r3_c1222.pt", "depth": "depth_nyu_r3_c1222.pt"}
@@ -45,6 +47,31 @@ def official(
     file = tmp_path / "official.pth"
     torch.save(content, file)
     return task, state_dict, file
+
+
+def test_adapters_are_merged_in_float32_whatever_training_and_inference_compute_in(
+    tmp_path: Path,
+) -> None:
+    keys = {"MODEL.DIFFUSION.LORA.RANK": 2, "MODEL.DIFFUSION.LORA.ALPHA": 2}
+    cfg = smallest_cfg(keys | {"TEST.AMP.ENABLED": True})
+    (tmp_path / "config.yaml").write_text(cfg.dump())
+    model = build_model(cfg)
+    for name, parameter in model.named_parameters():
+        if is_adapter(name):
+            nn.init.normal_(parameter)
+    convert_frozen_weights(model, torch.bfloat16)
+    SafeCheckpointer(model, str(tmp_path)).save("trained")
+    plain = tmp_path / "plain.pth"
+    arguments = ["--to", "plain", "--config-file", tmp_path / "config.yaml"]
+    result = convert(tmp_path / "trained.pth", plain, *arguments)
+    assert result.returncode == 0, result.stderr
+    merged = torch.load(plain, weights_only=True)["model"]
+    assert all(v.dtype == torch.float32 for v in merged.values() if v.is_floating_point())
+    weights = model.state_dict()
+    name = next(name for name in weights if name.endswith("to_q.base_layer.weight"))
+    first, second = (name.replace("base_layer", f"lora_{k}.default") for k in "AB")
+    expected = weights[name].float() + weights[second] @ weights[first]
+    torch.testing.assert_close(merged[name.replace(".base_layer", "")], expected)
 
 
 def test_the_config_it_writes_builds_the_model_that_the_checkpoint_fits(

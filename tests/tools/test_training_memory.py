@@ -7,6 +7,11 @@ from helpers import smallest_cfg, smallest_depth_cfg
 from training_memory import LADDER, count
 
 CROP = {"INPUT.CROP.SIZE": [64, 64], "MODEL.META_PROMPT.REFINE_STEPS": 1}
+CONVERTED = {
+    "SOLVER.AMP.ENABLED": True,
+    "SOLVER.AMP.DTYPE": "bfloat16",
+    "SOLVER.AMP.CONVERT_FROZEN": True,
+}
 
 
 def as_dict(pairs: list) -> dict:
@@ -18,6 +23,8 @@ def as_dict(pairs: list) -> dict:
     [
         {"MODEL.DIFFUSION.GRADIENT_CHECKPOINTING": True, "SOLVER.ACCUMULATION_STEPS": 2},
         {"SOLVER.AMP.ENABLED": True, "MODEL.DIFFUSION.LORA.RANK": 2, "SOLVER.EMA.ENABLED": True},
+        CONVERTED,
+        CONVERTED | {"MODEL.DIFFUSION.LORA.RANK": 2},
     ],
 )
 def test_fake_tensors_are_counted_as_real_ones(keys: dict) -> None:
