@@ -1,8 +1,11 @@
 """`launch_main`: errors of one and of several processes end in the same line."""
 
 import argparse
+import atexit
+import ctypes
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -29,6 +32,20 @@ def be_killed(args: argparse.Namespace) -> None:
     if comm.get_rank() == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     comm.synchronize()
+
+
+def work_and_abort_on_the_way_out(args: argparse.Namespace) -> None:
+    file = args.folder / str(comm.get_rank())
+    atexit.register(file.write_text, "done")
+    libc = ctypes.CDLL(None)
+    libc.on_exit(ctypes.cast(libc.abort, ctypes.c_void_p), None)
+
+
+def test_destructors_that_abort_harm_no_work_that_is_done(tmp_path: Path) -> None:
+    args = arguments(2)
+    args.folder = tmp_path
+    launch_main(work_and_abort_on_the_way_out, args)
+    assert {file.name for file in tmp_path.iterdir()} == {"0", "1"}
 
 
 @pytest.mark.parametrize("num_gpus", [1, 2])
