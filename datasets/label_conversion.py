@@ -15,7 +15,8 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from metaprompt_d2.errors import one_line_errors
+from metaprompt_d2.utils.errors import one_line_errors
+from metaprompt_d2.utils.files import write_png
 
 Pair = tuple[Path, Path]  # label map to read, label map to write
 
@@ -34,18 +35,6 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
         default=min(8, os.cpu_count() or 1),
         help="files converted at once; default: %(default)s",
     )
-
-
-def write_whole(file: Path, labels: np.ndarray) -> None:
-    """Write under another name and rename: a file with its own name is a finished one."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial_file = file.with_name(f".partial-{os.getpid()}-{file.name}")
-    try:
-        if not cv2.imwrite(str(partial_file), labels):
-            raise OSError(f"{file} cannot be written")
-        partial_file.replace(file)
-    finally:
-        partial_file.unlink(missing_ok=True)
 
 
 def convert_all(
@@ -67,7 +56,7 @@ def convert_all(
 
     def one(pair: Pair) -> None:
         source, target = pair
-        write_whole(target, convert(source))
+        write_png(convert(source), target)
 
     pool = ThreadPoolExecutor(max(workers, 1))
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from label_conversion import add_workers, convert_all, dataset_root, run
 
-from metaprompt_d2.reading import read_labels
+from metaprompt_d2.data.readers import read_labels
 
 NUM_CLASSES = 150
 SPLITS = ("training", "validation")

@@ -14,7 +14,7 @@ import numpy as np
 from cityscapesscripts.helpers.labels import labels as city_labels
 from label_conversion import Pair, add_workers, convert_all, dataset_root, run
 
-from metaprompt_d2.reading import read_labels
+from metaprompt_d2.data.readers import read_labels
 
 IMAGES = "leftImg8bit/train_extra"
 IMAGE_SUFFIX = "_leftImg8bit.png"

@@ -21,7 +21,7 @@ from metaprompt_d2.data.datasets.kitti_eigen import (
     find_truth_folder,
     load_kitti_eigen,
 )
-from metaprompt_d2.errors import one_line_errors
+from metaprompt_d2.utils.errors import one_line_errors
 
 PUBLISHED = {"train": 23158, "test": 652}  # pairs
 SHOWN = 5  # names of what is missing

@@ -11,7 +11,6 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -19,6 +18,8 @@ import h5py
 import numpy as np
 import scipy.io
 from tqdm import tqdm
+
+from metaprompt_d2.utils.files import atomic_write, write_png
 
 TEST_FOLDER = "official_splits/test"
 LIST = "test_list.txt"
@@ -102,15 +103,10 @@ def scene_type(data: h5py.File, index: int) -> str:
     return "".join(chr(code) for code in codes[()].ravel())
 
 
-def _write_whole(file: Path, write: Callable[[str], bool]) -> None:
-    """Write under another name and rename: a file with its own name is a finished one."""
-    partial_file = file.with_name(f".partial-{os.getpid()}-{file.name}")
-    try:
-        if not write(str(partial_file)):
-            raise OSError(f"{file} cannot be written")
-        partial_file.replace(file)
-    finally:
-        partial_file.unlink(missing_ok=True)
+def _write_jpeg(image: np.ndarray, file: Path) -> None:
+    """Write a (H, W, 3) RGB image atomically."""
+    _, content = cv2.imencode(".jpg", image[..., ::-1])
+    atomic_write(file, lambda stream: stream.write(content.tobytes()))
 
 
 def write_pair(data: h5py.File, index: int, image_file: Path, depth_file: Path) -> None:
@@ -119,8 +115,8 @@ def write_pair(data: h5py.File, index: int, image_file: Path, depth_file: Path) 
     shown = np.zeros_like(image)
     shown[VALID_ROWS, VALID_COLUMNS] = image[VALID_ROWS, VALID_COLUMNS]
     depth = (data["rawDepths"][index].T * 1000.0).astype(np.uint16)  # metres to millimetres
-    _write_whole(depth_file, lambda file: cv2.imwrite(file, depth))
-    _write_whole(image_file, lambda file: cv2.imwrite(file, shown[..., ::-1]))
+    write_png(depth, depth_file)
+    _write_jpeg(shown, image_file)
 
 
 def extract(data: h5py.File, indices: list[int], output: Path) -> None:
@@ -135,7 +131,7 @@ def extract(data: h5py.File, indices: list[int], output: Path) -> None:
             continue
         (folder / scene).mkdir(parents=True, exist_ok=True)
         write_pair(data, index, folder / image, folder / depth)
-    _write_whole(output / LIST, lambda file: Path(file).write_text("".join(sorted(lines))) > 0)
+    atomic_write(output / LIST, lambda stream: stream.write("".join(sorted(lines)).encode()))
 
 
 def main(arguments: list[str] | None = None) -> None:

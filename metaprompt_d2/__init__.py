@@ -12,16 +12,15 @@ except ModuleNotFoundError as error:
         name="detectron2",
     ) from error
 
-from . import config_files, data, modeling
+from . import data, modeling
 from .config import add_metaprompt_config
+from .inference import Predictor
 from .model_zoo import build_model, get_config
-from .predictor import Predictor
 
 __all__ = [
     "Predictor",
     "add_metaprompt_config",
     "build_model",
-    "config_files",
     "data",
     "get_config",
     "modeling",

@@ -7,7 +7,7 @@ from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
 from torch import nn
 
-from .config_files import recipe_names
+from .config import recipe_names
 from .engine import load_config, load_model
 
 __all__ = ["build_model", "get_config"]

@@ -20,27 +20,20 @@ TOOLS = sorted((ROOT / "tools").glob("*.py"))
 
 # A file imports from its own part (folder or file of the package) and from parts below.
 LAYERS = [
-    {"canvas", "codecs", "errors", "layers", "losses", "metrics", "precision", "reading"},
-    {"diffusion", "people_files", "windows"},
-    {"checkpoint"},
-    {"config", "config_files", "data", "evaluation", "modeling"},
-    {"config_checks", "export", "inference", "visualization"},
-    {"engine"},
-    {"model_zoo"},
-    {"predictor"},
-    {"inside"},
+    {"utils"},
+    {"codecs", "config", "layers", "metrics"},
+    {"data", "diffusion", "visualization"},
+    {"checkpoint", "evaluation"},
+    {"modeling"},
+    {"engine", "export"},
+    {"inference", "model_zoo"},
 ]
 LAYER_OF = {part: number for number, parts in enumerate(LAYERS) for part in parts}
 
 # What a part may import besides the standard library; the other parts anything.
 THIRD_PARTY = {
-    **dict.fromkeys(
-        ("canvas", "codecs", "layers", "losses", "metrics", "precision", "windows"),
-        {"numpy", "torch"},
-    ),
-    "errors": set(),
-    "reading": {"PIL", "cv2", "detectron2", "numpy", "torch", "torchvision"},
-    "people_files": set(),
+    **dict.fromkeys(("codecs", "layers", "metrics"), {"numpy", "torch"}),
+    "utils": {"PIL", "detectron2", "numpy", "torch"},
     "diffusion": {"diffusers", "peft", "torch"},
     "checkpoint": {"diffusers", "huggingface_hub", "numpy", "safetensors", "torch"},
 }
@@ -89,8 +82,25 @@ def own(module: str) -> set[str]:
     return {name for name in imports(module) if name in MODULES}
 
 
-def test_every_part_has_a_layer() -> None:
-    assert {part_of(name) for name in PARTS} <= LAYER_OF.keys()
+def test_every_room_has_a_layer() -> None:
+    assert {part_of(name) for name in PARTS} == LAYER_OF.keys()
+
+
+def test_no_module_stands_outside_of_a_room() -> None:
+    assert {file.name for file in PACKAGE.glob("*.py")} == {"__init__.py", "model_zoo.py"}
+
+
+@pytest.mark.parametrize(
+    "file",
+    [f for room in LAYER_OF for f in sorted((ROOT / "tests" / room).rglob("test_*.py"))],
+    ids=str,
+)
+def test_a_test_mirrors_a_module(file: Path) -> None:
+    """`tests/data/test_readers.py`, or `test_readers_tiff.py`, tests `data/readers.py`."""
+    folder = PACKAGE / file.parent.relative_to(ROOT / "tests")
+    name = file.stem.removeprefix("test_")
+    modules = [module.stem for module in folder.glob("*.py")]
+    assert any(name == module or name.startswith(f"{module}_") for module in modules)
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name != NAME])
@@ -211,7 +221,7 @@ def our_keys() -> list[str]:
 
 def source_that_reads_keys() -> str:
     """Our code without the file that adds the keys."""
-    files = [file for name, file in MODULES.items() if name != f"{NAME}.config"]
+    files = [file for name, file in MODULES.items() if not name.startswith(f"{NAME}.config")]
     return "\n".join(file.read_text() for file in files)
 
 

@@ -7,7 +7,7 @@ import torch
 from helpers import SMALLEST, smallest_cfg, smallest_model
 
 from metaprompt_d2 import build_model, get_config
-from metaprompt_d2.config_files import recipe_names
+from metaprompt_d2.config import recipe_names
 
 SMALL = [part for pair in SMALLEST.items() for part in pair]
 

@@ -30,7 +30,7 @@ from torch import nn
 
 import metaprompt_d2  # noqa: F401  (fills the registries)
 from metaprompt_d2.engine import load_config, load_model
-from metaprompt_d2.errors import one_line_errors
+from metaprompt_d2.utils.errors import one_line_errors
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:

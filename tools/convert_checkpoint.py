@@ -29,11 +29,11 @@ from metaprompt_d2.checkpoint import (
     non_finite,
     task_of,
     to_official,
-    write_whole,
 )
 from metaprompt_d2.diffusion import base_names, is_adapter, merge_lora
 from metaprompt_d2.engine import load_config, load_model
-from metaprompt_d2.errors import one_line_errors
+from metaprompt_d2.utils.errors import one_line_errors
+from metaprompt_d2.utils.files import atomic_write
 
 # Recipe of a published checkpoint, by task and number of classes; None is any other.
 RECIPES = {
@@ -131,7 +131,7 @@ def to_ours(args: argparse.Namespace) -> None:
     official = {"task": weights.task, "unused": weights.unused}
     official |= {"meta": rest["meta"]} if isinstance(rest.get("meta"), dict) else {}
     data = {"model": weights.model, "official": official, "__author__": "MetaPrompts"}
-    write_whole(args.output, lambda stream: torch.save(data, stream))
+    atomic_write(args.output, lambda stream: torch.save(data, stream))
     print("wrote", args.output)
     write_config(args, cfg)
 
@@ -140,7 +140,7 @@ def write_config(args: argparse.Namespace, cfg: CfgNode) -> None:
     """Write --config-out, where asked for."""
     if args.config_out:
         content = yaml.safe_dump(changed_keys(cfg), default_flow_style=False)
-        write_whole(args.config_out, lambda stream: stream.write(content.encode()))
+        atomic_write(args.config_out, lambda stream: stream.write(content.encode()))
         print("wrote", args.config_out)
 
 
@@ -197,7 +197,7 @@ def to_theirs(args: argparse.Namespace) -> None:
     data = {"meta": kept.get("meta", {}), "state_dict": official}
     if task == "depth":
         data = {"model": official}
-    write_whole(args.output, lambda stream: torch.save(data, stream))
+    atomic_write(args.output, lambda stream: torch.save(data, stream))
     print(f"{args.input}: {len(state_dict)} tensors used, {len(official)} written")
     if not kept:
         print("  weights that the official code has but never reads are zero")
@@ -217,7 +217,7 @@ def to_plain(args: argparse.Namespace) -> None:
     model = load_model(cfg)
     merge_lora(model)
     plain = base_names(model.state_dict())
-    write_whole(args.output, lambda stream: torch.save({"model": plain}, stream))
+    atomic_write(args.output, lambda stream: torch.save({"model": plain}, stream))
     print("weights:", "their averages (SOLVER.EMA)" if averages else "as they are")
     print("tensors of adapters merged:", sum(map(is_adapter, state_dict)))
     print("wrote", args.output)

@@ -26,16 +26,9 @@ from detectron2.utils.logger import setup_logger
 from tqdm import tqdm
 
 from metaprompt_d2 import Predictor, get_config
-from metaprompt_d2.errors import one_line_errors
-from metaprompt_d2.inference import (
-    PredictionFiles,
-    Source,
-    Video,
-    VideoFile,
-    find_sources,
-    write_png,
-)
-from metaprompt_d2.reading import read_json
+from metaprompt_d2.inference import PredictionFiles, Source, Video, VideoFile, find_sources
+from metaprompt_d2.utils.errors import one_line_errors
+from metaprompt_d2.utils.files import read_json, write_png
 from metaprompt_d2.visualization import draw_overlay
 
 _TITLE = "metaprompt_d2"

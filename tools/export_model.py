@@ -16,14 +16,8 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
 from metaprompt_d2 import build_model, get_config
-from metaprompt_d2.errors import one_line_errors
-from metaprompt_d2.export import (
-    SAVERS,
-    ExportableModel,
-    difference,
-    export_program,
-    exportable,
-)
+from metaprompt_d2.export import SAVERS, ExportableModel, difference, export_program, exportable
+from metaprompt_d2.utils.errors import one_line_errors
 
 OUTPUTS = {
     "sem_seg": "logits (N, classes, H, W)",

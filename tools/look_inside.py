@@ -17,9 +17,8 @@ import numpy as np
 from tabulate import tabulate
 
 from metaprompt_d2 import Predictor, get_config
-from metaprompt_d2.errors import one_line_errors
-from metaprompt_d2.inference import write_png
-from metaprompt_d2.inside import (
+from metaprompt_d2.data.readers import read_image
+from metaprompt_d2.inference.prompt_responses import (
     WHOLE_IMAGES,
     Association,
     Inside,
@@ -27,7 +26,8 @@ from metaprompt_d2.inside import (
     look_inside,
     telling_prompts,
 )
-from metaprompt_d2.reading import read_image
+from metaprompt_d2.utils.errors import one_line_errors
+from metaprompt_d2.utils.files import write_png
 from metaprompt_d2.visualization import (
     draw_change,
     draw_overlay,

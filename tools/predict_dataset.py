@@ -15,7 +15,7 @@ from detectron2.evaluation import inference_on_dataset
 import metaprompt_d2  # noqa: F401  (fills the registries)
 from metaprompt_d2.engine import Trainer, launch_main, load_model, setup
 from metaprompt_d2.evaluation import PREDICTION_FORMATS, MergedEvaluators, SemSegPredictionWriter
-from metaprompt_d2.inference import with_test_time_augmentation
+from metaprompt_d2.modeling import with_test_time_augmentation
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:

@@ -24,7 +24,7 @@ from mini_diffusion.results import draw_samples, evaluate, save_folder, save_pic
 from mini_diffusion.training import encode_views, train_unet, train_vae
 from torch import nn
 
-from metaprompt_d2.errors import one_line_errors
+from metaprompt_d2.utils.errors import one_line_errors
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:

@@ -29,11 +29,11 @@ from tabulate import tabulate
 
 from metaprompt_d2.data.datasets.coco_topdown import register_people
 from metaprompt_d2.data.datasets.kitti_eigen import load_kitti_eigen
+from metaprompt_d2.data.readers import read_depth
 from metaprompt_d2.engine import load_config
-from metaprompt_d2.errors import one_line_errors
 from metaprompt_d2.evaluation import TopDownKeypointEvaluator
 from metaprompt_d2.metrics import depth_figures, valid_depth_mask
-from metaprompt_d2.reading import read_depth
+from metaprompt_d2.utils.errors import one_line_errors
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("DETECTRON2_DATASETS", ROOT / "datasets"))

@@ -33,14 +33,9 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 import metaprompt_d2  # noqa: F401  (fills the registries)
-from metaprompt_d2.engine import (
-    WeightAverage,
-    build_optimizer,
-    check_combinations,
-    convert_frozen_weights,
-    load_config,
-)
-from metaprompt_d2.errors import one_line_errors
+from metaprompt_d2.config import check_combinations
+from metaprompt_d2.engine import WeightAverage, build_optimizer, convert_frozen_weights, load_config
+from metaprompt_d2.utils.errors import one_line_errors
 
 GIB = 2**30
 

@@ -19,14 +19,15 @@ from detectron2.config import CfgNode
 from detectron2.data import Metadata, MetadataCatalog
 from detectron2.data.detection_utils import convert_image_to_rgb
 from detectron2.structures import Boxes, Instances
-from PIL import Image
 
 import metaprompt_d2  # noqa: F401  (fills the registries)
 from metaprompt_d2.codecs import UDPHeatmapCodec
 from metaprompt_d2.data import build_mapper, load_dataset_dicts
-from metaprompt_d2.engine import Trainer, joined_people, load_config
-from metaprompt_d2.errors import one_line_errors
-from metaprompt_d2.reading import read_checked_labels, read_depth, read_image
+from metaprompt_d2.data.readers import read_checked_labels, read_depth, read_image
+from metaprompt_d2.engine import Trainer, load_config
+from metaprompt_d2.evaluation import joined_people
+from metaprompt_d2.utils.errors import one_line_errors
+from metaprompt_d2.utils.files import write_png
 from metaprompt_d2.visualization import annotated_people, draw_ground_truth
 
 
@@ -102,7 +103,7 @@ def main(argv: list[str] | None = None) -> None:
     for number, (item, picture) in zip(range(args.num_images), pictures, strict=False):
         stem = os.path.splitext(os.path.basename(item["file_name"]))[0]
         file = os.path.join(args.output_dir, f"{number:04d}_{stem}.png")
-        Image.fromarray(picture).save(file)
+        write_png(picture, file)
         print(file)
 
 

@@ -22,15 +22,15 @@ import pycocotools.mask
 import torch
 from detectron2.data import Metadata, MetadataCatalog
 from detectron2.structures import Boxes, Instances
-from PIL import Image
 
 import metaprompt_d2  # noqa: F401  (fills the registries)
 from metaprompt_d2.codecs import NUM_JOINTS
 from metaprompt_d2.data import load_dataset_dicts
-from metaprompt_d2.engine import draw_prediction, joined_people
-from metaprompt_d2.errors import one_line_errors
-from metaprompt_d2.people_files import check_posed_people
-from metaprompt_d2.reading import read_depth, read_image, read_json
+from metaprompt_d2.data.coco_json import check_posed_people
+from metaprompt_d2.data.readers import read_depth, read_image
+from metaprompt_d2.evaluation import draw_prediction, joined_people
+from metaprompt_d2.utils.errors import one_line_errors
+from metaprompt_d2.utils.files import read_json, write_png
 
 DEPTH_SCALE = 256.0  # of the evaluator's PNGs
 
@@ -192,7 +192,7 @@ def main(argv: list[str] | None = None) -> None:
             continue
         stem = os.path.splitext(os.path.basename(item["file_name"]))[0]
         file = args.output / f"{drawn:04d}_{stem}.png"
-        Image.fromarray(draw_prediction(item, output, metadata)).save(file)
+        write_png(draw_prediction(item, output, metadata), file)
         print(file)
         drawn += 1
     if not drawn:

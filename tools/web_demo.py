@@ -24,7 +24,7 @@ from detectron2.utils.logger import setup_logger
 from web_page.checkpoints import Checkpoint, find_checkpoints, load_predictor
 from web_page.look import VIEWS, Look
 
-from metaprompt_d2.errors import input_error, one_line_errors
+from metaprompt_d2.utils.errors import input_error, one_line_errors
 
 _CSS = """
 .class { border-left: 0.9em solid; padding-left: 0.3em; margin-right: 0.7em; white-space: nowrap }

@@ -4,7 +4,7 @@ from .official import OfficialWeights, from_official, is_official, task_of, to_o
 from .official_config import config_of_official
 from .report import LoadReport
 from .stable_diffusion import diffusion_sizes, load_diffusion_weights
-from .tensor_files import TensorFileError, load_checkpoint, non_finite, write_whole
+from .tensor_files import TensorFileError, load_checkpoint, non_finite
 
 __all__ = [
     "LoadReport",
@@ -19,5 +19,4 @@ __all__ = [
     "non_finite",
     "task_of",
     "to_official",
-    "write_whole",
 ]

@@ -3,7 +3,6 @@
 A folder in diffusers' layout, the same on the Hugging Face hub, or one file in CompVis' layout.
 """
 
-import json
 import logging
 import re
 from collections.abc import Callable, Mapping
@@ -22,6 +21,7 @@ from huggingface_hub.errors import (
 from torch import Tensor, nn
 
 from ..diffusion import FeatureUNet, LatentEncoder, base_names
+from ..utils.files import read_json
 from .compvis import UNET_PREFIX, VAE_PREFIX, from_compvis_unet, from_compvis_vae
 from .report import LoadReport
 from .sizes import sizes_from_configs, sizes_from_shapes
@@ -188,7 +188,7 @@ def _open_diffusers(source: str, find: Callable[[str], Path | None]) -> _Diffusi
     for part in _PARTS:
         config = find(f"{part}/config.json")
         if config is not None:
-            configs[part] = _read_json(config)
+            configs[part] = read_json(config)
         parts[part] = _open_part(source, part, find)
     vae = {_current_name(name): tensor for name, tensor in parts["vae"].items()}
     return _DiffusionFile(parts["unet"], vae, configs=configs)
@@ -205,7 +205,7 @@ def _open_part(
         if index is None:
             continue
         tensors: dict[str, StoredTensor] = {}
-        for shard in sorted(set(_read_json(index)["weight_map"].values())):
+        for shard in sorted(set(read_json(index)["weight_map"].values())):
             file = find(f"{part}/{shard}")
             if file is None:
                 raise FileNotFoundError(f"{source}/{part} lacks {shard}, which {index.name} names")
@@ -216,13 +216,6 @@ def _open_part(
         "folder in diffusers' layout with unet/ and vae/, here or on the hub (offline: in its "
         "cache)"
     )
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_text())
-    except ValueError as error:
-        raise ValueError(f"{file} is no JSON: {error}") from error
 
 
 def _existing(path: Path) -> Path | None:

@@ -16,19 +16,32 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from .restricted_pickle import RefusedGlobalError, load_pickled_arrays
-
 __all__ = [
+    "RefusedGlobalError",
     "StoredTensor",
     "TensorFileError",
     "load_checkpoint",
+    "load_pickled_arrays",
     "non_finite",
     "open_tensors",
-    "write_whole",
 ]
 
 # Where training codes keep the weights beside their optimizer and counters.
 _WRAPPERS = ("state_dict", "model")
+
+# What a pickle of dicts of NumPy arrays needs, under old and new module names.
+_ALLOWED = {
+    ("collections", "OrderedDict"),
+    ("_codecs", "encode"),
+    ("numpy", "dtype"),
+    ("numpy", "ndarray"),
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy.core.multiarray", "scalar"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "scalar"),
+    ("numpy.core.numeric", "_frombuffer"),
+    ("numpy._core.numeric", "_frombuffer"),
+}
 
 
 class TensorFileError(ValueError):
@@ -110,25 +123,6 @@ def non_finite(tensors: Mapping[str, Tensor]) -> list[str]:
     # One transfer from the device for all of them.
     finite = torch.stack([torch.isfinite(value).all() for value in floats.values()]).tolist()
     return [name for name, ok in zip(floats, finite, strict=True) if not ok]
-
-
-def write_whole(path: str | os.PathLike, write: Callable[[IO[bytes]], None]) -> None:
-    """Write a file under a temporary name and rename it: whole or not at all.
-
-    Args:
-        path: of the file.
-        write: writes the content to the stream it is given.
-    """
-    path = Path(path)
-    temporary = path.with_name(f"{path.name}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            write(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _check_exists(path: Path) -> None:
@@ -260,3 +254,34 @@ def _stored_in_zip(path: Path, fake: Tensor) -> StoredTensor:
         return torch.frombuffer(content, dtype=dtype).as_strided(shape, stride)
 
     return StoredTensor(shape, load)
+
+
+class RefusedGlobalError(pickle.UnpicklingError):
+    """A pickle asks for a class or function that is none of an array's."""
+
+    def __init__(self, name: str):
+        """
+        Args:
+            name: full dotted name of what it asked for.
+        """
+        super().__init__(f"it wants to load {name}, which is no array and could run code")
+        self.name = name
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in _ALLOWED:
+            raise RefusedGlobalError(f"{module}.{name}")
+        return super().find_class(module, name)
+
+
+def load_pickled_arrays(file: IO[bytes]) -> Any:
+    """
+    Args:
+        file: open for reading; Python 2 pickles too.
+
+    Raises:
+        RefusedGlobalError: the pickle holds anything but containers, numbers and arrays.
+        pickle.UnpicklingError: it is truncated or no pickle.
+    """
+    return _ArrayUnpickler(file, encoding="latin1").load()

@@ -16,20 +16,8 @@ from .depth_augmentation import (
     KBCrop,
     RandomWindow,
 )
-from .mappers import (
-    DATASET_MAPPERS_REGISTRY,
-    DepthMapper,
-    PoseMapper,
-    SemSegMapper,
-    build_mapper,
-)
-from .pose_augmentation import (
-    HalfBody,
-    JitterCenter,
-    MirrorPerson,
-    PersonView,
-    ScaleAndRotate,
-)
+from .mappers import DATASET_MAPPERS_REGISTRY, DepthMapper, PoseMapper, SemSegMapper, build_mapper
+from .pose_augmentation import HalfBody, JitterCenter, MirrorPerson, PersonView, ScaleAndRotate
 
 __all__ = [
     "DATASET_MAPPERS_REGISTRY",

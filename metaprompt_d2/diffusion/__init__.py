@@ -3,19 +3,15 @@
 from .latent_encoder import LatentEncoder
 from .lora import add_lora, base_names, is_adapter, merge_lora
 from .meta_prompts import MetaPrompts, respond
-from .packed_conv import PackedConv2d, pack_convolutions
 from .rearrangement import FusedRearrangement, PyramidRearrangement
 from .refinement import RecurrentRefinement, RefinementStep
-from .residual_block import InPlaceResidualBlock
 from .unet import FeatureUNet
 
 __all__ = [
     "FeatureUNet",
     "FusedRearrangement",
-    "InPlaceResidualBlock",
     "LatentEncoder",
     "MetaPrompts",
-    "PackedConv2d",
     "PyramidRearrangement",
     "RecurrentRefinement",
     "RefinementStep",
@@ -23,6 +19,5 @@ __all__ = [
     "base_names",
     "is_adapter",
     "merge_lora",
-    "pack_convolutions",
     "respond",
 ]

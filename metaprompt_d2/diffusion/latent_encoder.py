@@ -6,8 +6,8 @@ import torch
 from diffusers.models.autoencoders.vae import Encoder
 from torch import Tensor, nn
 
-from .residual_block import InPlaceResidualBlock
 from .sizes import check_group_norm
+from .speedups.residual_block import InPlaceResidualBlock
 
 __all__ = ["LatentEncoder"]
 

@@ -1,13 +1,11 @@
 """Running: set-up, training loop, optimizer, schedules, checkpoints."""
 
 from .checkpointer import SafeCheckpointer
-from .combinations import check_combinations
 from .ema import WeightAverage
 from .frozen_weights import convert_frozen_weights
 from .launch import launch_main
 from .lazy import LazyTrainer, evaluate_lazy, load_lazy_config, train_or_evaluate_lazy
 from .optimizer import build_optimizer, group_parameters, optimizer_groups
-from .pictures import PICTURES_REGISTRY, PictureWriter, draw_prediction, joined_people
 from .run import load_model, train_or_evaluate
 from .schedule import RiseAndFallPoly, WarmupPoly, build_lr_scheduler
 from .setup import load_config, setup
@@ -15,10 +13,8 @@ from .train_loop import NonFiniteLossError, TrainLoop
 from .trainer import Trainer
 
 __all__ = [
-    "PICTURES_REGISTRY",
     "LazyTrainer",
     "NonFiniteLossError",
-    "PictureWriter",
     "RiseAndFallPoly",
     "SafeCheckpointer",
     "TrainLoop",
@@ -27,12 +23,9 @@ __all__ = [
     "WeightAverage",
     "build_lr_scheduler",
     "build_optimizer",
-    "check_combinations",
     "convert_frozen_weights",
-    "draw_prediction",
     "evaluate_lazy",
     "group_parameters",
-    "joined_people",
     "launch_main",
     "load_config",
     "load_lazy_config",

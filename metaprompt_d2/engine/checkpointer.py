@@ -1,6 +1,5 @@
 """`SafeCheckpointer`: Detectron2's checkpointer that neither loses nor runs anything."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,9 @@ from ..checkpoint import (
     load_checkpoint,
     load_diffusion_weights,
     non_finite,
-    write_whole,
 )
 from ..diffusion import base_names, is_adapter
+from ..utils.files import atomic_write
 
 __all__ = ["BEST_CHECKPOINT", "SafeCheckpointer"]
 
@@ -105,15 +104,13 @@ class SafeCheckpointer(DetectionCheckpointer):
         data |= {key: value.state_dict() for key, value in self.checkpointables.items()}
         file = Path(self.save_dir) / f"{name}.pth"
         self.logger.info("Saving checkpoint to %s", file)
-        write_whole(file, lambda stream: torch.save(data | kwargs, stream))
+        atomic_write(file, lambda stream: torch.save(data | kwargs, stream))
         if name != BEST_CHECKPOINT:
             self.tag_last_checkpoint(file.name)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         tag = Path(self.save_dir) / "last_checkpoint"
-        temporary = tag.with_suffix(".tmp")
-        temporary.write_text(last_filename_basename)
-        os.replace(temporary, tag)
+        atomic_write(tag, lambda stream: stream.write(last_filename_basename.encode()))
 
     def _load_file(self, filename: str) -> Any:
         if filename.endswith(".pkl"):

@@ -1,11 +1,11 @@
 """Training hooks that Detectron2 lacks."""
 
 import json
-import os
 from pathlib import Path
 
 from detectron2.engine import hooks
 
+from ..utils.files import atomic_write, read_json
 from .checkpointer import BEST_CHECKPOINT
 
 __all__ = ["BestCheckpointer"]
@@ -16,7 +16,7 @@ class BestCheckpointer(hooks.BestCheckpointer):
 
     def before_train(self) -> None:
         if self.trainer.start_iter > 0 and self._checkpoint.is_file() and self._record.is_file():
-            record = json.loads(self._record.read_text())
+            record = read_json(self._record)
             if record["metric"] == self._val_metric:
                 self.best_metric, self.best_iter = record["value"], record["iteration"]
 
@@ -29,9 +29,7 @@ class BestCheckpointer(hooks.BestCheckpointer):
                 "value": self.best_metric,
                 "iteration": self.best_iter,
             }
-            temporary = self._record.with_suffix(".tmp")
-            temporary.write_text(json.dumps(record))
-            os.replace(temporary, self._record)
+            atomic_write(self._record, lambda stream: stream.write(json.dumps(record).encode()))
 
     @property
     def _checkpoint(self) -> Path:

@@ -15,7 +15,7 @@ from detectron2.engine import launch
 from detectron2.utils import comm
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
-from ..errors import one_line_errors
+from ..utils.errors import one_line_errors
 
 __all__ = ["launch_main"]
 

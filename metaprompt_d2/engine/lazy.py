@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..precision import half_precision
+from ..utils.precision import half_precision
 from .checkpointer import SafeCheckpointer
 from .ema import WeightAverage, averages_in_place, take_averages
 from .frozen_weights import convert_frozen_weights

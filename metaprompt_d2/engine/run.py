@@ -5,8 +5,9 @@ import argparse
 from detectron2.config import CfgNode
 from torch import nn
 
-from ..diffusion import FeatureUNet, LatentEncoder, pack_convolutions
-from ..precision import amp_dtype, convert_weights
+from ..diffusion import FeatureUNet, LatentEncoder
+from ..diffusion.speedups import pack_convolutions
+from ..utils.precision import amp_dtype, convert_weights
 from .checkpointer import SafeCheckpointer
 from .ema import take_averages
 from .setup import setup

@@ -11,10 +11,8 @@ from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
 
 from ..checkpoint import diffusion_sizes
-from ..config import add_metaprompt_config
-from ..config_checks import check_config
-from ..config_files import read_config_file
-from ..errors import hide_tracebacks
+from ..config import add_metaprompt_config, check_config, read_config_file
+from ..utils.errors import hide_tracebacks
 
 __all__ = ["load_config", "setup", "setup_loggers"]
 

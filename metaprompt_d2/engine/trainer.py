@@ -18,17 +18,17 @@ from detectron2.utils.events import (
 )
 from torch import nn
 
+from ..config import check_combinations
 from ..data import build_mapper, build_test_loader, build_train_loader, check_datasets
 from ..evaluation import MergedEvaluators, build_evaluators
-from ..inference import with_test_time_augmentation
-from ..precision import amp_dtype, half_precision
+from ..evaluation.pictures import PictureWriter
+from ..modeling import with_test_time_augmentation
+from ..utils.precision import amp_dtype, half_precision
 from .checkpointer import SafeCheckpointer
-from .combinations import check_combinations
 from .ema import WeightAverage, averages_in_place
 from .frozen_weights import convert_frozen_weights
 from .hooks import BestCheckpointer
 from .optimizer import build_optimizer
-from .pictures import PictureWriter
 from .schedule import build_lr_scheduler
 from .train_loop import NonFiniteLossError, TrainLoop
 

@@ -5,17 +5,22 @@ from .cityscapes import DistributedCityscapesSemSegEvaluator
 from .depth import DepthEvaluator
 from .keypoints import TopDownKeypointEvaluator
 from .merged import MergedEvaluators
+from .pictures import PICTURES_REGISTRY, PictureWriter, draw_prediction, joined_people
 from .predictions import PREDICTION_FORMATS, SemSegPredictionWriter
 from .sem_seg import CheckedSemSegEvaluator
 
 __all__ = [
     "EVALUATORS_REGISTRY",
+    "PICTURES_REGISTRY",
     "PREDICTION_FORMATS",
     "CheckedSemSegEvaluator",
     "DepthEvaluator",
     "DistributedCityscapesSemSegEvaluator",
     "MergedEvaluators",
+    "PictureWriter",
     "SemSegPredictionWriter",
     "TopDownKeypointEvaluator",
     "build_evaluators",
+    "draw_prediction",
+    "joined_people",
 ]

@@ -10,8 +10,8 @@ import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
-from PIL import Image
 
+from ..data.readers import read_depth
 from ..metrics import (
     DEPTH_CROPS,
     DEPTH_FIGURES,
@@ -20,7 +20,7 @@ from ..metrics import (
     kb_crop_box,
     valid_depth_mask,
 )
-from ..reading import read_depth
+from ..utils.files import write_png
 
 __all__ = ["DepthEvaluator"]
 
@@ -114,7 +114,7 @@ class DepthEvaluator(DatasetEvaluator):
             figures = self._figures(item, depth) if "depth_file_name" in item else None
             self._scores[item["file_name"]] = _Score(figures, num_nan, num_infinite)
             if self.png_dir is not None:
-                _write_png(depth, self._png_file(item["file_name"]))
+                write_png(_to_png(depth), self._png_file(item["file_name"]))
 
     def evaluate(self) -> OrderedDict | None:
         """
@@ -202,10 +202,6 @@ def _listed(names: list[str]) -> str:
     return ", ".join(shown) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _write_png(depth: np.ndarray, file: Path) -> None:
-    """Write depth in metres, whole or not at all."""
-    values = np.rint(depth * _PNG_SCALE).clip(*_PNG_RANGE).astype(np.uint16)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(".png.tmp")
-    Image.fromarray(values).save(temporary, format="PNG")
-    os.replace(temporary, file)
+def _to_png(depth: np.ndarray) -> np.ndarray:
+    """Convert metres to the 16-bit values of KITTI's PNG files."""
+    return np.rint(depth * _PNG_SCALE).clip(*_PNG_RANGE).astype(np.uint16)

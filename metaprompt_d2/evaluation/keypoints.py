@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import logging
-import os
 from collections import OrderedDict
 from pathlib import Path
 
@@ -15,8 +14,9 @@ from detectron2.utils import comm
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from ..data.coco_json import read_people
 from ..metrics import OKS_SIGMAS, oks_nms, person_score
-from ..people_files import read_people
+from ..utils.files import atomic_write
 
 __all__ = ["TopDownKeypointEvaluator"]
 
@@ -104,9 +104,7 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
         if self.output_dir:
             file = Path(self.output_dir) / "keypoints_results.json"
             file.parent.mkdir(parents=True, exist_ok=True)
-            temporary = file.with_suffix(".json.tmp")
-            temporary.write_text(json.dumps(results))
-            os.replace(temporary, file)
+            atomic_write(file, lambda stream: stream.write(json.dumps(results).encode()))
         figures = self._figures(results) | {"people": len(people)}
         return OrderedDict({"keypoints": figures})
 

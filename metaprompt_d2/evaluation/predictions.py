@@ -5,6 +5,7 @@ import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from cityscapesscripts.helpers.labels import trainId2label
@@ -12,7 +13,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.builtin_meta import ADE20K_SEM_SEG_CATEGORIES
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
-from PIL import Image
+
+from ..utils.files import atomic_write, write_png
 
 __all__ = ["PREDICTION_FORMATS", "SemSegPredictionWriter"]
 
@@ -101,7 +103,7 @@ class SemSegPredictionWriter(DatasetEvaluator):
                 )
             classes = output["sem_seg"].argmax(dim=0).cpu().numpy()
             name = self.names[item["file_name"]]
-            _write_png(self.values[classes], self.folder / name)
+            write_png(self.values[classes], self.folder / name)
             self._written.add(name)
 
     def evaluate(self) -> None:
@@ -121,12 +123,13 @@ class SemSegPredictionWriter(DatasetEvaluator):
                 f"{len(missing)} of {len(expected)} predictions are missing in {self.folder}, "
                 f"{self.archive} is not written: {', '.join(missing[:_SHOWN])}{more}"
             )
-        temporary = self.archive.with_suffix(".zip.tmp")
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:  # PNGs are compressed
-            for name in expected:
-                archive.write(self.folder / name, name)
-        os.replace(temporary, self.archive)
+        atomic_write(self.archive, lambda stream: self._write_archive(stream, expected))
         logger.info("%d predictions: %s", len(expected), self.archive)
+
+    def _write_archive(self, stream: IO[bytes], names: list[str]) -> None:
+        with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:  # PNGs are compressed
+            for name in names:
+                archive.write(self.folder / name, name)
 
     def _is_there(self, name: str) -> bool:
         file = self.folder / name
@@ -167,11 +170,3 @@ def _png_names(files: Sequence[str], keeps_folders: bool) -> dict[str, str]:
             raise ValueError(f"{first[name]} and {file} would both be predicted to {name}")
         first[name] = file
     return names
-
-
-def _write_png(labels: np.ndarray, file: Path) -> None:
-    """Write whole or not at all."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(".png.tmp")
-    Image.fromarray(labels).save(temporary, format="PNG")
-    os.replace(temporary, file)

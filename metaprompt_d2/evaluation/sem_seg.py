@@ -10,15 +10,19 @@ import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import SemSegEvaluator
 from detectron2.utils import comm
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from tabulate import tabulate
 
-from ..reading import read_checked_labels
+from ..data.readers import read_checked_labels
+from ..utils.files import atomic_write
 from .boundary_iou import BoundaryIoU
-from .confusion_matrix import write_confusion_matrix
 
-__all__ = ["CheckedSemSegEvaluator"]
+__all__ = ["CheckedSemSegEvaluator", "write_confusion_matrix"]
 
 logger = logging.getLogger(__name__)
+
+_MAX_WITH_NUMBERS = 30  # classes; numbers in more cells cannot be read
 
 
 class CheckedSemSegEvaluator(SemSegEvaluator):
@@ -117,7 +121,8 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
             figures[f"BoundaryIoU-{name}"] = 100 * value
             figures[f"min(IoU, B-Iou)-{name}"] = min(figures[f"IoU-{name}"], 100 * value)
         if self._output_dir:
-            torch.save(figures, os.path.join(self._output_dir, "sem_seg_evaluation.pth"))
+            file = os.path.join(self._output_dir, "sem_seg_evaluation.pth")
+            atomic_write(file, lambda stream: torch.save(figures, stream))
 
 
 def _table(figures: Mapping[str, float], classes: Sequence[str]) -> str:
@@ -138,3 +143,33 @@ def _table(figures: Mapping[str, float], classes: Sequence[str]) -> str:
         missingval="-",
         tablefmt="simple",
     )
+
+
+def write_confusion_matrix(counts: np.ndarray, classes: Sequence[str], file: str) -> None:
+    """Draw which share of each true class was predicted as what.
+
+    Args:
+        counts: (K, K) pixels, rows: true class, columns: predicted class.
+        classes: K names.
+        file: .png to write, whole or not at all.
+    """
+    totals = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
+    side = 3 + 0.35 * len(classes)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+    figure.colorbar(image, ax=axes, shrink=0.7, label="share of the true class")
+    ticks = range(len(classes))
+    axes.set_xticks(ticks, classes, rotation=90, fontsize=8)
+    axes.set_yticks(ticks, classes, fontsize=8)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    if len(classes) <= _MAX_WITH_NUMBERS:
+        for (row, column), share in np.ndenumerate(shares):
+            if share >= 0.005:
+                color = "white" if share > 0.5 else "black"
+                text = f"{100 * share:.0f}"
+                axes.text(column, row, text, ha="center", va="center", color=color, fontsize=6)
+    atomic_write(file, lambda stream: figure.savefig(stream, format="png", dpi=120))

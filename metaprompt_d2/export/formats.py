@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from ..checkpoint import write_whole
+from ..utils.files import atomic_write
 from .modules import ExportableModel
 
 __all__ = ["METADATA_NAME", "SAVERS", "difference", "run_file", "save_onnx", "save_pt2"]
@@ -23,7 +23,7 @@ _INPUT, _OUTPUT = "images", "prediction"
 def save_pt2(program: ExportedProgram, file: Path, metadata: dict) -> None:
     """Write a program for `torch.export.load`, whole or not at all."""
     extra = {METADATA_NAME: json.dumps(metadata)}
-    write_whole(file, lambda stream: torch.export.save(program, stream, extra_files=extra))
+    atomic_write(file, lambda stream: torch.export.save(program, stream, extra_files=extra))
 
 
 def save_onnx(program: ExportedProgram, file: Path, metadata: dict) -> None:

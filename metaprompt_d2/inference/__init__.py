@@ -1,16 +1,15 @@
-"""Wrappers that have a model's call signature and predict better, and files in and out."""
+"""Predict images, folders and videos, look inside the model, and write predictions."""
 
-from .prediction_files import PredictionFiles, VideoFile, write_png
+from .prediction_files import PredictionFiles, VideoFile
+from .predictor import Prediction, Predictor
 from .sources import Source, Video, find_sources
-from .test_time_augmentation import DenseModelWithTTA, with_test_time_augmentation
 
 __all__ = [
-    "DenseModelWithTTA",
+    "Prediction",
     "PredictionFiles",
+    "Predictor",
     "Source",
     "Video",
     "VideoFile",
     "find_sources",
-    "with_test_time_augmentation",
-    "write_png",
 ]

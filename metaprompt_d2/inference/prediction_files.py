@@ -10,28 +10,11 @@ import cv2
 import numpy as np
 import torch
 from detectron2.structures import BoxMode, Instances
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from ..checkpoint import write_whole
 from ..codecs import JOINT_NAMES
+from ..utils.files import atomic_write, write_png
 
-__all__ = ["PredictionFiles", "VideoFile", "write_png"]
-
-
-def write_png(pixels: np.ndarray, file: Path, **texts: str) -> None:
-    """Write whole or not at all.
-
-    Args:
-        pixels: what PIL takes.
-        file: its folder is made.
-        texts: stored in the file.
-    """
-    info = PngInfo()
-    for key, text in texts.items():
-        info.add_text(key, text)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(file, lambda stream: Image.fromarray(pixels).save(stream, "PNG", pnginfo=info))
+__all__ = ["PredictionFiles", "VideoFile"]
 
 
 class PredictionFiles:
@@ -123,7 +106,7 @@ class PredictionFiles:
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(content).encode()
-        write_whole(self.folder / "keypoints.json", lambda stream: stream.write(text))
+        atomic_write(self.folder / "keypoints.json", lambda stream: stream.write(text))
 
 
 def _rounded(values: np.ndarray | torch.Tensor) -> list[float]:

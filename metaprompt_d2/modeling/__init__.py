@@ -18,6 +18,7 @@ from .meta_arch import (
     TopDownPoseEstimator,
 )
 from .person_detector import PersonDetector
+from .test_time_augmentation import DenseModelWithTTA, with_test_time_augmentation
 
 __all__ = [
     "DEPTH_HEADS_REGISTRY",
@@ -25,6 +26,7 @@ __all__ = [
     "ConfigurableFCOS",
     "DeconvDepthHead",
     "DeconvHeatmapHead",
+    "DenseModelWithTTA",
     "DepthEstimator",
     "FinerMap",
     "MetaPromptBackbone",
@@ -35,4 +37,5 @@ __all__ = [
     "UPerHead",
     "build_depth_head",
     "build_heatmap_head",
+    "with_test_time_augmentation",
 ]

@@ -2,10 +2,10 @@
 
 from .depth import compare_depth
 from .ground_truth import draw_ground_truth
-from .inside import draw_change, draw_prompts, draw_response, draw_table, response_range
 from .layout import stack_rows
 from .overlay import draw_overlay
 from .pose import annotated_people, compare_people
+from .prompt_responses import draw_change, draw_prompts, draw_response, draw_table, response_range
 from .sem_seg import compare_sem_seg
 
 __all__ = [

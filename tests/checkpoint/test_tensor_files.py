@@ -13,8 +13,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from metaprompt_d2.checkpoint import TensorFileError, load_checkpoint, non_finite, write_whole
+from metaprompt_d2.checkpoint import TensorFileError, load_checkpoint, non_finite
 from metaprompt_d2.checkpoint.tensor_files import open_tensors
+from metaprompt_d2.utils.files import atomic_write
 
 TENSORS = {
     "matrix": torch.arange(6, dtype=torch.float32).reshape(2, 3),
@@ -176,14 +177,14 @@ def test_tensors_that_are_not_finite_are_named() -> None:
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     file = tmp_path / "out.pth"
-    write_whole(file, lambda stream: stream.write(b"old"))
+    atomic_write(file, lambda stream: stream.write(b"old"))
 
     def fail(stream) -> None:
         stream.write(b"half")
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
-        write_whole(file, fail)
+        atomic_write(file, fail)
     assert file.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [file]
 

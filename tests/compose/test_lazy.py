@@ -16,7 +16,7 @@ from detectron2.utils.events import EventStorage
 from helpers import SMALLEST
 from omegaconf import DictConfig
 
-from metaprompt_d2.config_files import CONFIG_ROOT
+from metaprompt_d2.config import CONFIG_ROOT
 from metaprompt_d2.engine import LazyTrainer, build_optimizer, load_config, load_lazy_config
 from metaprompt_d2.engine.ema import take_averages
 

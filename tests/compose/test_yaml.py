@@ -11,7 +11,7 @@ from detectron2.engine import default_argument_parser
 from detectron2.modeling import ResNet
 from helpers import SMALLEST
 
-from metaprompt_d2.config_files import CONFIG_ROOT
+from metaprompt_d2.config import CONFIG_ROOT
 from metaprompt_d2.engine import Trainer, load_model, setup
 
 SMALL = SMALLEST | {

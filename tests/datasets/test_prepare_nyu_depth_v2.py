@@ -13,7 +13,7 @@ import pytest
 import scipy.io
 
 from metaprompt_d2.data.datasets.nyu_depth_v2 import load_nyu_depth_v2
-from metaprompt_d2.reading import read_depth
+from metaprompt_d2.data.readers import read_depth
 
 SCRIPT = Path(__file__).resolve().parents[2] / "datasets" / "prepare_nyu_depth_v2.py"
 SCENES = ["bathroom", "home_office", "bathroom", "study"]

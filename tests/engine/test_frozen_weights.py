@@ -9,12 +9,9 @@ from detectron2.modeling import build_model
 from helpers import smallest_backbone, smallest_cfg
 from torch import Tensor, nn
 
+from metaprompt_d2.config import check_combinations
 from metaprompt_d2.diffusion import FeatureUNet, LatentEncoder
-from metaprompt_d2.engine import (
-    SafeCheckpointer,
-    check_combinations,
-    convert_frozen_weights,
-)
+from metaprompt_d2.engine import SafeCheckpointer, convert_frozen_weights
 
 LORA = {"MODEL.DIFFUSION.LORA.RANK": 2}
 FROZEN = {"MODEL.DIFFUSION.FREEZE_UNET": True}

@@ -27,7 +27,7 @@ from metaprompt_d2.checkpoint import from_official
 from metaprompt_d2.checkpoint.compvis import UNET_PREFIX, from_compvis_unet
 from metaprompt_d2.diffusion import FeatureUNet
 from metaprompt_d2.engine import build_lr_scheduler, group_parameters, load_config
-from metaprompt_d2.inference import DenseModelWithTTA
+from metaprompt_d2.modeling import DenseModelWithTTA
 
 # --------------------------------------------------------------------------- the UNet by itself
 

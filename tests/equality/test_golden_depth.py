@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 from metaprompt_d2.checkpoint import from_official
 from metaprompt_d2.engine import build_lr_scheduler, group_parameters
-from metaprompt_d2.losses import silog_loss
+from metaprompt_d2.layers import silog_loss
 from metaprompt_d2.metrics import clean_depth, depth_figures, valid_depth_mask
 
 ENCODER = "encoder."
@@ -125,7 +125,7 @@ def test_silog_of_degenerate_batches_is_the_official_one_where_that_is_a_number(
     ratio = silog_loss(target * 1.5, target).item()
     assert ratio == pytest.approx(official["const_ratio_1p5"], rel=1e-5)
     assert silog_loss(target, target).item() == official["perfect_loss"] == 0
-    # There NaN; ours is 0 (tests/test_losses.py).
+    # There NaN; ours is 0 (tests/layers/test_losses.py).
     assert official["perfect_grad_is_nan"]
     assert official["no_valid_loss_is_nan"]
 

@@ -62,7 +62,7 @@ def fork_tool(
 ) -> Iterator[Callable[..., tuple[int, Path]]]:
     """Run `tools/<name>` in a fork of a process with everything imported; status and output."""
     server = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("fork_server.py"))],
+        [sys.executable, str(ROOT / "tests/utils/fork_server.py")],
         cwd=ROOT,
         env=settings(mini_data),
         stdin=subprocess.PIPE,

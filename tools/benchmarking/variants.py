@@ -9,15 +9,11 @@ from diffusers.models.attention_processor import Attention, AttnProcessor, AttnP
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from metaprompt_d2.diffusion import (
-    FeatureUNet,
-    InPlaceResidualBlock,
-    LatentEncoder,
-    pack_convolutions,
-)
+from metaprompt_d2.diffusion import FeatureUNet, LatentEncoder
+from metaprompt_d2.diffusion.speedups import InPlaceResidualBlock, pack_convolutions
 from metaprompt_d2.engine import convert_frozen_weights
 from metaprompt_d2.modeling import MetaPromptBackbone
-from metaprompt_d2.precision import convert_weights
+from metaprompt_d2.utils.precision import convert_weights
 
 __all__ = ["Variant", "inference_variants", "training_variants"]
 

@@ -2,11 +2,9 @@
 
 import json
 import math
-import os
 import tempfile
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
@@ -14,6 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
+
+from metaprompt_d2.utils.files import write_png
 
 from .images import shrink, to_tensor
 from .models import LATENT_CHANNELS, build_scheduler
@@ -89,11 +89,7 @@ def save_pictures(path: Path, vae: AutoencoderKL, images: np.ndarray, samples: T
         for j, picture in enumerate(pictures):
             top, left = i * height + 2, j * width + 2
             canvas[top : top + height - 4, left : left + width - 4] = picture
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
-    if not cv2.imwrite(str(temporary), cv2.cvtColor(canvas, cv2.COLOR_RGB2BGR)):
-        raise OSError(f"cannot write {path}")
-    os.replace(temporary, path)
+    write_png(canvas, path)
 
 
 def save_folder(

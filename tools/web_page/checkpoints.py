@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from metaprompt_d2 import Predictor, get_config
-from metaprompt_d2.inside import WHOLE_IMAGES
+from metaprompt_d2.inference.prompt_responses import WHOLE_IMAGES
 
 __all__ = ["Checkpoint", "find_checkpoints", "load_predictor"]
 

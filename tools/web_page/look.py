@@ -4,8 +4,13 @@ import cv2
 import numpy as np
 
 from metaprompt_d2 import Predictor
-from metaprompt_d2.inside import Association, associations, look_inside, telling_prompts
-from metaprompt_d2.reading import read_image
+from metaprompt_d2.data.readers import read_image
+from metaprompt_d2.inference.prompt_responses import (
+    Association,
+    associations,
+    look_inside,
+    telling_prompts,
+)
 from metaprompt_d2.visualization import draw_change, draw_overlay, draw_response, response_range
 
 __all__ = ["VIEWS", "Look"]

@@ -25,14 +25,14 @@ from metaprompt_d2.data import (
     build_train_loader,
     load_dataset_dicts,
 )
-from metaprompt_d2.engine import PictureWriter
 from metaprompt_d2.evaluation import (
     CheckedSemSegEvaluator,
     DepthEvaluator,
     MergedEvaluators,
+    PictureWriter,
     TopDownKeypointEvaluator,
 )
-from metaprompt_d2.inference import DenseModelWithTTA
+from metaprompt_d2.modeling import DenseModelWithTTA
 
 
 def loaders(train_mapper, test_mapper, total_batch_size):

@@ -3,7 +3,7 @@
 from detectron2.config import LazyCall as L
 
 from metaprompt_d2.data import ResizeToBox
-from metaprompt_d2.inference import DenseModelWithTTA
+from metaprompt_d2.modeling import DenseModelWithTTA
 
 from ..common.mini import shrink
 from ..common.optim import warmup_poly as lr_multiplier

@@ -9,7 +9,7 @@ from detectron2.data.datasets.builtin_meta import _get_builtin_metadata
 from detectron2.structures import BoxMode
 
 from ...codecs import NUM_JOINTS
-from ...people_files import read_detections, read_people
+from ..coco_json import read_detections, read_people
 
 __all__ = [
     "DETECTIONS",

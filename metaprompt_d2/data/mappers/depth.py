@@ -8,7 +8,6 @@ from detectron2.config import CfgNode, configurable
 from detectron2.data import detection_utils
 from detectron2.data import transforms as T
 
-from ...reading import read_depth, read_image
 from ..augmentation import ResizeToBox
 from ..depth_augmentation import (
     BrightnessContrast,
@@ -20,6 +19,7 @@ from ..depth_augmentation import (
     KBCrop,
     RandomWindow,
 )
+from ..readers import read_depth, read_image
 from .resizing import inference_resizing
 
 __all__ = ["DepthMapper"]

@@ -10,7 +10,6 @@ from detectron2.data import detection_utils
 from torchvision.ops import nms
 
 from ...codecs import NUM_JOINTS, UDPHeatmapCodec, box_to_crop, crop_matrix, transform_points
-from ...reading import read_image
 from ..pose_augmentation import (
     HalfBody,
     JitterCenter,
@@ -19,6 +18,7 @@ from ..pose_augmentation import (
     ScaleAndRotate,
     ViewAugmentation,
 )
+from ..readers import read_image
 
 __all__ = ["PoseMapper"]
 

@@ -8,9 +8,9 @@ from detectron2.config import CfgNode, configurable
 from detectron2.data import detection_utils
 from detectron2.data import transforms as T
 
-from ...reading import read_checked_labels, read_image
 from ..augmentation import CropOfSeveralClasses, PadToSize, ResizeToBox
 from ..color_augmentation import ColorAugSSD
+from ..readers import read_checked_labels, read_image
 from .resizing import inference_resizing
 
 __all__ = ["SemSegMapper"]

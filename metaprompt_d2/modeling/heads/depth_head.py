@@ -9,8 +9,7 @@ from detectron2.utils.registry import Registry
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...layers import DeconvStack
-from ...losses import silog_loss
+from ...layers import DeconvStack, silog_loss
 
 __all__ = ["DEPTH_HEADS_REGISTRY", "DeconvDepthHead", "build_depth_head"]
 

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...codecs import NUM_JOINTS
-from ...layers import DeconvStack
-from ...losses import heatmap_cross_entropy, weighted_heatmap_mse
+from ...layers import DeconvStack, heatmap_cross_entropy, weighted_heatmap_mse
 
 __all__ = ["HEATMAP_HEADS_REGISTRY", "DeconvHeatmapHead", "build_heatmap_head"]
 

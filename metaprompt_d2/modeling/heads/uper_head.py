@@ -11,7 +11,7 @@ from fvcore.nn import weight_init
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...losses import lovasz_softmax, mean_cross_entropy
+from ...layers import lovasz_softmax, mean_cross_entropy
 
 __all__ = ["UPerHead"]
 

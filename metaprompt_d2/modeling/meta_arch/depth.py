@@ -9,9 +9,9 @@ from detectron2.structures import ImageList
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...precision import amp_dtype, autocast
-from ...windows import predict_in_windows, shifted_windows
+from ...utils.precision import amp_dtype, autocast
 from ..heads import build_depth_head
+from ..sliding_window import predict_in_windows, shifted_windows
 from .batching import equal_sizes, padded_for
 
 __all__ = ["DepthEstimator"]

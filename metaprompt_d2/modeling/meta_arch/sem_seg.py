@@ -14,10 +14,9 @@ from detectron2.structures import ImageList
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ... import canvas
-from ...precision import amp_dtype, autocast
-from ...windows import predict_in_windows, sliding_windows
+from ...utils.precision import amp_dtype, autocast
 from ..backbone import MetaPromptBackbone
+from ..sliding_window import predict_in_windows, resize_map, sliding_windows
 from .batching import equal_sizes, padded_for
 
 __all__ = ["SlidingWindowSegmentor"]
@@ -131,7 +130,7 @@ class SlidingWindowSegmentor(nn.Module):
                 inputs = batched_inputs[index]
                 height, width = logits.shape[-2:]
                 size = (inputs.get("height", height), inputs.get("width", width))
-                outputs[index]["sem_seg"] = canvas.resized(image_logits, size, self.canvas_gib)
+                outputs[index]["sem_seg"] = resize_map(image_logits, size, self.canvas_gib)
         return outputs
 
     def _normalize(self, image: Tensor) -> Tensor:

@@ -1,0 +1,172 @@
+"""Pictures of a test set's first predictions, drawn while it is evaluated."""
+
+import logging
+import os
+
+import cv2
+import numpy as np
+from detectron2.data import Metadata, MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.structures import Instances
+from detectron2.utils import comm
+from detectron2.utils.events import get_event_storage, has_event_storage
+from detectron2.utils.registry import Registry
+
+from ..data.readers import read_checked_labels, read_depth, read_image
+from ..metrics import kb_crop_box
+from ..utils.files import write_png
+from ..visualization import (
+    annotated_people,
+    compare_depth,
+    compare_people,
+    compare_sem_seg,
+    stack_rows,
+)
+
+__all__ = ["PICTURES_REGISTRY", "PictureWriter", "draw_prediction", "joined_people"]
+
+logger = logging.getLogger(__name__)
+
+_MAX_WIDTH = 6400  # pixels of a row; three of Cityscapes' images stay as they are
+
+PICTURES_REGISTRY = Registry("PICTURES")
+PICTURES_REGISTRY.__doc__ = """
+Functions that draw one image, each of the name of an `evaluator_type` in datasets' metadata or of a
+model's output. Called as `draw_prediction` is, and return what it does.
+"""
+
+
+@PICTURES_REGISTRY.register()
+def sem_seg(item: dict, output: dict, metadata: Metadata) -> np.ndarray | None:
+    """Classes; other maps that Detectron2's `SemanticSegmentor` gives have no picture."""
+    if metadata.get("stuff_classes", None) is None:
+        return None
+    image, truth = read_image(item["file_name"], "RGB"), None
+    if item.get("sem_seg_file_name") is not None:
+        truth = read_checked_labels(
+            item,
+            image.shape[:2],
+            num_classes=len(metadata.stuff_classes),
+            ignore_value=metadata.get("ignore_label", 255),
+        )
+    predicted = output["sem_seg"].argmax(dim=0).cpu().numpy()
+    return compare_sem_seg(image, predicted, truth, metadata)
+
+
+@PICTURES_REGISTRY.register()
+def depth(item: dict, output: dict, metadata: Metadata) -> np.ndarray:
+    image = read_image(item["file_name"], "RGB")
+    frame = kb_crop_box(*image.shape[:2]) if item.get("kb_crop", False) else ()
+    truth = item.get("depth_file_name")
+    return compare_depth(
+        image[frame],
+        output["depth"].float().cpu().numpy(),
+        None if truth is None else read_depth(truth, item["depth_scale"])[frame],
+        max_depth=metadata.max_depth,
+    )
+
+
+@PICTURES_REGISTRY.register()
+def instances(item: dict, output: dict, metadata: Metadata) -> np.ndarray | None:
+    """People with joints; other instances have no picture."""
+    found = output["instances"]
+    if not found.has("pred_keypoints"):
+        return None
+    image = read_image(item["file_name"], "RGB")
+    return compare_people(image, found.to("cpu"), annotated_people(item), metadata)
+
+
+def draw_prediction(item: dict, output: dict, metadata: Metadata) -> np.ndarray | None:
+    """One row: image, ground truth where there is one, and prediction.
+
+    Args:
+        item: of a dataset.
+        output: of a model for it.
+        metadata: of the dataset.
+
+    Returns:
+        (H', W', 3) uint8 RGB; None for a task without pictures.
+    """
+    names = (metadata.get("evaluator_type", None), *output)
+    name = next((name for name in names if name in PICTURES_REGISTRY), None)
+    return None if name is None else PICTURES_REGISTRY.get(name)(item, output, metadata)
+
+
+def joined_people(items: list[dict]) -> dict:
+    """The dict of an image, with the annotations of all its people, of those of each person."""
+    notes = [note for item in items for note in item.get("annotations", ())]
+    return items[0] | {"annotations": notes}
+
+
+def _shrunk(row: np.ndarray) -> np.ndarray:
+    """No wider than `_MAX_WIDTH`: rows are kept until the evaluation ends."""
+    height, width = row.shape[:2]
+    if width <= _MAX_WIDTH:
+        return row
+    size = _MAX_WIDTH, max(round(height * _MAX_WIDTH / width), 1)
+    return cv2.resize(row, size, interpolation=cv2.INTER_AREA)
+
+
+class PictureWriter(DatasetEvaluator):
+    """Writes `<output_dir>/pictures.png`: image, ground truth and prediction, a row an image.
+
+    In a training, TensorBoard shows it, too.
+    """
+
+    def __init__(self, dataset_name: str, output_dir: str, num_pictures: int):
+        """
+        Args:
+            dataset_name: for names and colours of classes, and the maximum depth.
+            output_dir: made if missing.
+            num_pictures: images to draw; in several processes, the main process's first ones.
+        """
+        self.dataset_name = dataset_name
+        self.metadata = MetadataCatalog.get(dataset_name)
+        self.output_dir = output_dir
+        self.num_pictures = num_pictures
+        self.reset()
+
+    def reset(self) -> None:
+        self._rows: list[np.ndarray] = []
+        self._people: dict[str, list[tuple[dict, Instances]]] = {}
+
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        if not comm.is_main_process():
+            return
+        for item, output in zip(inputs, outputs, strict=True):
+            if "instances" in output:
+                self._add_people(item, output["instances"])
+            elif len(self._rows) < self.num_pictures:
+                row = draw_prediction(item, output, self.metadata)
+                if row is not None:
+                    self._rows.append(_shrunk(row))
+
+    def _add_people(self, item: dict, found: Instances) -> None:
+        """Keep what is drawn when all people of the image have come."""
+        name = item["file_name"]
+        if not found.has("pred_keypoints"):
+            return
+        if name in self._people or len(self._people) < self.num_pictures:
+            kept = Instances(found.image_size)
+            kept.pred_boxes = found.pred_boxes.to("cpu")
+            kept.pred_keypoints = found.pred_keypoints.cpu()
+            item = {key: value for key, value in item.items() if key != "image"}
+            self._people.setdefault(name, []).append((item, kept))
+
+    def evaluate(self) -> None:
+        """Write the file; there are no figures."""
+        rows = [*self._rows, *map(self._people_row, self._people.values())]
+        if not rows:
+            return
+        file = os.path.join(self.output_dir, "pictures.png")
+        pictures = stack_rows(rows)
+        write_png(pictures, file)
+        if has_event_storage():
+            name = f"{self.dataset_name}/pictures"
+            get_event_storage().put_image(name, pictures.transpose(2, 0, 1))
+        logger.info("Pictures of %d predictions: %s", len(rows), file)
+
+    def _people_row(self, people: list[tuple[dict, Instances]]) -> np.ndarray:
+        items, found = zip(*people, strict=True)
+        output = {"instances": Instances.cat(list(found))}
+        return draw_prediction(joined_people(items), output, self.metadata)

@@ -1,0 +1,19 @@
+"""Network layers and losses."""
+
+from .deconv import DeconvStack
+from .losses import (
+    heatmap_cross_entropy,
+    lovasz_softmax,
+    mean_cross_entropy,
+    silog_loss,
+    weighted_heatmap_mse,
+)
+
+__all__ = [
+    "DeconvStack",
+    "heatmap_cross_entropy",
+    "lovasz_softmax",
+    "mean_cross_entropy",
+    "silog_loss",
+    "weighted_heatmap_mse",
+]

@@ -1,0 +1,1 @@
+"""Errors, precision and files: helpers of every other room."""

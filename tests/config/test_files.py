@@ -1,0 +1,237 @@
+"""The YAML files: reachable from anywhere, loadable, and saying what the recipe says."""
+
+from pathlib import Path
+
+import pytest
+from detectron2.config import get_cfg
+from detectron2.data import DatasetCatalog
+from detectron2.modeling import build_model
+from detectron2.utils.file_io import PathManager
+
+from metaprompt_d2 import add_metaprompt_config
+from metaprompt_d2.checkpoint import load_diffusion_weights
+from metaprompt_d2.config import CONFIG_ROOT
+from metaprompt_d2.engine import load_config
+
+FILES = sorted(file.relative_to(CONFIG_ROOT).as_posix() for file in CONFIG_ROOT.rglob("*.yaml"))
+RECIPES = [file for file in FILES if not Path(file).name.startswith("Base-")]
+BACKBONES = {
+    "MetaPromptBackbone",
+    "build_fcos_metaprompt_fpn_backbone",
+    "build_metaprompt_fpn_backbone",
+    "build_resnet_fpn_backbone",
+    "build_retinanet_metaprompt_fpn_backbone",
+}
+MINI = [file for file in RECIPES if file.startswith("mini/")]
+
+
+def test_the_recipes_are_found() -> None:
+    published = {"cityscapes_seg.yaml", "nyu_depth.yaml", "kitti_depth.yaml"}
+    assert published | {"mini/cityscapes_seg.yaml", "mini/kitti_depth.yaml"} <= set(RECIPES)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_loads_with_known_keys_only(file: str) -> None:
+    assert load_config(f"metaprompt_d2://{file}", []).MODEL.BACKBONE.NAME in BACKBONES
+
+
+@pytest.mark.parametrize("file", RECIPES)
+def test_a_recipe_names_registered_datasets_and_an_output_folder_of_its_own(file: str) -> None:
+    cfg = load_config(f"metaprompt_d2://{file}", [])
+    names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
+    assert len(names) >= 2
+    assert set(names) <= set(DatasetCatalog.list())
+    others = [load_config(f"metaprompt_d2://{other}", []).OUTPUT_DIR for other in RECIPES]
+    assert others.count(cfg.OUTPUT_DIR) == 1
+
+
+def test_files_are_reachable_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "metaprompt_d2://Base-SemSeg.yaml"
+    assert PathManager.isfile(name)
+    assert PathManager.exists("metaprompt_d2://mini")
+    assert not PathManager.isfile("metaprompt_d2://mini")
+    assert not PathManager.exists("metaprompt_d2://nothing.yaml")
+    with PathManager.open(name) as file:
+        assert file.read() == (CONFIG_ROOT / "Base-SemSeg.yaml").read_text()
+    assert load_config("metaprompt_d2://mini/cityscapes_seg.yaml", []).SOLVER.IMS_PER_BATCH > 0
+
+
+def test_a_base_may_be_in_detectron2s_model_zoo(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text('_BASE_: "model_zoo://COCO-Detection/retinanet_R_50_FPN_1x.yaml"\n')
+    cfg = load_config(str(file), [])
+    assert cfg.MODEL.META_ARCHITECTURE == "RetinaNet"
+    assert cfg.SOLVER.MAX_ITER == 90000
+    file.write_text('_BASE_: ["metaprompt_d2://compose/mask_rcnn.yaml"]\nSEED: 7\n')
+    cfg = load_config(str(file), [])
+    assert (cfg.MODEL.MASK_ON, cfg.MODEL.FPN.IN_FEATURES[0], cfg.SEED) == (True, "up2", 7)
+
+
+def test_plain_detectron2_reads_the_files_too() -> None:
+    cfg = get_cfg()
+    add_metaprompt_config(cfg)
+    cfg.merge_from_file("metaprompt_d2://compose/mask_rcnn.yaml")
+    ours = load_config("metaprompt_d2://compose/mask_rcnn.yaml", [])
+    cfg.MODEL.DEVICE = ours.MODEL.DEVICE
+    assert cfg == ours
+
+
+def test_a_missing_base_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text('_BASE_: "model_zoo://nothing.yaml"\n')
+    with pytest.raises(FileNotFoundError, match=r"nothing\.yaml"):
+        load_config(str(file), [])
+
+
+def test_a_config_of_detectron2s_first_version_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "old.yaml"
+    file.write_text("VERSION: 1\n")
+    with pytest.raises(ValueError, match=r"old\.yaml: VERSION is 1, expected 2"):
+        load_config(str(file), [])
+
+
+def test_cityscapes_is_the_official_recipe() -> None:
+    cfg = load_config("metaprompt_d2://cityscapes_seg.yaml", [])
+    solver, crop, head = cfg.SOLVER, cfg.INPUT.CROP, cfg.MODEL.SEM_SEG_HEAD
+    # method sections 3.1 to 3.5
+    assert (cfg.MODEL.META_PROMPT.NUM_PROMPTS, cfg.MODEL.META_PROMPT.REFINE_STEPS) == (150, 3)
+    assert not cfg.MODEL.META_PROMPT.PER_STEP
+    assert not cfg.MODEL.META_PROMPT.ADAPTER
+    assert (solver.BASE_LR, solver.WEIGHT_DECAY, solver.IMS_PER_BATCH) == (8e-5, 0.001, 8)
+    assert (solver.MAX_ITER, solver.WARMUP_ITERS, solver.WARMUP_FACTOR) == (80000, 1500, 1e-6)
+    assert (solver.POLY_LR_POWER, solver.CHECKPOINT_PERIOD) == (1, 8000)
+    assert not solver.CLIP_GRADIENTS.ENABLED
+    assert not solver.AMP.ENABLED
+    assert list(cfg.MODEL.PIXEL_MEAN) == list(cfg.MODEL.PIXEL_STD) == [127.5] * 3
+    assert cfg.INPUT.FORMAT == "RGB"
+    assert (cfg.INPUT.MAX_SIZE_TRAIN, *cfg.INPUT.MIN_SIZE_TRAIN) == (2048, 1024)
+    assert tuple(cfg.INPUT.SCALE_RANGE) == (0.5, 2.0)
+    assert (crop.ENABLED, crop.TYPE, list(crop.SIZE)) == (True, "absolute", [1024, 1024])
+    assert crop.SINGLE_CATEGORY_MAX_AREA == 0.75
+    assert (cfg.INPUT.RANDOM_FLIP, cfg.INPUT.COLOR_AUG_SSD) == ("horizontal", True)
+    assert (head.NUM_CLASSES, head.CONVS_DIM, head.DROPOUT, head.NORM) == (19, 512, 0.1, "SyncBN")
+    assert (head.LOSS_WEIGHT, head.LOVASZ_LOSS_WEIGHT, head.AUX_LOSS_WEIGHT) == (1, 1, 0.4)
+    assert (tuple(head.POOL_SCALES), head.IGNORE_VALUE) == ((1, 2, 3, 6), 255)
+    windows = cfg.TEST.SLIDING_WINDOW
+    assert windows.ENABLED
+    assert (tuple(windows.SIZE), tuple(windows.STRIDE)) == ((1024, 1024), (512, 512))
+    assert (cfg.INPUT.MAX_SIZE_TEST, cfg.INPUT.MIN_SIZE_TEST) == (2048, 1024)
+
+
+def test_ade20k_is_the_official_recipe() -> None:
+    cfg = load_config("metaprompt_d2://ade20k_seg.yaml", [])
+    solver, crop, head = cfg.SOLVER, cfg.INPUT.CROP, cfg.MODEL.SEM_SEG_HEAD
+    # method sections 3.1 to 3.6
+    assert (cfg.MODEL.META_PROMPT.NUM_PROMPTS, cfg.MODEL.META_PROMPT.REFINE_STEPS) == (150, 3)
+    assert (head.NUM_CLASSES, head.CONVS_DIM, head.DROPOUT, head.NORM) == (150, 512, 0, "SyncBN")
+    assert (solver.BASE_LR, solver.WEIGHT_DECAY, solver.IMS_PER_BATCH) == (8e-5, 0.001, 8)
+    assert (solver.MAX_ITER, cfg.TEST.EVAL_PERIOD) == (80000, 8000)
+    assert (cfg.INPUT.MAX_SIZE_TRAIN, *cfg.INPUT.MIN_SIZE_TRAIN) == (2048, 512)
+    assert (cfg.INPUT.MAX_SIZE_TEST, cfg.INPUT.MIN_SIZE_TEST) == (2048, 512)
+    assert (crop.TYPE, list(crop.SIZE)) == ("absolute", [512, 512])
+    windows = cfg.TEST.SLIDING_WINDOW
+    assert (tuple(windows.SIZE), tuple(windows.STRIDE)) == ((512, 512), (341, 341))
+    assert cfg.DATASETS.TRAIN == ("ade20k_sem_seg_train",)
+    assert cfg.DATASETS.TEST == ("ade20k_sem_seg_val",)
+
+
+def test_cityscapes_with_more_data_differs_in_steps_data_and_start_only() -> None:
+    plain = load_config("metaprompt_d2://cityscapes_seg.yaml", []).clone()
+    more = load_config("metaprompt_d2://cityscapes_mapillary_seg.yaml", []).clone()
+    assert more.MODEL.META_PROMPT.REFINE_STEPS == 1  # method section 3.6
+    extra = "cityscapes_autolabelled_sem_seg_train_extra"
+    assert ("cityscapes_fine_sem_seg_train", extra) == more.DATASETS.TRAIN
+    pretraining = load_config("metaprompt_d2://mapillary_pretrain_seg.yaml", [])
+    assert f"{pretraining.OUTPUT_DIR}/model_final.pth" == more.MODEL.WEIGHTS
+    assert pretraining.MODEL.META_PROMPT.REFINE_STEPS == 1
+    assert pretraining.MODEL.SEM_SEG_HEAD == more.MODEL.SEM_SEG_HEAD
+    for cfg in (plain, more):
+        cfg.defrost()
+        cfg.merge_from_list(["MODEL.META_PROMPT.REFINE_STEPS", 1, "MODEL.WEIGHTS", ""])
+        cfg.merge_from_list(["DATASETS.TRAIN", (), "OUTPUT_DIR", ""])
+    assert plain == more
+
+
+@pytest.mark.parametrize(
+    ("file", "max_iter", "crop", "windows", "resize_scale", "max_depth"),
+    [("nyu_depth.yaml", 25 * 1009, 480, 2, 1, 10), ("kitti_depth.yaml", 25 * 965, 352, 16, 2, 80)],
+)
+def test_depth_is_the_official_recipe(
+    file: str, max_iter: int, crop: int, windows: int, resize_scale: int, max_depth: float
+) -> None:
+    cfg = load_config(f"metaprompt_d2://{file}", [])
+    prompts, head = cfg.MODEL.META_PROMPT, cfg.MODEL.DEPTH_HEAD
+    solver, aug = cfg.SOLVER, cfg.INPUT.DEPTH_AUG
+    # method sections 2.1 to 2.7
+    assert (prompts.NUM_PROMPTS, prompts.REFINE_STEPS, prompts.REARRANGE) == (50, 3, "fused")
+    assert prompts.PER_STEP
+    assert prompts.ADAPTER
+    assert (prompts.NORM_NUM_GROUPS, prompts.DECONV_CHANNELS) == (16, 32)
+    assert (tuple(head.DECONV_DIMS), tuple(head.DECONV_KERNELS)) == ((32, 32, 32), (2, 2, 2))
+    assert (192, 1, max_depth) == (head.CONVS_DIM, head.LOSS_WEIGHT, head.MAX_DEPTH)
+    assert resize_scale == head.RESIZE_SCALE
+    assert list(cfg.MODEL.PIXEL_MEAN) == list(cfg.MODEL.PIXEL_STD) == [127.5] * 3
+    assert cfg.INPUT.FORMAT == "RGB"
+    assert (cfg.INPUT.CROP.ENABLED, cfg.INPUT.CROP.TYPE) == (True, "absolute")
+    assert list(cfg.INPUT.CROP.SIZE) == [crop, crop]
+    assert cfg.INPUT.RANDOM_FLIP == "horizontal"
+    assert (0.25, max_depth) == (aug.CUT_DEPTH_PROB, aug.CUT_DEPTH_MAX_DEPTH)
+    assert (aug.CUT_DEPTH_EVERY, aug.CUT_DEPTH_WRAP_AROUND) == (0, False)
+    assert aug.BRIGHTNESS_CONTRAST_PROB == aug.GAMMA_PROB == aug.HSV_PROB == 0.5
+    assert (aug.BRIGHTNESS, aug.CONTRAST, tuple(aug.GAMMA_RANGE)) == (0.2, 0.2, (0.8, 1.2))
+    assert (aug.HUE, aug.SATURATION, aug.VALUE) == (20, 30, 20)
+    assert (solver.BASE_LR, solver.WEIGHT_DECAY, solver.IMS_PER_BATCH) == (5e-4, 0.1, 24)
+    rules = [list(rule) for rule in solver.PARAM_RULES]
+    assert rules == [[r"\.lora_", 1.0, 1.0], [r"\.unet\.", 0.01, 1.0]]
+    assert not solver.DECAY_VECTORS
+    assert ("RiseAndFallPolyLR", max_iter) == (solver.LR_SCHEDULER_NAME, solver.MAX_ITER)
+    assert (solver.LR_PEAK_AT, solver.POLY_LR_POWER) == (12 / 25, 0.9)
+    assert pytest.approx(3e-5) == solver.POLY_LR_CONSTANT_ENDING * solver.BASE_LR
+    assert not solver.CLIP_GRADIENTS.ENABLED
+    assert not solver.AMP.ENABLED
+    assert (solver.BEST_METRIC, solver.BEST_METRIC_MODE) == ("depth/rmse", "min")
+    assert max_iter == cfg.TEST.EVAL_PERIOD * 25
+    assert cfg.TEST.AUG.ENABLED
+    assert cfg.TEST.AUG.FLIP
+    assert (windows, True) == (cfg.TEST.SHIFTED_WINDOWS.COUNT, cfg.TEST.SHIFTED_WINDOWS.COVER_ALL)
+
+
+@pytest.mark.parametrize("file", MINI)
+def test_a_mini_recipe_builds_a_model_below_ten_million_parameters(file: str) -> None:
+    cfg = load_config(f"metaprompt_d2://{file}", ["MODEL.DEVICE", "cpu"])
+    assert sum(parameter.numel() for parameter in build_model(cfg).parameters()) < 10_000_000
+
+
+@pytest.mark.parametrize("file", MINI)
+def test_a_mini_recipe_starts_from_the_diffusion_model_that_ships(file: str) -> None:
+    cfg = load_config(f"metaprompt_d2://{file}", ["MODEL.DEVICE", "cpu"])
+    folder = PathManager.get_local_path(cfg.MODEL.DIFFUSION.WEIGHTS)
+    model = build_model(cfg)
+    before = model.backbone.refinement.unet.conv_in.weight.clone()
+    load_diffusion_weights(model, folder)
+    assert not before.equal(model.backbone.refinement.unet.conv_in.weight)
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises((FileNotFoundError, AssertionError), match=r"nothing\.yaml"):
+        load_config("metaprompt_d2://nothing.yaml", [])
+
+
+def test_coco_pose_is_vitposes_recipe() -> None:
+    cfg = load_config("metaprompt_d2://coco_pose.yaml", [])
+    solver, aug, head = cfg.SOLVER, cfg.INPUT.POSE_AUG, cfg.MODEL.HEATMAP_HEAD
+    # method section 5.2
+    assert (solver.BASE_LR, solver.WEIGHT_DECAY, solver.IMS_PER_BATCH) == (5e-4, 0.1, 512)
+    epoch = -(-149813 // 512)
+    assert (210 * epoch, (170 * epoch, 200 * epoch)) == (solver.MAX_ITER, solver.STEPS)
+    assert (solver.WARMUP_ITERS, solver.WARMUP_FACTOR, solver.GAMMA) == (500, 0.001, 0.1)
+    clipping = solver.CLIP_GRADIENTS
+    assert (clipping.ENABLED, clipping.CLIP_TYPE, clipping.CLIP_VALUE) == (True, "full_model", 1)
+    assert 10 * epoch == cfg.TEST.EVAL_PERIOD
+    assert tuple(cfg.INPUT.PERSON_CROP.SIZE) == (256, 192)
+    assert (aug.HALF_BODY_PROB, aug.SCALE, aug.ROTATION, aug.ROTATION_PROB) == (0.3, 0.5, 40, 0.6)
+    assert (head.SIGMA, head.STRIDE, tuple(head.DECONV_DIMS)) == (2, 4, (256, 256))
+    assert cfg.TEST.AUG.ENABLED and cfg.TEST.AUG.FLIP

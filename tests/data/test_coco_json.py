@@ -1,0 +1,65 @@
+"""COCO's files of people: what is broken is named by file, entry and field."""
+
+import json
+from pathlib import Path
+
+import pytest
+from pose_files import detection, person
+
+from metaprompt_d2.data.coco_json import check_posed_people, read_detections, read_people
+
+IMAGE = {"id": 1, "file_name": "1.jpg", "height": 80, "width": 100}
+CATEGORIES = [{"id": 1, "name": "person"}, {"id": 2, "name": "dog"}]
+
+
+def write(tmp_path: Path, content: object) -> str:
+    file = tmp_path / "people.json"
+    file.write_text(json.dumps(content))
+    return str(file)
+
+
+def content(**changes: object) -> dict:
+    return {"images": [IMAGE], "annotations": [person(7)], "categories": CATEGORIES} | changes
+
+
+def test_what_is_left_out_is_completed(tmp_path: Path) -> None:
+    bare = {"id": 3, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}
+    dog = {"category_id": 2}
+    read = read_people(write(tmp_path, content(annotations=[bare, dog])), 17)
+    (found,) = read["annotations"]
+    assert found["keypoints"] == [0] * 51
+    assert (found["num_keypoints"], found["area"], found["iscrowd"]) == (0, 12, 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": {"id": 1}}, "images are .*, expected a list"),
+        ({"images": [3]}, r"images\[0\] is 3, expected names and values"),
+        ({"images": [IMAGE | {"id": [1]}]}, r"images\[0\]: id is \[1\], expected an integer or"),
+        ({"images": [IMAGE | {"height": 0}]}, r"images\[0\]: height is 0, expected a size"),
+        ({"categories": [{"id": 1}]}, r"categories\[0\] has no 'name'"),
+        ({"annotations": [person(7, bbox=None)]}, "annotation 7: bbox is None, expected x, y"),
+        ({"annotations": [person(7, bbox=[1, 2, 3])]}, "annotation 7: bbox is .*, expected x, y"),
+        ({"annotations": [person(7, area="x")]}, "annotation 7: area is x, expected a number"),
+        (
+            {"annotations": [person(7, keypoints=[None] * 51)]},
+            "annotation 7: keypoints is ",
+        ),
+        ({"annotations": [person(7, keypoints=[1, 2, 2])]}, "annotation 7 has 1 joints, expected"),
+        ({"annotations": [person(7, image_id=5)]}, "annotation 7 belongs to image 5, which"),
+    ],
+)
+def test_what_is_broken_is_named(tmp_path: Path, changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"people\.json: {message}"):
+        read_people(write(tmp_path, content(**changes)), 17)
+
+
+def test_detections_and_posed_people_are_checked_alike(tmp_path: Path) -> None:
+    assert read_detections(write(tmp_path, [detection()])) == [detection()]
+    with pytest.raises(ValueError, match=r"detections\[1\]: score is high, expected a number"):
+        read_detections(write(tmp_path, [detection(), detection(score="high")]))
+    posed = {"image_id": 1, "score": 0.5, "keypoints": [1.0] * 51}
+    check_posed_people("a.json", [posed], 17)
+    with pytest.raises(ValueError, match=r"a\.json: entries\[0\] has 17 joints, expected 16"):
+        check_posed_people("a.json", [posed], 16)
