@@ -13,6 +13,7 @@ import numpy as np
 from label_conversion import add_workers, convert_all, dataset_root, run
 
 from metaprompt_d2.data.readers import read_labels
+from metaprompt_d2.utils.errors import InputError
 
 NUM_CLASSES = 150
 SPLITS = ("training", "validation")
@@ -35,11 +36,11 @@ def convert(file: Path) -> np.ndarray:
     """0 (no class) becomes 255, 1..150 become 0..149.
 
     Raises:
-        ValueError: ids above 150.
+        InputError: ids above 150.
     """
     labels = read_labels(str(file))
     if labels.max() > NUM_CLASSES or labels.min() < 0:
-        raise ValueError(
+        raise InputError(
             f"label file {file} holds id {labels.max()}, expected 0..{NUM_CLASSES}: annotations of "
             "the scene parsing challenge (ADEChallengeData2016), not of the full ADE20K"
         )
@@ -51,10 +52,10 @@ def prepare(root: Path, workers: int) -> None:
     for split in SPLITS:
         source, target = root / "annotations" / split, root / "annotations_detectron2" / split
         if not source.is_dir():
-            raise ValueError(f"folder {source} does not exist")
+            raise InputError(f"folder {source} does not exist")
         pairs = [(file, target / file.name) for file in sorted(source.glob("*.png"))]
         if not pairs:
-            raise ValueError(f"{source} holds no *.png")
+            raise InputError(f"{source} holds no *.png")
         convert_all(pairs, convert, workers=workers, what=split)
         print(f"{len(pairs)} label maps are in {target}.")
 

@@ -15,6 +15,7 @@ from cityscapesscripts.helpers.labels import labels as city_labels
 from label_conversion import Pair, add_workers, convert_all, dataset_root, run
 
 from metaprompt_d2.data.readers import read_labels
+from metaprompt_d2.utils.errors import InputError
 
 IMAGES = "leftImg8bit/train_extra"
 IMAGE_SUFFIX = "_leftImg8bit.png"
@@ -56,7 +57,7 @@ KNOWN_TRAIN_IDS = [*range(NUM_CLASSES), IGNORE]
 def from_label_ids(file: Path) -> np.ndarray:
     """
     Raises:
-        ValueError: ids that Cityscapes does not have.
+        InputError: ids that Cityscapes does not have.
     """
     labels = _checked(file, KNOWN_LABEL_IDS, "label ids 0..33")
     return TABLE[labels]
@@ -65,7 +66,7 @@ def from_label_ids(file: Path) -> np.ndarray:
 def from_train_ids(file: Path) -> np.ndarray:
     """
     Raises:
-        ValueError: ids that are no training ids.
+        InputError: ids that are no training ids.
     """
     return _checked(file, KNOWN_TRAIN_IDS, "training ids 0..18 or 255; --ids label converts others")
 
@@ -74,18 +75,18 @@ def _checked(file: Path, known: list[int], expected: str) -> np.ndarray:
     labels = read_labels(str(file))
     unknown = sorted(set(np.unique(labels).tolist()) - set(known))
     if unknown:
-        raise ValueError(f"label file {file} holds ids {unknown}, expected {expected}")
+        raise InputError(f"label file {file} holds ids {unknown}, expected {expected}")
     return labels.astype(np.uint8)
 
 
 def coarse_pairs(root: Path) -> list[Pair]:
     """
     Raises:
-        ValueError: no coarse annotation.
+        InputError: no coarse annotation.
     """
     files = sorted((root / COARSE).glob(f"*/*{COARSE_SUFFIX}"))
     if not files:
-        raise ValueError(f"{root / COARSE} holds no <city>/*{COARSE_SUFFIX}")
+        raise InputError(f"{root / COARSE} holds no <city>/*{COARSE_SUFFIX}")
     return [(file, Path(str(file).replace("_labelIds", "_labelTrainIds"))) for file in files]
 
 
@@ -93,11 +94,11 @@ def autolabelled_pairs(root: Path, folder: Path) -> list[Pair]:
     """A label map belongs to the image whose name it starts with.
 
     Raises:
-        ValueError: no image, or not one with a label map, or one with several.
+        InputError: no image, or not one with a label map, or one with several.
     """
     images = sorted((root / IMAGES).glob(f"*/*{IMAGE_SUFFIX}"))
     if not images:
-        raise ValueError(f"{root / IMAGES} holds no <city>/*{IMAGE_SUFFIX}")
+        raise InputError(f"{root / IMAGES} holds no <city>/*{IMAGE_SUFFIX}")
     found: dict[str, list[Path]] = {}
     for file in sorted(folder.glob("*/*.png")):
         city, sequence, frame = (file.stem.split("_") + ["", ""])[:3]
@@ -107,11 +108,11 @@ def autolabelled_pairs(root: Path, folder: Path) -> list[Pair]:
         stem = f"{image.parent.name}/{image.name.removesuffix(IMAGE_SUFFIX)}"
         files = found.get(stem, [])
         if len(files) > 1:
-            raise ValueError(f"{image} has several label maps: {files[0]}, {files[1]}")
+            raise InputError(f"{image} has several label maps: {files[0]}, {files[1]}")
         target = root / AUTOLABELLED / f"{stem}{AUTOLABELLED_SUFFIX}"
         pairs += [(file, target) for file in files]
     if not pairs:
-        raise ValueError(f"no label map in {folder} is named as an image of {root / IMAGES}")
+        raise InputError(f"no label map in {folder} is named as an image of {root / IMAGES}")
     if len(pairs) < len(images):
         print(f"{len(images) - len(pairs)} of {len(images)} images have no label map in {folder}.")
     return pairs

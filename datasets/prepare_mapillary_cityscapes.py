@@ -16,6 +16,7 @@ from metaprompt_d2.data.datasets.mapillary import (
     mapillary_to_cityscapes,
     read_mapillary_labels,
 )
+from metaprompt_d2.utils.errors import InputError
 
 # Of the label maps in a split's folder, in older and newer downloads.
 SOURCES = ("v1.2/labels", "labels")
@@ -34,13 +35,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def find_source(folder: Path) -> Path:
     """
     Raises:
-        ValueError: a split without label maps of v1.2.
+        InputError: a split without label maps of v1.2.
     """
     for source in SOURCES:
         if (folder / source).is_dir():
             return folder / source
     other = "; v2.0/labels cannot be used" if (folder / "v2.0/labels").is_dir() else ""
-    raise ValueError(f"{folder} has neither of the folders {', '.join(SOURCES)}{other}")
+    raise InputError(f"{folder} has neither of the folders {', '.join(SOURCES)}{other}")
 
 
 def prepare(root: Path, workers: int) -> None:
@@ -49,7 +50,7 @@ def prepare(root: Path, workers: int) -> None:
         source, target = find_source(root / folder), root / folder / MAPPED_FOLDER
         pairs = [(file, target / file.name) for file in sorted(source.glob("*.png"))]
         if not pairs:
-            raise ValueError(f"{source} holds no *.png")
+            raise InputError(f"{source} holds no *.png")
         convert_all(
             pairs,
             lambda file: mapillary_to_cityscapes(read_mapillary_labels(str(file))),

@@ -19,6 +19,7 @@ import numpy as np
 import scipy.io
 from tqdm import tqdm
 
+from metaprompt_d2.utils.errors import InputError
 from metaprompt_d2.utils.files import atomic_write, write_png
 
 TEST_FOLDER = "official_splits/test"
@@ -49,25 +50,25 @@ def open_labelled(file: Path) -> h5py.File:
     """Open the labelled data set.
 
     Raises:
-        ValueError: the file is missing or damaged, not of MATLAB v7.3, or lacks a variable.
+        InputError: the file is missing or damaged, not of MATLAB v7.3, or lacks a variable.
     """
     if not file.is_file():
-        raise ValueError(f"{file} does not exist")
+        raise InputError(f"{file} does not exist")
     if not h5py.is_hdf5(file):
         with file.open("rb") as opened:
             start = opened.read(19).decode("latin-1")
         found = f"starts with {start!r}" if start else "is empty"
-        raise ValueError(f"{file} is no MATLAB v7.3 (HDF5) file, it {found}")
+        raise InputError(f"{file} is no MATLAB v7.3 (HDF5) file, it {found}")
     try:
         data = h5py.File(file, "r")
     except OSError as error:
-        raise ValueError(f"{file} is damaged, perhaps not wholly downloaded: {error}") from error
+        raise InputError(f"{file} is damaged, perhaps not wholly downloaded: {error}") from error
     missing = [key for key in KEYS if key not in data]
     if missing:
-        raise ValueError(f"{file} has no variables {missing}, only {sorted(data)}")
+        raise InputError(f"{file} has no variables {missing}, only {sorted(data)}")
     images, depths = data["images"].shape, data["rawDepths"].shape
     if len(images) != 4 or images[1] != 3 or depths != (images[0], *images[2:]):
-        raise ValueError(
+        raise InputError(
             f"{file}: images are {images} and rawDepths {depths}, expected (N, 3, W, H) and "
             "(N, W, H)"
         )
@@ -78,22 +79,22 @@ def read_test_indices(file: Path, num_images: int) -> list[int]:
     """Zero-based indices of the test images.
 
     Raises:
-        ValueError: the file is missing or unreadable, lacks testNdxs, or names images beyond
+        InputError: the file is missing or unreadable, lacks testNdxs, or names images beyond
             `num_images`.
     """
     if not file.is_file():
-        raise ValueError(f"{file} does not exist")
+        raise InputError(f"{file} does not exist")
     try:
         splits = scipy.io.loadmat(file)
     except Exception as error:  # SciPy raises what its parsers happen to run into
-        raise ValueError(f"{file} cannot be read as a MATLAB file: {error}") from error
+        raise InputError(f"{file} cannot be read as a MATLAB file: {error}") from error
     if "testNdxs" not in splits:
         names = sorted(name for name in splits if not name.startswith("__"))
-        raise ValueError(f"{file} has no variable testNdxs, only {names}")
+        raise InputError(f"{file} has no variable testNdxs, only {names}")
     indices = splits["testNdxs"].ravel().astype(int) - 1
     wrong = indices[(indices < 0) | (indices >= num_images)] + 1
     if len(wrong):
-        raise ValueError(f"{file}: testNdxs names images {wrong.tolist()} of {num_images}")
+        raise InputError(f"{file}: testNdxs names images {wrong.tolist()} of {num_images}")
     return indices.tolist()
 
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from .config import recipe_names
 from .engine import load_config, load_model
+from .utils.errors import MissingFileError
 
 __all__ = ["build_model", "get_config"]
 
@@ -25,7 +26,7 @@ def get_config(name: str, overrides: Sequence[Any] = (), *, weights: str = "") -
         the config, not frozen. Where there is no GPU, MODEL.DEVICE is "cpu".
 
     Raises:
-        FileNotFoundError: there is no such config; the message lists those that there are.
+        MissingFileError: there is no such config; the message lists those that there are.
         KeyError, ValueError: as `metaprompt_d2.engine.load_config`.
     """
     packaged = f"metaprompt_d2://{name}"
@@ -34,7 +35,7 @@ def get_config(name: str, overrides: Sequence[Any] = (), *, weights: str = "") -
     elif PathManager.isfile(packaged):
         file = packaged
     else:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"config {name} is no file, and none of the package's: {', '.join(recipe_names())}"
         )
     options = [*overrides, *(["MODEL.WEIGHTS", weights] if weights else [])]

@@ -92,7 +92,7 @@ def test_no_module_stands_outside_of_a_room() -> None:
 
 @pytest.mark.parametrize(
     "file",
-    [f for room in LAYER_OF for f in sorted((ROOT / "tests" / room).rglob("test_*.py"))],
+    [f for room in sorted(LAYER_OF) for f in sorted((ROOT / "tests" / room).rglob("test_*.py"))],
     ids=str,
 )
 def test_a_test_mirrors_a_module(file: Path) -> None:

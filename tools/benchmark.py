@@ -30,7 +30,7 @@ from torch import nn
 
 import metaprompt_d2  # noqa: F401  (fills the registries)
 from metaprompt_d2.engine import load_config, load_model
-from metaprompt_d2.utils.errors import one_line_errors
+from metaprompt_d2.utils.errors import InputError, one_line_errors
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -69,7 +69,7 @@ def default_size(cfg: CfgNode) -> tuple[int, int]:
 def check_names(names: Sequence[str], device: torch.device, *, compiled: bool) -> None:
     """
     Raises:
-        ValueError: a name that no variant has.
+        InputError: a name that no variant has.
     """
     variants = [
         *inference_variants(device, compiled=compiled),
@@ -78,7 +78,7 @@ def check_names(names: Sequence[str], device: torch.device, *, compiled: bool) -
     known = list(dict.fromkeys(variant.name for variant in variants))
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise ValueError(f"--variant {unknown}: expected some of {known}")
+        raise InputError(f"--variant {unknown}: expected some of {known}")
 
 
 def chosen(variants: list[Variant], names: Sequence[str] | None) -> list[Variant]:

@@ -32,7 +32,7 @@ from metaprompt_d2.checkpoint import (
 )
 from metaprompt_d2.diffusion import base_names, is_adapter, merge_lora
 from metaprompt_d2.engine import load_config, load_model
-from metaprompt_d2.utils.errors import one_line_errors
+from metaprompt_d2.utils.errors import InputError, one_line_errors
 from metaprompt_d2.utils.files import atomic_write
 
 # Recipe of a published checkpoint, by task and number of classes; None is any other.
@@ -42,7 +42,7 @@ RECIPES = {
 }
 
 
-class ConversionError(ValueError):
+class ConversionError(InputError):
     """The input cannot be converted; the message lists why."""
 
 

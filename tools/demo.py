@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from metaprompt_d2 import Predictor, get_config
 from metaprompt_d2.inference import PredictionFiles, Source, Video, VideoFile, find_sources
-from metaprompt_d2.utils.errors import one_line_errors
+from metaprompt_d2.utils.errors import InputError, MissingFileError, one_line_errors
 from metaprompt_d2.utils.files import read_json, write_png
 from metaprompt_d2.visualization import draw_overlay
 
@@ -70,13 +70,13 @@ def read_boxes(file: str | None, sources: list[Source]) -> dict[str, Any]:
     """People's boxes by image file; the JSON names files as the command line, or without folder.
 
     Raises:
-        ValueError: no such mapping, or a name that is no input.
+        InputError: no such mapping, or a name that is no input.
     """
     if file is None:
         return {}
     content = read_json(file)
     if not isinstance(content, dict):
-        raise ValueError(f"{file} holds no mapping of image files to boxes")
+        raise InputError(f"{file} holds no mapping of image files to boxes")
     names = Counter(os.path.basename(source.file) for source in sources)
     known = {os.path.basename(source.file): source.file for source in sources}
     known = {name: file for name, file in known.items() if names[name] == 1}
@@ -84,13 +84,13 @@ def read_boxes(file: str | None, sources: list[Source]) -> dict[str, Any]:
     for name, boxes in content.items():
         if name not in known:
             reason = "is the name of several inputs" if names[name] else "is no input"
-            raise ValueError(f"{file} has boxes for {name}, which {reason}")
+            raise InputError(f"{file} has boxes for {name}, which {reason}")
         try:
             fits = np.asarray(boxes, np.float64).reshape(len(boxes), -1).shape[1:] == (4,)
         except (TypeError, ValueError):
             fits = False
         if not fits and boxes != []:
-            raise ValueError(f"{file}: boxes of {name} must be lists of x0, y0, x1, y1")
+            raise InputError(f"{file}: boxes of {name} must be lists of x0, y0, x1, y1")
     return {known[name]: boxes for name, boxes in content.items()}
 
 
@@ -98,11 +98,11 @@ def check_output(args: argparse.Namespace, sources: list[Source]) -> None:
     """
     Raises:
         OSError: --output is a file.
-        ValueError: what would be written replaces an input, or what another input gives.
+        InputError: what would be written replaces an input, or what another input gives.
     """
     folder = Path(args.output)
     if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f"--output {folder} is no folder")
+        raise MissingFileError(f"--output {folder} is no folder")
     inputs = {os.path.realpath(source.file) for source in sources}
     targets: dict[Path, str] = {}
     for source in sources:
@@ -111,9 +111,9 @@ def check_output(args: argparse.Namespace, sources: list[Source]) -> None:
             endings += PredictionFiles.ENDINGS
         for target in (folder / f"{source.name}{ending}" for ending in endings):
             if os.path.realpath(target) in inputs:
-                raise ValueError(f"{target} is an input: choose another folder as --output")
+                raise InputError(f"{target} is an input: choose another folder as --output")
             if target in targets:
-                raise ValueError(
+                raise InputError(
                     f"{targets[target]} and {source.file} would both be written to {target}"
                 )
             targets[target] = source.file
@@ -247,7 +247,7 @@ def main(argv: list[str] | None = None) -> None:
     setup_logger(name="metaprompt_d2", abbrev_name="mp")
     failed, number = run(args)
     if failed:
-        raise ValueError("\n".join([f"{len(failed)} of {number} inputs failed:", *failed]))
+        raise InputError("\n".join([f"{len(failed)} of {number} inputs failed:", *failed]))
 
 
 if __name__ == "__main__":

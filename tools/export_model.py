@@ -17,7 +17,7 @@ from detectron2.data import MetadataCatalog
 
 from metaprompt_d2 import build_model, get_config
 from metaprompt_d2.export import SAVERS, ExportableModel, difference, export_program, exportable
-from metaprompt_d2.utils.errors import one_line_errors
+from metaprompt_d2.utils.errors import InputError, one_line_errors
 
 OUTPUTS = {
     "sem_seg": "logits (N, classes, H, W)",
@@ -64,14 +64,14 @@ def image_size(args: argparse.Namespace, cfg: CfgNode, task: str) -> tuple[int, 
     """The command line's, or the config's.
 
     Raises:
-        ValueError: neither says it, or crops of another size than the config's.
+        InputError: neither says it, or crops of another size than the config's.
     """
     defaults = {"sem_seg": cfg.TEST.SLIDING_WINDOW.SIZE, "pose": cfg.INPUT.PERSON_CROP.SIZE}
     size = tuple(args.image_size or defaults.get(task, ()))
     if not size:
-        raise ValueError(f"a {task} model needs --image-size HEIGHT WIDTH")
+        raise InputError(f"a {task} model needs --image-size HEIGHT WIDTH")
     if task == "pose" and size != tuple(cfg.INPUT.PERSON_CROP.SIZE):
-        raise ValueError(
+        raise InputError(
             f"--image-size is {size}, INPUT.PERSON_CROP.SIZE {tuple(cfg.INPUT.PERSON_CROP.SIZE)}"
         )
     return size

@@ -26,7 +26,7 @@ from metaprompt_d2.inference.prompt_responses import (
     look_inside,
     telling_prompts,
 )
-from metaprompt_d2.utils.errors import one_line_errors
+from metaprompt_d2.utils.errors import InputError, one_line_errors
 from metaprompt_d2.utils.files import write_png
 from metaprompt_d2.visualization import (
     draw_change,
@@ -101,10 +101,10 @@ def run(args: argparse.Namespace) -> None:
     last = inside.steps[-1]
     feature = args.feature or next(iter(last.responses))
     if feature not in last.responses:
-        raise ValueError(f"--feature {feature}: the model has {', '.join(last.responses)}")
+        raise InputError(f"--feature {feature}: the model has {', '.join(last.responses)}")
     number = len(last.responses[feature])
     if not all(0 <= prompt < number for prompt in args.prompts or []):
-        raise ValueError(f"--prompts {args.prompts}: the model has prompts 0 to {number - 1}")
+        raise InputError(f"--prompts {args.prompts}: the model has prompts 0 to {number - 1}")
     found = associations(last, predictor.metadata, feature=feature)
     prompts = args.prompts or telling_prompts(found, 4)
     stem = Path(args.input).stem

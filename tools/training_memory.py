@@ -35,7 +35,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 import metaprompt_d2  # noqa: F401  (fills the registries)
 from metaprompt_d2.config import check_combinations
 from metaprompt_d2.engine import WeightAverage, build_optimizer, convert_frozen_weights, load_config
-from metaprompt_d2.utils.errors import one_line_errors
+from metaprompt_d2.utils.errors import InputError, one_line_errors
 
 GIB = 2**30
 
@@ -134,7 +134,7 @@ def count(cfg: CfgNode, num_images: int, *, fake: bool = True) -> Count:
     """Bytes of an update that is not the first, with crops as the config trains on.
 
     Raises:
-        ValueError: a task other than depth and segmentation, or keys that contradict each other.
+        InputError: a task other than depth and segmentation, or keys that contradict each other.
     """
     check_combinations(cfg)
     model = without_memory(cfg) if fake else None
@@ -218,7 +218,7 @@ def forward(cfg: CfgNode, model: nn.Module, num_images: int) -> Tensor:
     size = tuple(cfg.INPUT.CROP.SIZE)
     architecture = cfg.MODEL.META_ARCHITECTURE
     if architecture not in ("DepthEstimator", "SlidingWindowSegmentor"):
-        raise ValueError(f"MODEL.META_ARCHITECTURE {architecture}: only depth and segmentation")
+        raise InputError(f"MODEL.META_ARCHITECTURE {architecture}: only depth and segmentation")
     inputs = []
     for _ in range(num_images):
         image = torch.rand(3, *size, device=device) * 255

@@ -29,7 +29,7 @@ from metaprompt_d2.data import load_dataset_dicts
 from metaprompt_d2.data.coco_json import check_posed_people
 from metaprompt_d2.data.readers import read_depth, read_image
 from metaprompt_d2.evaluation import draw_prediction, joined_people
-from metaprompt_d2.utils.errors import one_line_errors
+from metaprompt_d2.utils.errors import InputError, one_line_errors
 from metaprompt_d2.utils.files import read_json, write_png
 
 DEPTH_SCALE = 256.0  # of the evaluator's PNGs
@@ -65,7 +65,7 @@ def json_reader(
     """Of an evaluator's JSON file, by what its entries hold.
 
     Raises:
-        ValueError: entries with neither masks nor joints.
+        InputError: entries with neither masks nor joints.
     """
     entries = read_json(str(file))
     if isinstance(entries, list) and all(map(is_mask, entries)):
@@ -73,7 +73,7 @@ def json_reader(
     if isinstance(entries, list) and all(map(is_posed, entries)):
         check_posed_people(str(file), entries, NUM_JOINTS)
         return people_reader(entries, score_threshold)
-    raise ValueError(
+    raise InputError(
         f"{file} is no list of predictions: joints (image_id, score, keypoints), or masks "
         "(file_name, category_id, segmentation with size and counts)"
     )
@@ -105,7 +105,7 @@ def sem_seg_reader(
     """Of one mask a class and image. The images may have moved with their folders.
 
     Raises:
-        ValueError: when read, for a mask of another size or class than the data set has.
+        InputError: when read, for a mask of another size or class than the data set has.
     """
     masks = defaultdict(list)
     for entry in entries:
@@ -128,7 +128,7 @@ def sem_seg_reader(
             number = to_class.get(entry["category_id"], entry["category_id"])
             size = tuple(entry["segmentation"]["size"])
             if size != classes.shape or not 0 <= number < num_classes:
-                raise ValueError(
+                raise InputError(
                     f"{file}: a mask of {size} pixels of class {number}, expected one of "
                     f"{classes.shape} and 0..{num_classes - 1} for {item['file_name']}"
                 )
@@ -196,7 +196,7 @@ def main(argv: list[str] | None = None) -> None:
         print(file)
         drawn += 1
     if not drawn:
-        raise ValueError(f"{args.input} has no prediction of {args.dataset}")
+        raise InputError(f"{args.input} has no prediction of {args.dataset}")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from diffusers.loaders.single_file_utils import (
 )
 from torch import Tensor
 
+from ..utils.errors import InputError
+
 __all__ = [
     "UNET_PREFIX",
     "VAE_PREFIX",
@@ -56,7 +58,7 @@ def from_compvis_unet(tensors: Mapping[str, AnyTensor]) -> dict[str, AnyTensor]:
         the same tensors under diffusers' names.
 
     Raises:
-        ValueError: the names are not those of a UNet with downsampling.
+        InputError: the names are not those of a UNet with downsampling.
     """
     downsamplers = [
         int(match[1])
@@ -64,7 +66,7 @@ def from_compvis_unet(tensors: Mapping[str, AnyTensor]) -> dict[str, AnyTensor]:
         if (match := re.match(r"input_blocks\.(\d+)\.0\.op", name))
     ]
     if not downsamplers:
-        raise ValueError("no UNet in CompVis' layout: input_blocks without a downsampling layer")
+        raise InputError("no UNet in CompVis' layout: input_blocks without a downsampling layer")
     config = {"layers_per_block": min(downsamplers) - 1}
     config |= {"class_embed_type": None, "addition_embed_type": None}
     prefixed = {UNET_PREFIX + name: value for name, value in tensors.items()}
@@ -159,7 +161,7 @@ def _rename(name: str, prefixes: Mapping[str, str], inner: Mapping[str, str]) ->
             if ".resnets." in name or inner is _VAE_ATTENTION:
                 rest = f"{inner.get(layer, layer)}.{kind}"
             return f"{theirs}.{rest}"
-    raise ValueError(f"{name!r} is no name of a Stable Diffusion UNet or VAE encoder")
+    raise InputError(f"{name!r} is no name of a Stable Diffusion UNet or VAE encoder")
 
 
 def _count(pattern: str, names: Iterable[str]) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..utils.errors import InputError
 from .compvis import from_compvis_unet, from_compvis_vae, to_compvis_unet, to_compvis_vae
 from .official_names import DIFFUSION_PREFIXES, official_rules, rename
 from .official_unused import unused_tensors
@@ -64,7 +65,7 @@ def from_official(state_dict: Mapping[str, Tensor]) -> OfficialWeights:
         its tensors under our names, without copies.
 
     Raises:
-        ValueError: names that the official models don't have, or aliases of the output head with
+        InputError: names that the official models don't have, or aliases of the output head with
             other values; all are listed.
     """
     named = {_canonical(name): value for name, value in state_dict.items()}
@@ -85,7 +86,7 @@ def from_official(state_dict: Mapping[str, Tensor]) -> OfficialWeights:
     ours = {name: rename(name, rules, to_official=False) for name in kept}
     problems += [f"{name}: no name of the official model" for name, our in ours.items() if not our]
     if problems:
-        raise ValueError(
+        raise InputError(
             f"{len(problems)} tensors do not fit the official {task} model:\n  "
             + "\n  ".join(problems)
         )
@@ -102,7 +103,7 @@ def to_official(weights: OfficialWeights) -> dict[str, Tensor]:
     lacks them (a model trained here), the noise schedule is computed and weights are zero.
 
     Raises:
-        ValueError: names that the official model has no place for; all are listed.
+        InputError: names that the official model has no place for; all are listed.
     """
     task = weights.task
     prefix = "encoder." if task == "depth" else ""
@@ -112,7 +113,7 @@ def to_official(weights: OfficialWeights) -> dict[str, Tensor]:
     theirs = {name: rename(name, rules, to_official=True) for name in kept}
     unknown = [name for name, official in theirs.items() if official is None]
     if unknown or not unet or not vae:
-        raise ValueError(
+        raise InputError(
             f"no {task} model with UPerHead or DeconvDepthHead on MetaPromptBackbone; the "
             f"official model has no place for {len(unknown)} tensors:\n  " + "\n  ".join(unknown)
         )

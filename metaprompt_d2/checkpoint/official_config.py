@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from ..utils.errors import InputError
 from .official import OfficialWeights
 from .official_names import DIFFUSION_PREFIXES
 from .sizes import sizes_from_shapes
@@ -37,7 +38,7 @@ def config_of_official(weights: OfficialWeights) -> tuple[dict[str, Any], list[s
         official code runs with (maximum depth: NYU Depth v2's).
 
     Raises:
-        ValueError: tensors that say the sizes are missing.
+        InputError: tensors that say the sizes are missing.
     """
     shapes = {name: tuple(value.shape) for name, value in weights.model.items()}
     unet, vae = (
@@ -63,7 +64,7 @@ def config_of_official(weights: OfficialWeights) -> tuple[dict[str, Any], list[s
         head = _segmentation_head if weights.task == "sem_seg" else _depth_head
         keys |= head(shapes)
     except KeyError as error:
-        raise ValueError(f"sizes cannot be told without the tensor {error}") from error
+        raise InputError(f"sizes cannot be told without the tensor {error}") from error
     return keys | published, [*(f"MODEL.DIFFUSION.{key}" for key in untold), *published]
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..utils.errors import InputError
+
 __all__ = ["sizes_from_configs", "sizes_from_shapes"]
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -25,7 +27,7 @@ def sizes_from_configs(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> dict[
         values of keys below MODEL.DIFFUSION, e.g. "UNET.BLOCK_OUT_CHANNELS".
 
     Raises:
-        ValueError: a UNet of another structure than Stable Diffusion 1's and 2's.
+        InputError: a UNet of another structure than Stable Diffusion 1's and 2's.
     """
     _check_structure(unet)
     # diffusers' old name for the number of heads is "attention_head_dim".
@@ -56,7 +58,7 @@ def sizes_from_shapes(unet: Shapes, vae: Shapes) -> tuple[dict[str, Any], list[s
         have Stable Diffusion's published values.
 
     Raises:
-        ValueError: tensors that say the sizes are missing.
+        InputError: tensors that say the sizes are missing.
     """
     try:
         linear = len(unet["mid_block.attentions.0.proj_in.weight"]) == 2
@@ -79,7 +81,7 @@ def sizes_from_shapes(unet: Shapes, vae: Shapes) -> tuple[dict[str, Any], list[s
             "VAE.NORM_NUM_GROUPS": _NORM_GROUPS,
         }
     except KeyError as error:
-        raise ValueError(f"sizes cannot be told without the tensor {error}") from error
+        raise InputError(f"sizes cannot be told without the tensor {error}") from error
     heads = "UNET.NUM_HEADS_PER_LEVEL" if linear else "UNET.NUM_HEADS"
     return sizes, [heads, "UNET.NORM_NUM_GROUPS", "VAE.NORM_NUM_GROUPS"]
 
@@ -95,7 +97,7 @@ def _check_structure(unet: Mapping[str, Any]) -> None:
     }
     for key, value in expected.items():
         if unet.get(key, value) != value:
-            raise ValueError(
+            raise InputError(
                 f"the UNet's config.json has {key} {unet[key]}, expected {value} as in Stable "
                 "Diffusion 1 and 2"
             )

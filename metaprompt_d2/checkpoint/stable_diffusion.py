@@ -21,6 +21,7 @@ from huggingface_hub.errors import (
 from torch import Tensor, nn
 
 from ..diffusion import FeatureUNet, LatentEncoder, base_names
+from ..utils.errors import InputError, MissingFileError
 from ..utils.files import read_json
 from .compvis import UNET_PREFIX, VAE_PREFIX, from_compvis_unet, from_compvis_vae
 from .report import LoadReport
@@ -87,8 +88,8 @@ def load_diffusion_weights(model: nn.Module, source: str, *, strict: bool = True
         the report.
 
     Raises:
-        FileNotFoundError: there is no such folder or file, here or on the hub.
-        ValueError: the model has no diffusion part, or tensors that don't fit (all are listed).
+        MissingFileError: there is no such folder or file, here or on the hub.
+        InputError: the model has no diffusion part, or tensors that don't fit (all are listed).
     """
     modules = {
         part: [module for module in model.modules() if isinstance(module, kind)]
@@ -96,7 +97,7 @@ def load_diffusion_weights(model: nn.Module, source: str, *, strict: bool = True
     }
     for part, found in modules.items():
         if not found:
-            raise ValueError(
+            raise InputError(
                 f"MODEL.DIFFUSION.WEIGHTS is {source}, but the model has no diffusion {part}"
             )
     file = _open(source)
@@ -113,7 +114,7 @@ def load_diffusion_weights(model: nn.Module, source: str, *, strict: bool = True
     if strict:
         problems += [f"{name}: missing" for name in report.missing]
     if problems:
-        raise ValueError(_misfit_message(source, file, problems))
+        raise InputError(_misfit_message(source, file, problems))
     broken = [
         f"{part}.{name}"
         for part, found in modules.items()
@@ -121,7 +122,7 @@ def load_diffusion_weights(model: nn.Module, source: str, *, strict: bool = True
         for name in _fill(module, getattr(file, part))
     ]
     if broken:
-        raise ValueError(f"{source}: {len(broken)} tensors hold NaN or infinity: {broken}")
+        raise InputError(f"{source}: {len(broken)} tensors hold NaN or infinity: {broken}")
     logger.info("%s", report)
     return report
 
@@ -136,7 +137,7 @@ def diffusion_sizes(source: str) -> dict[str, Any]:
         values of keys below MODEL.DIFFUSION, e.g. {"UNET.BLOCK_OUT_CHANNELS": (320, ...)}.
 
     Raises:
-        FileNotFoundError, ValueError: as `load_diffusion_weights`.
+        MissingFileError, InputError: as `load_diffusion_weights`.
     """
     file = _open(source)
     if file.configs.keys() == _PARTS.keys():
@@ -158,7 +159,7 @@ def _open(source: str) -> _DiffusionFile:
         return _open_diffusers(source, lambda name: _existing(path / name))
     if _HUB_ID.fullmatch(source):
         return _open_diffusers(source, lambda name: _from_hub(source, name))
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"MODEL.DIFFUSION.WEIGHTS: {source} is neither a folder in diffusers' layout, nor a file "
         "in CompVis' layout, nor the hub's owner/name of a model"
     )
@@ -172,7 +173,7 @@ def _open_compvis(path: Path) -> _DiffusionFile:
     )
     for start, found in ((UNET_PREFIX, unet), (VAE_PREFIX, vae)):
         if not found:
-            raise ValueError(
+            raise InputError(
                 f"{path} has no tensor {start}*: it is no Stable Diffusion file in CompVis' layout"
             )
     others = (name for name in tensors if not name.startswith((UNET_PREFIX, VAE_PREFIX)))
@@ -208,10 +209,10 @@ def _open_part(
         for shard in sorted(set(read_json(index)["weight_map"].values())):
             file = find(f"{part}/{shard}")
             if file is None:
-                raise FileNotFoundError(f"{source}/{part} lacks {shard}, which {index.name} names")
+                raise MissingFileError(f"{source}/{part} lacks {shard}, which {index.name} names")
             tensors |= open_tensors(file)
         return tensors
-    raise FileNotFoundError(
+    raise MissingFileError(
         f"MODEL.DIFFUSION.WEIGHTS: {source}/{part} holds none of {', '.join(_FILES)}; expected a "
         "folder in diffusers' layout with unet/ and vae/, here or on the hub (offline: in its "
         "cache)"
@@ -226,13 +227,13 @@ def _from_hub(repository: str, name: str) -> Path | None:
     try:
         return Path(hf_hub_download(repository, name))
     except RepositoryNotFoundError as error:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"MODEL.DIFFUSION.WEIGHTS: {repository} is no folder here and no model on the hub"
         ) from error
     except (EntryNotFoundError, OfflineModeIsEnabled):  # not in it, or not in the cache
         return None
     except HfHubHTTPError as error:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"MODEL.DIFFUSION.WEIGHTS: {repository} cannot be read from the hub: {error}"
         ) from error
 

@@ -16,6 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+from ..utils.errors import InputError, MissingFileError
+
 __all__ = [
     "RefusedGlobalError",
     "StoredTensor",
@@ -44,7 +46,7 @@ _ALLOWED = {
 }
 
 
-class TensorFileError(ValueError):
+class TensorFileError(InputError):
     """A file that cannot be read as tensors; the message is one line with its path and why."""
 
 
@@ -75,7 +77,7 @@ def open_tensors(path: str | os.PathLike) -> dict[str, StoredTensor]:
             dict, bare or under "state_dict" or "model".
 
     Raises:
-        FileNotFoundError: there is no such file.
+        MissingFileError: there is no such file.
         TensorFileError: it is empty, truncated, of another format, or holds code.
     """
     path = Path(path)
@@ -102,7 +104,7 @@ def load_checkpoint(path: str | os.PathLike, *, mapped: bool = False) -> Any:
             The file must outlive them.
 
     Raises:
-        FileNotFoundError: there is no such file.
+        MissingFileError: there is no such file.
         TensorFileError: it is empty, truncated, of another format, or holds code.
     """
     path = Path(path)
@@ -127,7 +129,7 @@ def non_finite(tensors: Mapping[str, Tensor]) -> list[str]:
 
 def _check_exists(path: Path) -> None:
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is no file")
+        raise MissingFileError(f"{path} is no file")
     if path.stat().st_size == 0:
         raise TensorFileError(f"{path} is empty")
 

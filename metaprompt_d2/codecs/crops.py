@@ -8,6 +8,8 @@ the Details: Delving into Unbiased Data Processing for Human Pose Estimation", C
 
 import numpy as np
 
+from ..utils.errors import InputError
+
 __all__ = ["box_to_crop", "crop_matrix", "invert_affine", "points_to_crop", "transform_points"]
 
 
@@ -54,13 +56,13 @@ def crop_matrix(
         (2, 3) float64.
 
     Raises:
-        ValueError: an extent that is not positive, or a crop of less than 2 pixels a side.
+        InputError: an extent that is not positive, or a crop of less than 2 pixels a side.
     """
     extent = np.asarray(extent, np.float64)
     if not (np.isfinite(extent).all() and (extent > 0).all()):
-        raise ValueError(f"a crop's extent is {extent.tolist()}, expected pixels above 0")
+        raise InputError(f"a crop's extent is {extent.tolist()}, expected pixels above 0")
     if min(size) < 2:
-        raise ValueError(f"a crop has {size} pixels (height, width), expected at least 2 a side")
+        raise InputError(f"a crop has {size} pixels (height, width), expected at least 2 a side")
     scale = (np.array(size[::-1]) - 1) / extent
     cos, sin = np.cos(np.deg2rad(rotation)), np.sin(np.deg2rad(rotation))
     turn = np.array([[cos, -sin], [sin, cos]])

@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..utils.errors import InputError
+
 __all__ = ["UDPHeatmapCodec", "average_with_mirrored"]
 
 # Bounds of the smoothed map before its logarithm, and what keeps its Hessian invertible.
@@ -38,17 +40,17 @@ class UDPHeatmapCodec:
                 the maximum as it is, without sub-pixel refinement.
 
         Raises:
-            ValueError: sizes, a sigma or a kernel that mean nothing.
+            InputError: sizes, a sigma or a kernel that mean nothing.
         """
         if min(*crop_size, *heatmap_size) < 2:
-            raise ValueError(
+            raise InputError(
                 f"crops of {crop_size} and heatmaps of {heatmap_size} (height, width): expected at "
                 "least 2 pixels a side"
             )
         if not sigma > 0:
-            raise ValueError(f"MODEL.HEATMAP_HEAD.SIGMA is {sigma}, expected more than 0")
+            raise InputError(f"MODEL.HEATMAP_HEAD.SIGMA is {sigma}, expected more than 0")
         if blur_kernel < 0 or (blur_kernel and blur_kernel % 2 == 0):
-            raise ValueError(
+            raise InputError(
                 f"MODEL.HEATMAP_HEAD.BLUR_KERNEL is {blur_kernel}, expected an odd number or 0"
             )
         self.crop_size = tuple(crop_size)
@@ -99,10 +101,10 @@ class UDPHeatmapCodec:
             score.
 
         Raises:
-            ValueError: heatmaps of another size.
+            InputError: heatmaps of another size.
         """
         if tuple(heatmaps.shape[-2:]) != self.heatmap_size:
-            raise ValueError(
+            raise InputError(
                 f"heatmaps are {tuple(heatmaps.shape[-2:])}, expected {self.heatmap_size} "
                 "(height, width)"
             )

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode, get_cfg
 
+from ..utils.errors import InputError
 from .defaults import add_metaprompt_config
 
 __all__ = ["check_combinations", "check_config"]
@@ -63,7 +64,7 @@ _CHOICES = {
 def check_config(cfg: CfgNode) -> None:
     """
     Raises:
-        ValueError: naming the first key whose value is null, not finite, of other types than
+        InputError: naming the first key whose value is null, not finite, of other types than
             its default or too small, not one of its choices, or a device that torch doesn't know.
     """
     defaults = get_cfg()
@@ -71,21 +72,21 @@ def check_config(cfg: CfgNode) -> None:
     for key, value, default in _leaves(cfg, defaults):
         _check_type(key, value, default)
         if value not in _CHOICES.get(key, [value]):
-            raise ValueError(f"{key} is {value!r}, expected one of {_CHOICES[key]}")
+            raise InputError(f"{key} is {value!r}, expected one of {_CHOICES[key]}")
         least = _LEAST.get(key)
         values = value if isinstance(value, list | tuple) else [value]
         if least is not None and any(number < least for number in values):
-            raise ValueError(f"{key} is {value}, expected at least {least}")
+            raise InputError(f"{key} is {value}, expected at least {least}")
     for expected in cfg.TEST.EXPECTED_RESULTS:
         kinds = [type(part) for part in expected] if isinstance(expected, list | tuple) else []
         if kinds[:2] != [str, str] or len(kinds) != 4 or not {*kinds[2:]} <= {int, float}:
-            raise ValueError(
+            raise InputError(
                 f"TEST.EXPECTED_RESULTS holds {expected!r}, not [task, metric, value, tolerance]"
             )
     try:
         torch.device(cfg.MODEL.DEVICE)
     except RuntimeError as error:
-        raise ValueError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}: {error}") from error
+        raise InputError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}: {error}") from error
 
 
 def _leaves(node: CfgNode, defaults: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -94,7 +95,7 @@ def _leaves(node: CfgNode, defaults: CfgNode, prefix: str = "") -> Iterator[tupl
         value = node[key]
         if isinstance(default, CfgNode):
             if not isinstance(value, CfgNode):
-                raise ValueError(f"{prefix}{key} is {value!r}, expected keys below it")
+                raise InputError(f"{prefix}{key} is {value!r}, expected keys below it")
             yield from _leaves(value, default, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value, default
@@ -102,22 +103,22 @@ def _leaves(node: CfgNode, defaults: CfgNode, prefix: str = "") -> Iterator[tupl
 
 def _check_type(key: str, value: Any, default: Any) -> None:
     if value is None and default is not None:
-        raise ValueError(f"{key} is null, expected a value such as {default!r}")
+        raise InputError(f"{key} is null, expected a value such as {default!r}")
     if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{key} is {value}, expected a finite number")
+        raise InputError(f"{key} is {value}, expected a finite number")
     if isinstance(default, list | tuple) and default and isinstance(value, list | tuple):
         wants_numbers = all(isinstance(part, int | float) for part in default)
         for part in value:
             if wants_numbers and not isinstance(part, int | float):
-                raise ValueError(f"{key} is {value!r}, expected numbers such as {default!r}")
+                raise InputError(f"{key} is {value!r}, expected numbers such as {default!r}")
             if isinstance(part, float) and not math.isfinite(part):
-                raise ValueError(f"{key} is {value}, expected finite numbers")
+                raise InputError(f"{key} is {value}, expected finite numbers")
 
 
 def check_combinations(cfg: CfgNode) -> None:
     """
     Raises:
-        ValueError: keys of a config that contradict each other; all are named.
+        InputError: keys of a config that contradict each other; all are named.
     """
     diffusion = cfg.MODEL.DIFFUSION
     lora, frozen = diffusion.LORA.RANK != 0, diffusion.FREEZE_UNET
@@ -148,4 +149,4 @@ def check_combinations(cfg: CfgNode) -> None:
     ]
     found = [message for holds, message in contradictions if holds]
     if found:
-        raise ValueError("keys that contradict each other: " + "; ".join(found))
+        raise InputError("keys that contradict each other: " + "; ".join(found))

@@ -16,6 +16,8 @@ from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
 from iopath.common.file_io import PathHandler
 
+from ..utils.errors import InputError, MissingFileError
+
 __all__ = ["CONFIG_ROOT", "read_config_file", "recipe_names"]
 
 _PACKAGE = Path(__file__).parents[1]
@@ -86,16 +88,16 @@ def read_config_file(config_file: str) -> CfgNode:
         config_file: path, also "metaprompt_d2://cityscapes_seg.yaml".
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is no YAML with keys, has tags that run code, or bases in a circle.
+        MissingFileError: there is no such file.
+        InputError: it is no YAML with keys, has tags that run code, or bases in a circle.
     """
     path = PathManager.get_local_path(config_file)
     if not PathManager.isfile(path):
-        raise FileNotFoundError(f"config file {config_file} does not exist")
+        raise MissingFileError(f"config file {config_file} does not exist")
     try:
         return CfgNode(_YamlFile.load_yaml_with_base(path))
     except RecursionError as error:
-        raise ValueError(f"config file {config_file}: _BASE_ leads back to itself") from error
+        raise InputError(f"config file {config_file}: _BASE_ leads back to itself") from error
 
 
 class _YamlFile(CfgNode):
@@ -118,9 +120,9 @@ class _YamlFile(CfgNode):
             _check_keys(content)
             return super().load_yaml_with_base(filename, allow_unsafe=trusted)
         except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise ValueError(f"config file {filename} cannot be read as YAML: {error}") from error
+            raise InputError(f"config file {filename} cannot be read as YAML: {error}") from error
         except TypeError as error:
-            raise ValueError(f"config file {filename}: {error}") from error
+            raise InputError(f"config file {filename}: {error}") from error
 
 
 def _check_keys(content: Any) -> None:

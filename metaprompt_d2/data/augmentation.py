@@ -7,6 +7,8 @@ import numpy as np
 from detectron2.data import transforms as T
 from fvcore.transforms.transform import CropTransform, NoOpTransform, Transform
 
+from ..utils.errors import InputError
+
 __all__ = ["CropOfSeveralClasses", "PadToSize", "ResizeToBox"]
 
 
@@ -54,16 +56,16 @@ class ResizeToBox(T.Augmentation):
             scale_range: the factor is uniform in it.
 
         Raises:
-            ValueError: sides or range that no box fits.
+            InputError: sides or range that no box fits.
         """
         super().__init__()
         if not 1 <= short_side <= long_side:
-            raise ValueError(
+            raise InputError(
                 f"INPUT.MIN_SIZE_* {short_side} and INPUT.MAX_SIZE_* {long_side}: expected "
                 "1 <= MIN_SIZE <= MAX_SIZE"
             )
         if not 0 < scale_range[0] <= scale_range[1]:
-            raise ValueError(f"INPUT.SCALE_RANGE is {scale_range}, expected 0 < low <= high")
+            raise InputError(f"INPUT.SCALE_RANGE is {scale_range}, expected 0 < low <= high")
         self.long_side = long_side
         self.short_side = short_side
         self.scale_range = scale_range

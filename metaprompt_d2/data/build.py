@@ -22,6 +22,7 @@ from detectron2.data.samplers import TrainingSampler
 from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
+from ..utils.errors import InputError, MissingFileError
 from .checks import check_registered
 
 __all__ = ["build_test_loader", "build_train_loader", "load_dataset_dicts"]
@@ -40,8 +41,8 @@ def load_dataset_dicts(
         min_keypoints: leave out images with fewer labelled joints.
 
     Raises:
-        FileNotFoundError: a dataset's folders are missing or empty; the message names them.
-        ValueError: a dataset that isn't registered.
+        MissingFileError: a dataset's folders are missing or empty; the message names them.
+        InputError: a dataset that isn't registered.
     """
     if not isinstance(names, str):
         options = {"filter_empty": filter_empty, "min_keypoints": min_keypoints}
@@ -57,7 +58,7 @@ def load_dataset_dicts(
             f"{key} {value}" for key, value in metadata.items() if key.endswith(("_dir", "_root"))
         ]
         root = os.getenv("DETECTRON2_DATASETS", "datasets (the default)")
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"dataset {names!r} cannot be loaded: {error}. Expected its files in "
             f"{', '.join(folders) or 'its registered place'}; DETECTRON2_DATASETS is {root}. "
             "datasets/README.md shows the expected folders"
@@ -66,7 +67,7 @@ def load_dataset_dicts(
 
 def _train_loader_from_config(cfg: CfgNode, mapper: Mapper) -> dict:
     if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
-        raise ValueError(
+        raise InputError(
             f"DATALOADER.SAMPLER_TRAIN is {cfg.DATALOADER.SAMPLER_TRAIN!r}, expected "
             "'TrainingSampler'"
         )
@@ -117,7 +118,7 @@ def build_train_loader(
         num_workers: processes that load; 0: this one.
 
     Raises:
-        ValueError: a batch that can't be divided.
+        InputError: a batch that can't be divided.
     """
     batch_size = _micro_batch_size(total_batch_size, accumulation_steps)
     skipped = start_iter * total_batch_size // comm.get_world_size()
@@ -233,7 +234,7 @@ def _micro_batch_size(total: int, steps: int) -> int:
     """Images of one forward pass over all processes."""
     processes = comm.get_world_size()
     if steps < 1 or total < 1 or total % (steps * processes):
-        raise ValueError(
+        raise InputError(
             f"SOLVER.IMS_PER_BATCH {total} must be a multiple of SOLVER.ACCUMULATION_STEPS "
             f"{steps} times {processes} processes"
         )

@@ -6,6 +6,8 @@ from difflib import get_close_matches
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from ..utils.errors import InputError
+
 __all__ = ["check_datasets", "check_registered"]
 
 # Meta-architectures that give MODEL.SEM_SEG_HEAD.NUM_CLASSES maps, one for each class.
@@ -15,13 +17,13 @@ _SEGMENTORS = ("SemanticSegmentor", "SlidingWindowSegmentor")
 def check_registered(names: Sequence[str]) -> None:
     """
     Raises:
-        ValueError: the first data set that isn't registered, and those of similar names.
+        InputError: the first data set that isn't registered, and those of similar names.
     """
     known = DatasetCatalog.list()
     for name in names:
         if name not in known:
             near = ", ".join(get_close_matches(name, known, n=4))
-            raise ValueError(
+            raise InputError(
                 f"no data set is registered as {name!r}{near and f' (near: {near})'}. Your own are "
                 "known to every tool once DETECTRON2_ENV_MODULE names a file that registers them "
                 "(docs/custom_dataset.md)"
@@ -34,7 +36,7 @@ def check_datasets(cfg: CfgNode) -> None:
     Files are not looked at.
 
     Raises:
-        ValueError: a data set that isn't registered, or not with the segmentor's number of classes.
+        InputError: a data set that isn't registered, or not with the segmentor's number of classes.
     """
     names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
     check_registered(names)
@@ -44,7 +46,7 @@ def check_datasets(cfg: CfgNode) -> None:
     for name in names:
         classes = MetadataCatalog.get(name).get("stuff_classes", None)
         if classes is not None and len(classes) != num_classes:
-            raise ValueError(
+            raise InputError(
                 f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {num_classes}, but data set {name!r} has "
                 f"{len(classes)} classes"
             )

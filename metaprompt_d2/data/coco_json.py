@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..utils.errors import InputError
 from ..utils.files import read_json
 
 __all__ = ["check_posed_people", "read_detections", "read_people"]
@@ -57,13 +58,13 @@ def read_people(file_name: str, num_joints: int) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no JSON, lacks a list or a field, has another number of joints, or
+        InputError: the file is no JSON, lacks a list or a field, has another number of joints, or
             annotates images that it doesn't list.
     """
     content = read_json(file_name)
     lists = ("images", "annotations", "categories")
     if not isinstance(content, dict) or any(key not in content for key in lists):
-        raise ValueError(f"{file_name} lacks one of COCO's lists {lists}")
+        raise InputError(f"{file_name} lacks one of COCO's lists {lists}")
     for key, fields in zip(lists, (_IMAGE, {"category_id": _ID}, _CATEGORY), strict=True):
         _check_list(f"{file_name}: {key}", content[key], fields)
     people = {item["id"] for item in content["categories"] if item["name"] == "person"}
@@ -81,7 +82,7 @@ def read_detections(file_name: str) -> list[dict]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no JSON list of these.
+        InputError: the file is no JSON list of these.
     """
     detections = read_json(file_name)
     _check_list(f"{file_name}: detections", detections, _DETECTION)
@@ -92,7 +93,7 @@ def check_posed_people(file_name: str, entries: list, num_joints: int) -> None:
     """Entries of COCO's format of results must have what it says.
 
     Raises:
-        ValueError: naming the first that has not.
+        InputError: naming the first that has not.
     """
     _check_list(f"{file_name}: entries", entries, _POSED)
     for number, entry in enumerate(entries):
@@ -106,7 +107,7 @@ def _complete(item: dict, num_joints: int, images: set, file_name: str) -> dict:
     _check_fields(place, person, {key: kind for key, kind in _OPTIONAL.items() if key in item})
     _check_joints(place, person, num_joints)
     if person["image_id"] not in images:
-        raise ValueError(
+        raise InputError(
             f"{place} belongs to image {person['image_id']}, which the file does not list"
         )
     person.setdefault("num_keypoints", sum(v > 0 for v in person["keypoints"][2::3]))
@@ -116,23 +117,23 @@ def _complete(item: dict, num_joints: int, images: set, file_name: str) -> dict:
 
 def _check_joints(place: str, person: dict, num_joints: int) -> None:
     if len(person["keypoints"]) != 3 * num_joints:
-        raise ValueError(
+        raise InputError(
             f"{place} has {len(person['keypoints']) / 3:g} joints, expected {num_joints}"
         )
 
 
 def _check_list(place: str, items: Any, fields: Mapping[str, str]) -> None:
     if not isinstance(items, list):
-        raise ValueError(f"{place} are {str(items)[:60]}, expected a list")
+        raise InputError(f"{place} are {str(items)[:60]}, expected a list")
     for number, item in enumerate(items):
         _check_fields(f"{place}[{number}]", item, fields)
 
 
 def _check_fields(place: str, item: Any, fields: Mapping[str, str]) -> None:
     if not isinstance(item, dict):
-        raise ValueError(f"{place} is {str(item)[:60]}, expected names and values")
+        raise InputError(f"{place} is {str(item)[:60]}, expected names and values")
     for name, kind in fields.items():
         if name not in item:
-            raise ValueError(f"{place} has no {name!r}")
+            raise InputError(f"{place} has no {name!r}")
         if not _KINDS[kind](item[name]):
-            raise ValueError(f"{place}: {name} is {str(item[name])[:60]}, expected {kind}")
+            raise InputError(f"{place}: {name} is {str(item[name])[:60]}, expected {kind}")

@@ -7,6 +7,8 @@ import numpy as np
 from detectron2.projects.point_rend import ColorAugSSDTransform
 from fvcore.transforms.transform import Transform
 
+from ..utils.errors import InputError
+
 __all__ = ["ColorAugSSD", "ColorTransform", "HueSaturationValueTransform", "TableTransform"]
 
 _VALUES = np.arange(256, dtype=np.uint8)
@@ -69,10 +71,10 @@ class ColorAugSSD(ColorAugSSDTransform):
             image_format: "RGB" or "BGR".
 
         Raises:
-            ValueError: another image format.
+            InputError: another image format.
         """
         if image_format not in ("RGB", "BGR"):
-            raise ValueError(f"INPUT.FORMAT is {image_format!r}, expected 'RGB' or 'BGR'")
+            raise InputError(f"INPUT.FORMAT is {image_format!r}, expected 'RGB' or 'BGR'")
         super().__init__(img_format="BGR")  # what Detectron2 would swap stays as it is
         self.image_format = image_format
 

@@ -5,6 +5,7 @@ from detectron2.data import transforms as T
 from fvcore.transforms.transform import CropTransform, NoOpTransform, Transform
 
 from ..metrics import kb_crop_box
+from ..utils.errors import InputError
 from .color_augmentation import ColorTransform, HueSaturationValueTransform, TableTransform
 
 __all__ = [
@@ -80,15 +81,15 @@ class CutDepth(T.Augmentation):
                 official code does; `max_depth` is not used then.
 
         Raises:
-            ValueError: a depth or share that means nothing.
+            InputError: a depth or share that means nothing.
         """
         super().__init__()
         if not max_depth > 0:
-            raise ValueError(
+            raise InputError(
                 f"INPUT.DEPTH_AUG.CUT_DEPTH_MAX_DEPTH is {max_depth}, expected metres above 0"
             )
         if not 0 < max_share <= 1:
-            raise ValueError(f"CutDepth's max_share is {max_share}, expected 0 < max_share <= 1")
+            raise InputError(f"CutDepth's max_share is {max_share}, expected 0 < max_share <= 1")
         self.max_depth = max_depth
         self.max_share = max_share
         self.wrap_around = wrap_around
@@ -154,7 +155,7 @@ class RandomWindow(T.Augmentation):
         rows, columns = self.size
         spare_rows, spare_columns = image.shape[0] - rows, image.shape[1] - columns
         if spare_rows < 0 or spare_columns < 0:
-            raise ValueError(
+            raise InputError(
                 f"the image is {image.shape[0]}x{image.shape[1]} (height x width), INPUT.CROP.SIZE "
                 f"needs {rows}x{columns}"
             )
@@ -191,11 +192,11 @@ class Gamma(T.Augmentation):
             gamma_range: lowest and highest gamma.
 
         Raises:
-            ValueError: not 0 < lowest <= highest.
+            InputError: not 0 < lowest <= highest.
         """
         super().__init__()
         if not 0 < gamma_range[0] <= gamma_range[1]:
-            raise ValueError(
+            raise InputError(
                 f"INPUT.DEPTH_AUG.GAMMA_RANGE is {gamma_range}, expected 0 < low <= high"
             )
         self.gamma_range = gamma_range
@@ -216,11 +217,11 @@ class HueSaturationValue(T.Augmentation):
             image_format: "RGB" or "BGR".
 
         Raises:
-            ValueError: another image format.
+            InputError: another image format.
         """
         super().__init__()
         if image_format not in ("RGB", "BGR"):
-            raise ValueError(f"INPUT.FORMAT is {image_format!r}, expected 'RGB' or 'BGR'")
+            raise InputError(f"INPUT.FORMAT is {image_format!r}, expected 'RGB' or 'BGR'")
         self.hue = hue
         self.saturation = saturation
         self.value = value

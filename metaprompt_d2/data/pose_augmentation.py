@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..codecs import FLIP_INDICES, UPPER_BODY, points_to_crop
+from ..utils.errors import InputError
 
 __all__ = [
     "HalfBody",
@@ -139,10 +140,10 @@ class ScaleAndRotate:
             rotation_probability: of a rotation.
 
         Raises:
-            ValueError: a scale that lets the crop vanish, or no probability.
+            InputError: a scale that lets the crop vanish, or no probability.
         """
         if not 0 <= scale < 1:
-            raise ValueError(f"INPUT.POSE_AUG.SCALE is {scale}, expected 0 <= SCALE < 1")
+            raise InputError(f"INPUT.POSE_AUG.SCALE is {scale}, expected 0 <= SCALE < 1")
         self.scale = scale
         self.rotation = rotation
         self.rotation_probability = _probability(rotation_probability, "ROTATION_PROB")
@@ -157,5 +158,5 @@ class ScaleAndRotate:
 
 def _probability(value: float, key: str) -> float:
     if not 0 <= value <= 1:
-        raise ValueError(f"INPUT.POSE_AUG.{key} is {value}, expected a probability")
+        raise InputError(f"INPUT.POSE_AUG.{key} is {value}, expected a probability")
     return value

@@ -12,6 +12,8 @@ from detectron2.utils.file_io import PathManager
 from PIL import ExifTags, Image, UnidentifiedImageError
 from torchvision.io import ImageReadMode, decode_image
 
+from ..utils.errors import InputError, MissingFileError
+
 __all__ = [
     "check_labels",
     "image_pixels",
@@ -38,8 +40,8 @@ def read_image(file_name: str, image_format: str) -> np.ndarray:
         (H, W, C) uint8, as `image_pixels` makes it.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is no image that can be decoded.
+        MissingFileError: there is no such file.
+        InputError: the file is no image that can be decoded.
     """
     try:
         with PathManager.open(file_name, "rb") as file:
@@ -50,9 +52,9 @@ def read_image(file_name: str, image_format: str) -> np.ndarray:
             return image_pixels(image, image_format)
         return pixels if image_format == "RGB" else pixels[..., ::-1]
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"image file {file_name} does not exist") from error
+        raise MissingFileError(f"image file {file_name} does not exist") from error
     except Exception as error:  # PIL raises what its decoders happen to run into
-        raise ValueError(f"image file {file_name} cannot be read as an image: {error}") from error
+        raise InputError(f"image file {file_name} cannot be read as an image: {error}") from error
 
 
 def image_pixels(image: Image.Image, image_format: str) -> np.ndarray:
@@ -70,17 +72,17 @@ def image_pixels(image: Image.Image, image_format: str) -> np.ndarray:
 
     Raises:
         OSError: a damaged file.
-        ValueError: 32-bit values, whose white is unknown.
+        InputError: 32-bit values, whose white is unknown.
     """
     image.load()  # Detectron2's look at the orientation swallows what a damaged file raises
     image = detection_utils._apply_exif_orientation(image)
     if image.mode in _DEPTH_MODES:
         values = np.asarray(image)
         if values.min(initial=0) < 0 or values.max(initial=0) > 65535:
-            raise ValueError("its values exceed 16 bits")
+            raise InputError("its values exceed 16 bits")
         image = Image.fromarray((values >> 8).astype(np.uint8))
     elif image.mode == "F":
-        raise ValueError("it holds floating-point values, expected integers of 8 or 16 bits")
+        raise InputError("it holds floating-point values, expected integers of 8 or 16 bits")
     elif image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -120,7 +122,7 @@ def _open_image(file: IO[bytes]) -> Image.Image:
             flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
             pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
         if pixels is None or pixels.dtype != np.uint16:
-            raise ValueError("it is in no format that PIL knows") from None
+            raise InputError("it is in no format that PIL knows") from None
         return Image.fromarray(np.ascontiguousarray(pixels[..., ::-1] >> 8).astype(np.uint8))
 
 
@@ -133,22 +135,22 @@ def read_labels(file_name: str) -> np.ndarray:
         (H, W) uint8 or int32.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is no image, has several channels, or values that are no integers.
+        MissingFileError: there is no such file.
+        InputError: the file is no image, has several channels, or values that are no integers.
     """
     try:
         with PathManager.open(file_name, "rb") as file:
             labels = np.asarray(Image.open(file))
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"label file {file_name} does not exist") from error
+        raise MissingFileError(f"label file {file_name} does not exist") from error
     except Exception as error:  # PIL raises what its decoders happen to run into
-        raise ValueError(f"label file {file_name} cannot be read as an image: {error}") from error
+        raise InputError(f"label file {file_name} cannot be read as an image: {error}") from error
     if labels.ndim != 2:
-        raise ValueError(
+        raise InputError(
             f"label file {file_name} has {labels.shape[2]} channels, expected one with class ids"
         )
     if labels.dtype.kind == "f":
-        raise ValueError(f"label file {file_name} holds floating-point values, expected class ids")
+        raise InputError(f"label file {file_name} holds floating-point values, expected class ids")
     # OpenCV resizes neither bool nor uint16-as-int32 maps of other types.
     return labels if labels.dtype == np.uint8 else labels.astype(np.int32)
 
@@ -167,11 +169,11 @@ def read_checked_labels(
         (H, W) uint8 or int32.
 
     Raises:
-        FileNotFoundError, ValueError: as `read_labels` and `check_labels`, or no label map.
+        MissingFileError, InputError: as `read_labels` and `check_labels`, or no label map.
     """
     label_file = item.get("sem_seg_file_name")
     if label_file is None:
-        raise ValueError(
+        raise InputError(
             f"image {item['file_name']} has no label map: its dict lacks 'sem_seg_file_name'"
         )
     labels = read_labels(label_file)
@@ -196,19 +198,19 @@ def read_depth(file_name: str, scale: float) -> np.ndarray:
         (H, W) float32 metres, 0 = no value.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is no image, or not one of 16 bits and one channel.
+        MissingFileError: there is no such file.
+        InputError: the file is no image, or not one of 16 bits and one channel.
     """
     try:
         with PathManager.open(file_name, "rb") as file, Image.open(file) as image:
             mode, values = image.mode, np.asarray(image)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"depth file {file_name} does not exist") from error
+        raise MissingFileError(f"depth file {file_name} does not exist") from error
     except Exception as error:  # PIL raises what its decoders happen to run into
-        raise ValueError(f"depth file {file_name} cannot be read as an image: {error}") from error
+        raise InputError(f"depth file {file_name} cannot be read as an image: {error}") from error
     if mode not in _DEPTH_MODES:
         found = f"{values.shape[2]} channels" if values.ndim == 3 else f"8 bits (mode {mode})"
-        raise ValueError(
+        raise InputError(
             f"depth file {file_name} has {found}, expected a 16-bit PNG with one channel: "
             f"metres times {scale:g}"
         )
@@ -233,10 +235,10 @@ def check_labels(
         label_file, image_file: for the message.
 
     Raises:
-        ValueError: naming the files and what was expected.
+        InputError: naming the files and what was expected.
     """
     if labels.shape != tuple(image_size):
-        raise ValueError(
+        raise InputError(
             f"label file {label_file} is {labels.shape[0]}x{labels.shape[1]} (height x width), "
             f"its image {image_file} is {image_size[0]}x{image_size[1]}"
         )
@@ -247,7 +249,7 @@ def check_labels(
     if known.all():
         return
     unknown = np.unique(labels[~known])
-    raise ValueError(
+    raise InputError(
         f"label file {label_file} holds ids {unknown.tolist()}, expected 0..{num_classes - 1} "
         f"({num_classes} classes) or {ignore_value} (ignore){_advice(unknown, num_classes)}"
     )

@@ -6,6 +6,7 @@ import torch
 from diffusers.models.autoencoders.vae import Encoder
 from torch import Tensor, nn
 
+from ..utils.errors import InputError
 from .sizes import check_group_norm
 from .speedups.residual_block import InPlaceResidualBlock
 
@@ -36,7 +37,7 @@ class LatentEncoder(nn.Module):
             norm_num_groups: groups of every group norm; divides every width.
 
         Raises:
-            ValueError: a width that `norm_num_groups` doesn't divide.
+            InputError: a width that `norm_num_groups` doesn't divide.
         """
         super().__init__()
         check_group_norm("MODEL.DIFFUSION.VAE", block_out_channels, norm_num_groups)
@@ -71,10 +72,10 @@ class LatentEncoder(nn.Module):
             weights' floating point type.
 
         Raises:
-            ValueError: an image smaller than one latent pixel.
+            InputError: an image smaller than one latent pixel.
         """
         if min(images.shape[-2:]) < self.stride:
-            raise ValueError(
+            raise InputError(
                 f"image of {images.shape[-2]}x{images.shape[-1]} pixels is smaller than one "
                 f"latent pixel ({self.stride}x{self.stride})"
             )

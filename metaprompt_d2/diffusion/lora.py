@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from torch import nn
 
+from ..utils.errors import InputError
 from .sizes import check_at_least_one
 from .unet import FeatureUNet
 
@@ -29,7 +30,7 @@ def add_lora(unet: FeatureUNet, *, rank: int, alpha: float, targets: Sequence[st
 
     Raises:
         ModuleNotFoundError: peft is not installed.
-        ValueError: a rank below 1, or a target that no layer has.
+        InputError: a rank below 1, or a target that no layer has.
     """
     check_at_least_one("MODEL.DIFFUSION.LORA.RANK", rank)
     try:
@@ -42,7 +43,7 @@ def add_lora(unet: FeatureUNet, *, rank: int, alpha: float, targets: Sequence[st
     layers = [n for n, m in unet.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
     unknown = [end for end in targets if not any(f".{name}".endswith(f".{end}") for name in layers)]
     if unknown or not targets:
-        raise ValueError(
+        raise InputError(
             f"MODEL.DIFFUSION.LORA.TARGETS is {tuple(targets)}, expected ends of names of the "
             f"UNet's linear layers or convolutions, as 'to_q', 'ff.net.2', 'conv1'; none ends on "
             f"{unknown}"

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..layers import DeconvStack
+from ..utils.errors import InputError
 from .meta_prompts import respond
 
 __all__ = ["FusedRearrangement", "PyramidRearrangement"]
@@ -14,7 +15,7 @@ __all__ = ["FusedRearrangement", "PyramidRearrangement"]
 
 def _conv_norm_relu(in_channels: int, out_channels: int, norm_num_groups: int) -> nn.Sequential:
     if out_channels % norm_num_groups:
-        raise ValueError(
+        raise InputError(
             f"{out_channels} channels are no multiple of the re-arrangement's {norm_num_groups} "
             "groups (MODEL.META_PROMPT.NORM_NUM_GROUPS)"
         )

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from ..utils.errors import InputError
+
 __all__ = ["check_at_least_one", "check_group_norm", "check_heads"]
 
 
@@ -12,11 +14,11 @@ def check_group_norm(node: str, block_out_channels: Sequence[int], norm_num_grou
         node: config node of the network, for the message.
 
     Raises:
-        ValueError: naming the widths that don't fit.
+        InputError: naming the widths that don't fit.
     """
     misfits = [width for width in block_out_channels if width % norm_num_groups]
     if misfits:
-        raise ValueError(
+        raise InputError(
             f"{node}.BLOCK_OUT_CHANNELS {tuple(block_out_channels)}: {misfits} are no multiples "
             f"of {node}.NORM_NUM_GROUPS {norm_num_groups}"
         )
@@ -26,18 +28,18 @@ def check_heads(block_out_channels: Sequence[int], heads: Sequence[int]) -> None
     """Every width of the UNet must be a multiple of its level's number of attention heads.
 
     Raises:
-        ValueError: naming the widths that don't fit, or another number of levels.
+        InputError: naming the widths that don't fit, or another number of levels.
     """
     widths = tuple(block_out_channels)
     node = "MODEL.DIFFUSION.UNET"
     if len(heads) != len(widths):
-        raise ValueError(
+        raise InputError(
             f"{node}.NUM_HEADS_PER_LEVEL {tuple(heads)} has {len(heads)} levels, "
             f"{node}.BLOCK_OUT_CHANNELS {widths} has {len(widths)}"
         )
     misfits = [width for width, count in zip(widths, heads, strict=True) if width % count]
     if misfits:
-        raise ValueError(
+        raise InputError(
             f"{node}.BLOCK_OUT_CHANNELS {widths}: {misfits} are no multiples of the attention "
             f"heads {tuple(heads)} (NUM_HEADS, NUM_HEADS_PER_LEVEL)"
         )
@@ -46,7 +48,7 @@ def check_heads(block_out_channels: Sequence[int], heads: Sequence[int]) -> None
 def check_at_least_one(key: str, value: int) -> None:
     """
     Raises:
-        ValueError: `value` is below 1.
+        InputError: `value` is below 1.
     """
     if value < 1:
-        raise ValueError(f"{key} is {value}, expected an integer of at least 1")
+        raise InputError(f"{key} is {value}, expected an integer of at least 1")

@@ -9,6 +9,7 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..utils.errors import InputError
 from .projections import ConditionLinear, KeptProjections
 from .sizes import check_group_norm, check_heads
 
@@ -54,7 +55,7 @@ class FeatureUNet(UNet2DConditionModel):
                 of 1x1 convolutions (1).
 
         Raises:
-            ValueError: widths that don't fit the group norms or the heads.
+            InputError: widths that don't fit the group norms or the heads.
         """
         check_group_norm("MODEL.DIFFUSION.UNET", block_out_channels, norm_num_groups)
         heads = [num_heads] * len(block_out_channels) if isinstance(num_heads, int) else num_heads
@@ -139,12 +140,12 @@ class FeatureUNet(UNet2DConditionModel):
                 coarsest. Other levels keep theirs.
 
         Raises:
-            ValueError: a level that the UNet doesn't have.
+            InputError: a level that the UNet doesn't have.
         """
         count = len(self.feature_channels)
         unknown = sorted(set(levels) - set(range(count)))
         if unknown:
-            raise ValueError(
+            raise InputError(
                 f"MODEL.DIFFUSION.GRADIENT_CHECKPOINTING_LEVELS names {unknown}, expected of "
                 f"{list(range(count))}"
             )

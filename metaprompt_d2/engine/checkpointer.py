@@ -18,6 +18,7 @@ from ..checkpoint import (
     non_finite,
 )
 from ..diffusion import base_names, is_adapter
+from ..utils.errors import InputError, NonFiniteError
 from ..utils.files import atomic_write
 
 __all__ = ["BEST_CHECKPOINT", "SafeCheckpointer"]
@@ -90,14 +91,14 @@ class SafeCheckpointer(DetectionCheckpointer):
             kwargs: further data to save.
 
         Raises:
-            FloatingPointError: a parameter or buffer is NaN or infinite; nothing was written.
+            NonFiniteError: a parameter or buffer is NaN or infinite; nothing was written.
         """
         if not self.save_dir or not self.save_to_disk:
             return
         model_state = self.model.state_dict()
         broken = non_finite(model_state)
         if broken:
-            raise FloatingPointError(
+            raise NonFiniteError(
                 f"checkpoint not written: {len(broken)} tensors hold NaN or infinity: {broken}"
             )
         data = {"model": model_state}
@@ -164,12 +165,12 @@ class SafeCheckpointer(DetectionCheckpointer):
             if is_official_file or is_adapter(name)
         ]
         if problems:
-            raise ValueError(
+            raise InputError(
                 f"checkpoint does not fit the model, {len(problems)} tensors differ:\n  "
                 + "\n  ".join(problems)
             )
         if given and given == set(incompatible.unexpected_keys):
-            raise ValueError(
+            raise InputError(
                 f"none of the checkpoint's {len(given)} tensors belongs to the model; "
                 f"its first is {min(given)!r}"
             )

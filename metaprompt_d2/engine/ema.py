@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from ..utils.errors import InputError
+
 __all__ = ["WeightAverage", "averages_in_place", "take_averages"]
 
 logger = logging.getLogger(__name__)
@@ -32,10 +34,10 @@ class WeightAverage:
             decay: in [0, 1).
 
         Raises:
-            ValueError: a decay outside of it.
+            InputError: a decay outside of it.
         """
         if not 0 <= decay < 1:
-            raise ValueError(f"SOLVER.EMA.DECAY is {decay}, expected a number in [0, 1)")
+            raise InputError(f"SOLVER.EMA.DECAY is {decay}, expected a number in [0, 1)")
         self.decay = decay
         self.num_updates = 0
         self._averages: dict[str, Tensor] = {}
@@ -77,7 +79,7 @@ class WeightAverage:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """
         Raises:
-            ValueError: averages of other parameters, or of other shapes; all are listed.
+            InputError: averages of other parameters, or of other shapes; all are listed.
         """
         given = state_dict["averages"]
         shapes = {name: tuple(weight.shape) for name, weight in self._weights.items()}
@@ -88,7 +90,7 @@ class WeightAverage:
             if name not in given or shapes.get(name) != tuple(given[name].shape)
         ]
         if given and problems:
-            raise ValueError(
+            raise InputError(
                 f"averages (SOLVER.EMA) do not fit the model, {len(problems)} differ:\n  "
                 + "\n  ".join(problems)
             )

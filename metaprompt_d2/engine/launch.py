@@ -15,7 +15,7 @@ from detectron2.engine import launch
 from detectron2.utils import comm
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
-from ..utils.errors import one_line_errors
+from ..utils.errors import InputError, one_line_errors
 
 __all__ = ["launch_main"]
 
@@ -40,7 +40,7 @@ def launch_main(main: Main, args: argparse.Namespace) -> None:
     if args.num_gpus > 1 and not torch.cuda.is_available():
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if args.num_gpus > torch.cuda.device_count() > 0:
-        raise ValueError(
+        raise InputError(
             f"--num-gpus is {args.num_gpus}, but this machine has {torch.cuda.device_count()}"
         )
     with tempfile.TemporaryDirectory() as folder:

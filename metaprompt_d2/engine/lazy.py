@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..utils.errors import InputError, MissingFileError, UnknownKeyError
 from ..utils.precision import half_precision
 from .checkpointer import SafeCheckpointer
 from .ema import WeightAverage, averages_in_place, take_averages
@@ -39,11 +40,11 @@ def load_lazy_config(config_file: str, overrides: list[str]) -> DictConfig:
         overrides: of the form "key=value".
 
     Raises:
-        FileNotFoundError: there is no such config file.
-        KeyError: a key that neither the config nor what is called there has.
+        MissingFileError: there is no such config file.
+        UnknownKeyError: a key that neither the config nor what is called there has.
     """
     if not PathManager.isfile(config_file):
-        raise FileNotFoundError(f"config file {config_file} does not exist")
+        raise MissingFileError(f"config file {config_file} does not exist")
     cfg = LazyConfig.load(config_file)
     for override in overrides:
         _check_key(cfg, override.partition("=")[0], config_file)
@@ -61,7 +62,7 @@ def _check_key(cfg: DictConfig, key: str, config_file: str) -> None:
     if isinstance(node, DictConfig) and (name in node or _accepts(node, name)):
         return
     if not OmegaConf.is_list(node):
-        raise KeyError(f"{config_file} has no key {key!r}")
+        raise UnknownKeyError(f"{config_file} has no key {key!r}")
 
 
 def _accepts(node: DictConfig, name: str) -> bool:
@@ -135,7 +136,7 @@ class LazyTrainer(TrainLoop):
         half = half_precision(train.amp.dtype, "train.amp.dtype") if train.amp.enabled else None
         if train.amp.convert_frozen:
             if half is None:
-                raise ValueError("train.amp.convert_frozen needs train.amp.enabled")
+                raise InputError("train.amp.convert_frozen needs train.amp.enabled")
             convert_frozen_weights(model, half)
         cfg.optimizer.params.model = model
         average = WeightAverage(model, train.ema.decay) if train.ema.enabled else None

@@ -11,6 +11,7 @@ from tabulate import tabulate
 from torch import nn
 
 from ..diffusion import LatentEncoder
+from ..utils.errors import InputError
 
 __all__ = ["build_optimizer", "group_parameters", "optimizer_groups", "unet_layer_scales"]
 
@@ -52,7 +53,7 @@ def group_parameters(
         groups with "params", "names", "lr", "weight_decay".
 
     Raises:
-        ValueError: a rule that is no such triple, or nothing to train.
+        InputError: a rule that is no such triple, or nothing to train.
     """
     rules = [_checked(rule) for rule in rules]
     frozen = {
@@ -82,7 +83,7 @@ def group_parameters(
         group["params"].append(parameter)
         group["names"].append(name)
     if not groups:
-        raise ValueError("the model has no parameter to train")
+        raise InputError("the model has no parameter to train")
     return list(groups.values())
 
 
@@ -134,10 +135,10 @@ def unet_layer_scales(names: Iterable[str], decay: float) -> dict[str, float]:
         name -> multiplier.
 
     Raises:
-        ValueError: a decay that is not positive.
+        InputError: a decay that is not positive.
     """
     if not decay > 0:
-        raise ValueError(f"SOLVER.UNET_LAYER_DECAY is {decay}, expected more than 0")
+        raise InputError(f"SOLVER.UNET_LAYER_DECAY is {decay}, expected more than 0")
     places = {}
     for name in names:
         match = _BLOCK.search(name)
@@ -188,7 +189,7 @@ def _checked(rule: Rule) -> tuple[re.Pattern, float, float]:
         pattern, lr_multiplier, decay_multiplier = rule
         return re.compile(pattern), float(lr_multiplier), float(decay_multiplier)
     except (TypeError, ValueError, re.error) as error:
-        raise ValueError(
+        raise InputError(
             f"SOLVER.PARAM_RULES: {rule!r} is no (regular expression, lr multiplier, weight "
             f"decay multiplier): {error}"
         ) from error

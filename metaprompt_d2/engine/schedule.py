@@ -7,6 +7,8 @@ from detectron2.solver import LRMultiplier
 from fvcore.common.param_scheduler import ParamScheduler
 from torch.optim.lr_scheduler import LRScheduler
 
+from ..utils.errors import InputError
+
 __all__ = ["RiseAndFallPoly", "WarmupPoly", "build_lr_scheduler", "rise_and_fall"]
 
 
@@ -39,12 +41,12 @@ class RiseAndFallPoly(ParamScheduler):
             num_updates: of the training.
 
         Raises:
-            ValueError: a peak outside the training or a floor above the base rate.
+            InputError: a peak outside the training or a floor above the base rate.
         """
         if not 0 < peak_at <= 1:
-            raise ValueError(f"SOLVER.LR_PEAK_AT is {peak_at}, expected a share of MAX_ITER")
+            raise InputError(f"SOLVER.LR_PEAK_AT is {peak_at}, expected a share of MAX_ITER")
         if not 0 <= floor <= 1:
-            raise ValueError(f"SOLVER.POLY_LR_CONSTANT_ENDING is {floor}, expected 0 to 1")
+            raise InputError(f"SOLVER.POLY_LR_CONSTANT_ENDING is {floor}, expected 0 to 1")
         self.peak = max(round(peak_at * num_updates), 1)
         self.power = power
         self.floor = floor
@@ -94,7 +96,7 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRSche
     """The schedule "RiseAndFallPolyLR" of `rise_and_fall`, or one of Detectron2's.
 
     Raises:
-        ValueError: a peak outside the training or a floor above the base rate.
+        InputError: a peak outside the training or a floor above the base rate.
     """
     solver = cfg.SOLVER
     if solver.LR_SCHEDULER_NAME != "RiseAndFallPolyLR":

@@ -12,7 +12,7 @@ from detectron2.utils.logger import setup_logger
 
 from ..checkpoint import diffusion_sizes
 from ..config import add_metaprompt_config, check_config, read_config_file
-from ..utils.errors import hide_tracebacks
+from ..utils.errors import InputError, hide_tracebacks
 
 __all__ = ["load_config", "setup", "setup_loggers"]
 
@@ -33,7 +33,7 @@ def load_config(config_file: str, overrides: list[str]) -> CfgNode:
     Raises:
         FileNotFoundError: there is no such config file.
         KeyError: a key that neither Detectron2 nor this package has.
-        ValueError: a file that is no YAML or runs code, a value that means nothing,
+        InputError: a file that is no YAML or runs code, a value that means nothing,
             SIZES_FROM_WEIGHTS without WEIGHTS, or with weights that tell no sizes.
     """
     cfg = get_cfg()
@@ -54,14 +54,14 @@ def load_config(config_file: str, overrides: list[str]) -> CfgNode:
 def _of_our_version(loaded: CfgNode, cfg: CfgNode, config_file: str) -> CfgNode:
     version = loaded.get("VERSION", cfg.VERSION)
     if version != cfg.VERSION:
-        raise ValueError(f"config file {config_file}: VERSION is {version}, expected {cfg.VERSION}")
+        raise InputError(f"config file {config_file}: VERSION is {version}, expected {cfg.VERSION}")
     return loaded
 
 
 def _take_sizes_from_weights(cfg: CfgNode) -> None:
     node = cfg.MODEL.DIFFUSION
     if not node.WEIGHTS:
-        raise ValueError("MODEL.DIFFUSION.SIZES_FROM_WEIGHTS needs MODEL.DIFFUSION.WEIGHTS")
+        raise InputError("MODEL.DIFFUSION.SIZES_FROM_WEIGHTS needs MODEL.DIFFUSION.WEIGHTS")
     sizes = diffusion_sizes(PathManager.get_local_path(node.WEIGHTS))
     node.merge_from_list([part for pair in sizes.items() for part in pair])
     node.SIZES_FROM_WEIGHTS = False

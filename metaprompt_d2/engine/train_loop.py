@@ -12,6 +12,7 @@ from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..utils.errors import InputError, NonFiniteError
 from .ema import WeightAverage
 
 __all__ = ["NonFiniteLossError", "TrainLoop"]
@@ -21,7 +22,7 @@ __all__ = ["NonFiniteLossError", "TrainLoop"]
 _NORMALIZER = "loss_normalizer"
 
 
-class NonFiniteLossError(FloatingPointError):
+class NonFiniteLossError(NonFiniteError):
     """A loss became NaN or infinite; the model is as it was before the iteration."""
 
 
@@ -113,7 +114,7 @@ class TrainLoop(SimpleTrainer):
             for name, parameter in self._bare_model.named_parameters()
             if parameter.requires_grad and parameter not in self.optimizer.state
         ]
-        raise ValueError(
+        raise InputError(
             f"{len(unused)} parameters had no gradient, such as {unused[:3]}: the head reads some "
             "of the backbone's features only. Leave the others out (MODEL.META_PROMPT.OUT_FEATURES,"
             " MODEL.FPN.IN_FEATURES), or set SOLVER.FIND_UNUSED_PARAMETERS True (in a LazyConfig "

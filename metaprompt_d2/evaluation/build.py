@@ -15,6 +15,7 @@ from detectron2.evaluation import (
 )
 from detectron2.utils.registry import Registry
 
+from ..utils.errors import InputError
 from .cityscapes import DistributedCityscapesSemSegEvaluator
 from .depth import DepthEvaluator
 from .keypoints import TopDownKeypointEvaluator
@@ -106,11 +107,11 @@ def build_evaluators(cfg: CfgNode, name: str) -> list[DatasetEvaluator]:
         name: of a registered dataset.
 
     Raises:
-        ValueError: a dataset whose `evaluator_type` is unknown here.
+        InputError: a dataset whose `evaluator_type` is unknown here.
     """
     evaluator_type = MetadataCatalog.get(name).get("evaluator_type", None)
     if evaluator_type not in EVALUATORS_REGISTRY:
-        raise ValueError(
+        raise InputError(
             f"dataset {name!r} has the evaluator_type {evaluator_type!r}, expected one of "
             f"{sorted(known for known, _ in EVALUATORS_REGISTRY)}"
         )

@@ -20,6 +20,7 @@ from ..metrics import (
     kb_crop_box,
     valid_depth_mask,
 )
+from ..utils.errors import InputError
 from ..utils.files import write_png
 
 __all__ = ["DepthEvaluator"]
@@ -71,22 +72,22 @@ class DepthEvaluator(DatasetEvaluator):
                 that all images of the dataset share.
 
         Raises:
-            ValueError: metadata without `max_depth`, an unknown crop, or no folder for PNGs.
+            InputError: metadata without `max_depth`, an unknown crop, or no folder for PNGs.
         """
         metadata = MetadataCatalog.get(dataset_name)
         self.dataset_name = dataset_name
         self.max_depth = metadata.get("max_depth", None)
         if self.max_depth is None:
-            raise ValueError(f"metadata of dataset {dataset_name!r} has no max_depth (in metres)")
+            raise InputError(f"metadata of dataset {dataset_name!r} has no max_depth (in metres)")
         self.min_depth = metadata.get("min_depth", 1e-3)
         self.crop = crop or metadata.get("crop", "none")
         if self.crop not in DEPTH_CROPS:
-            raise ValueError(
+            raise InputError(
                 f"depth crop of dataset {dataset_name!r} is {self.crop!r}, expected one of "
                 f"{DEPTH_CROPS} (metadata, or TEST.DEPTH_EVAL.CROP)"
             )
         if save_png and not output_dir:
-            raise ValueError("an output_dir is needed to write predictions as PNG")
+            raise InputError("an output_dir is needed to write predictions as PNG")
         self.png_dir = Path(output_dir) / "depth" if save_png else None
         self._image_root = ""
         self._scores: dict[str, _Score] = {}
@@ -103,7 +104,7 @@ class DepthEvaluator(DatasetEvaluator):
         """
         Raises:
             FileNotFoundError: a file of ground truth that is missing.
-            ValueError: ground truth that cannot be read, or of another size than the prediction.
+            InputError: ground truth that cannot be read, or of another size than the prediction.
         """
         for item, output in zip(inputs, outputs, strict=True):
             depth, num_nan, num_infinite = clean_depth(
@@ -145,7 +146,7 @@ class DepthEvaluator(DatasetEvaluator):
         target = _ground_truth(item)
         if depth.shape != target.shape:
             cropped = ", cropped" if item.get("kb_crop", False) else ""
-            raise ValueError(
+            raise InputError(
                 f"depth file {item['depth_file_name']} is {_size(target)} (height x width"
                 f"{cropped}), the prediction for {item['file_name']} is {_size(depth)}"
             )
@@ -166,7 +167,7 @@ def _ground_truth(item: dict) -> np.ndarray:
     try:
         return target[kb_crop_box(*target.shape)]
     except ValueError as error:
-        raise ValueError(f"depth file {item['depth_file_name']}: {error}") from error
+        raise InputError(f"depth file {item['depth_file_name']}: {error}") from error
 
 
 def _size(depth: np.ndarray) -> str:

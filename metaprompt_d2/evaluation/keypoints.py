@@ -16,6 +16,7 @@ from pycocotools.cocoeval import COCOeval
 
 from ..data.coco_json import read_people
 from ..metrics import OKS_SIGMAS, oks_nms, person_score
+from ..utils.errors import InputError
 from ..utils.files import atomic_write
 
 __all__ = ["TopDownKeypointEvaluator"]
@@ -51,12 +52,12 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
             oks_nms_threshold: OKS above which the lower score is dropped.
 
         Raises:
-            ValueError: metadata without `json_file`.
+            InputError: metadata without `json_file`.
         """
         self.dataset_name = dataset_name
         self.json_file = MetadataCatalog.get(dataset_name).get("json_file", None)
         if self.json_file is None:
-            raise ValueError(f"metadata of dataset {dataset_name!r} has no json_file")
+            raise InputError(f"metadata of dataset {dataset_name!r} has no json_file")
         self.output_dir = output_dir
         self.joint_score_threshold = joint_score_threshold
         self.oks_nms_threshold = oks_nms_threshold
@@ -72,13 +73,13 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
             outputs: "instances" with `pred_keypoints`, `scores` of the boxes, and `crop_areas`.
 
         Raises:
-            ValueError: another number of joints than COCO's.
+            InputError: another number of joints than COCO's.
         """
         for item, output in zip(inputs, outputs, strict=True):
             instances = output["instances"]
             keypoints = instances.pred_keypoints.double().cpu().numpy()
             if keypoints.shape[1:] != (len(OKS_SIGMAS), 3):
-                raise ValueError(
+                raise InputError(
                     f"predictions for image {item['image_id']} have {keypoints.shape[1]} joints, "
                     f"expected {len(OKS_SIGMAS)}"
                 )

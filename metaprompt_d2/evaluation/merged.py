@@ -4,6 +4,8 @@ from collections import OrderedDict
 
 from detectron2.evaluation import DatasetEvaluators
 
+from ..utils.errors import InputError
+
 __all__ = ["MergedEvaluators"]
 
 
@@ -29,7 +31,7 @@ class MergedEvaluators(DatasetEvaluators):
             {task: {figure: value}} on the main process, None elsewhere.
 
         Raises:
-            ValueError: two evaluators that report the same figure of the same task.
+            InputError: two evaluators that report the same figure of the same task.
         """
         merged: OrderedDict[str, dict] = OrderedDict()
         for evaluator in self._evaluators:
@@ -37,6 +39,6 @@ class MergedEvaluators(DatasetEvaluators):
                 known = merged.setdefault(task, {})
                 twice = sorted(known.keys() & figures.keys())
                 if twice:
-                    raise ValueError(f"two evaluators report {twice} of {task!r}")
+                    raise InputError(f"two evaluators report {twice} of {task!r}")
                 known.update(figures)
         return merged or None

@@ -14,6 +14,7 @@ from detectron2.data.datasets.builtin_meta import ADE20K_SEM_SEG_CATEGORIES
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
+from ..utils.errors import InputError
 from ..utils.files import atomic_write, write_png
 
 __all__ = ["PREDICTION_FORMATS", "SemSegPredictionWriter"]
@@ -57,24 +58,24 @@ class SemSegPredictionWriter(DatasetEvaluator):
             allow_incomplete: accept a dataset with fewer images than were published.
 
         Raises:
-            ValueError: another format or ending, classes that don't fit the format, two images of
+            InputError: another format or ending, classes that don't fit the format, two images of
                 one name, or a dataset that is not there as a whole.
         """
         if file_format not in PREDICTION_FORMATS:
-            raise ValueError(f"format {file_format!r}: expected one of {PREDICTION_FORMATS}")
+            raise InputError(f"format {file_format!r}: expected one of {PREDICTION_FORMATS}")
         if not archive.endswith(".zip"):
-            raise ValueError(f"the archive {archive} must end in .zip")
+            raise InputError(f"the archive {archive} must end in .zip")
         self.dataset_name = dataset_name
         self.archive = Path(archive)
         self.folder = self.archive.with_suffix("")
         classes = MetadataCatalog.get(dataset_name).get("stuff_classes", None)
         if not classes:
-            raise ValueError(f"dataset {dataset_name!r} has no stuff_classes in its metadata")
+            raise InputError(f"dataset {dataset_name!r} has no stuff_classes in its metadata")
         self.values = _values(file_format, classes, dataset_name)
         files = [item["file_name"] for item in DatasetCatalog.get(dataset_name)]
         published = _PUBLISHED.get(dataset_name, len(files))
         if len(files) < published and not allow_incomplete:
-            raise ValueError(
+            raise InputError(
                 f"dataset {dataset_name!r} has {len(files)} images here, {published} were "
                 "published; --allow-incomplete (allow_incomplete=True) accepts that"
             )
@@ -89,15 +90,15 @@ class SemSegPredictionWriter(DatasetEvaluator):
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """
         Raises:
-            ValueError: outputs of another task, or of other classes than the dataset's.
+            InputError: outputs of another task, or of other classes than the dataset's.
         """
         for item, output in zip(inputs, outputs, strict=True):
             if "sem_seg" not in output:
-                raise ValueError(
+                raise InputError(
                     f"the model gives {sorted(output)}, expected semantic segmentation"
                 )
             if len(output["sem_seg"]) != len(self.values):
-                raise ValueError(
+                raise InputError(
                     f"the model has {len(output['sem_seg'])} classes, dataset "
                     f"{self.dataset_name!r} {len(self.values)}"
                 )
@@ -110,7 +111,7 @@ class SemSegPredictionWriter(DatasetEvaluator):
         """Write the archive, on the main process; there are no figures.
 
         Raises:
-            ValueError: images without a prediction of this run; no archive is written then.
+            InputError: images without a prediction of this run; no archive is written then.
         """
         written = set().union(*comm.all_gather(self._written))
         if not comm.is_main_process():
@@ -119,7 +120,7 @@ class SemSegPredictionWriter(DatasetEvaluator):
         missing = [name for name in expected if name not in written or not self._is_there(name)]
         if missing:
             more = ", ..." if len(missing) > _SHOWN else ""
-            raise ValueError(
+            raise InputError(
                 f"{len(missing)} of {len(expected)} predictions are missing in {self.folder}, "
                 f"{self.archive} is not written: {', '.join(missing[:_SHOWN])}{more}"
             )
@@ -149,7 +150,7 @@ def _values(file_format: str, classes: Sequence[str], dataset_name: str) -> np.n
     if file_format == "ids":
         return np.arange(len(classes), dtype=np.uint8 if len(classes) <= 256 else np.uint16)
     if list(classes) != known[file_format]:
-        raise ValueError(
+        raise InputError(
             f"dataset {dataset_name!r} has not the classes of {file_format}; format 'ids' takes any"
         )
     if file_format == "cityscapes":
@@ -167,6 +168,6 @@ def _png_names(files: Sequence[str], keeps_folders: bool) -> dict[str, str]:
     first: dict[str, str] = {}
     for file, name in names.items():
         if name in first:
-            raise ValueError(f"{first[name]} and {file} would both be predicted to {name}")
+            raise InputError(f"{first[name]} and {file} would both be predicted to {name}")
         first[name] = file
     return names

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from ..data.readers import read_checked_labels
+from ..utils.errors import InputError
 from ..utils.files import atomic_write
 from .boundary_iou import BoundaryIoU
 
@@ -41,20 +42,20 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
             confusion_matrix: draw it to `<output_dir>/confusion_matrix.png`.
 
         Raises:
-            ValueError: a dataset without these or without ground truth, or a picture without a
+            InputError: a dataset without these or without ground truth, or a picture without a
                 folder.
         """
         metadata = MetadataCatalog.get(dataset_name)
         for key in ("stuff_classes", "ignore_label"):
             if metadata.get(key, None) is None:
-                raise ValueError(f"dataset {dataset_name!r} has no {key} in its metadata")
+                raise InputError(f"dataset {dataset_name!r} has no {key} in its metadata")
         if not all("sem_seg_file_name" in item for item in DatasetCatalog.get(dataset_name)):
-            raise ValueError(
+            raise InputError(
                 f"dataset {dataset_name!r} has no ground truth to score with; "
                 "tools/predict_dataset.py writes its predictions"
             )
         if confusion_matrix and not output_dir:
-            raise ValueError("an output_dir is needed to draw the confusion matrix")
+            raise InputError("an output_dir is needed to draw the confusion matrix")
         super().__init__(dataset_name, output_dir=output_dir)
         self._compute_boundary_iou = False  # Detectron2's own
         self.confusion_matrix = confusion_matrix
@@ -66,13 +67,13 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """
         Raises:
-            ValueError: outputs of other classes than the dataset's, or ground truth of another
+            InputError: outputs of other classes than the dataset's, or ground truth of another
                 size than the image or with unknown ids.
         """
         side = self._num_classes + 1
         for item, output in zip(inputs, outputs, strict=True):
             if len(output["sem_seg"]) != self._num_classes:
-                raise ValueError(
+                raise InputError(
                     f"the model has {len(output['sem_seg'])} classes, dataset "
                     f"{self._dataset_name!r} {self._num_classes}"
                 )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from ..utils.errors import InputError
 from ..utils.files import atomic_write
 from .modules import ExportableModel
 
@@ -32,11 +33,11 @@ def save_onnx(program: ExportedProgram, file: Path, metadata: dict) -> None:
     Both are written under other names first; the file that names the weights appears last.
 
     Raises:
-        ValueError: packages are missing.
+        InputError: packages are missing.
     """
     missing = [name for name in ("onnx", "onnxscript") if not importlib.util.find_spec(name)]
     if missing:
-        raise ValueError(f"ONNX needs {' and '.join(missing)}: pip install 'metaprompt_d2[export]'")
+        raise InputError(f"ONNX needs {' and '.join(missing)}: pip install 'metaprompt_d2[export]'")
     onnx_program = torch.onnx.export(
         program, input_names=[_INPUT], output_names=[_OUTPUT], dynamo=True, verbose=False
     )
@@ -58,12 +59,12 @@ def run_file(file: Path, images: Tensor) -> Tensor:
     """What a written file gives for images, ONNX by onnxruntime on the CPU.
 
     Raises:
-        ValueError: onnxruntime is missing.
+        InputError: onnxruntime is missing.
     """
     if file.suffix == ".pt2":
         return torch.export.load(file).module()(images)
     if not importlib.util.find_spec("onnxruntime"):
-        raise ValueError("running ONNX needs onnxruntime: pip install 'metaprompt_d2[export]'")
+        raise InputError("running ONNX needs onnxruntime: pip install 'metaprompt_d2[export]'")
     import onnxruntime
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from ..diffusion import MetaPrompts
 from ..modeling.meta_arch import DepthEstimator, SlidingWindowSegmentor, TopDownPoseEstimator
+from ..utils.errors import InputError
 
 __all__ = ["ExportableModel", "exportable"]
 
@@ -70,17 +71,17 @@ def exportable(
         argmax, dynamic_size: as in `ExportableModel`.
 
     Raises:
-        ValueError: another meta-architecture, `argmax` for another task, or a dynamic size of
+        InputError: another meta-architecture, `argmax` for another task, or a dynamic size of
             crops.
     """
     task = next((name for name, kind in _TASKS.items() if isinstance(model, kind)), None)
     if task is None:
         names = [kind.__name__ for kind in _TASKS.values()]
-        raise ValueError(f"{type(model).__name__} cannot be exported, only {names}")
+        raise InputError(f"{type(model).__name__} cannot be exported, only {names}")
     if argmax and task != "sem_seg":
-        raise ValueError(f"a {task} model has no classes to take the best of")
+        raise InputError(f"a {task} model has no classes to take the best of")
     if dynamic_size and task == "pose":
-        raise ValueError("the crops of a pose model have one size")
+        raise InputError("the crops of a pose model have one size")
     made = ExportableModel(model.eval(), task, argmax=argmax, dynamic_size=dynamic_size)
     return made.requires_grad_(False)
 

@@ -3,6 +3,7 @@
 import torch
 from torch.export import Dim, ExportedProgram
 
+from ..utils.errors import InputError
 from .modules import ExportableModel
 
 __all__ = ["export_program"]
@@ -27,7 +28,7 @@ def export_program(
         dynamic_batch: take 1 to 32 images.
 
     Raises:
-        ValueError: a size that is none of a dynamic size's.
+        InputError: a size that is none of a dynamic size's.
     """
     dims: dict[int, Dim] = _dynamic_sides(model, image_size) if model.dynamic_size else {}
     if dynamic_batch:
@@ -46,7 +47,7 @@ def export_program(
 def _dynamic_sides(model: ExportableModel, image_size: tuple[int, int]) -> dict[int, Dim]:
     multiple, least = model.side_multiple, model.least_side
     if any(side % multiple or side < least for side in image_size):
-        raise ValueError(
+        raise InputError(
             f"--image-size is {image_size}; with a dynamic size, sides of this {model.task} model "
             f"are multiples of {multiple} from {least} on"
         )

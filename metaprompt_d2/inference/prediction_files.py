@@ -12,6 +12,7 @@ import torch
 from detectron2.structures import BoxMode, Instances
 
 from ..codecs import JOINT_NAMES
+from ..utils.errors import InputError
 from ..utils.files import atomic_write, write_png
 
 __all__ = ["PredictionFiles", "VideoFile"]
@@ -48,7 +49,7 @@ class PredictionFiles:
             size: (height, width) of the image.
 
         Raises:
-            ValueError: an output of another task.
+            InputError: an output of another task.
         """
         if "sem_seg" in output:
             num_classes, labels = len(output["sem_seg"]), output["sem_seg"].argmax(dim=0)
@@ -62,7 +63,7 @@ class PredictionFiles:
         elif "instances" in output and output["instances"].has("pred_keypoints"):
             self._add_people(output["instances"], file_name, size)
         else:
-            raise ValueError(
+            raise InputError(
                 f"the model gives {sorted(output)}: only segmentation, depth and poses are written"
             )
 

@@ -20,6 +20,7 @@ from ..data import PoseMapper, build_mapper
 from ..data.readers import image_pixels, read_image
 from ..engine import load_model
 from ..modeling import with_test_time_augmentation
+from ..utils.errors import InputError
 from .sources import Video, find_sources
 
 __all__ = ["Prediction", "Predictor"]
@@ -79,7 +80,7 @@ class Predictor:
             in metres, or "instances" with `pred_keypoints`; see the meta-architecture.
 
         Raises:
-            FileNotFoundError, TypeError, ValueError: an image that cannot be read or predicted, or
+            FileNotFoundError, TypeError, InputError: an image that cannot be read or predicted, or
                 boxes for another task.
         """
         return self._run([self.inputs(image, boxes=boxes)])[0]
@@ -136,7 +137,7 @@ class Predictor:
             on_error: as in `files`.
         """
         if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}, expected at least 1")
+            raise InputError(f"batch_size is {batch_size}, expected at least 1")
 
         def prepare(item: tuple) -> tuple[np.ndarray, dict]:
             pixels = _pixels(item[1])
@@ -194,10 +195,10 @@ class Predictor:
 
     def _people(self, boxes: AnyBoxes, size: tuple[int, int]) -> Instances:
         if not self._poses:
-            raise ValueError(f"boxes are for poses, not for a {self.cfg.MODEL.META_ARCHITECTURE}")
+            raise InputError(f"boxes are for poses, not for a {self.cfg.MODEL.META_ARCHITECTURE}")
         corners = torch.as_tensor(boxes, dtype=torch.float32, device="cpu")
         if corners.numel() and corners.shape[1:] != (4,):
-            raise ValueError(f"boxes have shape {tuple(corners.shape)}, expected (people, 4)")
+            raise InputError(f"boxes have shape {tuple(corners.shape)}, expected (people, 4)")
         return Instances(size, pred_boxes=Boxes(corners.reshape(-1, 4)))
 
 
@@ -205,7 +206,7 @@ def _pixels(image: AnyImage) -> np.ndarray:
     """(H, W, 3) uint8 BGR of an image of any kind."""
     if isinstance(image, np.ndarray):
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-            raise ValueError(
+            raise InputError(
                 f"the image is an array of shape {image.shape} and type {image.dtype}, expected "
                 "(height, width, 3) and uint8: BGR, as OpenCV reads it"
             )

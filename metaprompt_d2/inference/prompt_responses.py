@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..modeling import MetaPromptBackbone
+from ..utils.errors import InputError
 from .predictor import AnyBoxes, AnyImage, Predictor
 
 __all__ = [
@@ -102,14 +103,14 @@ def look_inside(
         view: which of several people the responses are for.
 
     Raises:
-        ValueError: a model without prompts' responses, one that sees an image in several windows,
+        InputError: a model without prompts' responses, one that sees an image in several windows,
             or an image without people.
     """
     backbone = next(
         (part for part in predictor.model.modules() if isinstance(part, MetaPromptBackbone)), None
     )
     if backbone is None or backbone.rearrangement is None:
-        raise ValueError(
+        raise InputError(
             "the model has no prompts' responses: its backbone is no MetaPromptBackbone that "
             "re-arranges features (MODEL.META_PROMPT.REARRANGE)"
         )
@@ -117,7 +118,7 @@ def look_inside(
     recorder = _Recorder(backbone)
     (last,) = _replaced(predictor.model, backbone, recorder)([inputs])
     if len(recorder.images) != 1:
-        raise ValueError(
+        raise InputError(
             f"the model looked at the image {len(recorder.images)} times, expected once: give "
             "metaprompt_d2.inference.prompt_responses.WHOLE_IMAGES as overrides, and an image "
             "with people to pose"

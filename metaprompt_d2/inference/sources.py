@@ -10,6 +10,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from ..utils.errors import InputError, MissingFileError
+
 __all__ = ["Source", "Video", "find_sources"]
 
 _IMAGES = set(".avif .bmp .gif .jfif .jp2 .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())
@@ -31,8 +33,8 @@ def find_sources(patterns: Sequence[str | os.PathLike]) -> list[Source]:
             images and videos; hidden files are left out) and glob patterns.
 
     Raises:
-        FileNotFoundError: a pattern that nothing matches.
-        ValueError: a folder without images and videos, or two files of one name.
+        MissingFileError: a pattern that nothing matches.
+        InputError: a folder without images and videos, or two files of one name.
     """
     found: dict[str, str] = {}  # file -> name with ending
     for pattern in map(os.fspath, patterns):
@@ -44,7 +46,7 @@ def find_sources(patterns: Sequence[str | os.PathLike]) -> list[Source]:
         stem, ending = os.path.splitext(name)
         name = stem if stems[stem] == 1 else f"{stem}_{ending[1:]}"
         if name in names:
-            raise ValueError(
+            raise InputError(
                 f"{names[name]} and {file} would both be predicted to {name}: "
                 "give the folder that holds both, or one after the other"
             )
@@ -63,13 +65,13 @@ def _matches(pattern: str) -> Iterator[tuple[str, str]]:
         files = [file for file in inside if _ending(file.name) in _IMAGES | _VIDEOS]
         if not files:
             endings = " ".join(sorted(_IMAGES | _VIDEOS))
-            raise ValueError(f"folder {pattern} holds no file that ends in one of {endings}")
+            raise InputError(f"folder {pattern} holds no file that ends in one of {endings}")
         yield from ((str(file), str(file.relative_to(pattern))) for file in sorted(files))
         return
     files = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern, recursive=True))
     files = [file for file in files if os.path.isfile(file)]
     if not files:
-        raise FileNotFoundError(f"{pattern} is no file or folder, and no pattern that matches one")
+        raise MissingFileError(f"{pattern} is no file or folder, and no pattern that matches one")
     yield from ((file, os.path.basename(file)) for file in files)
 
 
@@ -82,16 +84,16 @@ class Video:
             source: a file, or a camera's number.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: OpenCV cannot read it.
+            MissingFileError: there is no such file.
+            InputError: OpenCV cannot read it.
         """
         self.is_camera = is_camera = isinstance(source, int)
         self.name = f"camera {source}" if is_camera else f"video file {os.fspath(source)}"
         if not is_camera and not os.path.isfile(source):
-            raise FileNotFoundError(f"{self.name} does not exist")
+            raise MissingFileError(f"{self.name} does not exist")
         self._capture = cv2.VideoCapture(source if is_camera else os.fspath(source))
         if not self._capture.isOpened():
-            raise ValueError(f"{self.name} cannot be opened")
+            raise InputError(f"{self.name} cannot be opened")
         self.frames_per_second = self._capture.get(cv2.CAP_PROP_FPS) or 25.0
         count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.num_frames = count if count > 0 else None  # None: not known
@@ -100,7 +102,7 @@ class Video:
         """Yield (H, W, 3) uint8 BGR, once.
 
         Raises:
-            ValueError: not one frame can be read.
+            InputError: not one frame can be read.
         """
         try:
             number = 0
@@ -111,6 +113,6 @@ class Video:
                 yield frame
                 number += 1
             if not number:
-                raise ValueError(f"{self.name} has no frame that can be read")
+                raise InputError(f"{self.name} has no frame that can be read")
         finally:
             self._capture.release()

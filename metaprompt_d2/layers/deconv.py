@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from ..utils.errors import InputError
+
 __all__ = ["DeconvStack"]
 
 # kernel size -> (padding, output padding) with which a stride-2 transposed convolution doubles
@@ -34,13 +36,13 @@ class DeconvStack(nn.Sequential):
             kernel_size: of the transposed convolutions, one for all or one each: 2, 3 or 4.
 
         Raises:
-            ValueError: another kernel size, or another number of them than of doublings.
+            InputError: another kernel size, or another number of them than of doublings.
         """
         if isinstance(kernel_size, int):
             kernel_size = [kernel_size] * len(hidden_channels)
         known = set(kernel_size) <= _DOUBLING_PADDING.keys()
         if not known or len(kernel_size) != len(hidden_channels):
-            raise ValueError(
+            raise InputError(
                 f"kernel sizes {list(kernel_size)} of transposed convolutions with "
                 f"{list(hidden_channels)} channels, expected as many, each of "
                 f"{list(_DOUBLING_PADDING)}"

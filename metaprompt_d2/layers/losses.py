@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..utils.errors import InputError
+
 __all__ = [
     "heatmap_cross_entropy",
     "lovasz_softmax",
@@ -90,10 +92,10 @@ def silog_loss(pred: Tensor, target: Tensor, *, mean_weight: float = 0.5) -> Ten
         scalar.
 
     Raises:
-        ValueError: shapes that differ.
+        InputError: shapes that differ.
     """
     if pred.shape != target.shape:
-        raise ValueError(f"depth is {tuple(pred.shape)} where its target is {tuple(target.shape)}")
+        raise InputError(f"depth is {tuple(pred.shape)} where its target is {tuple(target.shape)}")
     # Sums over masked maps keep the shapes fixed, so that nothing waits for the device.
     valid = target > 0
     difference = torch.where(valid, target, 1).log() - torch.where(valid, pred, 1).log()
@@ -118,7 +120,7 @@ def weighted_heatmap_mse(pred: Tensor, target: Tensor, weights: Tensor) -> Tenso
         scalar.
 
     Raises:
-        ValueError: shapes that differ.
+        InputError: shapes that differ.
     """
     _check_heatmaps(pred, target)
     return (weights[..., None, None] * (pred - target)).square().mean()
@@ -136,7 +138,7 @@ def heatmap_cross_entropy(logits: Tensor, target: Tensor, weights: Tensor) -> Te
         scalar.
 
     Raises:
-        ValueError: shapes that differ.
+        InputError: shapes that differ.
     """
     _check_heatmaps(logits, target)
     target = target.flatten(2)
@@ -147,6 +149,6 @@ def heatmap_cross_entropy(logits: Tensor, target: Tensor, weights: Tensor) -> Te
 
 def _check_heatmaps(pred: Tensor, target: Tensor) -> None:
     if pred.shape != target.shape:
-        raise ValueError(
+        raise InputError(
             f"heatmaps are {tuple(pred.shape)} where their targets are {tuple(target.shape)}"
         )

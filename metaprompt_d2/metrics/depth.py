@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ..utils.errors import InputError
+
 __all__ = [
     "DEPTH_CROPS",
     "DEPTH_FIGURES",
@@ -34,10 +36,10 @@ def kb_crop_box(height: int, width: int) -> tuple[slice, slice]:
     """Rows and columns of the KITTI benchmark's frame: the bottom 352 rows, 1216 centred columns.
 
     Raises:
-        ValueError: an image smaller than that.
+        InputError: an image smaller than that.
     """
     if height < _KB_HEIGHT or width < _KB_WIDTH:
-        raise ValueError(
+        raise InputError(
             f"a frame of {height}x{width} (height x width) is too small for KITTI's crop of "
             f"{_KB_HEIGHT}x{_KB_WIDTH}"
         )
@@ -57,10 +59,10 @@ def depth_crop_mask(crop: str, shape: tuple[int, int]) -> np.ndarray:
         (height, width) bool.
 
     Raises:
-        ValueError: another name.
+        InputError: another name.
     """
     if crop not in DEPTH_CROPS:
-        raise ValueError(f"depth crop is {crop!r}, expected one of {DEPTH_CROPS}")
+        raise InputError(f"depth crop is {crop!r}, expected one of {DEPTH_CROPS}")
     if crop == "none":
         return np.ones(shape, bool)
     if crop == "nyu":

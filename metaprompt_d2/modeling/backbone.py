@@ -20,6 +20,7 @@ from ..diffusion import (
     RefinementStep,
     add_lora,
 )
+from ..utils.errors import InputError
 
 __all__ = ["MetaPromptBackbone"]
 
@@ -69,14 +70,14 @@ class MetaPromptBackbone(Backbone):
             compile_mode: of `torch.compile` for encoder, UNet and re-arrangement; "" = none.
 
         Raises:
-            ValueError: a name that no feature has, adapters in a frozen UNet, an unknown mode.
+            InputError: a name that no feature has, adapters in a frozen UNet, an unknown mode.
         """
         super().__init__()
         self.latent_encoder = latent_encoder
         self.refinement = refinement
         self.rearrangement = rearrangement
         if lora is not None and freeze_unet:
-            raise ValueError("MODEL.DIFFUSION: LORA trains adapters, FREEZE_UNET would freeze them")
+            raise InputError("MODEL.DIFFUSION: LORA trains adapters, FREEZE_UNET would freeze them")
         if lora is not None:
             add_lora(refinement.unet, **lora)
         if freeze_unet:
@@ -88,7 +89,7 @@ class MetaPromptBackbone(Backbone):
         names = list(self._all_shapes)
         unknown = sorted(set(out_features) - set(names))
         if unknown:
-            raise ValueError(f"MODEL.META_PROMPT.OUT_FEATURES names {unknown}, expected of {names}")
+            raise InputError(f"MODEL.META_PROMPT.OUT_FEATURES names {unknown}, expected of {names}")
         self._shapes = {
             name: shape
             for name, shape in self._all_shapes.items()
@@ -113,10 +114,10 @@ class MetaPromptBackbone(Backbone):
             mode: of `torch.compile`.
 
         Raises:
-            ValueError: an unknown mode.
+            InputError: an unknown mode.
         """
         if mode not in _COMPILE_MODES:
-            raise ValueError(
+            raise InputError(
                 f"MODEL.SPEED.COMPILE is {mode!r}, expected '' or one of {_COMPILE_MODES}"
             )
         self._has_cuda_graphs = mode in _CUDA_GRAPH_MODES
@@ -127,7 +128,7 @@ class MetaPromptBackbone(Backbone):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
         if input_shape.channels != 3:
-            raise ValueError(
+            raise InputError(
                 f"MODEL.PIXEL_MEAN has {input_shape.channels} channels, MetaPromptBackbone takes 3"
             )
         _check_normalization(cfg)
@@ -248,18 +249,18 @@ def _check_normalization(cfg: CfgNode) -> None:
     Means and deviations up to 1 belong to images whose range is not known here.
 
     Raises:
-        ValueError: another channel order, or 0..255 that does not become about -1..1.
+        InputError: another channel order, or 0..255 that does not become about -1..1.
     """
     expected = (
         "Stable Diffusion reads RGB images in [-1, 1]: set INPUT.FORMAT to RGB, MODEL.PIXEL_MEAN "
         "and MODEL.PIXEL_STD to [127.5, 127.5, 127.5], as configs/Base-MetaPrompt.yaml does"
     )
     if cfg.INPUT.FORMAT != "RGB":
-        raise ValueError(f"INPUT.FORMAT is {cfg.INPUT.FORMAT!r}. {expected}")
+        raise InputError(f"INPUT.FORMAT is {cfg.INPUT.FORMAT!r}. {expected}")
     for mean, std in zip(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, strict=True):
         low, high = -mean / std, (255 - mean) / std
         if max(mean, std) > 1 and max(abs(low + 1), abs(high - 1)) > 0.1:
-            raise ValueError(
+            raise InputError(
                 f"MODEL.PIXEL_MEAN {cfg.MODEL.PIXEL_MEAN} and MODEL.PIXEL_STD "
                 f"{cfg.MODEL.PIXEL_STD} bring 0..255 to {low:.1f}..{high:.1f}. {expected}"
             )
@@ -268,7 +269,7 @@ def _check_normalization(cfg: CfgNode) -> None:
 def _build_rearrangement(cfg: CfgNode, in_channels: Sequence[int]) -> nn.Module | None:
     prompt = cfg.MODEL.META_PROMPT
     if prompt.REARRANGE not in _MODES:
-        raise ValueError(
+        raise InputError(
             f"MODEL.META_PROMPT.REARRANGE is {prompt.REARRANGE!r}, expected one of {_MODES}"
         )
     arguments = {

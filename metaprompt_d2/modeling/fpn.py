@@ -8,6 +8,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, FPN, Backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool, LastLevelP6P7
 from torch import Tensor, nn
 
+from ..utils.errors import InputError
 from .backbone import MetaPromptBackbone
 
 __all__ = [
@@ -73,13 +74,13 @@ class MetaPromptFPN(FPN):
             arguments: the others of Detectron2's `FPN`.
 
         Raises:
-            ValueError: a feature that there is not.
+            InputError: a feature that there is not.
         """
         names = list(bottom_up.output_shape())
         finer = _finer(names[0])
         unknown = [name for name in in_features if name not in (finer, *names)]
         if unknown:
-            raise ValueError(
+            raise InputError(
                 f"MODEL.FPN.IN_FEATURES names {unknown}, expected of {[finer, *names]} (with "
                 'MODEL.META_PROMPT.REARRANGE "none")'
             )
@@ -131,11 +132,11 @@ def build_fcos_metaprompt_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> 
         input_shape: of the images.
 
     Raises:
-        ValueError: features that do not end at `up5`.
+        InputError: features that do not end at `up5`.
     """
     bottom_up = MetaPromptBackbone(cfg, input_shape)
     if _coarsest(cfg, bottom_up) != "up5":
-        raise ValueError(
+        raise InputError(
             f"MODEL.FPN.IN_FEATURES is {cfg.MODEL.FPN.IN_FEATURES}, expected to end at 'up5', "
             "for p6 and p7 from p5"
         )
@@ -147,7 +148,7 @@ def _coarsest(cfg: CfgNode, bottom_up: MetaPromptBackbone) -> str:
     """The last of MODEL.FPN.IN_FEATURES, which further levels are made from."""
     names, known = cfg.MODEL.FPN.IN_FEATURES, list(bottom_up.output_shape())
     if not names or names[-1] not in known:
-        raise ValueError(
+        raise InputError(
             f"MODEL.FPN.IN_FEATURES is {names}, expected names of {known} (with "
             'MODEL.META_PROMPT.REARRANGE "none"), fine to coarse'
         )

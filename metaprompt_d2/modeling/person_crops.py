@@ -6,6 +6,8 @@ from detectron2.structures import Instances
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..utils.errors import InputError
+
 __all__ = ["cut_crops", "given_boxes"]
 
 # Fields that may hold people's boxes; the first found wins.
@@ -24,11 +26,11 @@ def given_boxes(instances: Instances, size: tuple[int, int]) -> tuple[Tensor, Te
         corners (K, 4) in the image's pixels, and scores (K,).
 
     Raises:
-        ValueError: no boxes.
+        InputError: no boxes.
     """
     field = next((name for name in _BOX_FIELDS if instances.has(name)), None)
     if field is None:
-        raise ValueError(
+        raise InputError(
             f"the given Instances have {list(instances.get_fields())}, expected boxes as one of "
             f"{_BOX_FIELDS}"
         )

@@ -10,6 +10,7 @@ from detectron2.utils.file_io import PathManager
 from torch import Tensor
 
 from ..checkpoint import load_checkpoint
+from ..utils.errors import InputError, MissingFileError
 
 __all__ = ["PersonDetector"]
 
@@ -47,7 +48,7 @@ class PersonDetector:
         """The detector of MODEL.PERSON_DETECTOR.
 
         Raises:
-            FileNotFoundError: CONFIG_FILE is neither a file nor in Detectron2's model zoo.
+            MissingFileError: CONFIG_FILE is neither a file nor in Detectron2's model zoo.
         """
         node = cfg.MODEL.PERSON_DETECTOR
         path = PathManager.get_local_path(node.CONFIG_FILE)
@@ -55,7 +56,7 @@ class PersonDetector:
             try:
                 path = model_zoo.get_config_file(node.CONFIG_FILE)
             except RuntimeError as error:
-                raise FileNotFoundError(
+                raise MissingFileError(
                     f"MODEL.PERSON_DETECTOR.CONFIG_FILE {node.CONFIG_FILE} is neither a file nor "
                     "in Detectron2's model zoo"
                 ) from error
@@ -108,7 +109,7 @@ class PersonDetector:
             missing -= {name for name in missing if name.startswith(("pixel_", "anchor_"))}
             missing -= {name for name in missing if ".anchor_generator." in name}
             if missing:
-                raise ValueError(
+                raise InputError(
                     f"{file} lacks {len(missing)} tensors of the person detector, such as "
                     f"{min(missing)!r}"
                 )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..data import ResizeToBox
+from ..utils.errors import InputError
 from .meta_arch import DepthEstimator, SlidingWindowSegmentor
 from .sliding_window import allocate_canvas, fits_canvas, resize_in_strips
 
@@ -67,11 +68,11 @@ class DenseModelWithTTA(nn.Module):
                 and mirror images of which the outputs take more are predicted by themselves.
 
         Raises:
-            ValueError: no scale, or a box that no image fits.
+            InputError: no scale, or a box that no image fits.
         """
         super().__init__()
         if not boxes:
-            raise ValueError("TEST.AUG.MIN_SIZES is empty: there is no scale to predict at")
+            raise InputError("TEST.AUG.MIN_SIZES is empty: there is no scale to predict at")
         self.model = model
         self.boxes = list(boxes)
         self.resizes = [None if box is None else ResizeToBox(*box) for box in self.boxes]
@@ -105,7 +106,7 @@ class DenseModelWithTTA(nn.Module):
             (height, width) in metres.
 
         Raises:
-            ValueError: a scale at which the model cannot take the image.
+            InputError: a scale at which the model cannot take the image.
         """
         return [self._predict(inputs) for inputs in batched_inputs]
 
@@ -147,7 +148,7 @@ class DenseModelWithTTA(nn.Module):
         except ValueError as error:
             height, width = images[0].shape[-2:]
             source = "" if box is None else f" (TEST.AUG.MIN_SIZES {box[1]})"
-            raise ValueError(
+            raise InputError(
                 f"{name} of {height}x{width} pixels (height x width){source} cannot be "
                 f"predicted: {error}"
             ) from error
@@ -176,12 +177,12 @@ def _boxes(cfg: CfgNode) -> list[tuple[int, int] | None]:
         long_sides = [cfg.INPUT.MAX_SIZE_TEST]
     long_sides = long_sides or [aug.MAX_SIZE] * len(short_sides)
     if len(long_sides) != len(short_sides):
-        raise ValueError(
+        raise InputError(
             f"TEST.AUG.MAX_SIZES has {len(long_sides)} sizes, TEST.AUG.MIN_SIZES {len(short_sides)}"
         )
     for short, long in zip(short_sides, long_sides, strict=True):
         if short < 0 or (short and long < short):
-            raise ValueError(
+            raise InputError(
                 f"TEST.AUG: a short side of {short} and a long side of {long} pixels make no box "
                 "that images fit (MIN_SIZES, with MAX_SIZES or MAX_SIZE)"
             )

@@ -11,9 +11,41 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["TRACEBACK_VARIABLE", "hide_tracebacks", "input_error", "one_line_errors"]
+__all__ = [
+    "TRACEBACK_VARIABLE",
+    "InputError",
+    "MissingFileError",
+    "NonFiniteError",
+    "UnknownKeyError",
+    "hide_tracebacks",
+    "input_error",
+    "one_line_errors",
+]
 
 TRACEBACK_VARIABLE = "METAPROMPT_D2_TRACEBACK"
+
+
+class InputError(ValueError):
+    """The user's input is wrong: the message names the file, key or value, and what was expected.
+
+    Raised on purpose where input enters. Scripts end in one line for it; any other exception is a
+    bug and keeps its traceback.
+    """
+
+
+class MissingFileError(InputError, FileNotFoundError):
+    """A file or folder that the user named doesn't exist."""
+
+
+class UnknownKeyError(InputError, KeyError):
+    """A config key or registered name that the user gave doesn't exist."""
+
+    __str__ = Exception.__str__  # KeyError's would quote the message
+
+
+class NonFiniteError(InputError, FloatingPointError):
+    """A loss or a weight is NaN or infinite."""
+
 
 # What input makes us, Detectron2, yacs and the readers of files raise. Bugs show as other types.
 _TYPES = (ArithmeticError, EOFError, MemoryError, OSError, ValueError)

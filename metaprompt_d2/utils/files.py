@@ -11,6 +11,8 @@ from detectron2.utils.file_io import PathManager
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from ..utils.errors import InputError, MissingFileError
+
 __all__ = ["atomic_write", "read_json", "write_png"]
 
 
@@ -53,13 +55,13 @@ def read_json(file_name: str | os.PathLike) -> Any:
     """Read a JSON file.
 
     Raises:
-        FileNotFoundError: The file doesn't exist.
-        ValueError: The file isn't valid JSON.
+        MissingFileError: The file doesn't exist.
+        InputError: The file isn't valid JSON.
     """
     try:
         with PathManager.open(os.fspath(file_name)) as file:
             return json.load(file)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"JSON file {file_name} does not exist") from error
+        raise MissingFileError(f"JSON file {file_name} does not exist") from error
     except ValueError as error:  # invalid JSON or an invalid encoding
-        raise ValueError(f"{file_name} cannot be read as JSON: {error}") from error
+        raise InputError(f"{file_name} cannot be read as JSON: {error}") from error

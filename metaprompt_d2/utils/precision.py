@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..utils.errors import InputError
+
 __all__ = ["amp_dtype", "autocast", "convert_weights", "half_precision"]
 
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -19,7 +21,7 @@ def amp_dtype(node: Any, name: str) -> torch.dtype | None:
         name: of the node, for the message.
 
     Raises:
-        ValueError: another DTYPE than "float16" and "bfloat16".
+        InputError: another DTYPE than "float16" and "bfloat16".
     """
     dtype = half_precision(node.DTYPE, f"{name}.DTYPE")
     return dtype if node.ENABLED else None
@@ -32,10 +34,10 @@ def half_precision(dtype: str, key: str) -> torch.dtype:
         key: that says so, for the message.
 
     Raises:
-        ValueError: another one.
+        InputError: another one.
     """
     if dtype not in _DTYPES:
-        raise ValueError(f"{key} is {dtype!r}, expected one of {list(_DTYPES)}")
+        raise InputError(f"{key} is {dtype!r}, expected one of {list(_DTYPES)}")
     return _DTYPES[dtype]
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from detectron2.data import Metadata
 from detectron2.utils.visualizer import Visualizer
 
+from ..utils.errors import InputError
 from .depth import DEPTH_COLORS, color_mapped
 from .pose import draw_people
 from .sem_seg import draw_classes
@@ -26,7 +27,7 @@ def draw_overlay(image: np.ndarray, output: dict[str, Any], metadata: Metadata) 
         (H, W, 3) uint8 RGB.
 
     Raises:
-        ValueError: an output of an unknown task.
+        InputError: an output of an unknown task.
     """
     if "sem_seg" in output and "panoptic_seg" not in output:
         return draw_classes(image, output["sem_seg"].argmax(dim=0).cpu().numpy(), metadata)
@@ -42,4 +43,4 @@ def draw_overlay(image: np.ndarray, output: dict[str, Any], metadata: Metadata) 
         return visualizer.draw_panoptic_seg_predictions(segments.cpu(), info).get_image()
     if "instances" in output:
         return visualizer.draw_instance_predictions(output["instances"].to("cpu")).get_image()
-    raise ValueError(f"the model gives {sorted(output)}, of which nothing can be drawn")
+    raise InputError(f"the model gives {sorted(output)}, of which nothing can be drawn")

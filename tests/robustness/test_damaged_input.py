@@ -17,13 +17,13 @@ import visualize_data
 import visualize_predictions
 import yaml
 from command_lines import main_of
+from damage import ABSURD, damage_file, damage_json_file
 from depth_files import write_depth, write_kitti_frame
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import default_argument_parser, defaults
 from helpers import smallest_cfg, smallest_depth_cfg
 from pose_files import detection, person, smallest_pose_cfg, write_detections, write_people
-from robustness.cases import run_cases
-from robustness.damage import ABSURD, damage_file, damage_json_file
+from robustness_cases import run_cases
 from safetensors.torch import save_file
 
 from metaprompt_d2.data import register_sem_seg_folders

@@ -4,6 +4,8 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
+from metaprompt_d2.utils.errors import InputError
+
 __all__ = ["dense_output", "inference_inputs", "training_inputs"]
 
 _SEED = 1
@@ -19,7 +21,7 @@ def training_inputs(cfg: CfgNode, batch_size: int, size: tuple[int, int]) -> lis
     """One dict a training sample, with random ground truth.
 
     Raises:
-        ValueError: a meta-architecture of another package.
+        InputError: a meta-architecture of another package.
     """
     inputs = inference_inputs(batch_size, size)
     generator = _generator()
@@ -37,7 +39,7 @@ def training_inputs(cfg: CfgNode, batch_size: int, size: tuple[int, int]) -> lis
             item["heatmaps"] = torch.rand(17, height, width, generator=generator)
             item["joint_weights"] = torch.ones(17)
         else:
-            raise ValueError(
+            raise InputError(
                 f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE!r}, for which training "
                 "samples are not known"
             )
@@ -48,7 +50,7 @@ def dense_output(outputs: list[dict]) -> Tensor:
     """Logits, metres or heatmaps of all images, float32, on the CPU.
 
     Raises:
-        ValueError: outputs without any of these.
+        InputError: outputs without any of these.
     """
     parts = []
     for output in outputs:
@@ -59,7 +61,7 @@ def dense_output(outputs: list[dict]) -> Tensor:
         elif "instances" in output and output["instances"].has("pred_keypoint_heatmaps"):
             parts.append(output["instances"].pred_keypoint_heatmaps)
         else:
-            raise ValueError(f"outputs hold {list(output)}, expected sem_seg, depth or heatmaps")
+            raise InputError(f"outputs hold {list(output)}, expected sem_seg, depth or heatmaps")
     return torch.stack([part.float().cpu() for part in parts])
 
 

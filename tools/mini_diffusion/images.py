@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from metaprompt_d2.utils.errors import InputError
+
 MIN_CROP_SCALE = 0.6
 
 
-class ImageError(ValueError):
+class ImageError(InputError):
     """The training images are missing or unreadable; the message says which and what to do."""
 
 

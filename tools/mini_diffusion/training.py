@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import trange
 
+from metaprompt_d2.utils.errors import NonFiniteError
+
 from .images import augment, random_batch, to_tensor
 from .models import LATENT_CHANNELS, build_scheduler
 
@@ -56,7 +58,7 @@ class Trainer:
         """Update the parameters once; stop with an error when the loss is not finite."""
         value = loss.item()
         if not math.isfinite(value):
-            raise FloatingPointError(f"{self.progress.desc} diverged: the loss is {value}")
+            raise NonFiniteError(f"{self.progress.desc} diverged: the loss is {value}")
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.parameters, 1.0)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from metaprompt_d2 import Predictor, get_config
 from metaprompt_d2.inference.prompt_responses import WHOLE_IMAGES
+from metaprompt_d2.utils.errors import InputError
 
 __all__ = ["Checkpoint", "find_checkpoints", "load_predictor"]
 
@@ -35,7 +36,7 @@ def find_checkpoints(
         config_file, weights: one more model.
 
     Raises:
-        ValueError: nothing was found.
+        InputError: nothing was found.
     """
     pairs = [
         (str(config), str(file), f"{config.parent.name}/{file.name}")
@@ -60,7 +61,7 @@ def find_checkpoints(
         if is_open and task is not None:
             found.append(Checkpoint(label, task, config, file))
     if not found:
-        raise ValueError(
+        raise InputError(
             f"no config.yaml with a checkpoint beside it in {', '.join(runs)}: train a model, or "
             "give --config-file and --weights"
         )

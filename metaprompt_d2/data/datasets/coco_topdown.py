@@ -9,6 +9,7 @@ from detectron2.data.datasets.builtin_meta import _get_builtin_metadata
 from detectron2.structures import BoxMode
 
 from ...codecs import NUM_JOINTS
+from ...utils.errors import InputError
 from ..coco_json import read_detections, read_people
 
 __all__ = [
@@ -90,7 +91,7 @@ def load_annotated_people(json_file: str, image_root: str) -> list[dict]:
         this person's alone, as Detectron2 has them.
 
     Raises:
-        FileNotFoundError, ValueError: of `read_people`, or nobody is left.
+        FileNotFoundError, InputError: of `read_people`, or nobody is left.
     """
     content = read_people(json_file, NUM_JOINTS)
     images = _image_dicts(content["images"], image_root)
@@ -141,7 +142,7 @@ def load_detected_people(json_file: str, image_root: str, detections_file: str) 
 
     Raises:
         FileNotFoundError: a file is missing.
-        ValueError: a file is no JSON of this layout, or nobody is left.
+        InputError: a file is no JSON of this layout, or nobody is left.
     """
     images = _image_dicts(read_people(json_file, NUM_JOINTS)["images"], image_root)
     detections = read_detections(detections_file)
@@ -215,5 +216,5 @@ def _report(source: str, num_people: int, left_out: dict[str, list[int]]) -> Non
     ]
     text = f"{num_people} people of {source}; left out: {'; '.join(parts) or 'nobody'}"
     if not num_people:
-        raise ValueError(text)
+        raise InputError(text)
     logger.info(text)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 
 from detectron2.utils.file_io import PathManager
 
+from ...utils.errors import InputError
+
 __all__ = ["Pair", "find_list", "pair_dicts", "read_list", "resolve_pairs"]
 
 logger = logging.getLogger(__name__)
@@ -31,7 +33,7 @@ def read_list(file_name: str) -> list[Pair]:
         The paths as listed, relative to folders that the dataset knows.
 
     Raises:
-        ValueError: naming the file and the line which has another number of columns or no focal
+        InputError: naming the file and the line which has another number of columns or no focal
             length where it should be, or a file without any pair.
     """
     pairs, without_depth = [], 0
@@ -48,13 +50,13 @@ def read_list(file_name: str) -> list[Pair]:
     if without_depth:
         logger.info("%s: %d entries have no depth and are left out", file_name, without_depth)
     if not pairs:
-        raise ValueError(f"{file_name} lists no image with depth")
+        raise InputError(f"{file_name} lists no image with depth")
     return pairs
 
 
 def _check_columns(columns: list[str], place: str) -> None:
     if len(columns) not in (2, 3):
-        raise ValueError(
+        raise InputError(
             f"{place}: {len(columns)} columns, expected two (image, depth) or three "
             "(image, depth, focal length)"
         )
@@ -62,7 +64,7 @@ def _check_columns(columns: list[str], place: str) -> None:
         try:
             float(columns[2])
         except ValueError as error:
-            raise ValueError(
+            raise InputError(
                 f"{place}: the third column is {columns[2]!r}, expected a focal length"
             ) from error
 

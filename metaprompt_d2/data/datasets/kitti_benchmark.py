@@ -5,6 +5,8 @@ import os
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
+from ...utils.errors import MissingFileError
+
 __all__ = ["load_kitti_benchmark", "register_kitti_benchmark"]
 
 
@@ -25,12 +27,12 @@ def load_kitti_benchmark(image_dir: str) -> list[dict]:
     """Dicts of all PNGs of a folder, without ground truth. They are cropped to 352x1216 already.
 
     Raises:
-        FileNotFoundError: no such folder, or no PNG in it.
+        MissingFileError: no such folder, or no PNG in it.
     """
     files = sorted(PathManager.ls(image_dir)) if PathManager.isdir(image_dir) else []
     stems = [file.removesuffix(".png") for file in files if file.endswith(".png")]
     if not stems:
-        raise FileNotFoundError(f"{image_dir} holds no PNG")
+        raise MissingFileError(f"{image_dir} holds no PNG")
     return [
         {"file_name": os.path.join(image_dir, f"{stem}.png"), "image_id": stem} for stem in stems
     ]

@@ -5,6 +5,7 @@ import os
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
+from ...utils.errors import MissingFileError
 from .depth_lists import Pair, find_list, pair_dicts, read_list, resolve_pairs
 from .eigen_split import TEST_FRAMES, TRAIN_DRIVES
 
@@ -69,7 +70,7 @@ def load_kitti_eigen(root: str, split: str, *, kb_crop: bool) -> list[dict]:
         `pair_dicts` with "kb_crop", and with "image_id" `<drive>_<frame>`.
 
     Raises:
-        FileNotFoundError: neither list nor folders, or no pair in the folders.
+        MissingFileError: neither list nor folders, or no pair in the folders.
         ValueError: of `read_list`.
     """
     list_file = find_list(root, LISTS[split])
@@ -89,13 +90,13 @@ def _image_id(file_name: str) -> str:
 
 def _pairs_of_drives(root: str, split: str) -> list[Pair]:
     if not PathManager.isdir(os.path.join(root, "data_depth_annotated")):
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"neither a list ({' or '.join(LISTS[split])}) nor the folder data_depth_annotated "
             f"in {root}"
         )
     pairs = [pair for drive in DRIVES[split] for pair in find_pairs(root, split, drive)[0]]
     if not pairs:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{root} holds no frame of the {len(DRIVES[split])} drives of Eigen's {split} split "
             "with both image (raw_data) and ground truth (data_depth_annotated)"
         )

@@ -6,6 +6,7 @@ import numpy as np
 from detectron2.utils.file_io import PathManager
 from PIL import Image
 
+from ...utils.errors import InputError
 from ..readers import read_labels
 from .cityscapes_extra import CITYSCAPES_CLASSES, CITYSCAPES_COLORS
 from .sem_seg_folders import register_sem_seg_folders
@@ -89,12 +90,12 @@ def read_mapillary_labels(file_name: str) -> np.ndarray:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is no label map, or one of Mapillary v2.0: told by ids from 66 to 123,
+        InputError: the file is no label map, or one of Mapillary v2.0: told by ids from 66 to 123,
             and by the colours of its palette.
     """
     labels = read_labels(file_name)
     if labels.dtype != np.uint8:
-        raise ValueError(
+        raise InputError(
             f"label file {file_name} holds more than 8 bits a pixel, expected a label map of "
             "Mapillary v1.2 (an instance map, perhaps?)"
         )
@@ -107,7 +108,7 @@ def read_mapillary_labels(file_name: str) -> np.ndarray:
 
 
 def _refuse(file_name: str, why: str) -> None:
-    raise ValueError(
+    raise InputError(
         f"label file {file_name} is of Mapillary v2.0: it {why}. Take the label maps of v1.2 "
         "(v1.2/labels in newer downloads)"
     )

@@ -6,6 +6,7 @@ import os
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
+from ...utils.errors import MissingFileError
 from .depth_lists import Pair, find_list, pair_dicts, read_list, resolve_pairs
 
 __all__ = ["load_nyu_depth_v2", "register_nyu_depth_v2"]
@@ -55,7 +56,7 @@ def load_nyu_depth_v2(root: str, split: str) -> list[dict]:
         `pair_dicts`, with "image_id" `<scene>_<rgb file>`, less the ending.
 
     Raises:
-        FileNotFoundError: neither list nor folder, or no pair in the folder.
+        MissingFileError: neither list nor folder, or no pair in the folder.
         ValueError: of `read_list`.
     """
     list_file = find_list(root, _LISTS[split])
@@ -74,7 +75,7 @@ def _image_id(file_name: str) -> str:
 def _pairs_in(folder: str, lists: tuple[str, ...]) -> list[Pair]:
     """`rgb_00001.jpg` and `sync_depth_00001.png` of all sub-folders."""
     if not PathManager.isdir(folder):
-        raise FileNotFoundError(f"neither a list ({' or '.join(lists)}) nor the folder {folder}")
+        raise MissingFileError(f"neither a list ({' or '.join(lists)}) nor the folder {folder}")
     pairs, alone = [], 0
     for scene in sorted(PathManager.ls(folder)):
         scene_folder = os.path.join(folder, scene)
@@ -88,7 +89,7 @@ def _pairs_in(folder: str, lists: tuple[str, ...]) -> list[Pair]:
             else:
                 alone += 1
     if not pairs:
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"{folder} holds no pair <scene>/rgb_<number>.jpg with <scene>/sync_depth_<number>.png"
         )
     if alone:

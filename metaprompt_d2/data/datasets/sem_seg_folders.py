@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
+from ...utils.errors import InputError, MissingFileError
+
 __all__ = ["load_sem_seg_folders", "register_sem_seg_folders"]
 
 logger = logging.getLogger(__name__)
@@ -39,19 +41,19 @@ def register_sem_seg_folders(
         evaluator_type: which evaluators score it.
 
     Raises:
-        ValueError: a name that is taken, classes that are no list of names, an ignore label that
+        InputError: a name that is taken, classes that are no list of names, an ignore label that
             is a class, or colours that don't fit.
     """
     if name in DatasetCatalog.list():
-        raise ValueError(f"a dataset named {name!r} is registered already")
+        raise InputError(f"a dataset named {name!r} is registered already")
     if isinstance(classes, str) or not classes or len(set(classes)) != len(classes):
-        raise ValueError(f"classes of dataset {name!r} are {classes!r}, expected a list of names")
+        raise InputError(f"classes of dataset {name!r} are {classes!r}, expected a list of names")
     if 0 <= ignore_label < len(classes):
-        raise ValueError(
+        raise InputError(
             f"ignore_label {ignore_label} of dataset {name!r} is the class {classes[ignore_label]}"
         )
     if colors is not None and [len(color) for color in colors] != [3] * len(classes):
-        raise ValueError(f"dataset {name!r} needs one (r, g, b) colour for each class")
+        raise InputError(f"dataset {name!r} needs one (r, g, b) colour for each class")
     DatasetCatalog.register(
         name,
         lambda: load_sem_seg_folders(
@@ -89,19 +91,19 @@ def load_sem_seg_folders(
         which opens the files anyway.
 
     Raises:
-        FileNotFoundError: a folder that is missing, or not one image (with a label map).
-        ValueError: two images whose names differ in their ending only.
+        MissingFileError: a folder that is missing, or not one image (with a label map).
+        InputError: two images whose names differ in their ending only.
     """
     suffixes = (image_suffix,) if isinstance(image_suffix, str) else tuple(image_suffix)
     images = _by_stem(str(image_dir), suffixes)
     if not images:
-        raise FileNotFoundError(f"{image_dir} holds no file *{', *'.join(suffixes)}")
+        raise MissingFileError(f"{image_dir} holds no file *{', *'.join(suffixes)}")
     if label_dir is None:
         return [{"file_name": images[stem]} for stem in sorted(images)]
     labels = _by_stem(str(label_dir), (label_suffix,))
     alone = sorted(images.keys() - labels.keys())
     if len(alone) == len(images):
-        raise FileNotFoundError(
+        raise MissingFileError(
             f"no image of {image_dir} has a label map in {label_dir}; expected, for instance, "
             f"{os.path.join(label_dir, alone[0] + label_suffix)}"
         )
@@ -125,7 +127,7 @@ def _by_stem(folder: str, suffixes: Sequence[str]) -> dict[str, str]:
     files: dict[str, str] = {}
     for stem, file in _stems(folder, suffixes):
         if stem in files:
-            raise ValueError(
+            raise InputError(
                 f"{files[stem]} and {file} differ in their ending only; image_suffix or "
                 "label_suffix can tell which one is meant"
             )
@@ -136,7 +138,7 @@ def _by_stem(folder: str, suffixes: Sequence[str]) -> dict[str, str]:
 def _stems(folder: str, suffixes: Sequence[str]) -> Iterator[tuple[str, str]]:
     """(path below the folder, less the suffix; whole path) of all files, hidden ones aside."""
     if not PathManager.isdir(folder):
-        raise FileNotFoundError(f"folder {folder} does not exist")
+        raise MissingFileError(f"folder {folder} does not exist")
     waiting = [""]
     while waiting:
         below = waiting.pop()

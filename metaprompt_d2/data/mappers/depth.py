@@ -8,6 +8,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.data import detection_utils
 from detectron2.data import transforms as T
 
+from ...utils.errors import InputError
 from ..augmentation import ResizeToBox
 from ..depth_augmentation import (
     BrightnessContrast,
@@ -69,7 +70,7 @@ class DepthMapper:
             after KITTI's crop, and, in training, with "depth": (H, W) float32 metres, 0 = no value.
 
         Raises:
-            FileNotFoundError, ValueError: a file that is missing, unreadable or doesn't fit.
+            FileNotFoundError, InputError: a file that is missing, unreadable or doesn't fit.
         """
         dataset_dict = copy.copy(dataset_dict)
         image = read_image(dataset_dict["file_name"], self.image_format)
@@ -81,7 +82,7 @@ class DepthMapper:
             dataset_dict["height"], dataset_dict["width"] = augmented.image.shape[:2]
             self.augmentations(augmented)
         except ValueError as error:
-            raise ValueError(f"image file {dataset_dict['file_name']}: {error}") from error
+            raise InputError(f"image file {dataset_dict['file_name']}: {error}") from error
         image = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))
         dataset_dict["image"] = torch.from_numpy(image)
         if augmented.depth is not None:
@@ -92,14 +93,14 @@ class DepthMapper:
         if not self.is_train:
             return DepthAugInput(image)
         if "depth_file_name" not in dataset_dict:
-            raise ValueError(
+            raise InputError(
                 f"image file {dataset_dict['file_name']} has no ground truth to train on: its "
                 "dataset dict lacks depth_file_name"
             )
         depth_file, scale = dataset_dict["depth_file_name"], dataset_dict["depth_scale"]
         depth = read_depth(depth_file, scale)
         if depth.shape != image.shape[:2]:
-            raise ValueError(
+            raise InputError(
                 f"depth file {depth_file} is {depth.shape[0]}x{depth.shape[1]} (height x width), "
                 f"its image {dataset_dict['file_name']} is {image.shape[0]}x{image.shape[1]}"
             )
@@ -120,7 +121,7 @@ def _train_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
         )
     if crop.ENABLED:
         if crop.TYPE != "absolute":
-            raise ValueError(f"INPUT.CROP.TYPE is {crop.TYPE!r}, depth needs 'absolute'")
+            raise InputError(f"INPUT.CROP.TYPE is {crop.TYPE!r}, depth needs 'absolute'")
         augmentations.append(RandomWindow(tuple(crop.SIZE)))
     hsv = HueSaturationValue(aug.HUE, aug.SATURATION, aug.VALUE, cfg.INPUT.FORMAT)
     return [
@@ -139,7 +140,7 @@ def _cut_depth(aug: CfgNode) -> list[T.Augmentation]:
     cut_depth = CutDepth(aug.CUT_DEPTH_MAX_DEPTH, wrap_around=aug.CUT_DEPTH_WRAP_AROUND)
     every = aug.CUT_DEPTH_EVERY
     if every < 0:
-        raise ValueError(f"INPUT.DEPTH_AUG.CUT_DEPTH_EVERY is {every}, expected 0 (unused) or more")
+        raise InputError(f"INPUT.DEPTH_AUG.CUT_DEPTH_EVERY is {every}, expected 0 (unused) or more")
     if every:
         return [EveryNth(cut_depth, every)]
     return _sometimes(cut_depth, aug.CUT_DEPTH_PROB, "CUT_DEPTH_PROB")
@@ -148,5 +149,5 @@ def _cut_depth(aug: CfgNode) -> list[T.Augmentation]:
 def _sometimes(augmentation: T.Augmentation, probability: float, key: str) -> list[T.Augmentation]:
     """The augmentation with a probability, the value of INPUT.DEPTH_AUG.`key`; nothing for 0."""
     if not 0 <= probability <= 1:
-        raise ValueError(f"INPUT.DEPTH_AUG.{key} is {probability}, expected a probability")
+        raise InputError(f"INPUT.DEPTH_AUG.{key} is {probability}, expected a probability")
     return [T.RandomApply(augmentation, probability)] if probability else []

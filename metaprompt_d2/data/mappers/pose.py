@@ -10,6 +10,7 @@ from detectron2.data import detection_utils
 from torchvision.ops import nms
 
 from ...codecs import NUM_JOINTS, UDPHeatmapCodec, box_to_crop, crop_matrix, transform_points
+from ...utils.errors import InputError
 from ..pose_augmentation import (
     HalfBody,
     JitterCenter,
@@ -65,12 +66,12 @@ class PoseMapper:
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict:
         head, crop = cfg.MODEL.HEATMAP_HEAD, cfg.INPUT.PERSON_CROP
         if len(crop.SIZE) != 2 or any(side % head.STRIDE for side in crop.SIZE):
-            raise ValueError(
+            raise InputError(
                 f"INPUT.PERSON_CROP.SIZE is {crop.SIZE}, expected (height, width) in multiples of "
                 f"MODEL.HEATMAP_HEAD.STRIDE {head.STRIDE}"
             )
         if cfg.TEST.POSE.PEOPLE_PER_BATCH < 1:
-            raise ValueError(
+            raise InputError(
                 f"TEST.POSE.PEOPLE_PER_BATCH is {cfg.TEST.POSE.PEOPLE_PER_BATCH}, expected 1 or "
                 "more"
             )
@@ -104,7 +105,7 @@ class PoseMapper:
                 * in training "heatmaps": (J, h, w) float32, and "joint_weights": (J,) float32.
 
         Raises:
-            FileNotFoundError, ValueError: a file that is missing, unreadable or of another size, or
+            FileNotFoundError, InputError: a file that is missing, unreadable or of another size, or
                 a person with another number of joints.
         """
         dataset_dict = copy.copy(dataset_dict)
@@ -151,7 +152,7 @@ class PoseMapper:
         if self.is_train:
             values = dataset_dict["annotations"][0]["keypoints"]
             if len(values) != joints.size:
-                raise ValueError(
+                raise InputError(
                     f"person {dataset_dict.get('person_id')} of {dataset_dict['file_name']} has "
                     f"{len(values) / 3:g} joints, expected {NUM_JOINTS}"
                 )
@@ -165,7 +166,7 @@ class PoseMapper:
 def _train_augmentations(cfg: CfgNode) -> list[ViewAugmentation]:
     aug, flip = cfg.INPUT.POSE_AUG, cfg.INPUT.RANDOM_FLIP
     if flip not in ("horizontal", "none"):
-        raise ValueError(f"INPUT.RANDOM_FLIP is {flip!r}, pose knows 'horizontal' and 'none'")
+        raise InputError(f"INPUT.RANDOM_FLIP is {flip!r}, pose knows 'horizontal' and 'none'")
     return [
         JitterCenter(aug.CENTER_JITTER_PROB, aug.CENTER_JITTER),
         *([MirrorPerson()] if flip == "horizontal" else []),

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...layers import DeconvStack, silog_loss
+from ...utils.errors import InputError
 
 __all__ = ["DEPTH_HEADS_REGISTRY", "DeconvDepthHead", "build_depth_head"]
 
@@ -55,11 +56,11 @@ class DeconvDepthHead(nn.Module):
             loss_weight: of the SILog loss.
 
         Raises:
-            ValueError: a maximum depth that is not positive, or kernels that don't fit.
+            InputError: a maximum depth that is not positive, or kernels that don't fit.
         """
         super().__init__()
         if max_depth <= 0:
-            raise ValueError(f"MODEL.DEPTH_HEAD.MAX_DEPTH is {max_depth}, expected more than 0")
+            raise InputError(f"MODEL.DEPTH_HEAD.MAX_DEPTH is {max_depth}, expected more than 0")
         self.in_feature = in_feature
         self.max_depth = max_depth
         self.loss_weight = loss_weight
@@ -82,7 +83,7 @@ class DeconvDepthHead(nn.Module):
     def from_config(cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> dict:
         head = cfg.MODEL.DEPTH_HEAD
         if head.IN_FEATURE not in input_shape:
-            raise ValueError(
+            raise InputError(
                 f"MODEL.DEPTH_HEAD.IN_FEATURE is {head.IN_FEATURE!r}, expected one of the "
                 f"backbone's features {list(input_shape)}"
             )

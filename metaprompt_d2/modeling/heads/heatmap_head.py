@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from ...codecs import NUM_JOINTS
 from ...layers import DeconvStack, heatmap_cross_entropy, weighted_heatmap_mse
+from ...utils.errors import InputError
 
 __all__ = ["HEATMAP_HEADS_REGISTRY", "DeconvHeatmapHead", "build_heatmap_head"]
 
@@ -73,26 +74,26 @@ class DeconvHeatmapHead(nn.Module):
             sigma: of the targets' Gaussians, for the softmax's scale.
 
         Raises:
-            ValueError: another wiring or loss, prompts that cannot be shared out, kernels that
+            InputError: another wiring or loss, prompts that cannot be shared out, kernels that
                 don't fit, or a stride that is not reached.
         """
         super().__init__()
         if wiring not in _WIRINGS:
-            raise ValueError(f"MODEL.HEATMAP_HEAD.WIRING is {wiring!r}, expected one of {_WIRINGS}")
+            raise InputError(f"MODEL.HEATMAP_HEAD.WIRING is {wiring!r}, expected one of {_WIRINGS}")
         if loss not in _LOSSES:
-            raise ValueError(
+            raise InputError(
                 f"MODEL.HEATMAP_HEAD.LOSS is {loss!r}, expected one of {sorted(_LOSSES)}"
             )
         if wiring == "prompts":
             if in_channels % NUM_JOINTS:
-                raise ValueError(
+                raise InputError(
                     f"feature {in_feature!r} has {in_channels} channels, which {NUM_JOINTS} joints "
                     "cannot share; MODEL.META_PROMPT.NUM_PROMPTS must be a multiple"
                 )
             deconv_dims, deconv_kernels = (), ()
         reached = in_stride / 2 ** len(deconv_dims)
         if reached != stride:
-            raise ValueError(
+            raise InputError(
                 f"{len(deconv_dims)} doublings of {in_feature!r} (stride {in_stride}) give "
                 f"heatmaps of stride {reached:g}, MODEL.HEATMAP_HEAD.STRIDE is {stride}"
             )
@@ -119,7 +120,7 @@ class DeconvHeatmapHead(nn.Module):
     def from_config(cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> dict:
         head = cfg.MODEL.HEATMAP_HEAD
         if head.IN_FEATURE not in input_shape:
-            raise ValueError(
+            raise InputError(
                 f"MODEL.HEATMAP_HEAD.IN_FEATURE is {head.IN_FEATURE!r}, expected one of the "
                 f"backbone's features {list(input_shape)}"
             )

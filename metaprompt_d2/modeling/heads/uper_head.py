@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...layers import lovasz_softmax, mean_cross_entropy
+from ...utils.errors import InputError
 
 __all__ = ["UPerHead"]
 
@@ -60,7 +61,7 @@ class UPerHead(nn.Module):
         super().__init__()
         self.in_features = sorted(input_shape, key=lambda name: input_shape[name].stride)
         if aux_loss_weight > 0 and aux_in_feature not in self.in_features:
-            raise ValueError(
+            raise InputError(
                 f"MODEL.SEM_SEG_HEAD.AUX_IN_FEATURE is {aux_in_feature!r}, expected one of the "
                 f"head's features {self.in_features}"
             )
@@ -97,7 +98,7 @@ class UPerHead(nn.Module):
         head = cfg.MODEL.SEM_SEG_HEAD
         missing = [name for name in head.IN_FEATURES if name not in input_shape]
         if missing:
-            raise ValueError(
+            raise InputError(
                 f"MODEL.SEM_SEG_HEAD.IN_FEATURES: the backbone has no {missing}, "
                 f"only {list(input_shape)}"
             )
@@ -129,7 +130,7 @@ class UPerHead(nn.Module):
             in inference logits (N, K, H, W) and an empty dict.
         """
         if self.training and self._trains_on_one_value and len(targets) == 1:
-            raise ValueError(
+            raise InputError(
                 "BatchNorm cannot train on one image a process: pyramid pooling to 1x1 leaves one "
                 "value a channel. Give every process at least 2 images (SOLVER.IMS_PER_BATCH, "
                 "SOLVER.ACCUMULATION_STEPS), train in several processes with SyncBN, or set "
@@ -195,7 +196,7 @@ class _Float32NaiveSyncBN(NaiveSyncBatchNorm):
 def _norm_of_this_run(norm: str) -> str | type[nn.Module]:
     """What "SyncBN" is here: torch's own works between GPU processes only."""
     if norm not in _NORMS:
-        raise ValueError(f"MODEL.SEM_SEG_HEAD.NORM is {norm!r}, expected one of {_NORMS}")
+        raise InputError(f"MODEL.SEM_SEG_HEAD.NORM is {norm!r}, expected one of {_NORMS}")
     if norm != "SyncBN":
         return norm
     if comm.get_world_size() == 1:

@@ -9,6 +9,7 @@ from detectron2.structures import ImageList
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...utils.errors import InputError
 from ...utils.precision import amp_dtype, autocast
 from ..heads import build_depth_head
 from ..sliding_window import predict_in_windows, shifted_windows
@@ -58,11 +59,11 @@ class DepthEstimator(nn.Module):
             inference_dtype: autocast to it in inference; None: as it is.
 
         Raises:
-            ValueError: images resized to what the backbone cannot take.
+            InputError: images resized to what the backbone cannot take.
         """
         super().__init__()
         if resize_scale > 0 and backbone.size_divisibility and _GRID % backbone.size_divisibility:
-            raise ValueError(
+            raise InputError(
                 f"the backbone takes multiples of {backbone.size_divisibility} pixels, to which "
                 f"images are not resized; set MODEL.DEPTH_HEAD.RESIZE_SCALE to 0"
             )
@@ -85,7 +86,7 @@ class DepthEstimator(nn.Module):
             ("TEST.SLIDING_WINDOW.BATCH_SIZE", cfg.TEST.SLIDING_WINDOW.BATCH_SIZE, 1),
         ):
             if value < least:
-                raise ValueError(f"{key} is {value}, expected at least {least}")
+                raise InputError(f"{key} is {value}, expected at least {least}")
         backbone = build_backbone(cfg)
         return {
             "backbone": backbone,

@@ -11,6 +11,7 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
 from ...codecs import FLIP_INDICES, UDPHeatmapCodec, average_with_mirrored, box_to_crop
+from ...utils.errors import InputError
 from ...utils.precision import amp_dtype, autocast
 from ..heads import build_heatmap_head
 from ..person_crops import cut_crops, given_boxes
@@ -105,7 +106,7 @@ class TopDownPoseEstimator(nn.Module):
             ("TEST.POSE.BATCH_SIZE", cfg.TEST.POSE.BATCH_SIZE, 1),
         ):
             if value < least:
-                raise ValueError(f"{key} is {value}, expected at least {least}")
+                raise InputError(f"{key} is {value}, expected at least {least}")
         backbone = build_backbone(cfg)
         head = cfg.MODEL.HEATMAP_HEAD
         height, width = cfg.INPUT.PERSON_CROP.SIZE
@@ -161,7 +162,7 @@ class TopDownPoseEstimator(nn.Module):
             (K, 17, h', w') of the crops. Boxes without area are left out.
 
         Raises:
-            ValueError: `Instances` without boxes.
+            InputError: `Instances` without boxes.
         """
         if self.training:
             return self._losses(batched_inputs)

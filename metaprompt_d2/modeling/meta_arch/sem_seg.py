@@ -14,6 +14,7 @@ from detectron2.structures import ImageList
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...utils.errors import InputError
 from ...utils.precision import amp_dtype, autocast
 from ..backbone import MetaPromptBackbone
 from ..sliding_window import predict_in_windows, resize_map, sliding_windows
@@ -63,7 +64,7 @@ class SlidingWindowSegmentor(nn.Module):
             inference_dtype: autocast to it in inference; None: as it is.
 
         Raises:
-            ValueError: an encoder to share that isn't there, or windows that cut latent pixels.
+            InputError: an encoder to share that isn't there, or windows that cut latent pixels.
         """
         super().__init__()
         if share_encoder:
@@ -92,7 +93,7 @@ class SlidingWindowSegmentor(nn.Module):
         }
         windows = cfg.TEST.SLIDING_WINDOW
         if windows.BATCH_SIZE < 1:
-            raise ValueError(
+            raise InputError(
                 f"TEST.SLIDING_WINDOW.BATCH_SIZE is {windows.BATCH_SIZE}, expected at least 1"
             )
         arguments["window_batch_size"] = windows.BATCH_SIZE
@@ -214,11 +215,11 @@ def _check_windows(windows: CfgNode) -> None:
     for key in ("SIZE", "STRIDE"):
         value = windows[key]
         if len(value) != 2 or min(value) < 1:
-            raise ValueError(
+            raise InputError(
                 f"TEST.SLIDING_WINDOW.{key} is {value}, expected (height, width) of at least 1"
             )
     if any(stride > size for stride, size in zip(windows.STRIDE, windows.SIZE, strict=True)):
-        raise ValueError(
+        raise InputError(
             f"TEST.SLIDING_WINDOW.STRIDE {windows.STRIDE} exceeds SIZE {windows.SIZE}: pixels "
             "between the windows would have no prediction"
         )
@@ -226,13 +227,13 @@ def _check_windows(windows: CfgNode) -> None:
 
 def _check_shared_encoder(backbone: Backbone, window_size: tuple[int, int] | None) -> None:
     if not isinstance(backbone, MetaPromptBackbone) or backbone.size_divisibility:
-        raise ValueError(
+        raise InputError(
             "TEST.SLIDING_WINDOW.SHARE_ENCODER needs a MetaPromptBackbone that takes any size "
             "(MODEL.META_PROMPT.REARRANGE)"
         )
     stride = backbone.latent_encoder.stride
     if window_size is None or any(side % stride for side in window_size):
-        raise ValueError(
+        raise InputError(
             f"TEST.SLIDING_WINDOW.SHARE_ENCODER needs windows, with a SIZE of multiples of "
             f"{stride}; it is {window_size}"
         )
