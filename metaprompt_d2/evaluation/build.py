@@ -29,14 +29,14 @@ EVALUATORS_REGISTRY = Registry("EVALUATORS")
 EVALUATORS_REGISTRY.__doc__ = """
 Maps an `evaluator_type` of datasets' metadata to a function that builds evaluators.
 
-The function is called as `function(cfg, dataset_name, output_dir)` and returns a list of Detectron2's
-`DatasetEvaluator`. Several evaluators may report the same task, with different metrics. Of each
-evaluator is asked that
+The function is called as `function(cfg, dataset_name, output_dir)` and returns a list of
+Detectron2's `DatasetEvaluator`. Several may report the same task, with different metrics.
+Each evaluator is used as follows:
 
-* `reset()` is called before the first batch, on every process;
+* `reset()` is called on every process before the first batch.
 * `process(inputs, outputs)` takes the dataset dicts of a batch and the model's outputs, in the same
   order. It changes neither, and keeps no output: `MergedEvaluators` empties the list `outputs`
-  after the last evaluator, so that the memory is free when the next batch is predicted;
+  after the last evaluator, so that the memory is free when the next batch is predicted.
 * `evaluate()` is called on every process, gathers from all of them, and returns
   `{task: {metric: value}}` on the main process and None on others. Samplers may repeat images to
   give every process the same number; a repeated image should count once.

@@ -41,7 +41,7 @@ class MaskBoundaryIoU:
             self.counts[row] += np.bincount(labels, minlength=self.num_classes + 1)[:-1]
 
     def compute(self) -> np.ndarray:
-        """Return (num_classes,) values from 0 to 1; NaN for classes absent from the ground truth."""
+        """Return a value from 0 to 1 per class; NaN for classes absent from the ground truth."""
         both, true, predicted = self.counts
         union = np.where(true > 0, true + predicted - both, 0)
         return np.divide(both, union, out=np.full(self.num_classes, np.nan), where=union > 0)

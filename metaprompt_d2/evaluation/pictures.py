@@ -24,7 +24,7 @@ from ..visualization import (
     stack_rows,
 )
 
-__all__ = ["PICTURES_REGISTRY", "PictureWriter", "draw_prediction", "joined_people"]
+__all__ = ["PICTURES_REGISTRY", "PictureWriter", "draw_prediction", "merge_people"]
 
 logger = logging.getLogger(__name__)
 
