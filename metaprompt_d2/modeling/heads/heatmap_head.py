@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from ...codecs import NUM_KEYPOINTS
 from ...layers import DeconvStack, heatmap_cross_entropy, weighted_heatmap_mse
-from ...utils.errors import InputError
+from ...utils.errors import InputError, get_registered
 
 __all__ = ["HEATMAP_HEADS_REGISTRY", "DeconvHeatmapHead", "build_heatmap_head"]
 
@@ -28,7 +28,9 @@ _LOSSES = {"cross_entropy": heatmap_cross_entropy, "mse": weighted_heatmap_mse}
 
 def build_heatmap_head(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> nn.Module:
     """The head that MODEL.HEATMAP_HEAD.NAME names, for the features of `input_shape`."""
-    return HEATMAP_HEADS_REGISTRY.get(cfg.MODEL.HEATMAP_HEAD.NAME)(cfg, input_shape)
+    name = cfg.MODEL.HEATMAP_HEAD.NAME
+    make = get_registered(HEATMAP_HEADS_REGISTRY, name, "MODEL.HEATMAP_HEAD.NAME")
+    return make(cfg, input_shape)
 
 
 @HEATMAP_HEADS_REGISTRY.register()
