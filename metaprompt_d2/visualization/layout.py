@@ -1,7 +1,6 @@
 """Arrange pictures in rows and columns with titles."""
 
 from collections.abc import Sequence
-from functools import partial
 
 import cv2
 import numpy as np
@@ -16,9 +15,11 @@ _GAP = 4  # pixels between pictures
 def stack_rows(rows: Sequence[np.ndarray]) -> np.ndarray:
     """Stack rows of pictures, (H_i, W_i, 3) uint8; fill narrow ones up with white."""
     width = max(row.shape[1] for row in rows)
-    margins = [((0, _GAP), (0, width - row.shape[1]), (0, 0)) for row in rows]
-    padded = map(partial(np.pad, constant_values=WHITE), rows, margins)
-    return np.vstack(list(padded))
+    padded = []
+    for row in rows:
+        margins = (0, _GAP), (0, width - row.shape[1]), (0, 0)
+        padded.append(np.pad(row, margins, constant_values=WHITE))
+    return np.vstack(padded)
 
 
 def side_by_side(columns: Sequence[np.ndarray]) -> np.ndarray:

@@ -17,9 +17,9 @@ _PEOPLE_SIZE = 512  # pixels; smaller images are enlarged before drawing skeleto
 def compare_people(
     image: np.ndarray, prediction: Instances, truth: Instances | None, metadata: Metadata
 ) -> np.ndarray:
-    """Draw the image, annotated and predicted skeletons side by side, with Detectron2's `Visualizer`.
+    """Draw the image, annotated and predicted skeletons side by side.
 
-    Small images are enlarged by an integer factor.
+    Detectron2's `Visualizer` draws the skeletons. Small images are enlarged by an integer factor.
 
     Args:
         image: (H, W, 3) uint8 RGB.

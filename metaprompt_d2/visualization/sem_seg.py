@@ -67,7 +67,7 @@ def draw_classes(image: np.ndarray, labels: np.ndarray, metadata: Metadata) -> n
 def _wide_places(
     labels: np.ndarray, num_classes: int
 ) -> Iterator[tuple[int, tuple[float, float], float]]:
-    """Yield each class id, a wide place (x, y) near the center of its largest area, and a radius."""
+    """Yield each class id, a wide place (x, y) near the center of its largest area, a radius."""
     step = max(1, min(labels.shape) // 256)  # accurate enough and fast
     small = labels[::step, ::step]
     for label in np.unique(small[(small >= 0) & (small < num_classes)]):
