@@ -4,8 +4,8 @@
         --input photo.jpg --output inside \
         --opts MODEL.WEIGHTS output/mini_cityscapes_seg/model_final.pth
 
-This writes two pictures. `photo_steps.png` has a row for each refinement step: the head's prediction
-from it, the change of the prompts' responses, and the responses of some prompts.
+This writes two pictures. `photo_steps.png` has a row for each refinement step: the head's
+prediction from it, the change of the prompts' responses, and the responses of some prompts.
 `photo_prompts.png` shows the responses of all prompts at the last step.
 """
 

@@ -43,20 +43,13 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--input", type=Path, required=True, help="JSON file or folder of PNGs")
-    parser.add_argument(
-        "--output", type=Path, required=True, help="folder to write to, created if missing"
-    )
-    parser.add_argument("--dataset", required=True, help="name of the registered dataset")
-    parser.add_argument(
-        "--score-threshold",
-        type=float,
-        default=0.0,
-        help="minimum score of people to draw (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--num-images", type=int, default=20, help="number of pictures (default: %(default)s)"
-    )
+    add = parser.add_argument
+    add("--input", type=Path, required=True, help="JSON file or folder of PNGs")
+    add("--output", type=Path, required=True, help="folder to write to, created if missing")
+    add("--dataset", required=True, help="name of the registered dataset")
+    threshold = "minimum score of people to draw (default: %(default)s)"
+    add("--score-threshold", type=float, default=0.0, help=threshold)
+    add("--num-images", type=int, default=20, help="number of pictures (default: %(default)s)")
     args = parser.parse_args(argv)
     if not args.input.exists():
         parser.error(f"{args.input} does not exist")

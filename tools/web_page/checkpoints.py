@@ -1,4 +1,4 @@
-"""The models that a visitor of the page may choose."""
+"""The models that the page offers."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -19,7 +19,7 @@ _TASKS = {
 
 
 class Checkpoint(NamedTuple):
-    """A trained model."""
+    """A trained model and its config."""
 
     label: str
     task: str
@@ -30,13 +30,14 @@ class Checkpoint(NamedTuple):
 def find_checkpoints(
     runs: Sequence[str], config_file: str = "", weights: str = ""
 ) -> list[Checkpoint]:
-    """
+    """Find models whose prompts can be looked at.
+
     Args:
-        runs: folders in which trainings left a config.yaml with checkpoints beside it.
-        config_file, weights: one more model.
+        runs: Folders to search for a config.yaml with checkpoints (.pth) in the same folder.
+        config_file, weights: Config and checkpoint of an additional model.
 
     Raises:
-        InputError: nothing was found.
+        InputError: No model was found.
     """
     pairs = [
         (str(config), str(file), f"{config.parent.name}/{file.name}")
@@ -70,6 +71,6 @@ def find_checkpoints(
 
 @lru_cache(maxsize=2)
 def load_predictor(checkpoint: Checkpoint) -> Predictor:
-    """The model, of which the last two stay in memory."""
+    """Load a model; the last two stay in memory."""
     cfg = get_config(checkpoint.config_file, WHOLE_IMAGES, weights=checkpoint.weights)
     return Predictor(cfg)
