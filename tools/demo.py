@@ -43,17 +43,13 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--config-file", required=True, help="config file, or a name such as cityscapes_seg.yaml")
     add("--input", nargs="+", default=[], help="images, videos, folders or glob patterns")
-    add(
-        "--webcam", nargs="?", type=int, const=0, metavar="N", help="camera to predict (default: 0)"
-    )
+    add("--webcam", nargs="?", type=int, const=0, metavar="N", help="predict camera N (default: 0)")
     add("--output", metavar="FOLDER", help="folder to write to, created if missing")
     add("--raw", action="store_true", help="also write label maps, depth maps or keypoints")
     add("--no-overlay", action="store_true", help="write no pictures")
     add("--show", action="store_true", help="show predictions in a window; press q or Esc to stop")
-    add("--batch-size", type=int, default=1, help="images per batch")
-    add(
-        "--depth-scale", type=float, default=256.0, help="depth map values per meter (default: 256)"
-    )
+    add("--batch-size", type=int, default=1, help="images per batch (default: 1)")
+    add("--depth-scale", type=float, default=256.0, help="depth values per meter (default: 256)")
     add("--boxes", metavar="JSON", help='people to pose: {"photo.jpg": [[x0, y0, x1, y1], ...]}')
     add("--opts", nargs=argparse.REMAINDER, default=[], help="config keys and values")
     args = parser.parse_args(argv)

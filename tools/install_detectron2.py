@@ -112,7 +112,7 @@ def install_from_archive() -> None:
 
 
 def warn_of_unusable_commit(init_file: str) -> None:
-    """Warn about commits after 2024-12, whose Cityscapes evaluator imports Meta-internal modules."""
+    """Warn about commits after 2024-12, whose Cityscapes evaluator imports internal modules."""
     evaluator = Path(init_file).parent / "evaluation" / "cityscapes_evaluation.py"
     if "deeplearning.projects" in evaluator.read_text():
         print(

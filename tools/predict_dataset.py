@@ -21,23 +21,12 @@ from metaprompt_d2.modeling import with_test_time_augmentation
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse and check the command line."""
     parser = default_argument_parser(epilog=__doc__)
-    parser.add_argument("--dataset", required=True, help="name of a registered dataset")
-    parser.add_argument(
-        "--output",
-        required=True,
-        help="archive (.zip) to write; the PNGs go to a folder of that name",
-    )
-    parser.add_argument(
-        "--format",
-        choices=PREDICTION_FORMATS,
-        default="auto",
-        help="label ids of cityscapes, 1..150 of ade20k, or class ids; auto: by the classes",
-    )
-    parser.add_argument(
-        "--allow-incomplete",
-        action="store_true",
-        help="accept fewer images than were published",
-    )
+    add = parser.add_argument
+    add("--dataset", required=True, help="name of a registered dataset")
+    add("--output", required=True, help="archive to write; PNGs go to a folder of that name")
+    formats = "label ids of cityscapes, 1..150 of ade20k, or class ids; auto: by the classes"
+    add("--format", choices=PREDICTION_FORMATS, default="auto", help=formats)
+    add("--allow-incomplete", action="store_true", help="accept fewer images than were published")
     args = parser.parse_args(argv)
     if not args.output.endswith(".zip"):
         parser.error(f"--output {args.output} must end in .zip")

@@ -36,17 +36,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--source", choices=("annotation", "dataloader"), required=True)
-    parser.add_argument("--config-file", required=True, metavar="FILE")
-    parser.add_argument(
-        "--output-dir",
-        default="./",
-        help="folder to write to, created if missing (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--num-images", type=int, default=20, help="number of pictures (default: %(default)s)"
-    )
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="config keys and values")
+    add = parser.add_argument
+    add("--source", choices=("annotation", "dataloader"), required=True, help="what to draw")
+    add("--config-file", required=True, metavar="FILE", help="config of a training")
+    add("--output-dir", default="./", help="folder, created if missing (default: %(default)s)")
+    add("--num-images", type=int, default=20, help="number of pictures (default: %(default)s)")
+    add("opts", nargs=argparse.REMAINDER, help="config keys and values")
     return parser.parse_args(argv)
 
 

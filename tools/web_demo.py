@@ -42,7 +42,7 @@ _SYSTEM_FONTS = [
     "ui-sans-serif",
     "system-ui",
     "sans-serif",
-]  # Gradio's default fonts come from the network
+]  # Gradio's own are downloaded
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
