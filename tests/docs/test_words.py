@@ -15,7 +15,7 @@ WORDS = {
     # terms
     r"figures|(?-i:figure)(?! of)": "metrics, numbers, pictures",  # but "Figure 3"
     r"joints?": "keypoints",
-    r"data[ -]sets?": "dataset",
+    r"data(?: |-)sets?": "dataset",
     r"methods? sections?": "docs/method.md, or the paper's section",
     # phrases
     r"beside": "besides, next to, in addition to",
