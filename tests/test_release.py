@@ -178,6 +178,12 @@ def test_every_make_target_of_the_workflow_exists() -> None:
     assert set(used) <= set(targets)
 
 
+def test_every_script_of_the_makefile_exists() -> None:
+    scripts = re.findall(r"[\w/]+\.py\b", (ROOT / "Makefile").read_text())
+    assert scripts
+    assert not [script for script in scripts if not (ROOT / script).is_file()]
+
+
 def test_the_model_zoo_lists_every_recipe() -> None:
     zoo = (ROOT / "MODEL_ZOO.md").read_text()
     files = [file for folder in ("", "mini") for file in (ROOT / "configs" / folder).glob("*.yaml")]

@@ -30,6 +30,7 @@ WORDS = {
     r"(milli|centi|kilo)?metres?": "meter",
     r"centres?|centred": "center",
     r"grey\w*": "gray",
+    r"(un)?labelled": "labeled",
     r"licences?": "license",
     r"behaviours?": "behavior",
     r"neighbour\w*": "neighbor",
