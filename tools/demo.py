@@ -83,7 +83,7 @@ def read_boxes(file: str | None, sources: list[Source]) -> dict[str, Any]:
     known |= {source.file: source.file for source in sources}
     for name, boxes in content.items():
         if name not in known:
-            reason = "is the name of several inputs" if names[name] else "is no input"
+            reason = "is the name of several inputs" if names[name] else "isn't an input"
             raise InputError(f"{file} has boxes for {name}, which {reason}")
         try:
             fits = np.asarray(boxes, np.float64).reshape(len(boxes), -1).shape[1:] == (4,)
@@ -103,7 +103,7 @@ def check_output(args: argparse.Namespace, sources: list[Source]) -> None:
     """
     folder = Path(args.output)
     if folder.exists() and not folder.is_dir():
-        raise MissingFileError(f"--output {folder} is no folder")
+        raise MissingFileError(f"--output {folder} isn't a folder")
     inputs = {os.path.realpath(source.file) for source in sources}
     targets: dict[Path, str] = {}
     for source in sources:

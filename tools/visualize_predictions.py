@@ -71,7 +71,7 @@ def json_reader(
         check_posed_people(str(file), entries, NUM_KEYPOINTS)
         return people_reader(entries, score_threshold)
     raise InputError(
-        f"{file} is no list of predictions: keypoints (image_id, score, keypoints), or masks "
+        f"{file} isn't a list of predictions: keypoints (image_id, score, keypoints), or masks "
         "(file_name, category_id, segmentation with size and counts)"
     )
 

@@ -51,7 +51,7 @@ def score(evaluator: DatasetEvaluator, items: list[dict], predict=truth) -> dict
 
 
 def shares(items: list[dict]) -> tuple[float, float]:
-    """Labelled pixels of road and car."""
+    """Labeled pixels of road and car."""
     labels = np.stack([truth(item) for item in items])
     return (labels == ROAD).sum(), (labels == CAR).sum()
 
@@ -65,7 +65,7 @@ def test_a_prediction_of_road_alone_scores_half_of_the_roads_share(name: str) ->
     items = DatasetCatalog.get(name)
     metrics = score(DistributedCityscapesSemSegEvaluator(name), items, all_road)
     road, car = shares(items)
-    # Road: its pixels over all labelled ones; car: 0. No other class occurs.
+    # Road: its pixels over all labeled ones; car: 0. No other class occurs.
     assert metrics["IoU"] == pytest.approx(100 * road / (road + car) / 2)
 
 

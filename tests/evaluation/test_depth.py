@@ -24,7 +24,7 @@ RANDOM = np.random.default_rng(0)
 
 
 def depths(count: int, shape: tuple[int, int] = (6, 8)) -> list[np.ndarray]:
-    """Metres that a PNG of millimetres holds exactly."""
+    """Meters that a PNG of millimeters holds exactly."""
     return [RANDOM.integers(1000, 9000, shape) / 1000 for _ in range(count)]
 
 
@@ -79,7 +79,7 @@ def test_two_processes_give_the_metrics_of_one(tmp_path: Path) -> None:
 def test_the_pages_example_scores_a_model_of_another_project(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class TwoMetres(torch.nn.Module):
+    class TwoMeters(torch.nn.Module):
         def forward(self, inputs: list[dict]) -> list[dict]:
             return [{"depth": item["image"][0] * 0 + 2.0} for item in inputs]
 
@@ -93,7 +93,7 @@ def test_the_pages_example_scores_a_model_of_another_project(
     names: dict = {}
     exec(example, names)
     try:
-        metrics = names["evaluate"](TwoMetres())["depth"]
+        metrics = names["evaluate"](TwoMeters())["depth"]
     finally:
         DatasetCatalog.remove("rooms_test")
     assert metrics["rmse"] == pytest.approx((1.0 + 0.5) / 2)

@@ -102,10 +102,10 @@ def test_people_are_rescored_and_copies_suppressed(tmp_path: Path) -> None:
         item = DatasetCatalog.get(name)[0]
         evaluator = TopDownKeypointEvaluator(name, output_dir=str(tmp_path))
         evaluator.reset()
-        for person_id, box_score, joint_score in ((1, 0.5, 1.0), (2, 0.9, 0.4), (3, 0.9, 0.1)):
+        for person_id, box_score, keypoint_score in ((1, 0.5, 1.0), (2, 0.9, 0.4), (3, 0.9, 0.1)):
             output = posed(item, noise=0.01)
             output["instances"].scores[:] = box_score
-            output["instances"].pred_keypoints[..., 2] = joint_score
+            output["instances"].pred_keypoints[..., 2] = keypoint_score
             evaluator.process([item | {"person_id": person_id}], [output])
         evaluator.evaluate()
     results = json.loads((tmp_path / "keypoints_results.json").read_text())

@@ -119,7 +119,7 @@ def test_the_confusion_matrix_is_drawn_by_key(dataset: str, tmp_path: Path) -> N
 
 
 def score_truth(evaluator: CheckedSemSegEvaluator, dataset: str) -> dict:
-    """Figures of predictions that are the ground truth (and road where there is none)."""
+    """Metrics of predictions that are the ground truth (and road where there is none)."""
     evaluator.reset()
     for item in DatasetCatalog.get(dataset):
         truth = read_labels(item["sem_seg_file_name"])

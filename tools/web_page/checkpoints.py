@@ -63,7 +63,7 @@ def find_checkpoints(
             found.append(Checkpoint(label, task, config, file))
     if not found:
         raise InputError(
-            f"no config.yaml with a checkpoint beside it in {', '.join(runs)}: train a model, or "
+            f"no config.yaml with a checkpoint next to it in {', '.join(runs)}: train a model, or "
             "give --config-file and --weights"
         )
     return found
