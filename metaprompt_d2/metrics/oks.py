@@ -1,8 +1,4 @@
-"""Object keypoint similarity (OKS) of people, non-maximum suppression by it, and person scores.
-
-The definitions are those of ViTPose's evaluation, `mmpose/core/post_processing/nms.py` and
-`topdown_coco_dataset.py`.
-"""
+"""Object keypoint similarity (OKS), suppression by it, and person scores, as in ViTPose."""
 
 import numpy as np
 
@@ -13,43 +9,33 @@ OKS_SIGMAS = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87,
 
 
 def keypoint_similarity(
-    keypoints: np.ndarray,
-    others: np.ndarray,
-    area: float,
-    other_areas: np.ndarray,
-    sigmas: np.ndarray = OKS_SIGMAS,
+    keypoints: np.ndarray, others: np.ndarray, area: float, other_areas: np.ndarray
 ) -> np.ndarray:
     """Compute the OKS between one person and several others, over all keypoints.
 
     Args:
-        keypoints: (K, 2) in pixels.
-        others: (N, K, 2).
+        keypoints: (17, 2) in pixels.
+        others: (N, 17, 2).
         area: Area of the person in square pixels.
         other_areas: (N,) areas; each pair is compared at its mean area.
-        sigmas: (K,) standard deviations.
 
     Returns:
         (N,) similarities from 0 to 1.
     """
     squared = ((others - keypoints) ** 2).sum(axis=-1)
     areas = (area + np.asarray(other_areas)) / 2 + np.spacing(1)
-    return np.exp(-squared / ((2 * sigmas) ** 2 * areas[:, None] * 2)).mean(axis=-1)
+    return np.exp(-squared / ((2 * OKS_SIGMAS) ** 2 * areas[:, None] * 2)).mean(axis=-1)
 
 
 def oks_nms(
-    keypoints: np.ndarray,
-    scores: np.ndarray,
-    areas: np.ndarray,
-    threshold: float,
-    sigmas: np.ndarray = OKS_SIGMAS,
+    keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray, threshold: float
 ) -> np.ndarray:
     """Keep people greedily by descending score; drop those too similar to a person kept before.
 
     Args:
-        keypoints: (N, K, 2) of one image, in pixels.
+        keypoints: (N, 17, 2) of one image, in pixels.
         scores, areas: (N,).
         threshold: OKS above which the person with the lower score is dropped; 1 keeps everyone.
-        sigmas: (K,) standard deviations.
 
     Returns:
         Indices of the people to keep, by descending score.
@@ -60,7 +46,7 @@ def oks_nms(
         first, order = order[0], order[1:]
         kept.append(first)
         similar = keypoint_similarity(
-            keypoints[first], keypoints[order], areas[first], areas[order], sigmas
+            keypoints[first], keypoints[order], areas[first], areas[order]
         )
         order = order[similar <= threshold]
     return np.array(kept, int)
@@ -73,7 +59,7 @@ def person_score(
 
     Args:
         box_scores: (N,).
-        keypoint_scores: (N, K).
+        keypoint_scores: (N, 17).
         threshold: Keypoint score above which a keypoint counts.
     """
     counted = keypoint_scores > threshold
