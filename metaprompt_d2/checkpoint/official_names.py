@@ -69,10 +69,11 @@ def _segmentation_head(names: list[str]) -> dict[str, str]:
         "auxiliary_head.conv_seg": "sem_seg_head.aux_head.2",
     }
     for scale in range(count(r"(psp_modules|pyramid_pooling)\.\d+", names)):
-        theirs, ours = f"decode_head.psp_modules.{scale}.1", f"sem_seg_head.pyramid_pooling.{scale}.1"
-        table |= _convolution(theirs, ours)
+        ours = f"sem_seg_head.pyramid_pooling.{scale}.1"
+        table |= _convolution(f"decode_head.psp_modules.{scale}.1", ours)
     for level in range(_count_levels(names) - 1):
-        table |= _convolution(f"decode_head.lateral_convs.{level}", f"sem_seg_head.laterals.{level}")
+        ours = f"sem_seg_head.laterals.{level}"
+        table |= _convolution(f"decode_head.lateral_convs.{level}", ours)
         table |= _convolution(f"decode_head.fpn_convs.{level}", f"sem_seg_head.outputs.{level}")
     return table
 

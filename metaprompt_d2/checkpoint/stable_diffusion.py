@@ -175,7 +175,8 @@ def _open_compvis(path: Path) -> _DiffusionFile:
     for start, found in ((UNET_PREFIX, unet), (VAE_PREFIX, vae)):
         if not found:
             raise InputError(
-                f"{path} has no tensor {start}*: it is no Stable Diffusion file in CompVis' layout"
+                f"{path} has no tensor {start}*: it isn't a Stable Diffusion file in CompVis' "
+                "layout"
             )
     others = (name for name in tensors if not name.startswith((UNET_PREFIX, VAE_PREFIX)))
     return _DiffusionFile(from_compvis_unet(unet), from_compvis_vae(vae), tuple(others))
@@ -229,9 +230,9 @@ def _from_hub(repository: str, name: str) -> Path | None:
         return Path(hf_hub_download(repository, name))
     except RepositoryNotFoundError as error:
         raise MissingFileError(
-            f"MODEL.DIFFUSION.WEIGHTS: {repository} is no folder here and no model on the hub"
+            f"MODEL.DIFFUSION.WEIGHTS: {repository} is neither a folder here nor a model on the hub"
         ) from error
-    except (EntryNotFoundError, OfflineModeIsEnabled):  # not in it, or not in the cache
+    except (EntryNotFoundError, OfflineModeIsEnabled):  # not in the model, or not in the cache
         return None
     except HfHubHTTPError as error:
         raise MissingFileError(

@@ -52,7 +52,7 @@ class RefusedGlobalError(pickle.UnpicklingError):
         Args:
             name: Full dotted name of the class or function.
         """
-        super().__init__(f"it wants to load {name}, which is no array and could run code")
+        super().__init__(f"it wants to load {name}, which isn't an array and could run code")
         self.name = name
 
 
@@ -70,7 +70,7 @@ def load_checkpoint(path: str | os.PathLike, *, mapped: bool = False) -> Any:
     """
     path = Path(path)
     if not path.is_file():
-        raise MissingFileError(f"{path} is no file")
+        raise MissingFileError(f"{path} isn't a file")
     if path.stat().st_size == 0:
         raise TensorFileError(f"{path} is empty")
     try:
@@ -85,8 +85,8 @@ def load_checkpoint(path: str | os.PathLike, *, mapped: bool = False) -> Any:
     except Exception as error:  # files of other formats raise anything
         if refused := _refused_global(path, error):
             raise TensorFileError(
-                f"{path} is refused: it wants to load {refused}, which is no tensor and could run "
-                "code"
+                f"{path} is refused: it wants to load {refused}, which isn't a tensor and could "
+                "run code"
             ) from error
         raise TensorFileError(_reason(path)) from error
 

@@ -165,7 +165,7 @@ def test_a_file_without_tensors_is_named(tmp_path: Path, content: object) -> Non
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     for read in (open_tensors, load_checkpoint):
-        with pytest.raises(FileNotFoundError, match=r"none\.ckpt is no file"):
+        with pytest.raises(FileNotFoundError, match=r"none\.ckpt isn't a file"):
             read(tmp_path / "none.ckpt")
 
 

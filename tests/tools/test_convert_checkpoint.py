@@ -230,7 +230,7 @@ def test_code_is_refused_and_does_not_run(tmp_path: Path, ending: str) -> None:
         file.write_bytes(pickle.dumps(content))
     result = convert(file, tmp_path / "ours.pth")
     assert result.returncode == 1
-    assert "mkdir, which is no tensor and could run code" in result.stderr
+    assert "mkdir, which isn't a tensor and could run code" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 
