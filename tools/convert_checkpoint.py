@@ -127,7 +127,7 @@ def to_ours(args: argparse.Namespace) -> None:
     cfg = load_config(f"metaprompt_d2://{recipe}", [part for pair in keys.items() for part in pair])
     check_fit(cfg, weights.model, args.input)
     print(weights.report(str(args.input)))
-    print(f"config keys on top of {recipe}:")
+    print("config keys, with those of", recipe)
     for key, value in keys.items():
         note = "  (as published; no tensor tells)" if key in unseen else ""
         print(f"  {key} {value}{note}")
@@ -224,8 +224,8 @@ def to_plain(args: argparse.Namespace) -> None:
         raise ConversionError(f"{args.input} has no averages, but SOLVER.EMA.ENABLED is True")
     model = load_model(cfg)
     merge_lora(model)
-    print("weights:", "averages (SOLVER.EMA)" if averages else "as they are")
-    print("adapter tensors merged:", sum(map(is_adapter, state_dict)))
+    print("weights:", "their averages (SOLVER.EMA)" if averages else "as they are")
+    print("tensors of adapters merged:", sum(map(is_adapter, state_dict)))
     write(args.output, {"model": base_names(model.state_dict())})
     keys = ["MODEL.WEIGHTS", str(args.output.resolve())]
     keys += ["MODEL.DIFFUSION.LORA.RANK", 0, "SOLVER.EMA.ENABLED", False]
