@@ -141,7 +141,10 @@ def diffusion_sizes(source: str) -> dict[str, Any]:
     """
     file = _open(source)
     if file.configs.keys() == _PARTS.keys():
-        return sizes_from_configs(file.configs["unet"], file.configs["vae"])
+        try:
+            return sizes_from_configs(file.configs["unet"], file.configs["vae"])
+        except KeyError as error:
+            raise InputError(f"{source}: config.json lacks the key {error}") from error
     unet, vae = (
         {name: tuple(tensor.shape) for name, tensor in part.items()}
         for part in (file.unet, file.vae)
