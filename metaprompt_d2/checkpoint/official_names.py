@@ -48,12 +48,15 @@ def _backbone(task: str, names: list[str]) -> dict[str, str]:
             table[f"meta_prompts{step + 1}"] = f"{refinement}.meta_prompts.embeddings.{step}"
 
     rearrangement = "backbone.rearrangement"
+    levels = count(
+        r"^(encoder\.)?(upconv|layer)\d+\.|\.rearrangement\.(projections|branches)\.\d+\.", names
+    )
     if task == "sem_seg":
-        for level in range(_count_levels(names)):
+        for level in range(levels):
             table[f"upconv{level + 1}"] = f"{rearrangement}.projections.{level}"
     else:
         table["layer1"] = f"{rearrangement}.branches.0"
-        for level in range(1, _count_levels(names)):
+        for level in range(1, levels):
             branch = f"{rearrangement}.branches.{level}"
             table |= _deconvolutions(f"layer{level + 1}", branch, level)
         table["out_layer"] = f"{rearrangement}.fuse"
@@ -71,7 +74,7 @@ def _segmentation_head(names: list[str]) -> dict[str, str]:
     for scale in range(count(r"(psp_modules|pyramid_pooling)\.\d+", names)):
         ours = f"sem_seg_head.pyramid_pooling.{scale}.1"
         table |= _convolution(f"decode_head.psp_modules.{scale}.1", ours)
-    for level in range(_count_levels(names) - 1):
+    for level in range(count(r"(lateral_conv|\.lateral)s\.\d+\.", names)):
         ours = f"sem_seg_head.laterals.{level}"
         table |= _convolution(f"decode_head.lateral_convs.{level}", ours)
         table |= _convolution(f"decode_head.fpn_convs.{level}", f"sem_seg_head.outputs.{level}")
@@ -98,9 +101,3 @@ def _deconvolutions(theirs: str, ours: str, number: int) -> dict[str, str]:
         f"{theirs}.conv_layers.0": f"{ours}.{first}",
         f"{theirs}.conv_layers.1": f"{ours}.{first + 1}",
     }
-
-
-def _count_levels(names: list[str]) -> int:
-    return count(
-        r"^(encoder\.)?(upconv|layer)\d+\.|\.rearrangement\.(projections|branches)\.\d+\.", names
-    )
