@@ -221,7 +221,7 @@ def test_scores_and_overlaps_select_people(tmp_path: Path) -> None:
     [
         ({"INPUT.PERSON_CROP.SIZE": (66, 48)}, "PERSON_CROP.SIZE is"),
         ({"INPUT.RANDOM_FLIP": "vertical"}, "RANDOM_FLIP is 'vertical'"),
-        ({"TEST.POSE.PEOPLE_PER_BATCH": 0}, "test_batch_size is 0"),
+        ({"TEST.POSE.PEOPLE_PER_BATCH": 0}, "PEOPLE_PER_BATCH is 0"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(overrides: dict, message: str) -> None:

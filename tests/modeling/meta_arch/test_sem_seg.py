@@ -185,7 +185,7 @@ class HeadWithModuleLayers(nn.Module):
 
 def test_a_head_without_the_optional_method_gives_the_same_logits() -> None:
     model = smallest_model(WHOLE)
-    inputs = [{"image": random_image(64, 96)}]
+    inputs = [{"image": random_image(64, 128)}]
     expected = predict(model, inputs)
     assert isinstance(model.sem_seg_head, LayersHead)
     model.sem_seg_head = HeadWithModuleLayers(model.sem_seg_head).eval()
