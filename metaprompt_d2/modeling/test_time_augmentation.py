@@ -145,7 +145,7 @@ class DenseModelWithTTA(nn.Module):
         """Predict views of an image at one scale: outputs (K, h, w)."""
         try:
             outputs = self.model([{"image": image} for image in images])
-        except ValueError as error:
+        except InputError as error:
             height, width = images[0].shape[-2:]
             source = "" if box is None else f" (TEST.AUG.MIN_SIZES {box[1]})"
             raise InputError(

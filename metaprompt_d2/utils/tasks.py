@@ -3,6 +3,8 @@
 from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY
 
+from .errors import get_registered
+
 __all__ = ["find_task"]
 
 
@@ -14,6 +16,7 @@ def find_task(cfg: CfgNode) -> str:
         meta-architecture has none, as those of Detectron2.
 
     Raises:
-        KeyError: MODEL.META_ARCHITECTURE is not registered.
+        UnknownKeyError: MODEL.META_ARCHITECTURE is not registered.
     """
-    return getattr(META_ARCH_REGISTRY.get(cfg.MODEL.META_ARCHITECTURE), "task", "")
+    name = cfg.MODEL.META_ARCHITECTURE
+    return getattr(get_registered(META_ARCH_REGISTRY, name, "MODEL.META_ARCHITECTURE"), "task", "")

@@ -157,7 +157,7 @@ def test_the_mirrored_heatmaps_of_the_mirrored_keypoints_average_to_the_same() -
 
 def test_the_mirror_swaps_keypoints_as_detectron2_does() -> None:
     dataset = "keypoints_coco_2017_val"
-    assert KEYPOINT_NAMES == tuple(MetadataCatalog.get(dataset).keypoint_names)
+    assert tuple(MetadataCatalog.get(dataset).keypoint_names) == KEYPOINT_NAMES
     assert list(FLIP_INDICES) == create_keypoint_hflip_indices(dataset)
 
 

@@ -6,6 +6,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
 from detectron2.utils.registry import Registry
 
+from ...utils.errors import get_registered
 from ...utils.tasks import find_task
 from .depth import DepthMapper
 from .pose import PoseMapper
@@ -38,8 +39,9 @@ def build_mapper(cfg: CfgNode, is_train: bool) -> Callable[[dict], dict]:
         is_train: Whether to read ground truth and to augment.
 
     Raises:
-        KeyError: No mapper or no meta-architecture is registered under the name.
+        UnknownKeyError: No mapper or no meta-architecture is registered under the name.
     """
     name = cfg.INPUT.DATASET_MAPPER_NAME
     name = name or _MAPPERS_OF_TASKS.get(find_task(cfg), "DatasetMapper")
-    return DATASET_MAPPERS_REGISTRY.get(name)(cfg, is_train)
+    make = get_registered(DATASET_MAPPERS_REGISTRY, name, "INPUT.DATASET_MAPPER_NAME")
+    return make(cfg, is_train)

@@ -82,7 +82,7 @@ class DepthMapper:
                 KBCrop()(augmented)
             dataset_dict["height"], dataset_dict["width"] = augmented.image.shape[:2]
             self.augmentations(augmented)
-        except ValueError as error:
+        except InputError as error:
             raise InputError(f"image file {dataset_dict['file_name']}: {error}") from error
         image = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))
         dataset_dict["image"] = torch.from_numpy(image)

@@ -9,7 +9,7 @@ from detectron2.utils.registry import Registry
 from torch import Tensor, nn
 
 from ...layers import DeconvStack, resize, silog_loss
-from ...utils.errors import InputError
+from ...utils.errors import InputError, get_registered
 
 __all__ = ["DEPTH_HEADS_REGISTRY", "DeconvDepthHead", "build_depth_head"]
 
@@ -25,7 +25,9 @@ dynamic size then take images with sides that are multiples of it.
 
 def build_depth_head(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> nn.Module:
     """Build the head that MODEL.DEPTH_HEAD.NAME names."""
-    return DEPTH_HEADS_REGISTRY.get(cfg.MODEL.DEPTH_HEAD.NAME)(cfg, input_shape)
+    name = cfg.MODEL.DEPTH_HEAD.NAME
+    make = get_registered(DEPTH_HEADS_REGISTRY, name, "MODEL.DEPTH_HEAD.NAME")
+    return make(cfg, input_shape)
 
 
 @DEPTH_HEADS_REGISTRY.register()

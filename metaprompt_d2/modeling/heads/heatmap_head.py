@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ...codecs import NUM_KEYPOINTS
 from ...data import build_heatmap_codec
 from ...layers import DeconvStack, heatmap_cross_entropy, resize, weighted_heatmap_mse
-from ...utils.errors import InputError
+from ...utils.errors import InputError, get_registered
 
 __all__ = ["HEATMAP_HEADS_REGISTRY", "DeconvHeatmapHead", "build_heatmap_head"]
 
@@ -29,7 +29,9 @@ _LOSSES = {"cross_entropy": heatmap_cross_entropy, "mse": weighted_heatmap_mse}
 
 def build_heatmap_head(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> nn.Module:
     """Build the head that MODEL.HEATMAP_HEAD.NAME names."""
-    return HEATMAP_HEADS_REGISTRY.get(cfg.MODEL.HEATMAP_HEAD.NAME)(cfg, input_shape)
+    name = cfg.MODEL.HEATMAP_HEAD.NAME
+    make = get_registered(HEATMAP_HEADS_REGISTRY, name, "MODEL.HEATMAP_HEAD.NAME")
+    return make(cfg, input_shape)
 
 
 @HEATMAP_HEADS_REGISTRY.register()
