@@ -1,5 +1,7 @@
 """`ConfigurableFCOS`: Detectron2's FCOS for YAML configs."""
 
+from typing import Any
+
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
 from detectron2.modeling.meta_arch.fcos import FCOS, FCOSHead
@@ -18,7 +20,7 @@ class ConfigurableFCOS(FCOS):
     """
 
     @configurable
-    def __init__(self, **arguments):
+    def __init__(self, **arguments: Any) -> None:
         """
         Args:
             arguments: Arguments of Detectron2's `FCOS`.
