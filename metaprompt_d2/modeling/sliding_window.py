@@ -34,9 +34,6 @@ Window = tuple[slice, slice]
 _View = tuple[int, Window, bool]
 
 
-# -------------------------------------------------------------------------- places of the windows
-
-
 def window_starts(length: int, size: int, stride: int) -> list[int]:
     """Place windows along one axis; the last window ends at the border.
 
@@ -111,9 +108,6 @@ def _slices(length: int, size: int, starts: Sequence[int]) -> list[slice]:
     return [slice(start, min(start + size, length)) for start in starts]
 
 
-# ------------------------------------------------------------------------ predictions of windows
-
-
 def predict_in_windows(
     predict: Callable[[Tensor], Tensor],
     images: Tensor,
@@ -179,9 +173,6 @@ def _mirrored_if(mirrored: bool, x: Tensor) -> Tensor:
 def _batches(views: list[_View], batch_size: int) -> Iterator[list[_View]]:
     for start in range(0, len(views), batch_size):
         yield views[start : start + batch_size]
-
-
-# ------------------------------------------------------------------------------- large canvases
 
 
 def fits_canvas(shape: Sequence[int], max_gib: float) -> bool:

@@ -24,6 +24,9 @@ _GRID = 64
 class DepthEstimator(DenseModel):
     """Depth of every pixel in meters.
 
+    In training, inputs have "depth" (H, W), 0 = no ground truth; outputs have "depth" (height,
+    width).
+
     The official recipe resizes images to multiples of 64 pixels before the backbone, and averages
     the predictions for shifted square windows and their mirror images.
     """
@@ -95,19 +98,7 @@ class DepthEstimator(DenseModel):
         }
 
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict[str, Tensor]]:
-        """Compute losses in training, and depth in inference.
-
-        Args:
-            batched_inputs: One dict for each image, with
-
-                * "image": (C, H, W), 0..255, in the format INPUT.FORMAT;
-                * "depth": (H, W) in meters, 0 = no ground truth, in training;
-                * "height", "width": size of the output; default: the image's.
-
-        Returns:
-            In training the head's losses. In inference one dict for each image, with "depth":
-            (height, width) in meters.
-        """
+        """Compute what `DenseModel` does, without the map's single channel."""
         outputs = super().forward(batched_inputs)
         if isinstance(outputs, dict):
             return outputs

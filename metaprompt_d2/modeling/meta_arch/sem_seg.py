@@ -33,7 +33,8 @@ class LayersHead(Protocol):
 class SlidingWindowSegmentor(DenseModel):
     """Detectron2's semantic segmentor, evaluated in overlapping windows.
 
-    Logits are averaged where windows overlap and then resized to the size of the image file, as in
+    In training, inputs have labels "sem_seg" (H, W); outputs have logits "sem_seg" (K, height,
+    width). Logits are averaged where windows overlap and then resized to the size of the image file, as in
     mmsegmentation. Windows are padded only if the backbone needs it.
 
     Memory of an image: its K x H x W logits once, in main memory where they are larger than
@@ -100,22 +101,6 @@ class SlidingWindowSegmentor(DenseModel):
             arguments["window_stride"] = tuple(windows.STRIDE)
             arguments["share_encoder"] = windows.SHARE_ENCODER
         return arguments
-
-    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict[str, Tensor]]:
-        """Compute losses in training, and logits in inference.
-
-        Args:
-            batched_inputs: One dict for each image, with
-
-                * "image": (C, H, W), 0..255, in the format INPUT.FORMAT;
-                * "sem_seg": (H, W) labels, in training;
-                * "height", "width": size of the output; default: the image's.
-
-        Returns:
-            In training the head's losses. In inference one dict for each image, with "sem_seg":
-            logits (K, height, width).
-        """
-        return super().forward(batched_inputs)
 
     def predict_batch(self, images: Tensor) -> Tensor:
         """Predict logits (N, K, H, W) from normalized images (N, C, H, W) in one pass."""
