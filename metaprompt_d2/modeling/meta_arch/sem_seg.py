@@ -34,8 +34,8 @@ class SlidingWindowSegmentor(DenseModel):
     """Detectron2's semantic segmentor, evaluated in overlapping windows.
 
     In training, inputs have labels "sem_seg" (H, W); outputs have logits "sem_seg" (K, height,
-    width). Logits are averaged where windows overlap and then resized to the size of the image file, as in
-    mmsegmentation. Windows are padded only if the backbone needs it.
+    width). These are averaged where windows overlap and then resized to the size of the image file,
+    as in mmsegmentation. Windows are padded only if the backbone needs it.
 
     Memory of an image: its K x H x W logits once, in main memory where they are larger than
     `canvas_gib`; if the image was resized, also those at the resized image's size; and the logits
