@@ -22,7 +22,7 @@ from detectron2.structures import Boxes, Instances
 
 import metaprompt_d2  # noqa: F401  (fills the registries)
 from metaprompt_d2.codecs import UDPHeatmapCodec
-from metaprompt_d2.data import build_mapper, load_dataset_dicts
+from metaprompt_d2.data import build_heatmap_codec, load_dataset_dicts
 from metaprompt_d2.data.readers import read_checked_labels, read_depth, read_image
 from metaprompt_d2.engine import Trainer, load_config
 from metaprompt_d2.evaluation import merge_people
@@ -71,7 +71,6 @@ def annotations(cfg: CfgNode) -> Iterator[tuple[dict, np.ndarray]]:
 def samples(cfg: CfgNode) -> Iterator[tuple[dict, np.ndarray]]:
     """Yield every sample of the training loader and its picture."""
     metadata: Metadata = MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
-    codec = getattr(build_mapper(cfg, is_train=True), "codec", None)
     for batch in Trainer.build_train_loader(cfg):
         for item in batch:
             pixels = item["image"].permute(1, 2, 0).numpy()
@@ -79,7 +78,7 @@ def samples(cfg: CfgNode) -> Iterator[tuple[dict, np.ndarray]]:
             keys = ("sem_seg", "depth", "heatmaps")
             truth = {key: item[key].numpy() for key in keys if key in item}
             if "heatmaps" in item:
-                truth["people"] = encoded_person(item, codec)
+                truth["people"] = encoded_person(item, build_heatmap_codec(cfg))
             yield item, draw_ground_truth(image, metadata, **truth)
 
 

@@ -8,14 +8,11 @@ from typing import NamedTuple
 from metaprompt_d2 import Predictor, get_config
 from metaprompt_d2.inference.prompt_responses import WHOLE_IMAGES
 from metaprompt_d2.utils.errors import InputError
+from metaprompt_d2.utils.tasks import find_task
 
 __all__ = ["Checkpoint", "find_checkpoints", "load_predictor"]
 
-_TASKS = {
-    "SlidingWindowSegmentor": "Segmentation",
-    "DepthEstimator": "Depth",
-    "TopDownPoseEstimator": "Pose",
-}
+_LABELS = {"sem_seg": "Segmentation", "depth": "Depth", "pose": "Pose"}
 
 
 class Checkpoint(NamedTuple):
@@ -58,7 +55,7 @@ def find_checkpoints(
             continue
         is_open = cfg.MODEL.BACKBONE.NAME == "MetaPromptBackbone"
         is_open = is_open and cfg.MODEL.META_PROMPT.REARRANGE != "none"
-        task = _TASKS.get(cfg.MODEL.META_ARCHITECTURE)
+        task = _LABELS.get(find_task(cfg))
         if is_open and task is not None:
             found.append(Checkpoint(label, task, config, file))
     if not found:
