@@ -52,8 +52,8 @@ class UDPHeatmapCodec:
             raise InputError(f"sigma is {sigma}, expected more than 0")
         if blur_kernel < 0 or (blur_kernel and blur_kernel % 2 == 0):
             raise InputError(f"blur_kernel is {blur_kernel}, expected an odd number or 0")
-        self.crop_size: tuple[int, int] = tuple(crop_size)
-        self.heatmap_size: tuple[int, int] = tuple(heatmap_size)
+        self.crop_size = (crop_size[0], crop_size[1])  # LazyConfigs give lists
+        self.heatmap_size = (heatmap_size[0], heatmap_size[1])
         self.sigma = sigma
         self.blur_kernel = blur_kernel
         # Pixels of the crop for one of the heatmap, x then y.

@@ -74,7 +74,7 @@ class SemSegMapper:
         if self.is_train:
             labels = read_checked_labels(
                 dataset_dict,
-                image.shape[:2],
+                (image.shape[0], image.shape[1]),
                 num_classes=self.num_classes,
                 ignore_value=self.ignore_value,
             )

@@ -215,15 +215,19 @@ def test_an_image_smaller_than_its_crop_is_refused_by_name(sample: dict) -> None
     ],
 )
 def test_impossible_settings_are_refused(key: str, value: object, message: str) -> None:
+    cfg = tiny_cfg(RECIPE)
+    cfg.merge_from_list([key, value])  # `load_config` would refuse some of them first
     with pytest.raises(InputError, match=message):
-        mapper(RECIPE | {key: value})
+        DepthMapper(cfg, True)
 
 
 @pytest.mark.parametrize("name", ["CUT_DEPTH", "GAMMA", "HSV", "BRIGHTNESS_CONTRAST"])
 @pytest.mark.parametrize("probability", [-0.1, 1.5])
 def test_impossible_probabilities_are_refused(name: str, probability: float) -> None:
+    cfg = tiny_cfg(RECIPE)
+    cfg.merge_from_list([f"{AUG}{name}_PROB", probability])
     with pytest.raises(InputError, match=f"probability is {probability}"):
-        mapper(RECIPE | {f"{AUG}{name}_PROB": probability})
+        DepthMapper(cfg, True)
 
 
 def test_a_later_start_gives_the_same_samples(

@@ -128,8 +128,10 @@ def test_defaults_are_nyu_depths() -> None:
     ],
 )
 def test_impossible_heads_are_refused(key: str, value, message: str) -> None:
+    cfg = smallest_depth_cfg()
+    cfg.merge_from_list([f"MODEL.DEPTH_HEAD.{key}", value])
     with pytest.raises(ValueError, match=message):
-        build_depth_head(smallest_depth_cfg({f"MODEL.DEPTH_HEAD.{key}": value}), SHAPES)
+        build_depth_head(cfg, SHAPES)
 
 
 def test_an_unknown_head_is_refused() -> None:

@@ -99,6 +99,8 @@ def test_the_config_chooses_head_and_wiring() -> None:
     ],
 )
 def test_settings_that_mean_nothing_are_refused(overrides: dict, message: str) -> None:
-    keys = {f"MODEL.HEATMAP_HEAD.{key}": value for key, value in overrides.items()}
+    cfg = smallest_pose_cfg()
+    for key, value in overrides.items():
+        cfg.merge_from_list([f"MODEL.HEATMAP_HEAD.{key}", value])
     with pytest.raises(ValueError, match=message):
-        build_heatmap_head(smallest_pose_cfg(keys), SHAPES)
+        build_heatmap_head(cfg, SHAPES)

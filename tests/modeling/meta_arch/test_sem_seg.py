@@ -6,7 +6,8 @@ from detectron2.modeling import build_model
 from helpers import NUM_CLASSES, random_image, smallest_cfg, smallest_model, train_inputs
 from torch import nn
 
-from metaprompt_d2.modeling.meta_arch.sem_seg import LayersHead
+from metaprompt_d2.modeling.meta_arch.sem_seg import LayersHead, SlidingWindowSegmentor
+from metaprompt_d2.utils.errors import InputError
 
 # ResNet-18 with a narrow FPN and Panoptic FPN's semantic head.
 RESNET_FPN = {
@@ -146,23 +147,24 @@ def test_windows_are_switched_by_their_keys() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value", "message"),
+    ("name", "value", "message"),
     [
-        ("SIZE", (64,), r"window_size is \(64,\), expected \(height, width\)"),
-        ("SIZE", (0, 64), r"window_size is \(0, 64\)"),
-        ("STRIDE", (32, 0), r"window_stride is \(32, 0\)"),
-        ("STRIDE", (64, 32, 1), r"window_stride is \(64, 32, 1\)"),
-        ("STRIDE", (64, 65), r"window_stride \(64, 65\) exceeds window_size \(64, 64\)"),
-        ("BATCH_SIZE", 0, r"window_batch_size is 0"),
+        ("window_size", (64,), r"window_size is \(64,\), expected \(height, width\)"),
+        ("window_size", (0, 64), r"window_size is \(0, 64\)"),
+        ("window_stride", (32, 0), r"window_stride is \(32, 0\)"),
+        ("window_stride", (64, 32, 1), r"window_stride is \(64, 32, 1\)"),
+        ("window_stride", (64, 65), r"window_stride \(64, 65\) exceeds window_size \(64, 64\)"),
+        ("window_batch_size", 0, r"window_batch_size is 0"),
     ],
 )
-def test_impossible_windows_are_refused_by_their_argument(key: str, value, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        smallest_model(WINDOWS | {f"TEST.SLIDING_WINDOW.{key}": value})
+def test_impossible_windows_are_refused_by_their_argument(name: str, value, message: str) -> None:
+    arguments = SlidingWindowSegmentor.from_config(smallest_cfg(WINDOWS)) | {name: value}
+    with pytest.raises(InputError, match=message):
+        SlidingWindowSegmentor(**arguments)
 
 
-def test_impossible_windows_are_no_error_where_windows_are_off() -> None:
-    assert smallest_model(WHOLE | {"TEST.SLIDING_WINDOW.STRIDE": (0, 0)}).window_size is None
+def test_windows_that_leave_gaps_are_no_error_where_windows_are_off() -> None:
+    assert smallest_model(WHOLE | {"TEST.SLIDING_WINDOW.STRIDE": (999, 999)}).window_size is None
 
 
 def test_one_image_with_batch_norm_is_refused_in_training() -> None:
