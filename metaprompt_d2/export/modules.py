@@ -1,56 +1,62 @@
-"""The models as plain functions of tensors, with everything folded in that images don't change."""
+"""The models as plain functions of tensors, with everything that images don't change folded in."""
+
+from collections.abc import Callable
 
 import torch
 from diffusers.models.downsampling import Downsample2D
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..diffusion import MetaPrompts
+from ..diffusion import MetaPrompts, RecurrentRefinement
 from ..modeling.meta_arch import DepthEstimator, SlidingWindowSegmentor, TopDownPoseEstimator
 from ..utils.errors import InputError
 
-__all__ = ["ExportableModel", "exportable"]
+__all__ = ["ExportableModel", "make_exportable"]
+
+_Model = SlidingWindowSegmentor | DepthEstimator | TopDownPoseEstimator
 
 
 class ExportableModel(nn.Module):
-    """Images (N, 3, H, W) in, float32 of 0..255 in `INPUT.FORMAT`; one tensor out.
+    """Maps images (N, 3, H, W), float32 of 0..255 in the order of INPUT.FORMAT, to one tensor.
 
-    * `sem_seg`: logits (N, K, H, W), or the classes (N, H, W) int64 where `argmax`;
-    * `depth`: metres (N, H, W);
+    * `sem_seg`: logits (N, K, H, W), or classes (N, H, W) int64 if `argmax` is set.
+    * `depth`: meters (N, H, W).
     * `pose`: heatmaps (N, 17, H / 4, W / 4) of people's crops.
 
-    One pass of whole images: windows, mirror images and decoding of heatmaps are the caller's.
+    The model runs once on the images. Windows, flips and the decoding of heatmaps are left to the
+    caller.
     """
 
     def __init__(
-        self, model: nn.Module, task: str, *, argmax: bool = False, dynamic_size: bool = False
+        self, model: _Model, task: str, *, argmax: bool = False, dynamic_size: bool = False
     ):
         """
         Args:
-            model: its prompts, poolings and downsamplings are replaced for good.
+            model: Model to export. Some of its layers are replaced for good.
             task: "sem_seg", "depth" or "pose".
-            argmax: give classes in place of logits; of `sem_seg` alone.
-            dynamic_size: for images whose sides are multiples of `side_multiple` only.
+            argmax: Whether to return classes instead of logits (`sem_seg` only).
+            dynamic_size: Whether the program takes images of any size whose sides are multiples of
+                `side_multiple`, from `least_side`.
         """
         super().__init__()
         self.model = model
         self.task = task
         self.argmax = argmax
         self.dynamic_size = dynamic_size
-        # Sides of a dynamic size: multiples of this, from that on. A depth model resizes images
-        # itself, to multiples of 64, unless its config says otherwise.
-        resizes = task == "depth" and model.resize_scale > 0
-        self.side_multiple = getattr(model.depth_head, "upscale", 64) if resizes else 64
-        self.least_side = 64 if resizes else 128
-        _fold_constants(model)
+        # The backbone takes multiples of 64. A depth model resizes images to them, unless its
+        # config turns that off.
+        self.side_multiple, self.least_side = 64, 128
+        if isinstance(model, DepthEstimator) and model.resize_scale > 0:
+            self.side_multiple, self.least_side = getattr(model.depth_head, "upscale", 64), 64
+        _replace_layers(model, _fold_prompts)
+        _replace_layers(model, _replace_pooling)
         if dynamic_size:
-            _halve_even_sizes(model)
+            _replace_layers(model, _replace_downsampling)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) -> what the class says."""
         model = self.model
         outputs = model.predict_batch((images - model.pixel_mean) / model.pixel_std)
-        if self.task == "sem_seg" and self.argmax:
+        if self.argmax:
             return outputs.argmax(dim=1)
         return outputs[:, 0] if self.task == "depth" else outputs
 
@@ -62,55 +68,55 @@ _TASKS = {
 }
 
 
-def exportable(
+def make_exportable(
     model: nn.Module, *, argmax: bool = False, dynamic_size: bool = False
 ) -> ExportableModel:
-    """
+    """Prepare a model for export.
+
     Args:
-        model: one of this package's meta-architectures; it is changed, and not for training.
-        argmax, dynamic_size: as in `ExportableModel`.
+        model: One of this package's meta-architectures. It is changed and cannot be trained
+            afterwards.
+        argmax, dynamic_size: Arguments of `ExportableModel`.
 
     Raises:
-        InputError: another meta-architecture, `argmax` for another task, or a dynamic size of
-            crops.
+        InputError: If the model is of another kind, if `argmax` is set for another task than
+            segmentation, or if `dynamic_size` is set for pose.
     """
     task = next((name for name, kind in _TASKS.items() if isinstance(model, kind)), None)
-    if task is None:
+    if task is None or not isinstance(model, _Model):
         names = [kind.__name__ for kind in _TASKS.values()]
         raise InputError(f"{type(model).__name__} cannot be exported, only {names}")
     if argmax and task != "sem_seg":
         raise InputError(f"a {task} model has no classes to take the best of")
     if dynamic_size and task == "pose":
         raise InputError("the crops of a pose model have one size")
-    made = ExportableModel(model.eval(), task, argmax=argmax, dynamic_size=dynamic_size)
-    return made.requires_grad_(False)
+    exportable = ExportableModel(model.eval(), task, argmax=argmax, dynamic_size=dynamic_size)
+    return exportable.requires_grad_(False)
 
 
-def _fold_constants(model: nn.Module) -> None:
-    """Replace prompts and their adapters by the result, and poolings by what exports exactly."""
-    for module in list(model.modules()):
-        for name, child in list(module.named_children()):
-            if isinstance(child, MetaPrompts):
-                setattr(module, name, _FoldedPrompts(child, len(module.step_embeddings)))
-            elif isinstance(child, nn.AdaptiveAvgPool2d):
-                setattr(module, name, _AdaptivePooling(child.output_size))
+def _replace_layers(
+    model: nn.Module, replace: Callable[[nn.Module, nn.Module], nn.Module | None]
+) -> None:
+    """Replace layers of a model in place.
 
-
-def _halve_even_sizes(model: nn.Module) -> None:
-    """Replace the UNet's downsamplings by what is the same on even sizes.
-
-    Their size (n - 1) // 2 + 1 is n / 2 there, which a tracer of unknown n doesn't see; it would
-    carry all such expressions along, for minutes.
+    Args:
+        model: Model to change.
+        replace: Function from a module and one of its children to the child's replacement, or to
+            None.
     """
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
-            pads = isinstance(child, Downsample2D) and child.use_conv and child.padding == 1
-            if pads and isinstance(child.conv, nn.Conv2d):
-                setattr(module, name, _EvenDownsample(child.conv))
+            new = replace(module, child)
+            if new is not None:
+                module.add_module(name, new)
 
 
 class _EvenDownsample(nn.Module):
-    """A 3x3 convolution of stride 2 and padding 1, for even sizes: it pads left and above only."""
+    """A 3x3 convolution of stride 2 and padding 1 for even sizes, which pads left and above only.
+
+    Its output size is n / 2. The original's, (n - 1) // 2 + 1, is the same for even n, but a tracer
+    of unknown n doesn't see that, and takes minutes to carry these expressions along.
+    """
 
     def __init__(self, conv: nn.Conv2d):
         super().__init__()
@@ -122,7 +128,7 @@ class _EvenDownsample(nn.Module):
 
 
 class _FoldedPrompts(nn.Module):
-    """`MetaPrompts` whose adapters have been run: constants."""
+    """The prompts of `MetaPrompts` for all steps as constants, after their adapters."""
 
     def __init__(self, prompts: MetaPrompts, num_steps: int):
         super().__init__()
@@ -135,9 +141,10 @@ class _FoldedPrompts(nn.Module):
 
 
 class _AdaptivePooling(nn.Module):
-    """`nn.AdaptiveAvgPool2d` as two products with the axes' averaging matrices.
+    """`nn.AdaptiveAvgPool2d` as two matrix products, one for each axis.
 
-    ONNX has no adaptive pooling; for sizes that are known at run time only, this has its values.
+    ONNX has no adaptive pooling. The values are equal, also for sizes that are known only at run
+    time.
     """
 
     def __init__(self, size: int):
@@ -145,14 +152,29 @@ class _AdaptivePooling(nn.Module):
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
-        rows, columns = (self._averaging(side, x) for side in x.shape[-2:])
+        rows, columns = (self._average_cells(side, x) for side in x.shape[-2:])
         return rows @ x @ columns.transpose(0, 1)
 
-    def _averaging(self, side: int, x: Tensor) -> Tensor:
-        """(size, side): row i averages positions floor(i side / size) .. ceil((i+1) side / size)"""
+    def _average_cells(self, side: int, x: Tensor) -> Tensor:
+        """Build (size, side): row i averages floor(i side / size) .. ceil((i + 1) side / size)."""
         cell = torch.arange(self.size, device=x.device)[:, None]
         position = torch.arange(side, device=x.device)[None]
         start = torch.div(cell * side, self.size, rounding_mode="floor")
         end = torch.div((cell + 1) * side + self.size - 1, self.size, rounding_mode="floor")
         inside = ((position >= start) & (position < end)).to(x.dtype)
         return inside / inside.sum(dim=1, keepdim=True)
+
+
+def _fold_prompts(module: nn.Module, child: nn.Module) -> nn.Module | None:
+    if isinstance(module, RecurrentRefinement) and child is module.meta_prompts:
+        return _FoldedPrompts(module.meta_prompts, len(module.step_embeddings))
+    return None
+
+
+def _replace_pooling(module: nn.Module, child: nn.Module) -> nn.Module | None:
+    return _AdaptivePooling(child.output_size) if isinstance(child, nn.AdaptiveAvgPool2d) else None
+
+
+def _replace_downsampling(module: nn.Module, child: nn.Module) -> nn.Module | None:
+    pads = isinstance(child, Downsample2D) and child.use_conv and child.padding == 1
+    return _EvenDownsample(child.conv) if pads and isinstance(child.conv, nn.Conv2d) else None
