@@ -136,7 +136,7 @@ def _build_pose_mapper(cfg: CfgNode, *, is_train: bool) -> DictConfig:
         L(MirrorPerson)(),
         L(HalfBody)(
             probability=aug.HALF_BODY_PROB,
-            min_joints=aug.HALF_BODY_MIN_JOINTS,
+            min_keypoints=aug.HALF_BODY_MIN_JOINTS,
             upper_probability=aug.HALF_BODY_UPPER_PROB,
             padding=aug.HALF_BODY_PADDING,
         ),
