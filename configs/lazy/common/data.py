@@ -5,6 +5,7 @@ from detectron2.config import CfgNode
 from detectron2.config import LazyCall as L
 from detectron2.data import MetadataCatalog
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from metaprompt_d2.data import (
     BrightnessContrast,
@@ -35,7 +36,7 @@ from metaprompt_d2.evaluation import (
     PictureWriter,
     TopDownKeypointEvaluator,
 )
-from metaprompt_d2.modeling import DenseModelWithTTA, DepthEstimator, SlidingWindowSegmentor
+from metaprompt_d2.modeling import DenseModelWithTTA
 
 
 def build_dataloader(cfg: CfgNode) -> DictConfig:
@@ -80,27 +81,26 @@ def _build_evaluator(cfg: CfgNode, test_name: str) -> DictConfig:
 
 
 def _build_sem_seg_mapper(cfg: CfgNode, *, is_train: bool) -> DictConfig:
-    crop, aug = cfg.INPUT.CROP, []
-    if is_train:
-        aug = [
-            L(ResizeToBox)(
-                long_side=cfg.INPUT.MAX_SIZE_TRAIN,
-                short_side=cfg.INPUT.MIN_SIZE_TRAIN[0],
-                scale_range=cfg.INPUT.SCALE_RANGE,
-            ),
-            L(CropOfSeveralClasses)(
-                crop_type=crop.TYPE,
-                crop_size=crop.SIZE,
-                single_category_max_area=crop.SINGLE_CATEGORY_MAX_AREA,
-                ignored_category=cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
-            ),
-            _build_flip(),
-            *([L(ColorAugSSD)(image_format=cfg.INPUT.FORMAT)] if cfg.INPUT.COLOR_AUG_SSD else []),
-            L(PadToSize)(size=crop.SIZE, pad_value="${model.pixel_mean}"),
-        ]
+    crop = cfg.INPUT.CROP
+    augmentations = [
+        L(ResizeToBox)(
+            long_side=cfg.INPUT.MAX_SIZE_TRAIN,
+            short_side=cfg.INPUT.MIN_SIZE_TRAIN[0],
+            scale_range=cfg.INPUT.SCALE_RANGE,
+        ),
+        L(CropOfSeveralClasses)(
+            crop_type=crop.TYPE,
+            crop_size=crop.SIZE,
+            single_category_max_area=crop.SINGLE_CATEGORY_MAX_AREA,
+            ignored_category=cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
+        ),
+        _build_flip(),
+        *([L(ColorAugSSD)(image_format=cfg.INPUT.FORMAT)] if cfg.INPUT.COLOR_AUG_SSD else []),
+        L(PadToSize)(size=crop.SIZE, pad_value="${model.pixel_mean}"),
+    ]
     return L(SemSegMapper)(
         is_train=is_train,
-        augmentations=aug if is_train else _build_test_resizing(cfg),
+        augmentations=augmentations if is_train else _build_test_resizing(cfg),
         num_classes="${model.sem_seg_head.num_classes}",
     )
 
@@ -174,18 +174,20 @@ def _build_test_resizing(cfg: CfgNode) -> list[DictConfig]:
 
 
 def build_tta(cfg: CfgNode) -> dict | None:
-    """Build `tta`: averaging over scales of the image, and over flips where a model has none."""
-    kind = {"DepthEstimator": DepthEstimator, "SlidingWindowSegmentor": SlidingWindowSegmentor}.get(
-        cfg.MODEL.META_ARCHITECTURE
-    )
-    if kind is None:
+    """Build `tta`, averaging over scales and flips of the image.
+
+    There is none for pose, or for depth at a single scale: these models average over flips
+    themselves.
+    """
+    if cfg.MODEL.META_ARCHITECTURE == "TopDownPoseEstimator":
         return None
-    is_depth = kind is DepthEstimator
-    boxes = DenseModelWithTTA.from_config(cfg, kind)["boxes"]
+    is_depth = cfg.MODEL.META_ARCHITECTURE == "DepthEstimator"
+    boxes = DenseModelWithTTA.from_config(cfg, nn.Identity())["boxes"]
     if is_depth and boxes == [None]:
         return None
-    num_channels = 1 if is_depth else "${model.sem_seg_head.num_classes}"
     model = L(DenseModelWithTTA)(
-        boxes=boxes, flip=cfg.TEST.AUG.FLIP and not is_depth, num_channels=num_channels
+        boxes=boxes,
+        flip=cfg.TEST.AUG.FLIP and not is_depth,
+        num_channels=1 if is_depth else "${model.sem_seg_head.num_classes}",
     )
-    return dict(enabled=cfg.TEST.AUG.ENABLED, model=model)
+    return {"enabled": cfg.TEST.AUG.ENABLED, "model": model}
