@@ -20,7 +20,6 @@ from metaprompt_d2.export import (
     SAVERS,
     ExportableModel,
     export_program,
-    make_exportable,
     measure_difference,
 )
 from metaprompt_d2.utils.errors import InputError, one_line_errors
@@ -100,7 +99,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command line."""
     args = parse_arguments(argv)
     cfg = get_config(args.config_file, args.opts)
-    model = make_exportable(build_model(cfg), argmax=args.argmax, dynamic_size=args.dynamic_size)
+    model = ExportableModel(build_model(cfg), argmax=args.argmax, dynamic_size=args.dynamic_size)
     size = choose_image_size(args, cfg, model.task)
     program = export_program(
         model,

@@ -1,7 +1,7 @@
 """Export trained models to files that run without Detectron2 and this package."""
 
 from .formats import METADATA_NAME, SAVERS, measure_difference, run_file, save_onnx, save_pt2
-from .modules import ExportableModel, make_exportable
+from .modules import ExportableModel
 from .program import export_program
 
 __all__ = [
@@ -9,7 +9,6 @@ __all__ = [
     "SAVERS",
     "ExportableModel",
     "export_program",
-    "make_exportable",
     "measure_difference",
     "run_file",
     "save_onnx",

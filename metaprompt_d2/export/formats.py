@@ -35,9 +35,7 @@ def save_onnx(program: ExportedProgram, file: Path, metadata: dict) -> None:
     Raises:
         InputError: If the packages for ONNX are not installed.
     """
-    missing = [name for name in ("onnx", "onnxscript") if not importlib.util.find_spec(name)]
-    if missing:
-        raise InputError(f"ONNX needs {' and '.join(missing)}: pip install 'metaprompt_d2[export]'")
+    _require("onnx", "onnxscript")
     onnx_program = torch.onnx.export(
         program, input_names=[_INPUT], output_names=[_OUTPUT], dynamo=True, verbose=False
     )
@@ -64,8 +62,7 @@ def run_file(file: Path, images: Tensor) -> Tensor:
     """
     if file.suffix == ".pt2":
         return torch.export.load(file).module()(images)
-    if not importlib.util.find_spec("onnxruntime"):
-        raise InputError("running ONNX needs onnxruntime: pip install 'metaprompt_d2[export]'")
+    _require("onnxruntime")
     import onnxruntime
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
@@ -91,3 +88,9 @@ def measure_difference(
     expected = model(images)
     given = run_file(file, images).to(expected.device)
     return (given - expected).abs().max().item(), expected.abs().max().item()
+
+
+def _require(*packages: str) -> None:
+    missing = [name for name in packages if not importlib.util.find_spec(name)]
+    if missing:
+        raise InputError(f"ONNX needs {' and '.join(missing)}: pip install 'metaprompt_d2[export]'")

@@ -1,7 +1,5 @@
 """The models as plain functions of tensors, with everything that images don't change folded in."""
 
-from collections.abc import Callable
-
 import torch
 from diffusers.models.downsampling import Downsample2D
 from torch import Tensor, nn
@@ -11,9 +9,14 @@ from ..diffusion import MetaPrompts, RecurrentRefinement
 from ..modeling.meta_arch import DepthEstimator, SlidingWindowSegmentor, TopDownPoseEstimator
 from ..utils.errors import InputError
 
-__all__ = ["ExportableModel", "make_exportable"]
+__all__ = ["ExportableModel"]
 
 _Model = SlidingWindowSegmentor | DepthEstimator | TopDownPoseEstimator
+_TASKS = {
+    SlidingWindowSegmentor: "sem_seg",
+    DepthEstimator: "depth",
+    TopDownPoseEstimator: "pose",
+}
 
 
 class ExportableModel(nn.Module):
@@ -27,20 +30,28 @@ class ExportableModel(nn.Module):
     caller.
     """
 
-    def __init__(
-        self, model: _Model, task: str, *, argmax: bool = False, dynamic_size: bool = False
-    ):
+    def __init__(self, model: nn.Module, *, argmax: bool = False, dynamic_size: bool = False):
         """
         Args:
-            model: Model to export. Some of its layers are replaced for good.
-            task: "sem_seg", "depth" or "pose".
+            model: One of this package's meta-architectures. Some of its layers are replaced, and it
+                cannot be trained afterwards.
             argmax: Whether to return classes instead of logits (`sem_seg` only).
             dynamic_size: Whether the program takes images of any size whose sides are multiples of
-                `side_multiple`, from `least_side`.
+                `side_multiple`, from `least_side` (not for `pose`).
+
+        Raises:
+            InputError: If the model is of another kind, or an argument doesn't fit its task.
         """
         super().__init__()
+        if not isinstance(model, _Model):
+            names = [kind.__name__ for kind in _TASKS]
+            raise InputError(f"{type(model).__name__} cannot be exported, only {names}")
         self.model = model
-        self.task = task
+        self.task = next(task for kind, task in _TASKS.items() if isinstance(model, kind))
+        if argmax and self.task != "sem_seg":
+            raise InputError(f"a {self.task} model has no classes to take the best of")
+        if dynamic_size and self.task == "pose":
+            raise InputError("the crops of a pose model have one size")
         self.argmax = argmax
         self.dynamic_size = dynamic_size
         # The backbone takes multiples of 64. A depth model resizes images to them, unless its
@@ -48,10 +59,8 @@ class ExportableModel(nn.Module):
         self.side_multiple, self.least_side = 64, 128
         if isinstance(model, DepthEstimator) and model.resize_scale > 0:
             self.side_multiple, self.least_side = getattr(model.depth_head, "upscale", 64), 64
-        _replace_layers(model, _fold_prompts)
-        _replace_layers(model, _replace_pooling)
-        if dynamic_size:
-            _replace_layers(model, _replace_downsampling)
+        _replace_layers(model, dynamic_size)
+        self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
         model = self.model
@@ -61,54 +70,18 @@ class ExportableModel(nn.Module):
         return outputs[:, 0] if self.task == "depth" else outputs
 
 
-_TASKS = {
-    "sem_seg": SlidingWindowSegmentor,
-    "depth": DepthEstimator,
-    "pose": TopDownPoseEstimator,
-}
-
-
-def make_exportable(
-    model: nn.Module, *, argmax: bool = False, dynamic_size: bool = False
-) -> ExportableModel:
-    """Prepare a model for export.
-
-    Args:
-        model: One of this package's meta-architectures. It is changed and cannot be trained
-            afterwards.
-        argmax, dynamic_size: Arguments of `ExportableModel`.
-
-    Raises:
-        InputError: If the model is of another kind, if `argmax` is set for another task than
-            segmentation, or if `dynamic_size` is set for pose.
-    """
-    task = next((name for name, kind in _TASKS.items() if isinstance(model, kind)), None)
-    if task is None or not isinstance(model, _Model):
-        names = [kind.__name__ for kind in _TASKS.values()]
-        raise InputError(f"{type(model).__name__} cannot be exported, only {names}")
-    if argmax and task != "sem_seg":
-        raise InputError(f"a {task} model has no classes to take the best of")
-    if dynamic_size and task == "pose":
-        raise InputError("the crops of a pose model have one size")
-    exportable = ExportableModel(model.eval(), task, argmax=argmax, dynamic_size=dynamic_size)
-    return exportable.requires_grad_(False)
-
-
-def _replace_layers(
-    model: nn.Module, replace: Callable[[nn.Module, nn.Module], nn.Module | None]
-) -> None:
-    """Replace layers of a model in place.
-
-    Args:
-        model: Model to change.
-        replace: Function from a module and one of its children to the child's replacement, or to
-            None.
-    """
+def _replace_layers(model: nn.Module, dynamic_size: bool) -> None:
+    """Replace prompts by constants, and layers by equal ones that can be exported."""
     for module in list(model.modules()):
+        if isinstance(module, RecurrentRefinement):
+            prompts = _FoldedPrompts(module.meta_prompts, len(module.step_embeddings))
+            module.add_module("meta_prompts", prompts)
         for name, child in list(module.named_children()):
-            new = replace(module, child)
-            if new is not None:
-                module.add_module(name, new)
+            if isinstance(child, nn.AdaptiveAvgPool2d):
+                module.add_module(name, _AdaptivePooling(child.output_size))
+            is_padded = isinstance(child, Downsample2D) and child.padding == 1
+            if dynamic_size and is_padded and isinstance(child.conv, nn.Conv2d):
+                module.add_module(name, _EvenDownsample(child.conv))
 
 
 class _EvenDownsample(nn.Module):
@@ -163,18 +136,3 @@ class _AdaptivePooling(nn.Module):
         end = torch.div((cell + 1) * side + self.size - 1, self.size, rounding_mode="floor")
         inside = ((position >= start) & (position < end)).to(x.dtype)
         return inside / inside.sum(dim=1, keepdim=True)
-
-
-def _fold_prompts(module: nn.Module, child: nn.Module) -> nn.Module | None:
-    if isinstance(module, RecurrentRefinement) and child is module.meta_prompts:
-        return _FoldedPrompts(module.meta_prompts, len(module.step_embeddings))
-    return None
-
-
-def _replace_pooling(module: nn.Module, child: nn.Module) -> nn.Module | None:
-    return _AdaptivePooling(child.output_size) if isinstance(child, nn.AdaptiveAvgPool2d) else None
-
-
-def _replace_downsampling(module: nn.Module, child: nn.Module) -> nn.Module | None:
-    pads = isinstance(child, Downsample2D) and child.use_conv and child.padding == 1
-    return _EvenDownsample(child.conv) if pads and isinstance(child.conv, nn.Conv2d) else None

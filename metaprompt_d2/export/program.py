@@ -21,7 +21,7 @@ def export_program(
     """Trace a model.
 
     Args:
-        model: Result of `make_exportable`. If its `dynamic_size` is set, the program takes images
+        model: Model to trace. If its `dynamic_size` is set, the program takes images
             with sides of up to 8192 pixels.
         image_size: Image size as (height, width); with a dynamic size that of an example.
         batch_size: Number of images; with a dynamic batch that of an example.

@@ -2,8 +2,6 @@
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -117,9 +115,9 @@ def _round(values: np.ndarray | torch.Tensor) -> list[float]:
 
 
 class VideoFile:
-    """Writes a video with OpenCV.
+    """Context manager that writes a video with OpenCV.
 
-    All frames have the size of the first one. The file appears only once it is complete.
+    All frames have the size of the first one. The file appears at the end unless an error occurs.
     """
 
     def __init__(self, file: Path, frames_per_second: float):
@@ -151,17 +149,12 @@ class VideoFile:
                 raise OSError(f"OpenCV cannot write the video {self.file}")
         self._writer.write(np.ascontiguousarray(frame[..., ::-1]))
 
-    @classmethod
-    @contextmanager
-    def open(cls, file: Path, frames_per_second: float) -> Iterator["VideoFile"]:
-        """Open a file to write to, which gets its name unless an error occurs."""
-        video = cls(file, frames_per_second)
-        try:
-            yield video
-            if video._writer is not None:
-                video._writer.release()
-                os.replace(video._temporary, file)
-        finally:
-            if video._writer is not None:
-                video._writer.release()
-            video._temporary.unlink(missing_ok=True)
+    def __enter__(self) -> "VideoFile":
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.release()
+            if error is None:
+                os.replace(self._temporary, self.file)
+        self._temporary.unlink(missing_ok=True)

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 AnyImage = str | os.PathLike[str] | np.ndarray | Image.Image
 AnyBoxes = Sequence[Sequence[float]] | np.ndarray | Tensor
+OnError = Callable[[str, Exception], None]
 # Errors of one image, after which the next ones can still be predicted.
 _FAILURES = (ValueError, OSError, torch.OutOfMemoryError)
 
@@ -93,7 +94,7 @@ class Predictor:
 
     def inputs(self, image: AnyImage, *, boxes: AnyBoxes | None = None) -> dict[str, Any]:
         """Prepare the model's input for one image, with the arguments of a call."""
-        return self._prepare(_read_pixels(image), boxes)
+        return self._prepare(image, boxes)[1]
 
     def files(
         self,
@@ -101,7 +102,7 @@ class Predictor:
         *,
         batch_size: int = 1,
         boxes: Mapping[str, AnyBoxes] | None = None,
-        on_error: Callable[[str, Exception], None] | None = None,
+        on_error: OnError | None = None,
     ) -> Iterator[Prediction]:
         """Predict image files, folders (with their subfolders) and glob patterns.
 
@@ -133,7 +134,7 @@ class Predictor:
         items: Iterable[tuple[str, AnyImage, AnyBoxes | None]],
         *,
         batch_size: int = 1,
-        on_error: Callable[[str, Exception], None] | None = None,
+        on_error: OnError | None = None,
     ) -> Iterator[Prediction]:
         """Predict images in their order, reading the next ones in a thread.
 
@@ -145,12 +146,9 @@ class Predictor:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}, expected at least 1")
 
-        def prepare(item: tuple[str, AnyImage, AnyBoxes | None]) -> tuple[np.ndarray, dict]:
-            pixels = _read_pixels(item[1])
-            return pixels, self._prepare(pixels, item[2])
-
         batch: list[tuple[str, np.ndarray, dict]] = []
-        for (name, *_), prepared in _compute_ahead(items, prepare, batch_size):
+        prepared_items = _compute_ahead(items, lambda item: self._prepare(*item[1:]), batch_size)
+        for (name, *_), prepared in prepared_items:
             try:
                 batch.append((name, *prepared.result()))
             except _FAILURES as error:
@@ -165,7 +163,7 @@ class Predictor:
     def _predict_batch(
         self,
         batch: list[tuple[str, np.ndarray, dict]],
-        on_error: Callable[[str, Exception], None] | None,
+        on_error: OnError | None,
     ) -> Iterator[Prediction]:
         if not batch:
             return
@@ -187,17 +185,19 @@ class Predictor:
     def _run(self, inputs: list[dict]) -> list[dict[str, Any]]:
         return self.model(inputs)
 
-    def _prepare(self, pixels: np.ndarray, boxes: AnyBoxes | None) -> dict[str, Any]:
-        """Turn (H, W, 3) BGR into the model's input."""
+    def _prepare(self, source: AnyImage, boxes: AnyBoxes | None) -> tuple[np.ndarray, dict]:
+        """Read (H, W, 3) uint8 BGR, and prepare the model's input from it."""
+        pixels = _read_pixels(source)
         image = image_pixels(Image.fromarray(pixels[..., ::-1]), self.cfg.INPUT.FORMAT)
         height, width = image.shape[:2]
         augmented = T.AugInput(image)
         self._augmentations(augmented)
         image = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))
-        inputs = {"image": torch.from_numpy(image), "height": height, "width": width}
-        if boxes is None:
-            return inputs
-        return inputs | {"instances": self._build_people(boxes, (height, width))}
+        inputs: dict[str, Any] = {"image": torch.from_numpy(image)}
+        inputs.update(height=height, width=width)
+        if boxes is not None:
+            inputs["instances"] = self._build_people(boxes, (height, width))
+        return pixels, inputs
 
     def _build_people(self, boxes: AnyBoxes, size: tuple[int, int]) -> Instances:
         if not self._is_pose:
@@ -242,9 +242,8 @@ def _compute_ahead(
 
 def _build_metadata(cfg: CfgNode) -> Metadata:
     """Take the test set's metadata, with defaults from the config if it is not registered."""
-    known: dict[str, Any] = {}
-    if cfg.DATASETS.TEST and cfg.DATASETS.TEST[0] in MetadataCatalog.list():
-        known = MetadataCatalog.get(cfg.DATASETS.TEST[0]).as_dict()
+    name = cfg.DATASETS.TEST[0] if cfg.DATASETS.TEST else ""
+    known = MetadataCatalog.get(name).as_dict() if name in MetadataCatalog.list() else {}
     num_classes = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
     if len(known.get("stuff_classes", ())) != num_classes:
         known["stuff_classes"] = [str(number) for number in range(num_classes)]

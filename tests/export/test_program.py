@@ -17,8 +17,8 @@ from torch import nn
 
 from metaprompt_d2.export import (
     METADATA_NAME,
+    ExportableModel,
     export_program,
-    make_exportable,
     run_file,
     save_onnx,
     save_pt2,
@@ -62,7 +62,7 @@ def segmentation(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, P
     untouched.load_state_dict(model.state_dict())
     folder = tmp_path_factory.mktemp("segmentation")
     program = export_program(
-        make_exportable(model, dynamic_size=True), (128, 192), dynamic_batch=True
+        ExportableModel(model, dynamic_size=True), (128, 192), dynamic_batch=True
     )
     save_pt2(program, folder / "seg.pt2", ABOUT)
     save_onnx(program, folder / "seg.onnx", ABOUT)
@@ -148,7 +148,7 @@ def test_depth_of_any_size_is_in_meters_at_the_images_size(tmp_path: Path) -> No
     images = [images_of(*shape) for shape in shapes]
     expected = [of_images(model, batch, "depth") for batch in images]
     program = export_program(
-        make_exportable(model, dynamic_size=True), (96, 120), dynamic_batch=True
+        ExportableModel(model, dynamic_size=True), (96, 120), dynamic_batch=True
     )
     save_onnx(program, tmp_path / "depth.onnx", {})
     for batch, depth in zip(images, expected, strict=True):
@@ -160,7 +160,7 @@ def test_heatmaps_of_crops(tmp_path: Path) -> None:
     crops = images_of(2, 64, 48)
     with torch.no_grad():
         expected = model._predict((crops - model.pixel_mean) / model.pixel_std)
-    program = export_program(make_exportable(model), (64, 48), dynamic_batch=True)
+    program = export_program(ExportableModel(model), (64, 48), dynamic_batch=True)
     save_pt2(program, tmp_path / "pose.pt2", {})
     given = run_file(tmp_path / "pose.pt2", crops)
     assert given.shape == (2, 17, 16, 12)
@@ -172,7 +172,7 @@ def test_classes_at_one_size_that_is_no_multiple(tmp_path: Path) -> None:
     model = with_large_weights(smallest_model(WHOLE | {"MODEL.META_PROMPT.REFINE_STEPS": 1})).eval()
     images = images_of(1, 72, 90)
     expected = of_images(model, images, "sem_seg").argmax(dim=1)
-    program = export_program(make_exportable(model, argmax=True), (72, 90))
+    program = export_program(ExportableModel(model, argmax=True), (72, 90))
     save_pt2(program, tmp_path / "seg.pt2", {})
     assert torch.equal(run_file(tmp_path / "seg.pt2", images), expected)
 
@@ -187,10 +187,10 @@ def test_pooling_is_that_of_torch(size: int, shape: tuple[int, int]) -> None:
 
 def test_what_cannot_be_exported_is_named() -> None:
     with pytest.raises(ValueError, match="Linear cannot be exported"):
-        make_exportable(nn.Linear(1, 1))
+        ExportableModel(nn.Linear(1, 1))
     with pytest.raises(ValueError, match="a depth model has no classes"):
-        make_exportable(smallest_depth_model(), argmax=True)
+        ExportableModel(smallest_depth_model(), argmax=True)
     with pytest.raises(ValueError, match="the crops of a pose model have one size"):
-        make_exportable(build_model(smallest_pose_cfg()), dynamic_size=True)
+        ExportableModel(build_model(smallest_pose_cfg()), dynamic_size=True)
     with pytest.raises(ValueError, match=r"\(96, 64\).*multiples of 64 from 128 on"):
-        export_program(make_exportable(smallest_model(), dynamic_size=True), (96, 64))
+        export_program(ExportableModel(smallest_model(), dynamic_size=True), (96, 64))

@@ -61,7 +61,7 @@ def test_nothing_found_is_an_error(tmp_path: Path) -> None:
 
 def test_a_video_is_written_and_read(tmp_path: Path) -> None:
     file = tmp_path / "made/clip.mp4"
-    with VideoFile.open(file, 5) as video:
+    with VideoFile(file, 5) as video:
         for value in (0, 100, 200):
             video.write(np.full((48, 64, 3), (value, 50, 50), np.uint8))
         assert not file.exists()
@@ -74,7 +74,7 @@ def test_a_video_is_written_and_read(tmp_path: Path) -> None:
 
 def test_an_interrupted_video_leaves_no_file(tmp_path: Path) -> None:
     def break_off() -> None:
-        with VideoFile.open(tmp_path / "clip.mp4", 5) as video:
+        with VideoFile(tmp_path / "clip.mp4", 5) as video:
             video.write(np.zeros((48, 64, 3), np.uint8))
             raise KeyboardInterrupt
 
