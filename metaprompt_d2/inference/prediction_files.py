@@ -141,7 +141,7 @@ class VideoFile:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             self._writer = cv2.VideoWriter(
                 str(self._temporary),
-                cv2.VideoWriter_fourcc(*"mp4v"),
+                cv2.VideoWriter.fourcc(*"mp4v"),
                 self.frames_per_second,
                 frame.shape[1::-1],
             )

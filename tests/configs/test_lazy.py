@@ -1,6 +1,7 @@
 """LazyConfigs build the models, data, optimizers, schedules and evaluators of the YAML recipes."""
 
 import inspect
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -246,6 +247,21 @@ def test_a_saved_config_can_be_loaded_again(tmp_path: Path) -> None:
     assert describe(instantiate(again.dataloader.train.mapper)) == describe(
         instantiate(cfg.dataloader.train.mapper)
     )
+
+
+def test_a_yaml_file_of_ones_own_becomes_a_lazy_config(tmp_path: Path) -> None:
+    shutil.copytree(LAZY / "common", tmp_path / "common")
+    yaml = tmp_path / "mine.yaml"
+    yaml.write_text("_BASE_: metaprompt_d2://nyu_depth.yaml\nSOLVER:\n  MAX_ITER: 7\n")
+    lazy = tmp_path / "mine.py"
+    lazy.write_text(
+        "from .common.recipe import from_yaml\n"
+        f"dataloader, lr_multiplier, model, optimizer, train, tta = from_yaml({str(yaml)!r})\n"
+    )
+    cfg = load_lazy_config(str(lazy), [])
+    assert cfg.train.max_iter == cfg.lr_multiplier.num_updates == 7
+    assert cfg.model.depth_head.max_depth == 10
+    assert "tta" not in cfg
 
 
 def test_a_misspelled_override_is_refused() -> None:

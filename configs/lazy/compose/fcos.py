@@ -25,4 +25,4 @@ dataloader.train.mapper.image_format = _cfg.INPUT.FORMAT
 dataloader.train._target_ = build_train_loader
 dataloader.train.seed = "${train.seed}"
 
-train.eval_period = 5000
+train.eval_period = 5000  # the YAML file evaluates at the end only
