@@ -75,7 +75,7 @@ def _match_files(pattern: str) -> Iterator[tuple[str, str]]:
     files = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern, recursive=True))
     files = [file for file in files if os.path.isfile(file)]
     if not files:
-        raise MissingFileError(f"{pattern} is no file or folder, and no pattern that matches one")
+        raise MissingFileError(f"{pattern} isn't a file or folder, or a pattern that matches one")
     yield from ((file, os.path.basename(file)) for file in files)
 
 

@@ -55,7 +55,7 @@ def test_nothing_found_is_an_error(tmp_path: Path) -> None:
     touch(tmp_path, "notes.txt")
     with pytest.raises(ValueError, match=r"holds no file that ends in one of \.avi"):
         find_sources([tmp_path])
-    with pytest.raises(FileNotFoundError, match=r"gone\.\* is no file or folder"):
+    with pytest.raises(FileNotFoundError, match=r"gone\.\* isn't a file or folder"):
         find_sources([tmp_path / "gone.*"])
 
 
