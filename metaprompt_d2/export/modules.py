@@ -6,17 +6,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..diffusion import MetaPrompts, RecurrentRefinement
-from ..modeling.meta_arch import DepthEstimator, SlidingWindowSegmentor, TopDownPoseEstimator
+from ..modeling import DepthEstimator, TaskModel
 from ..utils.errors import InputError
 
 __all__ = ["ExportableModel"]
-
-_Model = SlidingWindowSegmentor | DepthEstimator | TopDownPoseEstimator
-_TASKS = {
-    SlidingWindowSegmentor: "sem_seg",
-    DepthEstimator: "depth",
-    TopDownPoseEstimator: "pose",
-}
 
 
 class ExportableModel(nn.Module):
@@ -43,11 +36,13 @@ class ExportableModel(nn.Module):
             InputError: If the model is of another kind, or an argument doesn't fit its task.
         """
         super().__init__()
-        if not isinstance(model, _Model):
-            names = [kind.__name__ for kind in _TASKS]
-            raise InputError(f"{type(model).__name__} cannot be exported, only {names}")
+        if not isinstance(model, TaskModel):
+            raise InputError(
+                f"{type(model).__name__} cannot be exported, only the meta-architectures of "
+                "metaprompt_d2.modeling"
+            )
         self.model = model
-        self.task = next(task for kind, task in _TASKS.items() if isinstance(model, kind))
+        self.task = model.task
         if argmax and self.task != "sem_seg":
             raise InputError(f"a {self.task} model has no classes to take the best of")
         if dynamic_size and self.task == "pose":
@@ -77,7 +72,7 @@ def _replace_layers(model: nn.Module, dynamic_size: bool) -> None:
             prompts = _FoldedPrompts(module.meta_prompts, len(module.step_embeddings))
             module.add_module("meta_prompts", prompts)
         for name, child in list(module.named_children()):
-            if isinstance(child, nn.AdaptiveAvgPool2d):
+            if isinstance(child, nn.AdaptiveAvgPool2d) and isinstance(child.output_size, int):
                 module.add_module(name, _AdaptivePooling(child.output_size))
             is_padded = isinstance(child, Downsample2D) and child.padding == 1
             if dynamic_size and is_padded and isinstance(child.conv, nn.Conv2d):

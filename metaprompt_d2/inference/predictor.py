@@ -16,11 +16,12 @@ from detectron2.structures import Boxes, Instances
 from PIL import Image
 from torch import Tensor, nn
 
-from ..data import PoseMapper, build_mapper
+from ..data import build_mapper
 from ..data.readers import image_pixels, read_image
 from ..engine import load_model
 from ..modeling import with_test_time_augmentation
 from ..utils.errors import InputError
+from ..utils.tasks import find_task
 from .sources import Video, find_sources
 
 __all__ = ["Prediction", "Predictor"]
@@ -68,9 +69,9 @@ class Predictor:
             logger.warning("MODEL.WEIGHTS is empty: predictions of an untrained model are noise")
         bare = load_model(self.cfg).eval() if model is None else model.eval()
         self.model = with_test_time_augmentation(self.cfg, bare)
-        mapper = build_mapper(self.cfg, is_train=False)
+        mapper: Any = build_mapper(self.cfg, is_train=False)
         # People are cut out by the model itself, so that whole images can be given.
-        self._is_pose = isinstance(mapper, PoseMapper)
+        self._is_pose = find_task(self.cfg) == "pose"
         self._augmentations = T.AugmentationList([] if self._is_pose else [mapper.augmentations])
         self.metadata = _build_metadata(self.cfg)
 

@@ -3,6 +3,7 @@
 import copy
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -119,12 +120,16 @@ def look_inside(
             "metaprompt_d2.inference.prompt_responses.WHOLE_IMAGES as overrides, and an image "
             "with people to pose"
         )
-    outputs = [predict(lambda _, features=features: features) for features in steps[:-1]] + [last]
+    outputs = [predict(partial(_replay, features)) for features in steps[:-1]] + [last]
     traced = [
         TracedStep({name: maps[view].float().cpu() for name, maps in features.items()}, output)
         for features, output in zip(steps, outputs, strict=True)
     ]
     return RefinementTrace(_undo_normalization(predictor, seen[0][view]), traced)
+
+
+def _replay(features: Features, images: Tensor) -> Features:
+    return features
 
 
 def associate_prompts(
@@ -196,11 +201,11 @@ def _standardize(maps: Tensor) -> Tensor:
 def _undo_normalization(predictor: Predictor, image: Tensor) -> np.ndarray:
     """Turn the backbone's input (3, H, W) into (H, W, 3) uint8 RGB."""
     mean, std = (
-        torch.tensor(values).view(-1, 1, 1)
-        for values in (predictor.cfg.MODEL.PIXEL_MEAN, predictor.cfg.MODEL.PIXEL_STD)
+        torch.tensor(channels).view(-1, 1, 1)
+        for channels in (predictor.cfg.MODEL.PIXEL_MEAN, predictor.cfg.MODEL.PIXEL_STD)
     )
-    pixels = (image.float().cpu() * std + mean).round().clamp(0, 255).byte()
-    pixels = pixels.permute(1, 2, 0).numpy()
+    values = (image.float().cpu() * std + mean).round().clamp(0, 255).byte()
+    pixels = values.permute(1, 2, 0).numpy()
     return pixels[..., ::-1].copy() if predictor.cfg.INPUT.FORMAT == "BGR" else pixels
 
 
