@@ -169,7 +169,7 @@ class Demo:
         """Predict all frames of a video; return False if the user stops."""
         target = self.folder / f"{name}.mp4"
         writes = self.saves_pictures
-        opened = VideoFile.open(target, video.frames_per_second) if writes else nullcontext()
+        opened = VideoFile(target, video.frames_per_second) if writes else nullcontext()
         with opened as written, tqdm(total=video.num_frames, unit="frame", disable=None) as bar:
             save = None if written is None else written.write
             frames = self.predictor.video(video, batch_size=self.args.batch_size)

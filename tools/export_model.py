@@ -5,8 +5,8 @@
     python tools/export_model.py --config-file configs/nyu_depth.yaml --output depth.pt2 \
         --image-size 480 640 --dynamic-size --dynamic-batch MODEL.WEIGHTS depth.pth
 
-The ending of the output says whether it is ONNX (`.onnx`, weights in `.onnx.data`) or a program of
-torch.export (`.pt2`). docs/export.md says what goes in and comes out.
+The suffix of the output chooses the format: `.onnx` (with weights in `.onnx.data`) or `.pt2`, a
+program of torch.export. docs/export.md describes inputs and outputs.
 """
 
 import argparse
@@ -16,13 +16,18 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
 from metaprompt_d2 import build_model, get_config
-from metaprompt_d2.export import SAVERS, ExportableModel, difference, export_program, exportable
+from metaprompt_d2.export import (
+    SAVERS,
+    ExportableModel,
+    export_program,
+    measure_difference,
+)
 from metaprompt_d2.utils.errors import InputError, one_line_errors
 
 OUTPUTS = {
     "sem_seg": "logits (N, classes, H, W)",
-    "depth": "metres (N, H, W)",
-    "pose": "heatmaps of the crops' 17 joints (N, 17, H / stride, W / stride)",
+    "depth": "meters (N, H, W)",
+    "pose": "heatmaps of 17 keypoints (N, 17, H / stride, W / stride)",
 }
 
 
@@ -40,15 +45,13 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         type=int,
         nargs=2,
         metavar=("HEIGHT", "WIDTH"),
-        help="default: the windows' for segmentation, the crops' for pose; depth has none",
+        help="default: window size for segmentation, crop size for pose; required for depth",
     )
     parser.add_argument("--batch-size", type=int, default=1, help="default: %(default)s")
-    parser.add_argument("--dynamic-size", action="store_true", help="take images of other sizes")
-    parser.add_argument("--dynamic-batch", action="store_true", help="take 1 to 32 images at once")
+    parser.add_argument("--dynamic-size", action="store_true", help="accept other image sizes")
+    parser.add_argument("--dynamic-batch", action="store_true", help="accept 1 to 32 images")
     parser.add_argument("--argmax", action="store_true", help="segmentation: classes, not logits")
-    parser.add_argument(
-        "--check", action="store_true", help="run the file and print how far it is from the model"
-    )
+    parser.add_argument("--check", action="store_true", help="compare the file with the model")
     parser.add_argument("opts", nargs=argparse.REMAINDER, help="config keys and values")
     args = parser.parse_args(argv)
     if args.output.suffix not in SAVERS:
@@ -60,11 +63,11 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def image_size(args: argparse.Namespace, cfg: CfgNode, task: str) -> tuple[int, int]:
-    """The command line's, or the config's.
+def choose_image_size(args: argparse.Namespace, cfg: CfgNode, task: str) -> tuple[int, int]:
+    """Take the image size from the command line or from the config.
 
     Raises:
-        InputError: neither says it, or crops of another size than the config's.
+        InputError: If neither has it, or if crops would have another size than the config's.
     """
     defaults = {"sem_seg": cfg.TEST.SLIDING_WINDOW.SIZE, "pose": cfg.INPUT.PERSON_CROP.SIZE}
     size = tuple(args.image_size or defaults.get(task, ()))
@@ -77,8 +80,8 @@ def image_size(args: argparse.Namespace, cfg: CfgNode, task: str) -> tuple[int, 
     return size
 
 
-def description(cfg: CfgNode, model: ExportableModel) -> dict:
-    """What the file says about itself."""
+def describe(cfg: CfgNode, model: ExportableModel) -> dict:
+    """Build the file's metadata."""
     about = {
         "task": model.task,
         "input": f"{cfg.INPUT.FORMAT} (N, 3, H, W) float32, 0..255",
@@ -96,19 +99,19 @@ def main(argv: list[str] | None = None) -> None:
     """Run the command line."""
     args = parse_arguments(argv)
     cfg = get_config(args.config_file, args.opts)
-    model = exportable(build_model(cfg), argmax=args.argmax, dynamic_size=args.dynamic_size)
-    size = image_size(args, cfg, model.task)
+    model = ExportableModel(build_model(cfg), argmax=args.argmax, dynamic_size=args.dynamic_size)
+    size = choose_image_size(args, cfg, model.task)
     program = export_program(
         model,
         size,
         batch_size=args.batch_size,
         dynamic_batch=args.dynamic_batch,
     )
-    SAVERS[args.output.suffix](program, args.output, description(cfg, model))
+    SAVERS[args.output.suffix](program, args.output, describe(cfg, model))
     print("wrote", args.output)
     if args.check:
-        furthest, largest = difference(args.output, model, (args.batch_size, 3, *size))
-        print(f"largest difference to the model: {furthest:.3g}, of values up to {largest:.3g}")
+        furthest, largest = measure_difference(args.output, model, (args.batch_size, 3, *size))
+        print(f"largest difference from the model: {furthest:.3g}, of values up to {largest:.3g}")
 
 
 if __name__ == "__main__":

@@ -21,10 +21,10 @@ from metaprompt_d2.data.readers import read_image
 from metaprompt_d2.inference.prompt_responses import (
     WHOLE_IMAGES,
     Association,
-    Inside,
-    associations,
+    RefinementTrace,
+    associate_prompts,
     look_inside,
-    telling_prompts,
+    select_prompts,
 )
 from metaprompt_d2.utils.errors import InputError, one_line_errors
 from metaprompt_d2.utils.files import write_png
@@ -67,7 +67,7 @@ def title_of(prompt: int, association: Association) -> str:
 
 
 def steps_picture(
-    inside: Inside,
+    trace: RefinementTrace,
     image: np.ndarray,
     predictor: Predictor,
     feature: str,
@@ -75,10 +75,10 @@ def steps_picture(
     found: list[Association],
 ) -> np.ndarray:
     """Draw a row for each step: prediction, change, responses of some prompts."""
-    maps = [step.responses[feature].numpy() for step in inside.steps]
-    seen = at_height(inside.image, max(inside.image.shape[0], _LEAST_HEIGHT))
+    maps = [step.responses[feature].numpy() for step in trace.steps]
+    seen = at_height(trace.image, max(trace.image.shape[0], _LEAST_HEIGHT))
     rows = []
-    for number, step in enumerate(inside.steps):
+    for number, step in enumerate(trace.steps):
         overlay = draw_overlay(image, step.output, predictor.metadata)
         row = [(f"step {number + 1}", at_height(overlay, seen.shape[0]))]
         if number:
@@ -97,20 +97,20 @@ def run(args: argparse.Namespace) -> None:
     """Run the model, write both pictures and print what the drawn prompts follow."""
     predictor = Predictor(get_config(args.config_file, [*args.opts, *WHOLE_IMAGES]))
     image = read_image(args.input, "RGB")
-    inside = look_inside(predictor, args.input)
-    last = inside.steps[-1]
+    trace = look_inside(predictor, args.input)
+    last = trace.steps[-1]
     feature = args.feature or next(iter(last.responses))
     if feature not in last.responses:
         raise InputError(f"--feature {feature}: the model has {', '.join(last.responses)}")
     number = len(last.responses[feature])
     if not all(0 <= prompt < number for prompt in args.prompts or []):
         raise InputError(f"--prompts {args.prompts}: the model has prompts 0 to {number - 1}")
-    found = associations(last, predictor.metadata, feature=feature)
-    prompts = args.prompts or telling_prompts(found, 4)
+    found = associate_prompts(last, predictor.metadata, feature=feature)
+    prompts = args.prompts or select_prompts(found, 4)
     stem = Path(args.input).stem
-    steps = steps_picture(inside, image, predictor, feature, prompts, found)
+    steps = steps_picture(trace, image, predictor, feature, prompts, found)
     titles = [title_of(prompt, association) for prompt, association in enumerate(found)]
-    seen = at_height(inside.image, _LEAST_HEIGHT)
+    seen = at_height(trace.image, _LEAST_HEIGHT)
     sheet = draw_prompts(seen, last.responses[feature].numpy(), titles)
     for kind, picture in (("steps", steps), ("prompts", sheet)):
         file = Path(args.output) / f"{stem}_{kind}.png"

@@ -109,7 +109,7 @@ class _YamlFile(CfgNode):
         except (yaml.YAMLError, ValueError) as error:  # ValueError: another encoding, a date
             raise InputError(f"config file {filename} cannot be read as YAML: {error}") from error
         _check_keys(content, filename)
-        return super().load_yaml_with_base(filename, allow_unsafe=trusted)
+        return super().load_yaml_with_base(str(path), allow_unsafe=trusted)
 
 
 def _check_keys(content: Any, filename: str) -> None:

@@ -1,16 +1,15 @@
-"""The trained models as files that run without Detectron2 and this package."""
+"""Export trained models to files that run without Detectron2 and this package."""
 
-from .formats import METADATA_NAME, SAVERS, difference, run_file, save_onnx, save_pt2
-from .modules import ExportableModel, exportable
+from .formats import METADATA_NAME, SAVERS, measure_difference, run_file, save_onnx, save_pt2
+from .modules import ExportableModel
 from .program import export_program
 
 __all__ = [
     "METADATA_NAME",
     "SAVERS",
     "ExportableModel",
-    "difference",
     "export_program",
-    "exportable",
+    "measure_difference",
     "run_file",
     "save_onnx",
     "save_pt2",

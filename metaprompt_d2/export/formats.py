@@ -1,4 +1,4 @@
-"""Files that run without this package: torch.export's `.pt2` and ONNX."""
+"""Write and run the two file formats: `.pt2` of torch.export, and ONNX."""
 
 import importlib.util
 import json
@@ -14,33 +14,32 @@ from ..utils.errors import InputError
 from ..utils.files import atomic_write
 from .modules import ExportableModel
 
-__all__ = ["METADATA_NAME", "SAVERS", "difference", "run_file", "save_onnx", "save_pt2"]
+__all__ = ["METADATA_NAME", "SAVERS", "measure_difference", "run_file", "save_onnx", "save_pt2"]
 
-# What describes a .pt2 within it.
+# Name of the metadata inside a .pt2 file.
 METADATA_NAME = "metaprompt_d2.json"
 _INPUT, _OUTPUT = "images", "prediction"
 
 
 def save_pt2(program: ExportedProgram, file: Path, metadata: dict) -> None:
-    """Write a program for `torch.export.load`, whole or not at all."""
+    """Write a program for `torch.export.load`. The file appears only once it is complete."""
     extra = {METADATA_NAME: json.dumps(metadata)}
     atomic_write(file, lambda stream: torch.export.save(program, stream, extra_files=extra))
 
 
 def save_onnx(program: ExportedProgram, file: Path, metadata: dict) -> None:
-    """Write a program as ONNX, its weights beside it in `<file>.data`.
+    """Write a program as ONNX, with its weights in `<file>.data`.
 
-    Both are written under other names first; the file that names the weights appears last.
+    Both files appear only once they are complete, the one that refers to the weights last.
 
     Raises:
-        InputError: packages are missing.
+        InputError: If the packages for ONNX are not installed.
     """
-    missing = [name for name in ("onnx", "onnxscript") if not importlib.util.find_spec(name)]
-    if missing:
-        raise InputError(f"ONNX needs {' and '.join(missing)}: pip install 'metaprompt_d2[export]'")
+    _require("onnx", "onnxscript")
     onnx_program = torch.onnx.export(
         program, input_names=[_INPUT], output_names=[_OUTPUT], dynamo=True, verbose=False
     )
+    assert onnx_program is not None  # with dynamo
     for key, value in metadata.items():
         text = value if isinstance(value, str) else json.dumps(value)
         onnx_program.model.metadata_props[key] = text
@@ -51,20 +50,19 @@ def save_onnx(program: ExportedProgram, file: Path, metadata: dict) -> None:
             os.replace(written.with_name(name), file.with_name(name))
 
 
-# By the ending of a file.
+# By the suffix of a file.
 SAVERS = {".onnx": save_onnx, ".pt2": save_pt2}
 
 
 def run_file(file: Path, images: Tensor) -> Tensor:
-    """What a written file gives for images, ONNX by onnxruntime on the CPU.
+    """Run an exported file on images; ONNX runs on the CPU with onnxruntime.
 
     Raises:
-        InputError: onnxruntime is missing.
+        InputError: If onnxruntime is not installed.
     """
     if file.suffix == ".pt2":
         return torch.export.load(file).module()(images)
-    if not importlib.util.find_spec("onnxruntime"):
-        raise InputError("running ONNX needs onnxruntime: pip install 'metaprompt_d2[export]'")
+    _require("onnxruntime")
     import onnxruntime
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
@@ -73,17 +71,26 @@ def run_file(file: Path, images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def difference(
+def measure_difference(
     file: Path, model: ExportableModel, shape: tuple[int, int, int, int]
 ) -> tuple[float, float]:
-    """Largest absolute difference of a file's output to the model's, and largest output.
+    """Compare a file with the model it was exported from, on random images.
 
     Args:
-        file: of `SAVERS`.
-        model: that it was made from.
-        shape: of the random images that both are given.
+        file: Exported file.
+        model: The model.
+        shape: Shape of the images.
+
+    Returns:
+        The largest absolute difference of the outputs, and the largest absolute output.
     """
     images = torch.rand(shape, device=model.model.device) * 255
     expected = model(images)
     given = run_file(file, images).to(expected.device)
     return (given - expected).abs().max().item(), expected.abs().max().item()
+
+
+def _require(*packages: str) -> None:
+    missing = [name for name in packages if not importlib.util.find_spec(name)]
+    if missing:
+        raise InputError(f"ONNX needs {' and '.join(missing)}: pip install 'metaprompt_d2[export]'")

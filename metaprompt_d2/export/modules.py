@@ -1,111 +1,90 @@
-"""The models as plain functions of tensors, with everything folded in that images don't change."""
+"""The models as plain functions of tensors, with everything that images don't change folded in."""
 
 import torch
 from diffusers.models.downsampling import Downsample2D
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..diffusion import MetaPrompts
-from ..modeling import TaskModel
+from ..diffusion import MetaPrompts, RecurrentRefinement
+from ..modeling import DepthEstimator, TaskModel
 from ..utils.errors import InputError
 
-__all__ = ["ExportableModel", "exportable"]
+__all__ = ["ExportableModel"]
 
 
 class ExportableModel(nn.Module):
-    """Images (N, 3, H, W) in, float32 of 0..255 in `INPUT.FORMAT`; one tensor out.
+    """Maps images (N, 3, H, W), float32 of 0..255 in the order of INPUT.FORMAT, to one tensor.
 
-    * `sem_seg`: logits (N, K, H, W), or the classes (N, H, W) int64 where `argmax`;
-    * `depth`: metres (N, H, W);
+    * `sem_seg`: logits (N, K, H, W), or classes (N, H, W) int64 if `argmax` is set.
+    * `depth`: meters (N, H, W).
     * `pose`: heatmaps (N, 17, H / 4, W / 4) of people's crops.
 
-    One pass of whole images: windows, mirror images and decoding of heatmaps are the caller's.
+    The model runs once on the images. Windows, flips and the decoding of heatmaps are left to the
+    caller.
     """
 
-    def __init__(
-        self, model: nn.Module, task: str, *, argmax: bool = False, dynamic_size: bool = False
-    ):
+    def __init__(self, model: nn.Module, *, argmax: bool = False, dynamic_size: bool = False):
         """
         Args:
-            model: its prompts, poolings and downsamplings are replaced for good.
-            task: "sem_seg", "depth" or "pose".
-            argmax: give classes in place of logits; of `sem_seg` alone.
-            dynamic_size: for images whose sides are multiples of `side_multiple` only.
+            model: One of this package's meta-architectures. Some of its layers are replaced, and it
+                cannot be trained afterwards.
+            argmax: Whether to return classes instead of logits (`sem_seg` only).
+            dynamic_size: Whether the program takes images of any size whose sides are multiples of
+                `side_multiple`, from `least_side` (not for `pose`).
+
+        Raises:
+            InputError: If the model is of another kind, or an argument doesn't fit its task.
         """
         super().__init__()
+        if not isinstance(model, TaskModel):
+            raise InputError(
+                f"{type(model).__name__} cannot be exported, only the meta-architectures of "
+                "metaprompt_d2.modeling"
+            )
         self.model = model
-        self.task = task
+        self.task = model.task
+        if argmax and self.task != "sem_seg":
+            raise InputError(f"a {self.task} model has no classes to take the best of")
+        if dynamic_size and self.task == "pose":
+            raise InputError("the crops of a pose model have one size")
         self.argmax = argmax
         self.dynamic_size = dynamic_size
-        # Sides of a dynamic size: multiples of this, from that on. A depth model resizes images
-        # itself, to multiples of 64, unless its config says otherwise.
-        resizes = task == "depth" and model.resize_scale > 0
-        self.side_multiple = getattr(model.depth_head, "upscale", 64) if resizes else 64
-        self.least_side = 64 if resizes else 128
-        _fold_constants(model)
-        if dynamic_size:
-            _halve_even_sizes(model)
+        # The backbone takes multiples of 64. A depth model resizes images to them, unless its
+        # config turns that off.
+        self.side_multiple, self.least_side = 64, 128
+        if isinstance(model, DepthEstimator) and model.resize_scale > 0:
+            self.side_multiple, self.least_side = getattr(model.depth_head, "upscale", 64), 64
+        _replace_layers(model, dynamic_size)
+        self.eval().requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) -> what the class says."""
         model = self.model
         outputs = model.predict_batch((images - model.pixel_mean) / model.pixel_std)
-        if self.task == "sem_seg" and self.argmax:
+        if self.argmax:
             return outputs.argmax(dim=1)
         return outputs[:, 0] if self.task == "depth" else outputs
 
 
-def exportable(
-    model: nn.Module, *, argmax: bool = False, dynamic_size: bool = False
-) -> ExportableModel:
-    """
-    Args:
-        model: one of this package's meta-architectures; it is changed, and not for training.
-        argmax, dynamic_size: as in `ExportableModel`.
-
-    Raises:
-        InputError: another meta-architecture, `argmax` for another task, or a dynamic size of
-            crops.
-    """
-    if not isinstance(model, TaskModel):
-        raise InputError(
-            f"{type(model).__name__} cannot be exported, only the meta-architectures of "
-            "metaprompt_d2.modeling"
-        )
-    task = model.task
-    if argmax and task != "sem_seg":
-        raise InputError(f"a {task} model has no classes to take the best of")
-    if dynamic_size and task == "pose":
-        raise InputError("the crops of a pose model have one size")
-    made = ExportableModel(model.eval(), task, argmax=argmax, dynamic_size=dynamic_size)
-    return made.requires_grad_(False)
-
-
-def _fold_constants(model: nn.Module) -> None:
-    """Replace prompts and their adapters by the result, and poolings by what exports exactly."""
+def _replace_layers(model: nn.Module, dynamic_size: bool) -> None:
+    """Replace prompts by constants, and layers by equal ones that can be exported."""
     for module in list(model.modules()):
+        if isinstance(module, RecurrentRefinement):
+            prompts = _FoldedPrompts(module.meta_prompts, len(module.step_embeddings))
+            module.add_module("meta_prompts", prompts)
         for name, child in list(module.named_children()):
-            if isinstance(child, MetaPrompts):
-                setattr(module, name, _FoldedPrompts(child, len(module.step_embeddings)))
-            elif isinstance(child, nn.AdaptiveAvgPool2d):
-                setattr(module, name, _AdaptivePooling(child.output_size))
-
-
-def _halve_even_sizes(model: nn.Module) -> None:
-    """Replace the UNet's downsamplings by what is the same on even sizes.
-
-    Their size (n - 1) // 2 + 1 is n / 2 there, which a tracer of unknown n doesn't see; it would
-    carry all such expressions along, for minutes.
-    """
-    for module in list(model.modules()):
-        for name, child in list(module.named_children()):
-            pads = isinstance(child, Downsample2D) and child.use_conv and child.padding == 1
-            if pads and isinstance(child.conv, nn.Conv2d):
-                setattr(module, name, _EvenDownsample(child.conv))
+            if isinstance(child, nn.AdaptiveAvgPool2d) and isinstance(child.output_size, int):
+                module.add_module(name, _AdaptivePooling(child.output_size))
+            is_padded = isinstance(child, Downsample2D) and child.padding == 1
+            if dynamic_size and is_padded and isinstance(child.conv, nn.Conv2d):
+                module.add_module(name, _EvenDownsample(child.conv))
 
 
 class _EvenDownsample(nn.Module):
-    """A 3x3 convolution of stride 2 and padding 1, for even sizes: it pads left and above only."""
+    """A 3x3 convolution of stride 2 and padding 1 for even sizes, which pads left and above only.
+
+    Its output size is n / 2. The original's, (n - 1) // 2 + 1, is the same for even n, but a tracer
+    of unknown n doesn't see that, and takes minutes to carry these expressions along.
+    """
 
     def __init__(self, conv: nn.Conv2d):
         super().__init__()
@@ -117,7 +96,7 @@ class _EvenDownsample(nn.Module):
 
 
 class _FoldedPrompts(nn.Module):
-    """`MetaPrompts` whose adapters have been run: constants."""
+    """The prompts of `MetaPrompts` for all steps as constants, after their adapters."""
 
     def __init__(self, prompts: MetaPrompts, num_steps: int):
         super().__init__()
@@ -130,9 +109,10 @@ class _FoldedPrompts(nn.Module):
 
 
 class _AdaptivePooling(nn.Module):
-    """`nn.AdaptiveAvgPool2d` as two products with the axes' averaging matrices.
+    """`nn.AdaptiveAvgPool2d` as two matrix products, one for each axis.
 
-    ONNX has no adaptive pooling; for sizes that are known at run time only, this has its values.
+    ONNX has no adaptive pooling. The values are equal, also for sizes that are known only at run
+    time.
     """
 
     def __init__(self, size: int):
@@ -140,11 +120,11 @@ class _AdaptivePooling(nn.Module):
         self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
-        rows, columns = (self._averaging(side, x) for side in x.shape[-2:])
+        rows, columns = (self._average_cells(side, x) for side in x.shape[-2:])
         return rows @ x @ columns.transpose(0, 1)
 
-    def _averaging(self, side: int, x: Tensor) -> Tensor:
-        """(size, side): row i averages positions floor(i side / size) .. ceil((i+1) side / size)"""
+    def _average_cells(self, side: int, x: Tensor) -> Tensor:
+        """Build (size, side): row i averages floor(i side / size) .. ceil((i + 1) side / size)."""
         cell = torch.arange(self.size, device=x.device)[:, None]
         position = torch.arange(side, device=x.device)[None]
         start = torch.div(cell * side, self.size, rounding_mode="floor")

@@ -1,4 +1,4 @@
-"""Tracing with torch.export, for images of one size or of many."""
+"""Trace models with torch.export, for images of one size or of many."""
 
 import torch
 from torch.export import Dim, ExportedProgram
@@ -21,16 +21,16 @@ def export_program(
     """Trace a model.
 
     Args:
-        model: of `exportable`; with `dynamic_size` the program takes images up to 8192 pixels a
-            side.
-        image_size: (height, width) of the images; of the example where it is dynamic.
-        batch_size: images at once; the example's where it is dynamic.
-        dynamic_batch: take 1 to 32 images.
+        model: Model to trace. If its `dynamic_size` is set, the program takes images
+            with sides of up to 8192 pixels.
+        image_size: Image size as (height, width); with a dynamic size that of an example.
+        batch_size: Number of images; with a dynamic batch that of an example.
+        dynamic_batch: Whether the program takes 1 to 32 images.
 
     Raises:
-        InputError: a size that is none of a dynamic size's.
+        InputError: If the model has a dynamic size, and the image size isn't one that it takes.
     """
-    dims: dict[int, Dim] = _dynamic_sides(model, image_size) if model.dynamic_size else {}
+    dims = _list_dynamic_sides(model, image_size) if model.dynamic_size else {}
     if dynamic_batch:
         dims[0] = Dim("batch", min=1, max=_MAX_BATCH)
         batch_size = max(batch_size, 2)  # torch takes an example of 1 for a constant
@@ -44,7 +44,7 @@ def export_program(
         )
 
 
-def _dynamic_sides(model: ExportableModel, image_size: tuple[int, int]) -> dict[int, Dim]:
+def _list_dynamic_sides(model: ExportableModel, image_size: tuple[int, int]) -> dict[int, Dim]:
     multiple, least = model.side_multiple, model.least_side
     if any(side % multiple or side < least for side in image_size):
         raise InputError(

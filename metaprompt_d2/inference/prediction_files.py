@@ -1,9 +1,7 @@
-"""Predictions as files that other programs read: label maps, depth maps, COCO's keypoints."""
+"""Write predictions as label maps, depth maps, COCO keypoints and videos."""
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -19,12 +17,13 @@ __all__ = ["PredictionFiles", "VideoFile"]
 
 
 class PredictionFiles:
-    """Writes what models predict.
+    """Writes predictions in formats that other programs read.
 
-    * semantic segmentation: `<name>_labels.png`, class ids from 0 (16 bits beyond 256 classes);
-    * depth: `<name>_depth.png`, 16 bits, metres times `depth_scale`, 0 = no value; the scale stands
-      in the file as text `depth_scale`;
-    * poses: one `keypoints.json` for all images in COCO's format, written by `close`.
+    * Semantic segmentation: `<name>_labels.png` with class ids from 0, in 16 bits if there are more
+      than 256 classes.
+    * Depth: `<name>_depth.png` with meters times `depth_scale` in 16 bits and 0 for no value. The
+      scale is stored in the file as the text `depth_scale`.
+    * Pose: one `keypoints.json` for all images in COCO's format, written by `close`.
     """
 
     ENDINGS = ("_labels.png", "_depth.png")
@@ -32,8 +31,8 @@ class PredictionFiles:
     def __init__(self, folder: str | os.PathLike, *, depth_scale: float = 256.0):
         """
         Args:
-            folder: made where something is written.
-            depth_scale: 256, as KITTI's, holds 255 m; 1000, millimetres, 65 m.
+            folder: Output folder, created when the first file is written.
+            depth_scale: Value of one meter. 256, as in KITTI, reaches 255 m; 1000 reaches 65 m.
         """
         self.folder = Path(folder)
         self.depth_scale = depth_scale
@@ -41,15 +40,16 @@ class PredictionFiles:
         self._people: list[dict] = []
 
     def add(self, name: str, output: dict, *, file_name: str, size: tuple[int, int]) -> None:
-        """
+        """Write the prediction of one image; poses wait for `close`.
+
         Args:
-            name: of the image's files.
-            output: of a model for one image.
-            file_name: of the image, for COCO's list of images.
-            size: (height, width) of the image.
+            name: Name of the output files without their suffixes.
+            output: The model's output for the image.
+            file_name: File name in COCO's list of images.
+            size: Image size as (height, width).
 
         Raises:
-            InputError: an output of another task.
+            InputError: If the output is of another task.
         """
         if "sem_seg" in output:
             num_classes, labels = len(output["sem_seg"]), output["sem_seg"].argmax(dim=0)
@@ -75,28 +75,28 @@ class PredictionFiles:
         )
         corners = people.pred_boxes.tensor.cpu().numpy()
         boxes = BoxMode.convert(corners, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
-        joints = people.pred_keypoints.cpu()
-        # COCO's third value is a flag; the joints' own scores stand beside it.
-        flagged = torch.cat([joints[..., :2], torch.full_like(joints[..., 2:], 2)], dim=-1)
-        fields = boxes, flagged, joints[..., 2], people.scores.cpu()
-        for box, points, joint_scores, score in zip(*fields, strict=True):
+        points, scores = people.pred_keypoints.cpu().split([2, 1], dim=-1)
+        # COCO's third value is a flag (2: visible), so scores get a field of their own.
+        flagged = torch.cat([points, torch.full_like(scores, 2)], dim=-1)
+        fields = boxes, flagged, scores, people.scores.cpu()
+        for box, keypoints, keypoint_scores, score in zip(*fields, strict=True):
             self._people.append(
                 {
                     "id": len(self._people) + 1,
                     "image_id": image_id,
                     "category_id": 1,
                     "iscrowd": 0,
-                    "bbox": _rounded(box),
+                    "bbox": _round(box),
                     "area": float(box[2] * box[3]),
-                    "keypoints": _rounded(points),
-                    "num_keypoints": len(points),
-                    "keypoint_scores": _rounded(joint_scores),
+                    "keypoints": _round(keypoints),
+                    "num_keypoints": len(keypoints),
+                    "keypoint_scores": _round(keypoint_scores),
                     "score": float(score),
                 }
             )
 
     def close(self) -> None:
-        """Write `keypoints.json` if there were poses."""
+        """Write `keypoints.json` if there are poses."""
         if not self._images:
             return
         person = {"id": 1, "name": "person", "keypoints": list(KEYPOINT_NAMES)}
@@ -110,21 +110,21 @@ class PredictionFiles:
         atomic_write(self.folder / "keypoints.json", lambda stream: stream.write(text))
 
 
-def _rounded(values: np.ndarray | torch.Tensor) -> list[float]:
+def _round(values: np.ndarray | torch.Tensor) -> list[float]:
     return np.asarray(values, np.float64).round(3).ravel().tolist()
 
 
 class VideoFile:
-    """A video, written whole or not at all, by OpenCV.
+    """Context manager that writes a video with OpenCV.
 
-    Frames have the first one's size.
+    All frames have the size of the first one. The file appears at the end unless an error occurs.
     """
 
     def __init__(self, file: Path, frames_per_second: float):
         """
         Args:
-            file: an .mp4; its folder is made.
-            frames_per_second: of the frames to come.
+            file: Name of the .mp4 file. Its folder is created.
+            frames_per_second: Frame rate.
         """
         self.file = file
         self.frames_per_second = frames_per_second
@@ -132,16 +132,16 @@ class VideoFile:
         self._writer: cv2.VideoWriter | None = None
 
     def write(self, frame: np.ndarray) -> None:
-        """Add (H, W, 3) uint8 RGB.
+        """Add a frame, (H, W, 3) uint8 RGB.
 
         Raises:
-            OSError: OpenCV cannot write the file.
+            OSError: If OpenCV cannot write the file.
         """
         if self._writer is None:
             self.file.parent.mkdir(parents=True, exist_ok=True)
             self._writer = cv2.VideoWriter(
                 str(self._temporary),
-                cv2.VideoWriter_fourcc(*"mp4v"),
+                cv2.VideoWriter.fourcc(*"mp4v"),
                 self.frames_per_second,
                 frame.shape[1::-1],
             )
@@ -149,17 +149,12 @@ class VideoFile:
                 raise OSError(f"OpenCV cannot write the video {self.file}")
         self._writer.write(np.ascontiguousarray(frame[..., ::-1]))
 
-    @classmethod
-    @contextmanager
-    def open(cls, file: Path, frames_per_second: float) -> Iterator["VideoFile"]:
-        """The file to write to; it gets its name where nothing went wrong."""
-        video = cls(file, frames_per_second)
-        try:
-            yield video
-            if video._writer is not None:
-                video._writer.release()
-                os.replace(video._temporary, file)
-        finally:
-            if video._writer is not None:
-                video._writer.release()
-            video._temporary.unlink(missing_ok=True)
+    def __enter__(self) -> "VideoFile":
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.release()
+            if error is None:
+                os.replace(self._temporary, self.file)
+        self._temporary.unlink(missing_ok=True)

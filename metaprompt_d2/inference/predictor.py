@@ -1,11 +1,11 @@
-"""`Predictor`: images in, predictions out, for any task that a config names."""
+"""`Predictor`: predict images, folders and videos with the model of any config."""
 
 import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -28,84 +28,91 @@ __all__ = ["Prediction", "Predictor"]
 
 logger = logging.getLogger(__name__)
 
-AnyImage = str | os.PathLike | np.ndarray | Image.Image
+AnyImage = str | os.PathLike[str] | np.ndarray | Image.Image
 AnyBoxes = Sequence[Sequence[float]] | np.ndarray | Tensor
-# What makes one image fail and leaves the next one its chance.
+OnError = Callable[[str, Exception], None]
+# Errors of one image, after which the next ones can still be predicted.
 _FAILURES = (ValueError, OSError, torch.OutOfMemoryError)
 
 
-class Prediction(NamedTuple):
-    """What became of one image of several."""
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
-    name: str  # file, or number of the frame
+
+class Prediction(NamedTuple):
+    """One image of several and its prediction."""
+
+    name: str  # file, or frame number
     image: np.ndarray  # (H, W, 3) uint8 BGR
-    output: dict[str, Any]  # as of the model
+    output: dict[str, Any]  # of the model
 
 
 class Predictor:
-    """Detectron2's `DefaultPredictor` for this package's tasks, and for several images.
+    """Detectron2's `DefaultPredictor` for all tasks of this package, also for batches and videos.
 
         predictor = Predictor(get_config("cityscapes_seg.yaml", weights="model_best.pth"))
         labels = predictor("street.jpg")["sem_seg"].argmax(dim=0)
 
-    The config's META_ARCHITECTURE tells the task; test-time augmentation and windows are as in its
-    evaluation. As in `DefaultPredictor`, NumPy arrays are BGR, which is what OpenCV reads; what
-    the model wants (INPUT.FORMAT) does not matter. Paths and PIL images may be of any mode.
+    Test-time augmentation and windows are those of the evaluation. As in `DefaultPredictor`, NumPy
+    arrays are BGR, as OpenCV reads them, whatever INPUT.FORMAT is. Image files and PIL images may
+    have any mode.
     """
 
     def __init__(self, cfg: CfgNode, *, model: nn.Module | None = None):
         """
         Args:
-            cfg: e.g. of `get_config`. It is copied.
-            model: instead of building and loading it.
+            cfg: Config, for example from `get_config`. It is copied.
+            model: Model to use; by default it is built from the config and its weights are loaded.
         """
         self.cfg = cfg.clone()
         if model is None and not cfg.MODEL.WEIGHTS:
-            logger.warning("MODEL.WEIGHTS is empty: nothing was trained, predictions are noise")
+            logger.warning("MODEL.WEIGHTS is empty: predictions of an untrained model are noise")
         bare = load_model(self.cfg).eval() if model is None else model.eval()
         self.model = with_test_time_augmentation(self.cfg, bare)
-        mapper = build_mapper(self.cfg, is_train=False)
-        self._poses = find_task(self.cfg) == "pose"  # which are predicted from whole images here
-        self._augmentation = T.AugmentationList([] if self._poses else [mapper.augmentations])
-        self.metadata = _metadata(self.cfg)
+        mapper: Any = build_mapper(self.cfg, is_train=False)
+        # People are cut out by the model itself, so that whole images can be given.
+        self._is_pose = find_task(self.cfg) == "pose"
+        self._augmentations = T.AugmentationList([] if self._is_pose else [mapper.augmentations])
+        self.metadata = _build_metadata(self.cfg)
 
     def __call__(self, image: AnyImage, *, boxes: AnyBoxes | None = None) -> dict[str, Any]:
-        """
+        """Predict one image.
+
         Args:
-            image: a path, a PIL image, or (H, W, 3) uint8 BGR.
-            boxes: of the people to pose, (K, 4) corners x0, y0, x1, y1 in pixels. Without them
-                MODEL.PERSON_DETECTOR finds people, or the whole image is one.
+            image: Path, PIL image, or (H, W, 3) uint8 BGR.
+            boxes: People to pose, as (K, 4) corners x0, y0, x1, y1 in pixels. Without boxes
+                MODEL.PERSON_DETECTOR finds people, or the whole image is taken for one person.
 
         Returns:
-            what the model gives at the image's own size: "sem_seg" (classes, H, W), "depth" (H, W)
-            in metres, or "instances" with `pred_keypoints`; see the meta-architecture.
+            The model's output at the image's own size: "sem_seg" (classes, H, W), "depth" (H, W)
+            in meters, or "instances" with `pred_keypoints`.
 
         Raises:
-            FileNotFoundError, TypeError, InputError: an image that cannot be read or predicted, or
-                boxes for another task.
+            FileNotFoundError, TypeError, InputError: If the image cannot be read or predicted, or
+                if boxes are given for another task than pose.
         """
         return self._run([self.inputs(image, boxes=boxes)])[0]
 
     def inputs(self, image: AnyImage, *, boxes: AnyBoxes | None = None) -> dict[str, Any]:
-        """What the model is given for an image; arguments as in a call."""
-        return self._inputs(_pixels(image), boxes)
+        """Prepare the model's input for one image, with the arguments of a call."""
+        return self._prepare(image, boxes)[1]
 
     def files(
         self,
-        patterns: str | os.PathLike | Sequence[str | os.PathLike],
+        patterns: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
         *,
         batch_size: int = 1,
         boxes: Mapping[str, AnyBoxes] | None = None,
-        on_error: Callable[[str, Exception], None] | None = None,
+        on_error: OnError | None = None,
     ) -> Iterator[Prediction]:
-        """Predict image files, folders (with sub-folders) and glob patterns.
+        """Predict image files, folders (with their subfolders) and glob patterns.
 
         Args:
-            patterns: see `find_sources`; videos among them are left out.
-            batch_size: images that are given to the model at once.
-            boxes: people's boxes by file.
-            on_error: called with a file that cannot be predicted and the reason, and the next ones
-                follow; by default the error is raised.
+            patterns: Patterns as `find_sources` takes them; videos among them are skipped.
+            batch_size: Number of images per batch.
+            boxes: People's boxes by file.
+            on_error: Function called with the name and the error of a file that cannot be
+                predicted, after which the next file follows. By default the error is raised.
         """
         patterns = [patterns] if isinstance(patterns, str | os.PathLike) else patterns
         files = [source.file for source in find_sources(patterns) if not source.is_video]
@@ -116,9 +123,9 @@ class Predictor:
         )
 
     def video(
-        self, video: Video | str | os.PathLike | int, *, batch_size: int = 1
+        self, video: Video | str | os.PathLike[str] | int, *, batch_size: int = 1
     ) -> Iterator[Prediction]:
-        """Predict the frames of a video file, or of the camera of a number."""
+        """Predict the frames of a video file, or of a camera given by its number."""
         frames = video if isinstance(video, Video) else Video(video)
         items = ((str(number), frame, None) for number, frame in enumerate(frames))
         return self.stream(items, batch_size=batch_size)
@@ -128,24 +135,21 @@ class Predictor:
         items: Iterable[tuple[str, AnyImage, AnyBoxes | None]],
         *,
         batch_size: int = 1,
-        on_error: Callable[[str, Exception], None] | None = None,
+        on_error: OnError | None = None,
     ) -> Iterator[Prediction]:
-        """Predict what comes, in its order; images are read ahead in a thread.
+        """Predict images in their order, reading the next ones in a thread.
 
         Args:
-            items: name, image and boxes (None: as in a single call).
-            batch_size: images that are given to the model at once.
-            on_error: as in `files`.
+            items: Name, image and boxes (or None) of every image.
+            batch_size: Number of images per batch.
+            on_error: The argument of `files`.
         """
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}, expected at least 1")
 
-        def prepare(item: tuple) -> tuple[np.ndarray, dict]:
-            pixels = _pixels(item[1])
-            return pixels, self._inputs(pixels, item[2])
-
         batch: list[tuple[str, np.ndarray, dict]] = []
-        for (name, *_), prepared in _ahead(items, prepare, batch_size):
+        prepared_items = _compute_ahead(items, lambda item: self._prepare(*item[1:]), batch_size)
+        for (name, *_), prepared in prepared_items:
             try:
                 batch.append((name, *prepared.result()))
             except _FAILURES as error:
@@ -153,14 +157,14 @@ class Predictor:
                     raise
                 on_error(name, error)
             if len(batch) == batch_size:
-                yield from self._predictions(batch, on_error)
+                yield from self._predict_batch(batch, on_error)
                 batch = []
-        yield from self._predictions(batch, on_error)
+        yield from self._predict_batch(batch, on_error)
 
-    def _predictions(
+    def _predict_batch(
         self,
         batch: list[tuple[str, np.ndarray, dict]],
-        on_error: Callable[[str, Exception], None] | None,
+        on_error: OnError | None,
     ) -> Iterator[Prediction]:
         if not batch:
             return
@@ -172,8 +176,8 @@ class Predictor:
             if len(batch) == 1:
                 on_error(batch[0][0], error)
                 return
-            for item in batch:  # one of them is to blame
-                yield from self._predictions([item], on_error)
+            for item in batch:  # find the one that fails
+                yield from self._predict_batch([item], on_error)
             return
         for (name, pixels, _), output in zip(batch, outputs, strict=True):
             yield Prediction(name, pixels, output)
@@ -182,20 +186,22 @@ class Predictor:
     def _run(self, inputs: list[dict]) -> list[dict[str, Any]]:
         return self.model(inputs)
 
-    def _inputs(self, pixels: np.ndarray, boxes: AnyBoxes | None) -> dict[str, Any]:
-        """(H, W, 3) BGR to what the model reads."""
+    def _prepare(self, source: AnyImage, boxes: AnyBoxes | None) -> tuple[np.ndarray, dict]:
+        """Read (H, W, 3) uint8 BGR, and prepare the model's input from it."""
+        pixels = _read_pixels(source)
         image = image_pixels(Image.fromarray(pixels[..., ::-1]), self.cfg.INPUT.FORMAT)
         height, width = image.shape[:2]
         augmented = T.AugInput(image)
-        self._augmentation(augmented)
+        self._augmentations(augmented)
         image = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))
-        inputs = {"image": torch.from_numpy(image), "height": height, "width": width}
+        inputs: dict[str, Any] = {"image": torch.from_numpy(image)}
+        inputs.update(height=height, width=width)
         if boxes is not None:
-            inputs["instances"] = self._people(boxes, (height, width))
-        return inputs
+            inputs["instances"] = self._build_people(boxes, (height, width))
+        return pixels, inputs
 
-    def _people(self, boxes: AnyBoxes, size: tuple[int, int]) -> Instances:
-        if not self._poses:
+    def _build_people(self, boxes: AnyBoxes, size: tuple[int, int]) -> Instances:
+        if not self._is_pose:
             raise InputError(f"boxes are for poses, not for a {self.cfg.MODEL.META_ARCHITECTURE}")
         corners = torch.as_tensor(boxes, dtype=torch.float32, device="cpu")
         if corners.numel() and corners.shape[1:] != (4,):
@@ -203,8 +209,8 @@ class Predictor:
         return Instances(size, pred_boxes=Boxes(corners.reshape(-1, 4)))
 
 
-def _pixels(image: AnyImage) -> np.ndarray:
-    """(H, W, 3) uint8 BGR of an image of any kind."""
+def _read_pixels(image: AnyImage) -> np.ndarray:
+    """Read (H, W, 3) uint8 BGR from an image of any kind."""
     if isinstance(image, np.ndarray):
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise InputError(
@@ -222,11 +228,11 @@ def _pixels(image: AnyImage) -> np.ndarray:
     )
 
 
-def _ahead(
-    items: Iterable[Any], function: Callable[[Any], Any], depth: int
-) -> Iterator[tuple[Any, Future]]:
-    """Each item and the function's result for it, which a thread makes `depth` items ahead."""
-    waiting: deque[tuple[Any, Future]] = deque()
+def _compute_ahead(
+    items: Iterable[_Item], function: Callable[[_Item], _Result], depth: int
+) -> Iterator[tuple[_Item, Future[_Result]]]:
+    """Yield each item with the function's result, which a thread computes `depth` items ahead."""
+    waiting: deque[tuple[_Item, Future[_Result]]] = deque()
     with ThreadPoolExecutor(max_workers=1) as pool:
         for item in items:
             waiting.append((item, pool.submit(function, item)))
@@ -235,11 +241,10 @@ def _ahead(
         yield from waiting
 
 
-def _metadata(cfg: CfgNode) -> Metadata:
-    """For pictures: that of the test set, and what a model tells where it is not registered."""
-    known: dict[str, Any] = {}
-    if cfg.DATASETS.TEST and cfg.DATASETS.TEST[0] in MetadataCatalog.list():
-        known = MetadataCatalog.get(cfg.DATASETS.TEST[0]).as_dict()
+def _build_metadata(cfg: CfgNode) -> Metadata:
+    """Take the test set's metadata, with defaults from the config if it is not registered."""
+    name = cfg.DATASETS.TEST[0] if cfg.DATASETS.TEST else ""
+    known = MetadataCatalog.get(name).as_dict() if name in MetadataCatalog.list() else {}
     num_classes = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
     if len(known.get("stuff_classes", ())) != num_classes:
         known["stuff_classes"] = [str(number) for number in range(num_classes)]

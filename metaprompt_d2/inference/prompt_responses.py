@@ -1,8 +1,9 @@
-"""Looking inside a model: each prompt's response and the prediction after each refinement step."""
+"""Responses of the prompts and predictions at every refinement step."""
 
 import copy
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,14 +19,14 @@ from .predictor import AnyBoxes, AnyImage, Predictor
 __all__ = [
     "WHOLE_IMAGES",
     "Association",
-    "Inside",
-    "InsideStep",
-    "associations",
+    "RefinementTrace",
+    "TracedStep",
+    "associate_prompts",
     "look_inside",
-    "telling_prompts",
+    "select_prompts",
 ]
 
-# Overrides with which a model sees an image in one piece.
+# Config overrides with which a model predicts an image in one piece.
 WHOLE_IMAGES = """
     TEST.SLIDING_WINDOW.ENABLED False TEST.SHIFTED_WINDOWS.COUNT 0 TEST.AUG.ENABLED False
     TEST.POSE.HEATMAPS True
@@ -33,126 +34,123 @@ WHOLE_IMAGES = """
 
 _LEAST_SHARE = 0.005  # of the image; smaller classes correlate by chance
 
+Features = dict[str, Tensor]
 
-class InsideStep(NamedTuple):
+
+class TracedStep(NamedTuple):
     """One refinement step."""
 
-    responses: dict[str, Tensor]  # by feature, (num_prompts, h, w) float32 on the CPU
-    output: dict[str, Any]  # of the model, had it stopped here
+    responses: Features  # by feature, (num_prompts, h, w) float32 on the CPU
+    output: dict[str, Any]  # the model's output if it stopped after this step
 
 
-class Inside(NamedTuple):
-    """What went on in a model."""
+class RefinementTrace(NamedTuple):
+    """The refinement steps of one image."""
 
-    image: np.ndarray  # (H, W, 3) uint8 RGB, what the backbone saw; responses lie over it
-    steps: list[InsideStep]
+    image: np.ndarray  # (H, W, 3) uint8 RGB, as the backbone sees it; responses lie over it
+    steps: list[TracedStep]
 
 
 class Association(NamedTuple):
-    """What a prompt follows."""
+    """The predicted class, keypoint or depth that a prompt's response correlates with best."""
 
-    name: str  # of a class or joint, or "far"
+    name: str  # of a class or keypoint, or "far"
     correlation: float  # -1..1, over the positions of the map
 
 
-class _Recorder(nn.Module):
-    """Stands in for a backbone and keeps what it saw and gave at every step."""
+class _BackboneStandIn(nn.Module):
+    """Takes the place of a backbone in a model and calls a function instead."""
 
-    def __init__(self, backbone: MetaPromptBackbone):
+    def __init__(self, backbone: MetaPromptBackbone, function: Callable[[Tensor], Features]):
         super().__init__()
-        self.backbone = backbone
-        self.images: list[Tensor] = []
-        self.steps: list[dict[str, Tensor]] = []
+        self.function = function
+        self.size_divisibility = backbone.size_divisibility
+        self.padding_constraints = backbone.padding_constraints
 
-    @property
-    def size_divisibility(self) -> int:
-        return self.backbone.size_divisibility
-
-    @property
-    def padding_constraints(self) -> dict[str, int]:
-        return self.backbone.padding_constraints
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        self.images.append(images)
-        self.steps = list(self.backbone.steps(images))
-        return self.steps[-1]
-
-
-class _Player(_Recorder):
-    """Gives the features of one recorded step."""
-
-    def __init__(self, recorder: _Recorder, step: int):
-        super().__init__(recorder.backbone)
-        self.features = recorder.steps[step]
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        return self.features
+    def forward(self, images: Tensor) -> Features:
+        return self.function(images)
 
 
 @torch.no_grad()
 def look_inside(
     predictor: Predictor, image: AnyImage, *, boxes: AnyBoxes | None = None, view: int = 0
-) -> Inside:
-    """
-    The UNet runs once; the head reads each step's features in turn. It was trained on the last
-    step's only.
+) -> RefinementTrace:
+    """Record the responses and the prediction of every refinement step.
+
+    The UNet runs once, and the head reads the features of each step in turn. The head was trained
+    on those of the last step only.
 
     Args:
-        predictor: of a config with `WHOLE_IMAGES` among its overrides.
-        image, boxes: as the predictor takes them.
-        view: which of several people the responses are for.
+        predictor: Predictor whose config has the overrides `WHOLE_IMAGES`.
+        image: Image as `Predictor` takes it.
+        boxes: People's boxes as `Predictor` takes them.
+        view: Index of the person, among several, whose responses are returned.
 
     Raises:
-        InputError: a model without prompts' responses, one that sees an image in several windows,
-            or an image without people.
+        InputError: If the model has no prompt responses or predicts the image in several windows,
+            or if the image has no people.
     """
+    model = predictor.model
     backbone = next(
-        (part for part in predictor.model.modules() if isinstance(part, MetaPromptBackbone)), None
+        (part for part in model.modules() if isinstance(part, MetaPromptBackbone)), None
     )
     if backbone is None or backbone.rearrangement is None:
         raise InputError(
-            "the model has no prompts' responses: its backbone is no MetaPromptBackbone that "
+            "the model has no prompts' responses: its backbone isn't a MetaPromptBackbone that "
             "re-arranges features (MODEL.META_PROMPT.REARRANGE)"
         )
     inputs = predictor.inputs(image, boxes=boxes)
-    recorder = _Recorder(backbone)
-    (last,) = _replaced(predictor.model, backbone, recorder)([inputs])
-    if len(recorder.images) != 1:
+    seen: list[Tensor] = []
+    steps: list[Features] = []
+
+    def record(images: Tensor) -> Features:
+        seen.append(images)
+        steps[:] = backbone.steps(images)
+        return steps[-1]
+
+    def predict(function: Callable[[Tensor], Features]) -> dict[str, Any]:
+        stand_in = _BackboneStandIn(backbone, function)
+        (output,) = _replace_part(model, backbone, stand_in)([inputs])
+        return output
+
+    last = predict(record)
+    if len(seen) != 1:
         raise InputError(
-            f"the model looked at the image {len(recorder.images)} times, expected once: give "
+            f"the model looked at the image {len(seen)} times, expected once: give "
             "metaprompt_d2.inference.prompt_responses.WHOLE_IMAGES as overrides, and an image "
             "with people to pose"
         )
-    steps = []
-    for number, features in enumerate(recorder.steps):
-        output = last
-        if number + 1 < len(recorder.steps):
-            player = _Player(recorder, number)
-            (output,) = _replaced(predictor.model, backbone, player)([inputs])
-        responses = {name: feature[view].float().cpu() for name, feature in features.items()}
-        steps.append(InsideStep(responses, output))
-    return Inside(_picture(predictor, recorder.images[0][view]), steps)
+    outputs = [predict(partial(_replay, features)) for features in steps[:-1]] + [last]
+    traced = [
+        TracedStep({name: maps[view].float().cpu() for name, maps in features.items()}, output)
+        for features, output in zip(steps, outputs, strict=True)
+    ]
+    return RefinementTrace(_undo_normalization(predictor, seen[0][view]), traced)
 
 
-def associations(
-    step: InsideStep, metadata: Metadata, *, feature: str, view: int = 0
+def _replay(features: Features, images: Tensor) -> Features:
+    return features
+
+
+def associate_prompts(
+    step: TracedStep, metadata: Metadata, *, feature: str, view: int = 0
 ) -> list[Association]:
-    """What each prompt's response follows most: the prediction that it correlates with best.
+    """Find what each prompt's response correlates with best in the prediction.
 
     Args:
-        step: of `look_inside`.
-        metadata: of the predictor.
-        feature: name of the responses' map.
-        view: as given to `look_inside`.
+        step: Step of a `RefinementTrace`.
+        metadata: The predictor's metadata.
+        feature: Name of the feature whose responses are compared.
+        view: The argument that `look_inside` was called with.
 
     Returns:
-        one a prompt: the class (of those that fill half a percent of the image), the joint or,
-        with the logarithm of depth, "far", of the largest correlation, whatever its sign.
+        For each prompt the class (among those that fill half a percent of the image), the keypoint
+        or, for the logarithm of depth, "far", whose correlation has the largest absolute value.
     """
     responses = step.responses[feature]
-    names, targets = _targets(step.output, metadata, view)
+    names, targets = _list_targets(step.output, metadata, view)
     targets = F.interpolate(targets[None], size=responses.shape[-2:], mode="area")[0]
-    correlation = _standardized(responses) @ _standardized(targets).T / responses[0].numel()
+    correlation = _standardize(responses) @ _standardize(targets).T / responses[0].numel()
     best = correlation.abs().argmax(dim=1)
     return [
         Association(names[index], float(row[index]))
@@ -160,24 +158,27 @@ def associations(
     ]
 
 
-def telling_prompts(found: Sequence[Association], number: int) -> list[int]:
-    """The prompts that follow something best, one for each thing before a second for any.
+def select_prompts(associations: Sequence[Association], number: int) -> list[int]:
+    """Pick the most selective prompts, at most one per class until every class has one.
 
     Args:
-        found: of `associations`.
-        number: of prompts, at most.
+        associations: Result of `associate_prompts`.
+        number: Maximum number of prompts.
     """
-    ranked = sorted(range(len(found)), key=lambda index: -abs(found[index].correlation))
+    strengths = [abs(association.correlation) for association in associations]
+    ranked = sorted(range(len(strengths)), key=strengths.__getitem__, reverse=True)
     seen: Counter[str] = Counter()
-    places = {}
+    rounds: dict[int, int] = {}
     for index in ranked:
-        places[index] = seen[found[index].name]
-        seen[found[index].name] += 1
-    return sorted(ranked, key=places.get)[:number]
+        rounds[index] = seen[associations[index].name]
+        seen[associations[index].name] += 1
+    return sorted(ranked, key=rounds.__getitem__)[:number]
 
 
-def _targets(output: dict[str, Any], metadata: Metadata, view: int) -> tuple[list[str], Tensor]:
-    """Names and maps (T, H, W) float32 of what was predicted."""
+def _list_targets(
+    output: dict[str, Any], metadata: Metadata, view: int
+) -> tuple[list[str], Tensor]:
+    """List what was predicted, as names and maps (T, H, W) float32."""
     if "depth" in output:
         return ["far"], output["depth"].float().cpu().clamp(min=1e-3).log()[None]
     if "sem_seg" in output:
@@ -190,32 +191,32 @@ def _targets(output: dict[str, Any], metadata: Metadata, view: int) -> tuple[lis
     return list(metadata.keypoint_names), heatmaps
 
 
-def _standardized(maps: Tensor) -> Tensor:
-    """(K, h, w) to (K, h * w) of mean 0 and variance 1; constant maps to 0."""
+def _standardize(maps: Tensor) -> Tensor:
+    """Flatten (K, h, w) to (K, h * w) of mean 0 and variance 1; constant maps become 0."""
     flat = maps.flatten(1).double()
     flat = flat - flat.mean(dim=1, keepdim=True)
     return flat / flat.std(dim=1, correction=0, keepdim=True).clamp(min=1e-12)
 
 
-def _picture(predictor: Predictor, image: Tensor) -> np.ndarray:
-    """(3, H, W) as the backbone sees it, to (H, W, 3) uint8 RGB."""
+def _undo_normalization(predictor: Predictor, image: Tensor) -> np.ndarray:
+    """Turn the backbone's input (3, H, W) into (H, W, 3) uint8 RGB."""
     mean, std = (
-        torch.tensor(values).view(-1, 1, 1)
-        for values in (predictor.cfg.MODEL.PIXEL_MEAN, predictor.cfg.MODEL.PIXEL_STD)
+        torch.tensor(channels).view(-1, 1, 1)
+        for channels in (predictor.cfg.MODEL.PIXEL_MEAN, predictor.cfg.MODEL.PIXEL_STD)
     )
-    pixels = (image.float().cpu() * std + mean).round().clamp(0, 255).byte()
-    pixels = pixels.permute(1, 2, 0).numpy()
+    values = (image.float().cpu() * std + mean).round().clamp(0, 255).byte()
+    pixels = values.permute(1, 2, 0).numpy()
     return pixels[..., ::-1].copy() if predictor.cfg.INPUT.FORMAT == "BGR" else pixels
 
 
-def _replaced(module: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
-    """A copy of a model that shares everything but has one part replaced."""
+def _replace_part(module: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
+    """Copy a model with one part replaced; the copy shares everything else."""
     if module is old:
         return new
     view = copy.copy(module)
+    # Setting an attribute would change the original, too: both would share this dict.
     view._modules = {
-        name: _replaced(child, old, new) if any(part is old for part in child.modules()) else child
+        name: _replace_part(child, old, new) if child and old in set(child.modules()) else child
         for name, child in module._modules.items()
-        if child is not None
     }
     return view

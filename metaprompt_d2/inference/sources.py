@@ -1,4 +1,4 @@
-"""What a user points at: image files, folders, patterns, videos, a camera."""
+"""Find image files and videos, and read the frames of videos and cameras."""
 
 import glob
 import os
@@ -19,100 +19,105 @@ _VIDEOS = set(".avi .m4v .mkv .mov .mp4 .mpeg .mpg .webm".split())
 
 
 class Source(NamedTuple):
-    """An image or a video."""
+    """An image or video file."""
 
     file: str
-    name: str  # for what is made of it: without ending, below its folder, unlike all others
+    name: str  # unique name for output files: the path below the given folder, without suffix
     is_video: bool
 
 
-def find_sources(patterns: Sequence[str | os.PathLike]) -> list[Source]:
-    """
+def find_sources(patterns: Sequence[str | os.PathLike[str]]) -> list[Source]:
+    """Find the images and videos of files, folders and glob patterns, sorted by name.
+
     Args:
-        patterns: files (of any ending), folders (searched with their sub-folders for the endings of
-            images and videos; hidden files are left out) and glob patterns.
+        patterns: Files with any suffix, folders (searched recursively for suffixes of images and
+            videos, without hidden files) and glob patterns.
 
     Raises:
-        MissingFileError: a pattern that nothing matches.
-        InputError: a folder without images and videos, or two files of one name.
+        MissingFileError: If nothing matches a pattern.
+        InputError: If a folder has no images or videos, or if two files have the same name.
     """
-    found: dict[str, str] = {}  # file -> name with ending
-    for pattern in map(os.fspath, patterns):
-        for file, name in _matches(os.path.expanduser(pattern)):
-            found.setdefault(file, name)  # a file that is named twice counts once
+    found: dict[str, str] = {}  # file -> name with suffix
+    for pattern in patterns:
+        for file, name in _match_files(os.path.expanduser(os.fspath(pattern))):
+            found.setdefault(file, name)  # files that are given twice count once
     stems = Counter(os.path.splitext(name)[0] for name in found.values())
     names: dict[str, str] = {}
     for file, name in found.items():
-        stem, ending = os.path.splitext(name)
-        name = stem if stems[stem] == 1 else f"{stem}_{ending[1:]}"
+        stem, suffix = os.path.splitext(name)
+        name = stem if stems[stem] == 1 else f"{stem}_{suffix[1:]}"
         if name in names:
             raise InputError(
                 f"{names[name]} and {file} would both be predicted to {name}: "
                 "give the folder that holds both, or one after the other"
             )
         names[name] = file
-    return [Source(file, name, _ending(file) in _VIDEOS) for name, file in sorted(names.items())]
+    return [Source(file, name, _has_suffix(file, _VIDEOS)) for name, file in sorted(names.items())]
 
 
-def _ending(file: str) -> str:
-    return os.path.splitext(file)[1].lower()
+def _has_suffix(file: str | Path, suffixes: set[str]) -> bool:
+    return Path(file).suffix.lower() in suffixes
 
 
-def _matches(pattern: str) -> Iterator[tuple[str, str]]:
-    """Files and their paths below the folder that was named."""
+def _match_files(pattern: str) -> Iterator[tuple[str, str]]:
+    """Yield the files that match a pattern and their paths below the folder that was given."""
     if os.path.isdir(pattern):
-        inside = [file for file in Path(pattern).rglob("*") if not file.name.startswith(".")]
-        files = [file for file in inside if _ending(file.name) in _IMAGES | _VIDEOS]
-        if not files:
+        found = sorted(
+            file
+            for file in Path(pattern).rglob("*")
+            if _has_suffix(file, _IMAGES | _VIDEOS) and not file.name.startswith(".")
+        )
+        if not found:
             endings = " ".join(sorted(_IMAGES | _VIDEOS))
             raise InputError(f"folder {pattern} holds no file that ends in one of {endings}")
-        yield from ((str(file), str(file.relative_to(pattern))) for file in sorted(files))
+        yield from ((str(file), str(file.relative_to(pattern))) for file in found)
         return
     files = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern, recursive=True))
     files = [file for file in files if os.path.isfile(file)]
     if not files:
-        raise MissingFileError(f"{pattern} is no file or folder, and no pattern that matches one")
+        raise MissingFileError(f"{pattern} isn't a file or folder, or a pattern that matches one")
     yield from ((file, os.path.basename(file)) for file in files)
 
 
 class Video:
-    """Frames of a video file or a camera, one after the other."""
+    """Iterates once over the frames of a video file or a camera."""
 
-    def __init__(self, source: str | os.PathLike | int):
+    def __init__(self, source: str | os.PathLike[str] | int):
         """
         Args:
-            source: a file, or a camera's number.
+            source: Video file, or number of a camera.
 
         Raises:
-            MissingFileError: there is no such file.
-            InputError: OpenCV cannot read it.
+            MissingFileError: If the file does not exist.
+            InputError: If OpenCV cannot read it.
         """
-        self.is_camera = is_camera = isinstance(source, int)
-        self.name = f"camera {source}" if is_camera else f"video file {os.fspath(source)}"
-        if not is_camera and not os.path.isfile(source):
-            raise MissingFileError(f"{self.name} does not exist")
-        self._capture = cv2.VideoCapture(source if is_camera else os.fspath(source))
+        self.is_camera = isinstance(source, int)
+        if isinstance(source, int):
+            self.name = f"camera {source}"
+            self._capture = cv2.VideoCapture(source)
+        else:
+            self.name = f"video file {os.fspath(source)}"
+            if not os.path.isfile(source):
+                raise MissingFileError(f"{self.name} does not exist")
+            self._capture = cv2.VideoCapture(os.fspath(source))
         if not self._capture.isOpened():
             raise InputError(f"{self.name} cannot be opened")
         self.frames_per_second = self._capture.get(cv2.CAP_PROP_FPS) or 25.0
         count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
-        self.num_frames = count if count > 0 else None  # None: not known
+        self.num_frames = count if count > 0 else None  # None if unknown
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """Yield (H, W, 3) uint8 BGR, once.
+        """Yield (H, W, 3) uint8 BGR.
 
         Raises:
-            InputError: not one frame can be read.
+            InputError: If no frame can be read.
         """
         try:
-            number = 0
-            while True:
-                there, frame = self._capture.read()
-                if not there:
-                    break
-                yield frame
-                number += 1
-            if not number:
+            is_read, frame = self._capture.read()
+            if not is_read:
                 raise InputError(f"{self.name} has no frame that can be read")
+            while is_read:
+                yield frame
+                is_read, frame = self._capture.read()
         finally:
             self._capture.release()

@@ -68,6 +68,8 @@ def test_a_base_may_be_in_detectron2s_model_zoo(tmp_path: Path) -> None:
     file.write_text('_BASE_: ["metaprompt_d2://compose/mask_rcnn.yaml"]\nSEED: 7\n')
     cfg = load_config(str(file), [])
     assert (cfg.MODEL.MASK_ON, cfg.MODEL.FPN.IN_FEATURES[0], cfg.SEED) == (True, "up2", 7)
+    file.write_text("_BASE_: metaprompt_d2://nyu_depth.yaml\nSEED: 7\n")  # has a base itself
+    assert load_config(str(file), []).MODEL.META_ARCHITECTURE == "DepthEstimator"
 
 
 def test_plain_detectron2_reads_the_files_too() -> None:

@@ -1,13 +1,14 @@
-"""LazyConfigs say what the YAML files say: models, data, optimizer, schedule and evaluators."""
+"""LazyConfigs build the models, data, optimizers, schedules and evaluators of the YAML recipes."""
 
 import inspect
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from descriptions import describe
-from detectron2.config import CfgNode, instantiate
+from detectron2.config import CfgNode, LazyConfig, instantiate
 from detectron2.data import transforms as T
 from detectron2.modeling import build_model
 from detectron2.solver import LRMultiplier
@@ -48,7 +49,7 @@ EVALUATORS = (
     TopDownKeypointEvaluator,
 )
 
-# The same sizes for both.
+# Sizes of the smallest model, by key of both forms.
 SIZES = {
     "MODEL.DIFFUSION.UNET.BLOCK_OUT_CHANNELS": "model.backbone.refinement.unet.block_out_channels",
     "MODEL.DIFFUSION.UNET.LAYERS_PER_BLOCK": "model.backbone.refinement.unet.layers_per_block",
@@ -65,7 +66,7 @@ SIZES = {
 
 
 class Pair:
-    """A recipe as YAML and as LazyConfig, and the models of both."""
+    """A recipe as YAML and as LazyConfig, with the model of each."""
 
     def __init__(self, name: str):
         pairs = [part for key in SIZES for part in (key, SMALLEST[key])]
@@ -150,7 +151,7 @@ def test_learning_rates_are_the_same(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize("is_train", [True, False])
-def test_images_are_read_and_augmented_alike(pair: Pair, is_train: bool) -> None:
+def test_mappers_and_augmentations_are_the_same(pair: Pair, is_train: bool) -> None:
     loader = pair.lazy.dataloader.train if is_train else pair.lazy.dataloader.test
     mappers = build_mapper(pair.yaml, is_train=is_train), instantiate(loader.mapper)
     if is_train:
@@ -159,7 +160,7 @@ def test_images_are_read_and_augmented_alike(pair: Pair, is_train: bool) -> None
     assert describe(mappers[0]) == describe(mappers[1])
 
 
-def test_the_same_data_is_loaded(pair: Pair) -> None:
+def test_data_loaders_are_the_same(pair: Pair) -> None:
     cfg, train, test = pair.yaml, pair.lazy.dataloader.train, pair.lazy.dataloader.test
     assert (*train.dataset.names,) == cfg.DATASETS.TRAIN
     assert (test.dataset.names,) == cfg.DATASETS.TEST
@@ -170,7 +171,7 @@ def test_the_same_data_is_loaded(pair: Pair) -> None:
     assert not cfg.DATALOADER.ASPECT_RATIO_GROUPING
 
 
-def test_runs_are_the_same(pair: Pair) -> None:
+def test_training_settings_are_the_same(pair: Pair) -> None:
     cfg, train = pair.yaml, pair.lazy.train
     assert train.checkpointer.period == cfg.SOLVER.CHECKPOINT_PERIOD
     assert train.eval_period == cfg.TEST.EVAL_PERIOD
@@ -191,7 +192,7 @@ def test_runs_are_the_same(pair: Pair) -> None:
     assert train.ddp.find_unused_parameters == cfg.SOLVER.FIND_UNUSED_PARAMETERS
 
 
-def test_predictions_are_scored_alike(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluators_are_the_same(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     (name,) = pair.yaml.DATASETS.TEST
     cfg = pair.yaml.clone()
     cfg.defrost()
@@ -208,7 +209,7 @@ def test_predictions_are_scored_alike(pair: Pair, monkeypatch: pytest.MonkeyPatc
 
 
 def _recorder(kind: type, made: list[tuple]) -> Callable[..., None]:
-    """A constructor that notes its arguments, defaults too."""
+    """Make a constructor that records its arguments, defaults included."""
     signature = inspect.signature(kind.__init__)
 
     def record(self: object, *args: object, **kwargs: object) -> None:
@@ -234,7 +235,36 @@ def test_test_time_augmentation_is_the_same(pair: Pair) -> None:
         assert getattr(expected, name) == getattr(wrapped, name), name
 
 
-def test_a_misspelt_override_is_refused() -> None:
+def test_a_saved_config_can_be_loaded_again(tmp_path: Path) -> None:
+    overrides = ["model.backbone.refinement.num_steps=2", "train.max_iter=1000"]
+    cfg = load_lazy_config("metaprompt_d2://lazy/coco_pose.py", overrides)
+    LazyConfig.save(cfg, str(tmp_path / "config.yaml"))
+    assert [file.name for file in tmp_path.iterdir()] == ["config.yaml"]  # no pickle was needed
+    again = LazyConfig.load(str(tmp_path / "config.yaml"))
+    assert again.model.backbone.refinement.meta_prompts.num_steps == 2
+    schedules = [instantiate(config.lr_multiplier) for config in (cfg, again)]
+    assert describe(schedules[0]) == describe(schedules[1])
+    assert describe(instantiate(again.dataloader.train.mapper)) == describe(
+        instantiate(cfg.dataloader.train.mapper)
+    )
+
+
+def test_a_yaml_file_of_ones_own_becomes_a_lazy_config(tmp_path: Path) -> None:
+    shutil.copytree(LAZY / "common", tmp_path / "common")
+    yaml = tmp_path / "mine.yaml"
+    yaml.write_text("_BASE_: metaprompt_d2://nyu_depth.yaml\nSOLVER:\n  MAX_ITER: 7\n")
+    lazy = tmp_path / "mine.py"
+    lazy.write_text(
+        "from .common.recipe import from_yaml\n"
+        f"dataloader, lr_multiplier, model, optimizer, train, tta = from_yaml({str(yaml)!r})\n"
+    )
+    cfg = load_lazy_config(str(lazy), [])
+    assert cfg.train.max_iter == cfg.lr_multiplier.num_updates == 7
+    assert cfg.model.depth_head.max_depth == 10
+    assert "tta" not in cfg
+
+
+def test_a_misspelled_override_is_refused() -> None:
     file = "metaprompt_d2://lazy/nyu_depth.py"
     cfg = load_lazy_config(file, ["model.depth_head.loss_weight=2.0", "optimizer.betas=[0.8,0.9]"])
     assert (cfg.model.depth_head.loss_weight, cfg.optimizer.betas) == (2.0, [0.8, 0.9])

@@ -1,4 +1,4 @@
-"""Exported files give what the model gives, at several sizes, and without this package."""
+"""Exported files predict what the model does, at several sizes and without this package."""
 
 import json
 import re
@@ -17,8 +17,8 @@ from torch import nn
 
 from metaprompt_d2.export import (
     METADATA_NAME,
+    ExportableModel,
     export_program,
-    exportable,
     run_file,
     save_onnx,
     save_pt2,
@@ -31,7 +31,7 @@ ABOUT = {"task": "sem_seg", "classes": ["road", "car"]}
 
 
 def with_large_weights(model: nn.Module) -> nn.Module:
-    """Fresh heads give next to nothing: weights under which outputs differ from place to place."""
+    """Set weights with which outputs vary; those of fresh heads are next to 0."""
     for name, value in model.named_parameters():
         if "head" in name and value.dim() > 1:
             nn.init.normal_(value, std=0.3)
@@ -39,7 +39,7 @@ def with_large_weights(model: nn.Module) -> nn.Module:
 
 
 def of_images(model: nn.Module, images: torch.Tensor, key: str) -> torch.Tensor:
-    """What the meta-architecture itself gives."""
+    """Predict with the meta-architecture itself."""
     with torch.no_grad():
         return torch.stack([output[key] for output in model([{"image": i} for i in images])])
 
@@ -55,13 +55,15 @@ def assert_near(given: torch.Tensor, expected: torch.Tensor) -> None:
 
 @pytest.fixture(scope="module")
 def segmentation(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
-    """A model, and the folder of its files for all sizes: seg.onnx, seg.onnx.data, seg.pt2."""
+    """A model and the folder of its files for all sizes: seg.onnx, seg.onnx.data, seg.pt2."""
     torch.manual_seed(0)
     model = with_large_weights(smallest_model(WHOLE | {"MODEL.META_PROMPT.ADAPTER": True})).eval()
     untouched = smallest_model(WHOLE | {"MODEL.META_PROMPT.ADAPTER": True}).eval()
     untouched.load_state_dict(model.state_dict())
     folder = tmp_path_factory.mktemp("segmentation")
-    program = export_program(exportable(model, dynamic_size=True), (128, 192), dynamic_batch=True)
+    program = export_program(
+        ExportableModel(model, dynamic_size=True), (128, 192), dynamic_batch=True
+    )
     save_pt2(program, folder / "seg.pt2", ABOUT)
     save_onnx(program, folder / "seg.onnx", ABOUT)
     return untouched, folder
@@ -78,7 +80,7 @@ def test_segmentation_of_any_size_and_batch(
     assert_near(given, of_images(model, images, "sem_seg"))
 
 
-def test_files_are_whole_and_say_what_they_are(segmentation: tuple[nn.Module, Path]) -> None:
+def test_files_are_complete_and_have_metadata(segmentation: tuple[nn.Module, Path]) -> None:
     _, folder = segmentation
     assert sorted(file.name for file in folder.iterdir()) == [
         "seg.onnx",
@@ -94,7 +96,7 @@ def test_files_are_whole_and_say_what_they_are(segmentation: tuple[nn.Module, Pa
     extra = {METADATA_NAME: ""}
     program = torch.export.load(folder / "seg.pt2", extra_files=extra)
     assert json.loads(extra[METADATA_NAME]) == ABOUT
-    # The adapter has been run: what is left of it are the prompts that it gives.
+    # Only the result of the adapter, the prompts, is in the file.
     assert not [name for name in program.state_dict if "adapter" in name]
 
 
@@ -140,12 +142,14 @@ def test_the_example_of_the_docs_runs(
     assert names["logits"].shape == (1, 11, 128, 192)
 
 
-def test_depth_of_any_size_is_in_metres_at_the_images_size(tmp_path: Path) -> None:
+def test_depth_of_any_size_is_in_meters_at_the_images_size(tmp_path: Path) -> None:
     model = with_large_weights(smallest_depth_model({"MODEL.META_PROMPT.REFINE_STEPS": 1})).eval()
     shapes = [(2, 72, 136), (1, 128, 64)]
     images = [images_of(*shape) for shape in shapes]
     expected = [of_images(model, batch, "depth") for batch in images]
-    program = export_program(exportable(model, dynamic_size=True), (96, 120), dynamic_batch=True)
+    program = export_program(
+        ExportableModel(model, dynamic_size=True), (96, 120), dynamic_batch=True
+    )
     save_onnx(program, tmp_path / "depth.onnx", {})
     for batch, depth in zip(images, expected, strict=True):
         assert_near(run_file(tmp_path / "depth.onnx", batch), depth)
@@ -156,7 +160,7 @@ def test_heatmaps_of_crops(tmp_path: Path) -> None:
     crops = images_of(2, 64, 48)
     with torch.no_grad():
         expected = model._predict((crops - model.pixel_mean) / model.pixel_std)
-    program = export_program(exportable(model), (64, 48), dynamic_batch=True)
+    program = export_program(ExportableModel(model), (64, 48), dynamic_batch=True)
     save_pt2(program, tmp_path / "pose.pt2", {})
     given = run_file(tmp_path / "pose.pt2", crops)
     assert given.shape == (2, 17, 16, 12)
@@ -164,11 +168,11 @@ def test_heatmaps_of_crops(tmp_path: Path) -> None:
 
 
 def test_classes_at_one_size_that_is_no_multiple(tmp_path: Path) -> None:
-    """Fixed sizes have the model's own rule for sizes that strides don't divide."""
+    """Fixed sizes follow the model's own rule if the strides don't divide them."""
     model = with_large_weights(smallest_model(WHOLE | {"MODEL.META_PROMPT.REFINE_STEPS": 1})).eval()
     images = images_of(1, 72, 90)
     expected = of_images(model, images, "sem_seg").argmax(dim=1)
-    program = export_program(exportable(model, argmax=True), (72, 90))
+    program = export_program(ExportableModel(model, argmax=True), (72, 90))
     save_pt2(program, tmp_path / "seg.pt2", {})
     assert torch.equal(run_file(tmp_path / "seg.pt2", images), expected)
 
@@ -183,10 +187,10 @@ def test_pooling_is_that_of_torch(size: int, shape: tuple[int, int]) -> None:
 
 def test_what_cannot_be_exported_is_named() -> None:
     with pytest.raises(ValueError, match="Linear cannot be exported"):
-        exportable(nn.Linear(1, 1))
+        ExportableModel(nn.Linear(1, 1))
     with pytest.raises(ValueError, match="a depth model has no classes"):
-        exportable(smallest_depth_model(), argmax=True)
+        ExportableModel(smallest_depth_model(), argmax=True)
     with pytest.raises(ValueError, match="the crops of a pose model have one size"):
-        exportable(build_model(smallest_pose_cfg()), dynamic_size=True)
+        ExportableModel(build_model(smallest_pose_cfg()), dynamic_size=True)
     with pytest.raises(ValueError, match=r"\(96, 64\).*multiples of 64 from 128 on"):
-        export_program(exportable(smallest_model(), dynamic_size=True), (96, 64))
+        export_program(ExportableModel(smallest_model(), dynamic_size=True), (96, 64))

@@ -44,7 +44,7 @@ def predictors() -> dict[str, Predictor]:
 
 
 class _Mean(nn.Module):
-    """Gives the mean colour that it is fed, and refuses images less than 30 pixels high."""
+    """Returns the mean color of its input, and refuses images less than 30 pixels high."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -122,7 +122,7 @@ def test_other_arrays_are_refused(image: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("image", [["a.jpg"], torch.zeros(3, 4, 4), None])
-def test_what_is_no_image_is_refused(image: object) -> None:
+def test_other_objects_are_refused(image: object) -> None:
     with pytest.raises(TypeError, match=f"is a {type(image).__name__}, expected a path, a PIL"):
         mean_predictor()(image)
 
@@ -154,7 +154,7 @@ def test_files_are_predicted_in_batches(tmp_path: Path) -> None:
     assert predictor.model.batches == [2, 2, 1]
 
 
-def test_a_bad_file_is_told_and_the_others_of_its_batch_done(tmp_path: Path) -> None:
+def test_a_bad_file_is_reported_and_the_rest_of_its_batch_is_predicted(tmp_path: Path) -> None:
     for name, height in (("a", 40), ("c", 20), ("d", 40)):
         cv2.imwrite(str(tmp_path / f"{name}.png"), picture(height))
     (tmp_path / "b.png").write_text("junk")
@@ -184,7 +184,7 @@ def test_frames_of_a_video_are_predicted(tmp_path: Path) -> None:
     np.testing.assert_allclose(means, [0, 100, 200], atol=5)
 
 
-def test_pictures_need_no_registered_data_set() -> None:
+def test_pictures_need_no_registered_dataset() -> None:
     known = mean_predictor(**{"DATASETS.TEST": ("mini_kitti_eigen_test",)}).metadata
     assert known.max_depth == 80
     predictor = mean_predictor(
@@ -196,6 +196,6 @@ def test_pictures_need_no_registered_data_set() -> None:
     assert "somebody's" not in MetadataCatalog.list()
 
 
-def test_a_model_that_nothing_trained_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_untrained_model_causes_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     Predictor(cfg_of("depth"))
     assert "MODEL.WEIGHTS is empty" in caplog.text

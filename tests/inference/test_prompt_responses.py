@@ -1,4 +1,4 @@
-"""`look_inside`: what each step gave, without touching the model; and what prompts follow."""
+"""`look_inside` records every step without changing the model; what prompts follow."""
 
 from typing import Any
 
@@ -15,10 +15,10 @@ from metaprompt_d2 import Predictor
 from metaprompt_d2.inference.prompt_responses import (
     WHOLE_IMAGES,
     Association,
-    InsideStep,
-    associations,
+    TracedStep,
+    associate_prompts,
     look_inside,
-    telling_prompts,
+    select_prompts,
 )
 
 RGB = {"MODEL.PIXEL_MEAN": [127.5] * 3, "MODEL.PIXEL_STD": [127.5] * 3}
@@ -45,31 +45,31 @@ def result(output: dict[str, Any]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_every_step_is_shown_and_the_last_is_the_prediction(task: str) -> None:
+def test_every_step_is_recorded_and_the_last_is_the_prediction(task: str) -> None:
     predictor = Predictor(cfg_of(task))
     refinement = predictor.model.backbone.refinement
     passes: list[int] = []
     refinement.unet.register_forward_hook(lambda *_: passes.append(1))
     image = picture()
-    inside = look_inside(predictor, image)
-    assert len(inside.steps) == len(passes) == STEPS
-    assert torch.equal(result(inside.steps[-1].output), result(predictor(image)))
-    first, second, third = (next(iter(step.responses.values())) for step in inside.steps)
+    trace = look_inside(predictor, image)
+    assert len(trace.steps) == len(passes) == STEPS
+    assert torch.equal(result(trace.steps[-1].output), result(predictor(image)))
+    first, second, third = (next(iter(step.responses.values())) for step in trace.steps)
     assert not torch.equal(first, second) and not torch.equal(second, third)
-    assert result(inside.steps[0].output).shape == result(inside.steps[-1].output).shape
+    assert result(trace.steps[0].output).shape == result(trace.steps[-1].output).shape
     if task == "pose":  # the whole image in a crop
-        assert inside.image.shape == (64, 64, 3)
+        assert trace.image.shape == (64, 64, 3)
     else:
-        assert np.array_equal(inside.image, image[..., ::-1])
-    seen = torch.from_numpy(inside.image / 127.5 - 1).float().permute(2, 0, 1)
+        assert np.array_equal(trace.image, image[..., ::-1])
+    seen = torch.from_numpy(trace.image / 127.5 - 1).float().permute(2, 0, 1)
     if task == "sem_seg":
         with torch.no_grad():
             features = predictor.model.backbone(seen[None])
         for name, feature in features.items():
-            torch.testing.assert_close(inside.steps[-1].responses[name], feature[0])
+            torch.testing.assert_close(trace.steps[-1].responses[name], feature[0])
 
 
-def test_a_step_gives_what_a_model_of_so_many_steps_does() -> None:
+def test_a_step_predicts_what_a_model_with_that_many_steps_does() -> None:
     predictor = Predictor(cfg_of("sem_seg"))
     shorter = build_model(cfg_of("sem_seg", **{"MODEL.META_PROMPT.REFINE_STEPS": 2})).eval()
     shorter.load_state_dict(predictor.model.state_dict(), strict=False)
@@ -78,7 +78,7 @@ def test_a_step_gives_what_a_model_of_so_many_steps_does() -> None:
     torch.testing.assert_close(look_inside(predictor, image).steps[1].output["sem_seg"], expected)
 
 
-def test_people_are_looked_at_one_by_one() -> None:
+def test_people_are_looked_at_separately() -> None:
     predictor = Predictor(cfg_of("pose"))
     image, boxes = picture(), [[0, 0, 40, 60], [60, 0, 100, 60]]
     first, second = (look_inside(predictor, image, boxes=boxes, view=view) for view in (0, 1))
@@ -114,28 +114,28 @@ def test_prompts_follow_classes() -> None:
     logits = torch.zeros(11, 8, 12)
     logits[3, :, :6], logits[5, :, 6:] = 1, 1
     responses = torch.stack([half(2), -half(1) + 7, torch.full((4, 6), 3.0)])
-    step = InsideStep({"p2": responses}, {"sem_seg": logits})
-    sure, other, flat = associations(step, metadata, feature="p2")
+    step = TracedStep({"p2": responses}, {"sem_seg": logits})
+    sure, other, flat = associate_prompts(step, metadata, feature="p2")
     assert {sure.name, other.name} <= {"3", "5"}  # each other's complement
     assert sure.correlation == pytest.approx(1 if sure.name == "3" else -1)
     assert other.correlation == pytest.approx(-1 if other.name == "3" else 1)
     assert flat.correlation == 0
 
 
-def test_prompts_follow_depth_and_joints() -> None:
+def test_prompts_follow_depth_and_keypoints() -> None:
     metadata = Predictor(cfg_of("pose")).metadata
     responses = {"p3": torch.stack([half(1), -half(1)])}
-    step = InsideStep(responses, {"depth": torch.exp(half(3))})
-    assert [item.name for item in associations(step, metadata, feature="p3")] == ["far", "far"]
-    assert associations(step, metadata, feature="p3")[1].correlation == pytest.approx(-1)
+    step = TracedStep(responses, {"depth": torch.exp(half(3))})
+    assert [item.name for item in associate_prompts(step, metadata, feature="p3")] == ["far", "far"]
+    assert associate_prompts(step, metadata, feature="p3")[1].correlation == pytest.approx(-1)
     heatmaps = torch.zeros(1, 17, 4, 6)
     heatmaps[0, 9] = half(1)
     people = Instances((8, 12), pred_keypoint_heatmaps=heatmaps)
-    found = associations(InsideStep(responses, {"instances": people}), metadata, feature="p3")
+    found = associate_prompts(TracedStep(responses, {"instances": people}), metadata, feature="p3")
     assert found[0] == ("left_wrist", pytest.approx(1))
 
 
-def test_telling_prompts_are_of_different_things_first() -> None:
+def test_selected_prompts_cover_every_class_first() -> None:
     found = [Association("car", value) for value in (0.9, -0.95, 0.2)] + [Association("sky", 0.5)]
-    assert telling_prompts(found, 3) == [1, 3, 0]
-    assert telling_prompts(found, 9) == [1, 3, 0, 2]
+    assert select_prompts(found, 3) == [1, 3, 0]
+    assert select_prompts(found, 9) == [1, 3, 0, 2]

@@ -1,4 +1,4 @@
-"""What a user points at, and what is written for others to read."""
+"""Finding sources, reading and writing videos, and writing predictions."""
 
 import json
 from pathlib import Path
@@ -38,7 +38,7 @@ def test_an_existing_file_is_no_pattern(tmp_path: Path) -> None:
     assert [source.name for source in find_sources([tmp_path / "shot[1].png"])] == ["shot[1]"]
 
 
-def test_files_that_differ_in_their_ending_keep_it(tmp_path: Path) -> None:
+def test_files_that_differ_in_their_suffix_keep_it(tmp_path: Path) -> None:
     touch(tmp_path, "a.jpg", "a.png")
     assert [source.name for source in find_sources([tmp_path])] == ["a_jpg", "a_png"]
 
@@ -55,13 +55,13 @@ def test_nothing_found_is_an_error(tmp_path: Path) -> None:
     touch(tmp_path, "notes.txt")
     with pytest.raises(ValueError, match=r"holds no file that ends in one of \.avi"):
         find_sources([tmp_path])
-    with pytest.raises(FileNotFoundError, match=r"gone\.\* is no file or folder"):
+    with pytest.raises(FileNotFoundError, match=r"gone\.\* isn't a file or folder"):
         find_sources([tmp_path / "gone.*"])
 
 
 def test_a_video_is_written_and_read(tmp_path: Path) -> None:
     file = tmp_path / "made/clip.mp4"
-    with VideoFile.open(file, 5) as video:
+    with VideoFile(file, 5) as video:
         for value in (0, 100, 200):
             video.write(np.full((48, 64, 3), (value, 50, 50), np.uint8))
         assert not file.exists()
@@ -72,9 +72,9 @@ def test_a_video_is_written_and_read(tmp_path: Path) -> None:
     assert list(file.parent.iterdir()) == [file]
 
 
-def test_a_video_that_is_broken_off_leaves_nothing(tmp_path: Path) -> None:
+def test_an_interrupted_video_leaves_no_file(tmp_path: Path) -> None:
     def break_off() -> None:
-        with VideoFile.open(tmp_path / "clip.mp4", 5) as video:
+        with VideoFile(tmp_path / "clip.mp4", 5) as video:
             video.write(np.zeros((48, 64, 3), np.uint8))
             raise KeyboardInterrupt
 
@@ -117,9 +117,9 @@ def test_depth_is_written_with_its_scale(tmp_path: Path) -> None:
 
 def people(*lefts: float) -> Instances:
     boxes = torch.tensor([[left, 1.0, left + 2, 4.0] for left in lefts]).view(-1, 4)
-    joints = torch.rand(len(lefts), 17, 3)
+    keypoints = torch.rand(len(lefts), 17, 3)
     return Instances(
-        (4, 6), pred_boxes=Boxes(boxes), scores=torch.ones(len(lefts)), pred_keypoints=joints
+        (4, 6), pred_boxes=Boxes(boxes), scores=torch.ones(len(lefts)), pred_keypoints=keypoints
     )
 
 
@@ -134,9 +134,9 @@ def test_poses_are_written_as_coco_has_them(tmp_path: Path) -> None:
     assert [image["file_name"] for image in coco.loadImgs([1, 2])] == ["a.jpg", "b.jpg"]
     notes = coco.loadAnns(coco.getAnnIds(imgIds=[1], catIds=coco.getCatIds(["person"])))
     assert [note["bbox"] for note in notes] == [[0, 1, 2, 3], [3, 1, 2, 3]]
-    joints = np.reshape(notes[1]["keypoints"], (17, 3))
-    np.testing.assert_allclose(joints[:, :2], found.pred_keypoints[1, :, :2], atol=1e-3)
-    assert (joints[:, 2] == 2).all()
+    keypoints = np.reshape(notes[1]["keypoints"], (17, 3))
+    np.testing.assert_allclose(keypoints[:, :2], found.pred_keypoints[1, :, :2], atol=1e-3)
+    assert (keypoints[:, 2] == 2).all()
     np.testing.assert_allclose(
         notes[1]["keypoint_scores"], found.pred_keypoints[1, :, 2], atol=1e-3
     )

@@ -192,7 +192,7 @@ def test_a_command_line_without_sense_is_an_error(
     ("changes", "message"),
     [
         ({"--config-file": "none.yaml"}, "config none.yaml is no file"),
-        ({"--input": "gone.jpg"}, "gone.jpg is no file or folder"),
+        ({"--input": "gone.jpg"}, "gone.jpg isn't a file or folder"),
         ({"--opts": "MODEL.TYPO"}, "MODEL.TYPO"),
         ({"--boxes": '{"x.jpg": []}'}, "has boxes for x.jpg, which isn't an input"),
         ({"--boxes": '{"plain.jpg": [[1, 2]]}'}, "plain.jpg must be lists of x0, y0, x1, y1"),

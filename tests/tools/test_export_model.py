@@ -10,7 +10,7 @@ import torch
 from helpers import smallest_cfg, smallest_depth_cfg
 
 from metaprompt_d2.engine import load_model
-from metaprompt_d2.export import METADATA_NAME, exportable
+from metaprompt_d2.export import METADATA_NAME, ExportableModel
 
 
 def test_a_checkpoint_becomes_a_file_that_is_checked(
@@ -23,7 +23,7 @@ def test_a_checkpoint_becomes_a_file_that_is_checked(
     argv = ["--config-file", str(tmp_path / "config.yaml"), "--output", str(file), "--check"]
     argv += ["--image-size", "64", "96", "--batch-size", "2"]
     export_model.main([*argv, "MODEL.WEIGHTS", str(tmp_path / "model.pth")])
-    found = re.search(r"largest difference to the model: (\S+), of", capsys.readouterr().out)
+    found = re.search(r"largest difference from the model: (\S+), of", capsys.readouterr().out)
     assert float(found[1]) < 1e-4
     extra = {METADATA_NAME: ""}
     torch.export.load(file, extra_files=extra)
@@ -41,7 +41,7 @@ def test_a_packaged_config_is_known_by_its_name() -> None:
 @pytest.mark.parametrize(("num_classes", "is_named"), [(19, True), (3, False)])
 def test_classes_are_named_where_the_names_are_known(num_classes: int, is_named: bool) -> None:
     cfg = smallest_cfg({"MODEL.SEM_SEG_HEAD.NUM_CLASSES": num_classes})
-    about = export_model.description(cfg, exportable(load_model(cfg), argmax=True))
+    about = export_model.describe(cfg, ExportableModel(load_model(cfg), argmax=True))
     assert about["output"] == "classes (N, H, W)"
     assert ("classes" in about) == is_named
 

@@ -7,9 +7,9 @@ from metaprompt_d2 import Predictor
 from metaprompt_d2.data.readers import read_image
 from metaprompt_d2.inference.prompt_responses import (
     Association,
-    associations,
+    associate_prompts,
     look_inside,
-    telling_prompts,
+    select_prompts,
 )
 from metaprompt_d2.visualization import draw_change, draw_overlay, draw_response, response_range
 
@@ -25,17 +25,17 @@ class Look:
     """Run a model on one image and draw its responses. Steps count from 1, prompts from 0."""
 
     def __init__(self, predictor: Predictor, file: str):
-        self.inside = look_inside(predictor, file)
+        self.trace = look_inside(predictor, file)
         self.metadata = predictor.metadata
         image = read_image(file, "RGB")
         self.overlays = [
-            _enlarge(draw_overlay(image, step.output, self.metadata)) for step in self.inside.steps
+            _enlarge(draw_overlay(image, step.output, self.metadata)) for step in self.trace.steps
         ]
         self.maps = {
-            feature: [step.responses[feature].numpy() for step in self.inside.steps]
-            for feature in self.inside.steps[0].responses
+            feature: [step.responses[feature].numpy() for step in self.trace.steps]
+            for feature in self.trace.steps[0].responses
         }
-        self.image = _enlarge(self.inside.image)
+        self.image = _enlarge(self.trace.image)
         self._found: dict[tuple[str, int], list[Association]] = {}
 
     @property
@@ -44,7 +44,7 @@ class Look:
 
     @property
     def num_steps(self) -> int:
-        return len(self.inside.steps)
+        return len(self.trace.steps)
 
     @property
     def num_prompts(self) -> int:
@@ -52,7 +52,7 @@ class Look:
 
     def best_prompt(self) -> int:
         """Return the most selective prompt at the last step."""
-        return telling_prompts(self._associations(self.features[0], self.num_steps), 1)[0]
+        return select_prompts(self._associate(self.features[0], self.num_steps), 1)[0]
 
     def picture(self, view: str, step: int, prompt: int, feature: str) -> np.ndarray:
         """Draw one of `VIEWS` as (H, W, 3) uint8 RGB."""
@@ -71,7 +71,7 @@ class Look:
         if view == "Prediction":
             return f"What the head makes of step {step}. {self._legend(step)}"
         if view == "Prompt":
-            found = self._associations(feature, step)[prompt]
+            found = self._associate(feature, step)[prompt]
             return (
                 f"Prompt {prompt} at step {step}: follows <b>{found.name}</b>, correlation "
                 f"{found.correlation:+.2f}. Bright is high; colors are the same for all steps."
@@ -84,7 +84,7 @@ class Look:
         """Draw every prompt's response in small, with what it follows."""
         height, width = self.image.shape[:2]
         small = cv2.resize(self.image, (_THUMBNAIL, max(1, height * _THUMBNAIL // width)))
-        found = self._associations(feature, step)
+        found = self._associate(feature, step)
         return [
             (draw_response(small, response), f"{number}: {item.name} {item.correlation:+.2f}")
             for number, (response, item) in enumerate(
@@ -92,15 +92,15 @@ class Look:
             )
         ]
 
-    def _associations(self, feature: str, step: int) -> list[Association]:
+    def _associate(self, feature: str, step: int) -> list[Association]:
         key = feature, step
         if key not in self._found:
-            chosen = self.inside.steps[step - 1]
-            self._found[key] = associations(chosen, self.metadata, feature=feature)
+            chosen = self.trace.steps[step - 1]
+            self._found[key] = associate_prompts(chosen, self.metadata, feature=feature)
         return self._found[key]
 
     def _legend(self, step: int) -> str:
-        output = self.inside.steps[step - 1].output
+        output = self.trace.steps[step - 1].output
         if "depth" in output:
             return f"Bright is near, dark is {self.metadata.max_depth:g} m."
         colors = self.metadata.get("stuff_colors", None)

@@ -1,8 +1,11 @@
-"""The data of the three tasks: loaders, augmentations, evaluators."""
+"""Data loaders, augmentations, evaluators and test-time augmentation of the three tasks."""
 
 import detectron2.data.transforms as T
+from detectron2.config import CfgNode
 from detectron2.config import LazyCall as L
-from omegaconf import OmegaConf
+from detectron2.data import MetadataCatalog
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from metaprompt_d2.data import (
     BrightnessContrast,
@@ -28,6 +31,7 @@ from metaprompt_d2.data import (
 from metaprompt_d2.evaluation import (
     CheckedSemSegEvaluator,
     DepthEvaluator,
+    DistributedCityscapesSemSegEvaluator,
     MergedEvaluators,
     PictureWriter,
     TopDownKeypointEvaluator,
@@ -35,109 +39,155 @@ from metaprompt_d2.evaluation import (
 from metaprompt_d2.modeling import DenseModelWithTTA
 
 
-def loaders(train_mapper, test_mapper, total_batch_size):
-    """A `dataloader` for data sets still to be named."""
+def build_dataloader(cfg: CfgNode) -> DictConfig:
+    """Build `dataloader`: train, test and evaluator."""
+    build_mapper = _MAPPERS[cfg.MODEL.META_ARCHITECTURE]
+    (test_name,) = cfg.DATASETS.TEST
     dataloader = OmegaConf.create(flags={"allow_objects": True})
     dataloader.train = L(build_train_loader)(
-        dataset=L(load_dataset_dicts)(names=None),
-        mapper=train_mapper,
+        dataset=L(load_dataset_dicts)(names=cfg.DATASETS.TRAIN),
+        mapper=build_mapper(cfg, is_train=True),
         seed="${train.seed}",
-        total_batch_size=total_batch_size,
+        total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
         accumulation_steps="${train.accumulation_steps}",
-        num_workers=4,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
     )
     dataloader.test = L(build_test_loader)(
-        dataset=L(load_dataset_dicts)(names=None), mapper=test_mapper, num_workers=4
+        dataset=L(load_dataset_dicts)(names=test_name),
+        mapper=build_mapper(cfg, is_train=False),
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
     )
+    dataloader.evaluator = _build_evaluator(cfg, test_name)
     return dataloader
 
 
-def evaluators(kind, **arguments):
-    """An evaluator and pictures, of the data set that is tested on."""
-    place = dict(
-        dataset_name="${dataloader.test.dataset.names}",
-        output_dir="${train.output_dir}/inference/${dataloader.test.dataset.names}",
-    )
-    return L(MergedEvaluators)(
-        evaluators=[L(kind)(**place, **arguments), L(PictureWriter)(**place, num_pictures=8)]
-    )
+_EVALUATORS = {  # by the dataset's evaluator_type
+    "cityscapes_sem_seg": [DistributedCityscapesSemSegEvaluator, CheckedSemSegEvaluator],
+    "coco_person_topdown": [TopDownKeypointEvaluator],
+    "depth": [DepthEvaluator],
+    "sem_seg": [CheckedSemSegEvaluator],
+}
 
 
-sem_seg = loaders(
-    L(SemSegMapper)(
-        is_train=True,
-        augmentations=[
-            L(ResizeToBox)(long_side=2048, short_side=1024, scale_range=[0.5, 2.0]),
-            L(CropOfSeveralClasses)(
-                crop_type="absolute",
-                crop_size=[1024, 1024],
-                single_category_max_area=0.75,
-                ignored_category=255,
-            ),
-            L(T.RandomFlip)(horizontal=True, vertical=False),
-            L(ColorAugSSD)(image_format="RGB"),
-            L(PadToSize)(size=[1024, 1024], pad_value="${model.pixel_mean}"),
-        ],
+def _build_evaluator(cfg: CfgNode, test_name: str) -> DictConfig:
+    name = {"dataset_name": "${dataloader.test.dataset.names}"}
+    folder = {"output_dir": "${train.output_dir}/inference/${dataloader.test.dataset.names}"}
+    evaluators = [
+        L(kind)(**name, **({} if kind is DistributedCityscapesSemSegEvaluator else folder))
+        for kind in _EVALUATORS[MetadataCatalog.get(test_name).evaluator_type]
+    ]
+    pictures = L(PictureWriter)(**name, **folder, num_pictures=cfg.TEST.NUM_PICTURES)
+    return L(MergedEvaluators)(evaluators=[*evaluators, pictures])
+
+
+def _build_sem_seg_mapper(cfg: CfgNode, *, is_train: bool) -> DictConfig:
+    crop = cfg.INPUT.CROP
+    augmentations = [
+        L(ResizeToBox)(
+            long_side=cfg.INPUT.MAX_SIZE_TRAIN,
+            short_side=cfg.INPUT.MIN_SIZE_TRAIN[0],
+            scale_range=cfg.INPUT.SCALE_RANGE,
+        ),
+        L(CropOfSeveralClasses)(
+            crop_type=crop.TYPE,
+            crop_size=crop.SIZE,
+            single_category_max_area=crop.SINGLE_CATEGORY_MAX_AREA,
+            ignored_category=cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
+        ),
+        _build_flip(),
+        *([L(ColorAugSSD)(image_format=cfg.INPUT.FORMAT)] if cfg.INPUT.COLOR_AUG_SSD else []),
+        L(PadToSize)(size=crop.SIZE, pad_value="${model.pixel_mean}"),
+    ]
+    return L(SemSegMapper)(
+        is_train=is_train,
+        augmentations=augmentations if is_train else _build_test_resizing(cfg),
         num_classes="${model.sem_seg_head.num_classes}",
-    ),
-    L(SemSegMapper)(
-        is_train=False,
-        augmentations=[L(ResizeToBox)(long_side=2048, short_side=1024)],
-        num_classes="${model.sem_seg_head.num_classes}",
-    ),
-    total_batch_size=8,
-)
-sem_seg.evaluator = evaluators(CheckedSemSegEvaluator)
+    )
 
-depth = loaders(
-    L(DepthMapper)(
+
+def _build_depth_mapper(cfg: CfgNode, *, is_train: bool) -> DictConfig:
+    def sometimes(augmentation: DictConfig, probability: float) -> list[DictConfig]:
+        return [L(T.RandomApply)(tfm_or_aug=augmentation, prob=probability)] if probability else []
+
+    if not is_train:
+        return L(DepthMapper)(is_train=False, augmentations=_build_test_resizing(cfg))
+    aug, short_side = cfg.INPUT.DEPTH_AUG, cfg.INPUT.MIN_SIZE_TRAIN[0]
+    resize = L(ResizeToBox)(long_side=cfg.INPUT.MAX_SIZE_TRAIN, short_side=short_side)
+    color = L(HueSaturationValue)(hue=aug.HUE, saturation=aug.SATURATION, value=aug.VALUE)
+    brightness = L(BrightnessContrast)(brightness=aug.BRIGHTNESS, contrast=aug.CONTRAST)
+    return L(DepthMapper)(
         is_train=True,
         augmentations=[
-            L(T.RandomApply)(
-                tfm_or_aug=L(CutDepth)(max_depth="${model.depth_head.max_depth}"), prob=0.25
-            ),
-            L(T.RandomFlip)(horizontal=True, vertical=False),
-            L(RandomWindow)(size=[480, 480]),
-            L(T.RandomApply)(
-                tfm_or_aug=L(BrightnessContrast)(brightness=0.2, contrast=0.2), prob=0.5
-            ),
-            L(T.RandomApply)(tfm_or_aug=L(Gamma)(gamma_range=[0.8, 1.2]), prob=0.5),
-            L(T.RandomApply)(
-                tfm_or_aug=L(HueSaturationValue)(hue=20.0, saturation=30.0, value=20.0), prob=0.5
-            ),
+            *([resize] if short_side else []),
+            *sometimes(L(CutDepth)(max_depth="${model.depth_head.max_depth}"), aug.CUT_DEPTH_PROB),
+            _build_flip(),
+            L(RandomWindow)(size=cfg.INPUT.CROP.SIZE),
+            *sometimes(brightness, aug.BRIGHTNESS_CONTRAST_PROB),
+            *sometimes(L(Gamma)(gamma_range=aug.GAMMA_RANGE), aug.GAMMA_PROB),
+            *sometimes(color, aug.HSV_PROB),
         ],
-    ),
-    L(DepthMapper)(is_train=False, augmentations=[]),
-    total_batch_size=24,
-)
-depth.evaluator = evaluators(DepthEvaluator)
+    )
 
-pose = loaders(
-    L(PoseMapper)(
-        is_train=True,
+
+def _build_pose_mapper(cfg: CfgNode, *, is_train: bool) -> DictConfig:
+    aug = cfg.INPUT.POSE_AUG
+    augmentations = [
+        L(JitterCenter)(probability=aug.CENTER_JITTER_PROB, amount=aug.CENTER_JITTER),
+        L(MirrorPerson)(),
+        L(HalfBody)(
+            probability=aug.HALF_BODY_PROB,
+            min_keypoints=aug.HALF_BODY_MIN_JOINTS,
+            upper_probability=aug.HALF_BODY_UPPER_PROB,
+            padding=aug.HALF_BODY_PADDING,
+        ),
+        L(ScaleAndRotate)(
+            scale=aug.SCALE, rotation=aug.ROTATION, rotation_probability=aug.ROTATION_PROB
+        ),
+    ]
+    test_options = {} if is_train else {"test_batch_size": cfg.TEST.POSE.PEOPLE_PER_BATCH}
+    return L(PoseMapper)(
+        is_train=is_train,
         codec="${model.codec}",
-        augmentations=[
-            L(JitterCenter)(probability=0.3, amount=0.4),
-            L(MirrorPerson)(),
-            L(HalfBody)(probability=0.3, min_keypoints=8, upper_probability=0.69, padding=1.5),
-            L(ScaleAndRotate)(scale=0.5, rotation=40.0, rotation_probability=0.6),
-        ],
+        augmentations=augmentations if is_train else [],
         padding="${model.padding}",
-    ),
-    L(PoseMapper)(
-        is_train=False,
-        codec="${model.codec}",
-        augmentations=[],
-        padding="${model.padding}",
-        test_batch_size=32,
-    ),
-    total_batch_size=512,
-)
-pose.evaluator = evaluators(TopDownKeypointEvaluator)
+        **test_options,
+    )
 
 
-def multi_scale(boxes):
-    """A `tta`: predictions averaged over scales and their mirror images, where it is enabled."""
-    num_channels = "${model.sem_seg_head.num_classes}"
-    model = L(DenseModelWithTTA)(boxes=boxes, flip=True, num_channels=num_channels)
-    return dict(enabled=False, model=model)
+_MAPPERS = {
+    "DepthEstimator": _build_depth_mapper,
+    "SlidingWindowSegmentor": _build_sem_seg_mapper,
+    "TopDownPoseEstimator": _build_pose_mapper,
+}
+
+
+def _build_flip() -> DictConfig:
+    return L(T.RandomFlip)(horizontal=True, vertical=False)
+
+
+def _build_test_resizing(cfg: CfgNode) -> list[DictConfig]:
+    """Build no resizing if test-time augmentation resizes images itself."""
+    size = cfg.INPUT.MIN_SIZE_TEST
+    if not size or cfg.TEST.AUG.ENABLED:
+        return []
+    return [L(ResizeToBox)(long_side=cfg.INPUT.MAX_SIZE_TEST, short_side=size)]
+
+
+def build_tta(cfg: CfgNode) -> dict | None:
+    """Build `tta`, averaging over scales and flips of the image.
+
+    There is none for pose, or for depth at a single scale: these models average over flips
+    themselves.
+    """
+    if cfg.MODEL.META_ARCHITECTURE == "TopDownPoseEstimator":
+        return None
+    is_depth = cfg.MODEL.META_ARCHITECTURE == "DepthEstimator"
+    boxes = DenseModelWithTTA.from_config(cfg, nn.Identity())["boxes"]
+    if is_depth and boxes == [None]:
+        return None
+    model = L(DenseModelWithTTA)(
+        boxes=boxes,
+        flip=cfg.TEST.AUG.FLIP and not is_depth,
+        num_channels=1 if is_depth else "${model.sem_seg_head.num_classes}",
+    )
+    return {"enabled": cfg.TEST.AUG.ENABLED, "model": model}

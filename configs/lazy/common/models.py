@@ -1,7 +1,9 @@
-"""The models of the three tasks at Stable Diffusion 1.5's size."""
+"""Models of the three tasks. Sizes that must agree are interpolated, so that one override does."""
 
+from detectron2.config import CfgNode
 from detectron2.config import LazyCall as L
 from detectron2.layers import ShapeSpec
+from omegaconf import DictConfig
 
 from metaprompt_d2.codecs import UDPHeatmapCodec
 from metaprompt_d2.diffusion import (
@@ -22,115 +24,131 @@ from metaprompt_d2.modeling import (
     UPerHead,
 )
 
-# RGB images in [-1, 1]
-PIXELS = dict(pixel_mean=[127.5, 127.5, 127.5], pixel_std=[127.5, 127.5, 127.5])
-STRIDES = {"p2": 4, "p3": 8, "p4": 16, "p5": 32}
+
+def _features(model: str) -> dict[str, ShapeSpec]:
+    """List the re-arranged features of `MetaPromptBackbone`, with one channel per prompt.
+
+    Args:
+        model: Relative path, such as "..", from the node that holds the channels to the model.
+    """
+    channels = f"${{{model}backbone.refinement.meta_prompts.num_prompts}}"
+    strides = {"p2": 4, "p3": 8, "p4": 16, "p5": 32}
+    return {name: ShapeSpec(channels=channels, stride=stride) for name, stride in strides.items()}
 
 
-def meta_prompt_backbone(rearrangement=None, **options):
-    """`MetaPromptBackbone` with a class of re-arrangement and its options, or with the raw maps."""
-    if rearrangement is not None:
-        rearrangement = L(rearrangement)(
-            in_channels="${..refinement.unet.block_out_channels}",
-            prompt_dim="${..refinement.unet.cross_attention_dim}",
-            norm_num_groups=16,
-            **options,
-        )
+def build_model(cfg: CfgNode) -> DictConfig:
+    """Build the node of the meta-architecture that MODEL.META_ARCHITECTURE names."""
+    return _META_ARCHITECTURES[cfg.MODEL.META_ARCHITECTURE](cfg)
+
+
+def build_backbone(cfg: CfgNode) -> DictConfig:
+    """Build the node of a `MetaPromptBackbone`."""
+    diffusion, prompt = cfg.MODEL.DIFFUSION, cfg.MODEL.META_PROMPT
+    unet, vae, lora = diffusion.UNET, diffusion.VAE, diffusion.LORA
     return L(MetaPromptBackbone)(
         latent_encoder=L(LatentEncoder)(
-            block_out_channels=[128, 256, 512, 512],
-            layers_per_block=2,
-            latent_channels=4,
-            norm_num_groups=32,
+            block_out_channels=vae.BLOCK_OUT_CHANNELS,
+            layers_per_block=vae.LAYERS_PER_BLOCK,
+            latent_channels=vae.LATENT_CHANNELS,
+            norm_num_groups=vae.NORM_NUM_GROUPS,
         ),
         refinement=L(RecurrentRefinement)(
             unet=L(FeatureUNet)(
                 latent_channels="${...latent_encoder.latent_channels}",
-                block_out_channels=[320, 640, 1280, 1280],
-                layers_per_block=2,
-                cross_attention_dim=768,
-                num_heads=8,
-                norm_num_groups=32,
+                block_out_channels=unet.BLOCK_OUT_CHANNELS,
+                layers_per_block=unet.LAYERS_PER_BLOCK,
+                cross_attention_dim=unet.CROSS_ATTENTION_DIM,
+                num_heads=unet.NUM_HEADS_PER_LEVEL or unet.NUM_HEADS,
+                norm_num_groups=unet.NORM_NUM_GROUPS,
+                linear_projection=unet.LINEAR_PROJECTION,
             ),
             meta_prompts=L(MetaPrompts)(
-                num_prompts=150,
+                num_prompts=prompt.NUM_PROMPTS,
                 dim="${..unet.cross_attention_dim}",
                 num_steps="${..num_steps}",
-                per_step=False,
-                adapter=False,
+                per_step=prompt.PER_STEP,
+                adapter=prompt.ADAPTER,
             ),
-            num_steps=3,
+            num_steps=prompt.REFINE_STEPS,
         ),
-        rearrangement=rearrangement,
-        freeze_unet=False,
-        gradient_checkpointing=False,
-        checkpointed_levels=[],  # 0 the finest; none for all
-        lora=None,  # or dict(rank=16, alpha=16, targets=["to_q", "to_k", "to_v", "to_out.0"])
+        rearrangement=_build_rearrangement(prompt),
+        freeze_unet=diffusion.FREEZE_UNET,
+        gradient_checkpointing=diffusion.GRADIENT_CHECKPOINTING,
+        checkpointed_levels=diffusion.GRADIENT_CHECKPOINTING_LEVELS,
+        lora=dict(rank=lora.RANK, alpha=lora.ALPHA, targets=lora.TARGETS) if lora.RANK else None,
+        out_features=prompt.OUT_FEATURES,
     )
 
 
-segmentor = L(SlidingWindowSegmentor)(
-    backbone=meta_prompt_backbone(PyramidRearrangement),
-    sem_seg_head=L(UPerHead)(
-        input_shape={
-            name: L(ShapeSpec)(
-                channels="${....backbone.refinement.meta_prompts.num_prompts}", stride=stride
-            )
-            for name, stride in STRIDES.items()
-        },
-        num_classes=19,
-        conv_dim=512,
-        norm="SyncBN",
-        dropout=0.1,
-        aux_in_feature="p4",
-        aux_loss_weight=0.4,
-    ),
-    **PIXELS,
-    window_size=[1024, 1024],  # None: whole images
-    window_stride=[512, 512],
-    window_batch_size=4,
-)
+def _build_rearrangement(prompt: CfgNode) -> DictConfig | None:
+    shared = dict(
+        in_channels="${..refinement.unet.block_out_channels}",
+        prompt_dim="${..refinement.unet.cross_attention_dim}",
+        norm_num_groups=prompt.NORM_NUM_GROUPS,
+    )
+    if prompt.REARRANGE == "pyramid":
+        return L(PyramidRearrangement)(**shared)
+    if prompt.REARRANGE == "fused":
+        return L(FusedRearrangement)(**shared, deconv_channels=prompt.DECONV_CHANNELS)
+    return None
 
-depth_estimator = L(DepthEstimator)(
-    backbone=meta_prompt_backbone(FusedRearrangement, deconv_channels=32),
-    depth_head=L(DeconvDepthHead)(
-        in_channels="${..backbone.refinement.meta_prompts.num_prompts}",
-        in_feature="p3",
-        max_depth=10.0,
-        deconv_dims=[32, 32, 32],
-        deconv_kernels=[2, 2, 2],
-        conv_dim=192,
-    ),
-    **PIXELS,
-    resize_scale=1,
-    num_windows=2,
-    cover_all=True,
-    flip=True,
-    window_batch_size=4,
-)
-depth_estimator.backbone.refinement.meta_prompts.update(num_prompts=50, per_step=True, adapter=True)
 
-pose_estimator = L(TopDownPoseEstimator)(
-    backbone=meta_prompt_backbone(PyramidRearrangement),
-    heatmap_head=L(DeconvHeatmapHead)(
-        in_channels="${..backbone.refinement.meta_prompts.num_prompts}",
-        in_stride=16,
-        in_feature="p4",
-        wiring="deconv",
-        deconv_dims=[256, 256],
-        deconv_kernels=[4, 4],
-        stride=4,
-        heatmap_size="${..codec.heatmap_size}",
-        sigma="${..codec.sigma}",
-    ),
-    **PIXELS,
-    codec=L(UDPHeatmapCodec)(
-        crop_size=[256, 192], heatmap_size=[64, 48], sigma=2.0, blur_kernel=11
-    ),
-    padding=1.25,
-    size_divisibility=64,
-    flip=True,
-    batch_size=64,
-)
-pose_estimator.backbone.out_features = ["p4"]
-pose_estimator.backbone.refinement.meta_prompts.num_prompts = 153  # 9 a joint
+def _build_segmentor(cfg: CfgNode) -> DictConfig:
+    windows = cfg.TEST.SLIDING_WINDOW
+    head = UPerHead.from_config(cfg, _features("...."))
+    head["input_shape"] = {
+        name: L(ShapeSpec)(channels=shape.channels, stride=shape.stride)
+        for name, shape in head["input_shape"].items()
+    }
+    return L(SlidingWindowSegmentor)(
+        backbone=build_backbone(cfg),
+        sem_seg_head=L(UPerHead)(**head),
+        pixel_mean=cfg.MODEL.PIXEL_MEAN,
+        pixel_std=cfg.MODEL.PIXEL_STD,
+        window_size=windows.SIZE if windows.ENABLED else None,  # None: whole images
+        window_stride=windows.STRIDE if windows.ENABLED else None,
+        window_batch_size=windows.BATCH_SIZE,
+    )
+
+
+def _build_depth_estimator(cfg: CfgNode) -> DictConfig:
+    return L(DepthEstimator)(
+        backbone=build_backbone(cfg),
+        depth_head=L(DeconvDepthHead)(**DeconvDepthHead.from_config(cfg, _features(".."))),
+        pixel_mean=cfg.MODEL.PIXEL_MEAN,
+        pixel_std=cfg.MODEL.PIXEL_STD,
+        resize_scale=cfg.MODEL.DEPTH_HEAD.RESIZE_SCALE,
+        num_windows=cfg.TEST.SHIFTED_WINDOWS.COUNT,
+        cover_all=cfg.TEST.SHIFTED_WINDOWS.COVER_ALL,
+        flip=cfg.TEST.AUG.ENABLED and cfg.TEST.AUG.FLIP,
+        window_batch_size=cfg.TEST.SLIDING_WINDOW.BATCH_SIZE,
+    )
+
+
+def _build_pose_estimator(cfg: CfgNode) -> DictConfig:
+    head = DeconvHeatmapHead.from_config(cfg, _features(".."))
+    codec = L(UDPHeatmapCodec)(
+        crop_size=cfg.INPUT.PERSON_CROP.SIZE,
+        heatmap_size=head["heatmap_size"],
+        sigma=head["sigma"],
+        blur_kernel=cfg.MODEL.HEATMAP_HEAD.BLUR_KERNEL,
+    )
+    head.update(heatmap_size="${..codec.heatmap_size}", sigma="${..codec.sigma}")
+    return L(TopDownPoseEstimator)(
+        backbone=build_backbone(cfg),
+        heatmap_head=L(DeconvHeatmapHead)(**head),
+        pixel_mean=cfg.MODEL.PIXEL_MEAN,
+        pixel_std=cfg.MODEL.PIXEL_STD,
+        codec=codec,
+        padding=cfg.INPUT.PERSON_CROP.PADDING,
+        size_divisibility=cfg.MODEL.HEATMAP_HEAD.SIZE_DIVISIBILITY,
+        flip=cfg.TEST.AUG.ENABLED and cfg.TEST.AUG.FLIP,
+        batch_size=cfg.TEST.POSE.BATCH_SIZE,
+    )
+
+
+_META_ARCHITECTURES = {
+    "DepthEstimator": _build_depth_estimator,
+    "SlidingWindowSegmentor": _build_segmentor,
+    "TopDownPoseEstimator": _build_pose_estimator,
+}
