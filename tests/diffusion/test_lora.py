@@ -77,12 +77,12 @@ def test_merging_leaves_a_plain_unet_as_it_is() -> None:
 
 @pytest.mark.parametrize("targets", [("to_q", "to_z"), ("q",), ("norm1",), ()])
 def test_a_target_without_a_layer_is_refused(targets: tuple[str, ...]) -> None:
-    with pytest.raises(ValueError, match=r"MODEL\.DIFFUSION\.LORA\.TARGETS is "):
+    with pytest.raises(ValueError, match=r"^targets is "):
         adapted(targets)
 
 
 def test_a_negative_rank_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"MODEL\.DIFFUSION\.LORA\.RANK is -1"):
+    with pytest.raises(ValueError, match="rank is -1"):
         add_lora(smallest_unet(), rank=-1, alpha=1, targets=TARGETS)
 
 

@@ -17,6 +17,8 @@ train.update(
     # Stable Diffusion to start from, where neither init_checkpoint nor --resume gives a checkpoint;
     # not strict: tensors that it lacks start at random.
     diffusion=dict(weights="", strict=True),
+    # Layout and `torch.compile` mode ("" = eager) of the diffusion networks.
+    speed=dict(channels_last=False, compile_mode=""),
     # Figure whose best checkpoint is kept as model_best.pth.
     best_metric=dict(name="sem_seg/mIoU", mode="max"),
 )
