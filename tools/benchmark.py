@@ -40,25 +40,21 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--config-file", required=True)
     parser.add_argument(
-        "--size", type=int, nargs=2, metavar=("H", "W"), help="image size, default: the crop size"
+        "--size", type=int, nargs=2, metavar=("H", "W"), help="default: the crop size"
     )
     parser.add_argument("--batch-size", type=int, help="default: 1, in training 2")
     parser.add_argument("--rounds", type=int, default=3, help="turns per variant, %(default)s")
     parser.add_argument(
         "--variant",
         action="append",
-        help="variant to run in addition to plain, may be repeated; default: all",
+        help="run it and plain, may be repeated; default: all",
     )
     parser.add_argument("--compile", action="store_true", help="measure torch.compile, too")
     parser.add_argument("--train", action="store_true", help="measure training steps, too")
     parser.add_argument("--no-inference", action="store_true", help="don't measure predictions")
     parser.add_argument("--data", action="store_true", help="measure the training loader, too")
-    parser.add_argument(
-        "--sweep", action="store_true", help="measure several sizes, batches and steps"
-    )
-    parser.add_argument(
-        "--output-dir", type=Path, help="where to write benchmark.md and benchmark.json"
-    )
+    parser.add_argument("--sweep", action="store_true", help="vary size, batch and steps")
+    parser.add_argument("--output-dir", type=Path, help="for benchmark.md and benchmark.json")
     parser.add_argument("opts", nargs="*", default=[], help="config keys and values")
     args = parser.parse_intermixed_args(argv)
     for name in ("batch_size", "rounds"):

@@ -74,15 +74,15 @@ def test_keys_act_on_trained_models(monkeypatch: pytest.MonkeyPatch) -> None:
     modes: list[str] = []
     monkeypatch.setattr(nn.Module, "compile", lambda _, mode: modes.append(mode))
 
-    class Stop(Exception):
+    class StopError(Exception):
         pass
 
     def stop(cls: type, cfg: object, model: nn.Module) -> None:
         assert is_channels_last(model) and count(model, InPlaceResidualBlock) == 6
-        raise Stop
+        raise StopError
 
     monkeypatch.setattr(Trainer, "build_optimizer", classmethod(stop))
     monkeypatch.setattr("metaprompt_d2.engine.trainer.check_datasets", lambda cfg: None)
-    with pytest.raises(Stop):
+    with pytest.raises(StopError):
         Trainer(smallest_cfg({"MODEL.SPEED.CHANNELS_LAST": True, "MODEL.SPEED.COMPILE": "default"}))
     assert modes == ["default"] * 3
