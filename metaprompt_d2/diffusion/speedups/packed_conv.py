@@ -93,12 +93,12 @@ class PackedConv2d(nn.Conv2d):
 def pack_convolutions(network: nn.Module) -> None:
     """Turn the convolutions of a network into `PackedConv2d`, in place.
 
-    Subclasses of `nn.Conv2d`, and convolutions that pad with anything but a number of zeros, stay
-    as they are.
+    Subclasses of `nn.Conv2d`, kernels of a single element, and convolutions that pad with anything
+    but a number of zeros stay as they are.
     """
     for module in network.modules():
         is_plain = type(module) is nn.Conv2d and module.padding_mode == "zeros"
-        if is_plain and not isinstance(module.padding, str):
+        if is_plain and not isinstance(module.padding, str) and module.weight.numel() > 1:
             module.__class__ = PackedConv2d
 
 
