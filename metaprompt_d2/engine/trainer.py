@@ -18,7 +18,7 @@ from detectron2.utils.events import (
 )
 from torch import nn
 
-from ..config import check_combinations
+from ..config import check_combinations, check_registered_parts
 from ..data import build_mapper, build_test_loader, build_train_loader, check_datasets
 from ..diffusion.speedups import optimize_for_training
 from ..evaluation import MergedEvaluators, build_evaluators
@@ -152,6 +152,11 @@ class Trainer(DefaultTrainer):
         """As in `DefaultTrainer`, with test-time augmentation where TEST.AUG.ENABLED."""
         share_buffers(model)
         return super().test(cfg, with_test_time_augmentation(cfg, model), evaluators)
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        check_registered_parts(cfg)
+        return super().build_model(cfg)
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
