@@ -121,9 +121,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--images", type=int, nargs="+", default=[1], help="images per process; default: 1"
     )
     parser.add_argument("--ladder", action="store_true", help="count several combinations of keys")
-    parser.add_argument(
-        "--run", action="store_true", help="measure a step on MODEL.DEVICE, too"
-    )
+    parser.add_argument("--run", action="store_true", help="measure a step on MODEL.DEVICE, too")
     parser.add_argument("opts", nargs="*", default=[], help="config keys and values")
     args = parser.parse_intermixed_args(argv)
     if min(args.images) < 1:
