@@ -1,7 +1,7 @@
 """Low-rank adapters (LoRA, arXiv 2106.09685) on the UNet, through peft."""
 
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -47,7 +47,8 @@ def add_lora(unet: FeatureUNet, *, rank: int, alpha: float, targets: Sequence[st
             f"or convolutions, such as 'to_q', 'ff.net.2', 'conv1'; no name ends with {unknown}"
         )
     unet.requires_grad_(False)
-    unet.add_adapter(LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(targets)))
+    scale: Any = alpha  # peft's annotation says int, but floats work
+    unet.add_adapter(LoraConfig(r=rank, lora_alpha=scale, target_modules=list(targets)))
 
 
 def merge_lora(model: nn.Module) -> None:

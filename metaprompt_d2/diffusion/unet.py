@@ -103,6 +103,7 @@ class FeatureUNet(UNet2DConditionModel):
 
         # 3. decoder
         features = []
+        block: Any
         for level, block in enumerate(self.up_blocks):
             is_finest = level == len(self.up_blocks) - 1
             tap = len(block.resnets) - (1 if is_finest else 2)

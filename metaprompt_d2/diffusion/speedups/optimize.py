@@ -76,4 +76,5 @@ def use_channels_last(model: nn.Module) -> None:
     parts = FeatureUNet | LatentEncoder | PyramidRearrangement | FusedRearrangement
     for module in model.modules():
         if isinstance(module, parts):
-            nn.Module.to(module, memory_format=torch.channels_last)
+            # torch's stubs miss this overload.
+            nn.Module.to(module, memory_format=torch.channels_last)  # type: ignore[call-overload]

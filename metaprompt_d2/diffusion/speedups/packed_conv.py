@@ -97,9 +97,9 @@ def pack_convolutions(network: nn.Module) -> None:
     but a number of zeros stay as they are.
     """
     for module in network.modules():
-        is_plain = type(module) is nn.Conv2d and module.padding_mode == "zeros"
-        if is_plain and not isinstance(module.padding, str) and module.weight.numel() > 1:
-            module.__class__ = PackedConv2d
+        if type(module) is nn.Conv2d and module.weight.numel() > 1:
+            if module.padding_mode == "zeros" and not isinstance(module.padding, str):
+                module.__class__ = PackedConv2d
 
 
 def _is_hollow(weight: Tensor) -> bool:

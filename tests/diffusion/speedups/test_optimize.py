@@ -32,12 +32,12 @@ def test_all_speed_ups_give_the_same_numbers_and_state_dict() -> None:
     for arguments in ({}, {"channels_last": True}, {"pack_kernels": False}):
         model = copy.deepcopy(plain)
         optimize_for_inference(model, **arguments)
+        assert is_channels_last(model) == arguments.get("channels_last", False)
         with torch.no_grad():
             expected, output = (m(inputs)[0]["sem_seg"] for m in (plain, model))
         torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-4)
         assert count(model, InPlaceResidualBlock) == 6
         assert bool(count(model, PackedConv2d)) == arguments.get("pack_kernels", True)
-        assert is_channels_last(model) == arguments.get("channels_last", False)
         state = model.state_dict()
         assert state.keys() == plain.state_dict().keys()
         assert all(torch.equal(state[name], value) for name, value in plain.state_dict().items())
