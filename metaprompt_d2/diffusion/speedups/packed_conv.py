@@ -97,9 +97,13 @@ def pack_convolutions(network: nn.Module) -> None:
     but a number of zeros stay as they are.
     """
     for module in network.modules():
-        if type(module) is nn.Conv2d and module.weight.numel() > 1:
-            if module.padding_mode == "zeros" and not isinstance(module.padding, str):
-                module.__class__ = PackedConv2d
+        if type(module) is nn.Conv2d and _is_packable(module):
+            module.__class__ = PackedConv2d
+
+
+def _is_packable(conv: nn.Conv2d) -> bool:
+    pads_zeros = conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
+    return pads_zeros and conv.weight.numel() > 1
 
 
 def _is_hollow(weight: Tensor) -> bool:
