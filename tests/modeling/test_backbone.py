@@ -77,12 +77,10 @@ def test_an_unknown_rearrangement_is_refused_with_the_known_ones() -> None:
         smallest_backbone({REARRANGE: "FPN"})
 
 
-@pytest.mark.parametrize(
-    ("key", "argument"), [("NUM_PROMPTS", "num_prompts"), ("REFINE_STEPS", "num_steps")]
-)
+@pytest.mark.parametrize("key", ["NUM_PROMPTS", "REFINE_STEPS"])
 @pytest.mark.parametrize("value", [0, -2])
-def test_counts_below_one_are_refused(key: str, argument: str, value: int) -> None:
-    with pytest.raises(ValueError, match=f"{argument} is {value}"):
+def test_counts_below_one_are_refused_by_their_key(key: str, value: int) -> None:
+    with pytest.raises(ValueError, match=rf"MODEL\.META_PROMPT\.{key} is {value}"):
         smallest_backbone({f"MODEL.META_PROMPT.{key}": value})
 
 
