@@ -91,6 +91,7 @@ class FeatureUNet(UNet2DConditionModel):
         # 1. encoder
         hidden = self.conv_in(latent)
         skips = [hidden]
+        block: Any
         for block in self.down_blocks:
             if getattr(block, "has_cross_attention", False):
                 hidden, outputs = block(hidden, step_embedding, encoder_hidden_states=context)
@@ -103,7 +104,6 @@ class FeatureUNet(UNet2DConditionModel):
 
         # 3. decoder
         features = []
-        block: Any
         for level, block in enumerate(self.up_blocks):
             is_finest = level == len(self.up_blocks) - 1
             tap = len(block.resnets) - (1 if is_finest else 2)
