@@ -166,7 +166,8 @@ def count(cfg: CfgNode, num_images: int, *, fake: bool = True) -> Count:
             before = live.current
             loss = forward(cfg, model, num_images)
             bytes_.activations = live.current - before
-            loss.backward()
+            # `Tensor.backward` would leave `WithoutValues` before checkpoints are recomputed.
+            torch.autograd.backward(loss)
             del loss
         update(optimizer, average)
         bytes_.peak = live.peak

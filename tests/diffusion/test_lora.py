@@ -39,7 +39,8 @@ def test_new_adapters_change_no_output() -> None:
 
 def test_only_adapters_are_trained() -> None:
     unet = adapted()
-    sum(feature.sum() for feature in unet(*unet_inputs(unet, 8, 8))).backward()
+    # Queries and keys of a single token, on the coarsest map of smaller latents, have no gradient.
+    sum(feature.sum() for feature in unet(*unet_inputs(unet, 16, 16))).backward()
     for name, parameter in unet.named_parameters():
         assert (parameter.grad is not None) == is_adapter(name), name
     factors = [p for name, p in unet.named_parameters() if is_adapter(name)]
