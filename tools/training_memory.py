@@ -26,7 +26,6 @@ from detectron2.structures import ImageList
 from tabulate import tabulate
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -37,6 +36,7 @@ from metaprompt_d2.config import check_combinations
 from metaprompt_d2.diffusion.speedups import optimize_for_training
 from metaprompt_d2.engine import WeightAverage, build_optimizer, convert_frozen_weights, load_config
 from metaprompt_d2.utils.errors import InputError, one_line_errors
+from metaprompt_d2.utils.tasks import find_task
 
 GIB = 2**30
 
@@ -166,8 +166,7 @@ def count(cfg: CfgNode, num_images: int, *, fake: bool = True) -> Count:
             before = live.current
             loss = forward(cfg, model, num_images)
             bytes_.activations = live.current - before
-            # `Tensor.backward` would leave `WithoutValues` before checkpoints are recomputed.
-            torch.autograd.backward(loss)
+            loss.backward()
             del loss
         update(optimizer, average)
         bytes_.peak = live.peak
@@ -183,19 +182,23 @@ def update(optimizer: torch.optim.Optimizer, average: WeightAverage | None) -> N
 
 
 class WithoutValues(TorchFunctionMode):
-    """Replaces functions whose result depends on values, and lets norms run as on GPUs.
-
-    The Lovasz loss then sees all classes, and autocast runs norms in float32.
-    """
+    """Lets the Lovasz loss see all classes instead of those in the ground truth."""
 
     def __torch_function__(
         self, func: Callable, types: tuple, args: tuple = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        if func is torch.isin:
-            return slice(None)
-        if func in (F.group_norm, F.layer_norm) and torch.is_autocast_enabled("cpu"):
-            args = (args[0].float(), *args[1:])
-        return func(*args, **(kwargs or {}))
+        return slice(None) if func is torch.isin else func(*args, **(kwargs or {}))
+
+
+def run_norms_in_float32(model: nn.Module) -> None:
+    """Let autocast run norms in float32, as it does on GPUs."""
+
+    def cast(norm: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
+        return (inputs[0].float(),) if torch.is_autocast_enabled("cpu") else None
+
+    for module in model.modules():
+        if isinstance(module, nn.GroupNorm | nn.LayerNorm):
+            module.register_forward_pre_hook(cast)
 
 
 @contextmanager
@@ -226,6 +229,7 @@ def model_in_training(cfg: CfgNode) -> nn.Module:
     """Build the model as the trainer does."""
     model = build_model(cfg)
     optimize_for_training(model)
+    run_norms_in_float32(model)
     if cfg.SOLVER.AMP.CONVERT_FROZEN:
         convert_frozen_weights(model, getattr(torch, cfg.SOLVER.AMP.DTYPE))
     return model
@@ -235,13 +239,15 @@ def forward(cfg: CfgNode, model: nn.Module, num_images: int) -> Tensor:
     """Compute the sum of the losses of random crops."""
     device = next(model.parameters()).device.type
     size = tuple(cfg.INPUT.CROP.SIZE)
-    architecture = cfg.MODEL.META_ARCHITECTURE
-    if architecture not in ("DepthEstimator", "SlidingWindowSegmentor"):
-        raise InputError(f"MODEL.META_ARCHITECTURE {architecture}: only depth and segmentation")
+    task = find_task(cfg)
+    if task not in ("depth", "sem_seg"):
+        raise InputError(
+            f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE}: only depth and segmentation"
+        )
     inputs = []
     for _ in range(num_images):
         image = torch.rand(3, *size, device=device) * 255
-        if architecture == "DepthEstimator":
+        if task == "depth":
             truth = {"depth": torch.rand(size, device=device) + 1}
         else:
             classes = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
