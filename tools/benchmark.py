@@ -1,4 +1,4 @@
-"""Measure a config's model: ways to run it side by side, their time, memory and outputs.
+"""Measure the time, memory and outputs of several ways to run a config's model.
 
     python tools/benchmark.py --config-file configs/mini/cityscapes_seg.yaml
     python tools/benchmark.py --config-file configs/cityscapes_seg.yaml --size 512 512 \
@@ -6,9 +6,9 @@
     python tools/benchmark.py --config-file configs/mini/kitti_depth.yaml --train --data
     python tools/benchmark.py --config-file configs/mini/coco_pose.yaml --sweep
 
-All variants begin with the same weights (those of the config; random ones without) and are timed
-in turns. `plain` is the official code's arithmetic: eager, float32, attention that holds the
-N x N matrix, channels outermost, one window at a time. docs/performance.md explains the columns.
+All variants start with the same weights (those of the config, or random ones) and are timed in
+turns. `plain` is the official code's arithmetic: eager, float32, attention that stores the N x N
+matrix, channels outermost, one window at a time. docs/performance.md explains the columns.
 """
 
 import argparse
@@ -40,18 +40,22 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config-file", required=True)
-    parser.add_argument("--size", type=int, nargs=2, metavar=("H", "W"), help="default: the crop's")
-    parser.add_argument("--batch-size", type=int, help="default: 1; in training 2")
-    parser.add_argument("--rounds", type=int, default=3, help="turns a variant, %(default)s")
     parser.add_argument(
-        "--variant", action="append", help="beside plain, may be repeated; default: all"
+        "--size", type=int, nargs=2, metavar=("H", "W"), help="default: the crop size"
     )
-    parser.add_argument("--compile", action="store_true", help="torch.compile, too")
-    parser.add_argument("--train", action="store_true", help="training steps, too")
-    parser.add_argument("--no-inference", action="store_true", help="no predictions")
-    parser.add_argument("--data", action="store_true", help="what the training loader gives, too")
-    parser.add_argument("--sweep", action="store_true", help="over size, batch and steps, too")
-    parser.add_argument("--output-dir", type=Path, help="benchmark.md and benchmark.json go there")
+    parser.add_argument("--batch-size", type=int, help="default: 1, in training 2")
+    parser.add_argument("--rounds", type=int, default=3, help="turns per variant, %(default)s")
+    parser.add_argument(
+        "--variant",
+        action="append",
+        help="run it and plain, may be repeated; default: all",
+    )
+    parser.add_argument("--compile", action="store_true", help="measure torch.compile, too")
+    parser.add_argument("--train", action="store_true", help="measure training steps, too")
+    parser.add_argument("--no-inference", action="store_true", help="don't measure predictions")
+    parser.add_argument("--data", action="store_true", help="measure the training loader, too")
+    parser.add_argument("--sweep", action="store_true", help="vary size, batch and steps")
+    parser.add_argument("--output-dir", type=Path, help="for benchmark.md and benchmark.json")
     parser.add_argument("opts", nargs="*", default=[], help="config keys and values")
     args = parser.parse_intermixed_args(argv)
     for name in ("batch_size", "rounds"):
@@ -61,16 +65,17 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def default_size(cfg: CfgNode) -> tuple[int, int]:
-    """(height, width) of what the model is trained on."""
+    """Give the (height, width) that the model is trained on."""
     is_pose = find_task(cfg) == "pose"
     height, width = cfg.INPUT.PERSON_CROP.SIZE if is_pose else cfg.INPUT.CROP.SIZE
     return int(height), int(width)
 
 
 def check_names(names: Sequence[str], device: torch.device, *, compiled: bool) -> None:
-    """
+    """Check the names of variants.
+
     Raises:
-        InputError: a name that no variant has.
+        InputError: A name is unknown.
     """
     variants = [
         *inference_variants(device, compiled=compiled),
@@ -83,12 +88,12 @@ def check_names(names: Sequence[str], device: torch.device, *, compiled: bool) -
 
 
 def chosen(variants: list[Variant], names: Sequence[str] | None) -> list[Variant]:
-    """`plain` and the variants of these names; all of them where none are given."""
+    """Select `plain` and the variants with these names; all variants if there are no names."""
     return [v for v in variants if names is None or v.name in {"plain", *names}]
 
 
 def ceilings(device: torch.device, variants: Sequence[Variant]) -> dict[torch.dtype, float]:
-    """FLOP/s of a large matrix product in the types that variants compute in."""
+    """Measure the FLOP/s of a large matrix product in the types that variants compute in."""
     dtypes = {variant.computes_in for variant in variants}
     return {dtype: matmul_ceiling(device, dtype) for dtype in sorted(dtypes, key=str)}
 
@@ -96,7 +101,7 @@ def ceilings(device: torch.device, variants: Sequence[Variant]) -> dict[torch.dt
 def compare(
     cfg: CfgNode, model: nn.Module, variants: list[Variant], work: Workload, rounds: int
 ) -> dict:
-    """Variants side by side: a section of the report."""
+    """Compare variants: a section of the report."""
     device = next(model.parameters()).device
     limits = ceilings(device, variants)
     results = measure(cfg, model, variants, work, rounds=rounds)
@@ -113,7 +118,7 @@ def compare(
 def parts_of(
     cfg: CfgNode, model: nn.Module, variants: Sequence[Variant], work: Workload
 ) -> dict[str, dict[str, float]]:
-    """Seconds by part of the eager variants that tell most."""
+    """Measure the seconds per part of the most telling eager variants."""
     columns = {}
     for variant in variants:
         if variant.name in ("plain", "official-gpu", "all, float32", "all, bf16"):
@@ -125,9 +130,9 @@ def parts_of(
 
 
 def sweep(args: argparse.Namespace, work: Workload, rounds: int) -> list[dict]:
-    """`plain` and all together over halves of the size, batches of 1 and 2, 1 to 3 steps."""
+    """Measure `plain` and all improvements for two sizes, batches of 1 and 2, 1 to 3 steps."""
     cfg = configured(args, "MODEL.META_PROMPT.REFINE_STEPS", 3)
-    model = load_model(cfg).eval()
+    model = load_model(cfg, optimize=False).eval()
     variants = chosen(
         inference_variants(model.device, compiled=False), ["all, float32", "all, bf16"]
     )
@@ -144,20 +149,14 @@ def sweep(args: argparse.Namespace, work: Workload, rounds: int) -> list[dict]:
 
 
 def configured(args: argparse.Namespace, *more: object) -> CfgNode:
-    """The config, in which variants and not keys say how the model runs."""
-    neutral = {
-        "TEST.AMP.ENABLED": False,
-        "MODEL.SPEED.COMPILE": "",
-        "MODEL.SPEED.PACK_KERNELS": False,
-    }
-    pairs = itertools.chain.from_iterable(neutral.items())
-    return load_config(args.config_file, [*args.opts, *pairs, *more])
+    """Load the config; variants, not keys, decide how the model runs."""
+    return load_config(args.config_file, [*args.opts, "TEST.AMP.ENABLED", False, *more])
 
 
 def loaded_model(cfg: CfgNode) -> nn.Module:
-    """The config's model; without MODEL.WEIGHTS, heads are drawn so that outputs vary at all."""
+    """Load the config's model; without MODEL.WEIGHTS, draw heads such that outputs vary."""
     torch.manual_seed(0)
-    model = load_model(cfg).eval()
+    model = load_model(cfg, optimize=False).eval()
     for name, child in model.named_children() if not cfg.MODEL.WEIGHTS else ():
         for parameter in child.parameters() if name != "backbone" else ():
             if parameter.ndim == 4:
@@ -166,7 +165,7 @@ def loaded_model(cfg: CfgNode) -> nn.Module:
 
 
 def run(args: argparse.Namespace) -> dict:
-    """Everything that the command line asks for."""
+    """Measure everything that the command line asks for."""
     cfg = configured(args)
     report: dict = {"config": args.config_file, "opts": args.opts}
     device = torch.device(cfg.MODEL.DEVICE)

@@ -1,13 +1,14 @@
-"""Count what a training step holds in memory, key by key, without the memory or the device for it.
+"""Count the memory of a training step for several keys, without having that memory or a GPU.
 
     python tools/training_memory.py --config-file configs/nyu_depth.yaml \
         SOLVER.AMP.ENABLED True SOLVER.AMP.DTYPE bfloat16
     python tools/training_memory.py --config-file configs/nyu_depth.yaml --ladder --images 1 4
 
-Tensors are fake (torch's FakeTensorMode): they have sizes and lifetimes, but no values. Counted is
-every tensor's storage in an update, when the optimizer has its state already. What a device
-needs on top of it (CUDA's context, about 0.5 GiB; workspaces of kernels; the allocator's gaps) is
-not. With --run the step is run on MODEL.DEVICE with random values and its peak measured, too.
+Tensors are fake (torch's FakeTensorMode): they have sizes and lifetimes, but no values. The count
+includes the storages of all tensors in an update, after the optimizer has created its state. It
+doesn't include what a device needs in addition: CUDA's context (about 0.5 GiB), workspaces of
+kernels, gaps of the allocator. --run also runs the step on MODEL.DEVICE with random values and
+measures its peak.
 """
 
 import argparse
@@ -16,9 +17,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import astuple, dataclass
-from functools import wraps
 from typing import Any
-from unittest import mock
 
 import torch
 from detectron2.config import CfgNode
@@ -27,20 +26,21 @@ from detectron2.structures import ImageList
 from tabulate import tabulate
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakIdKeyDictionary
 
 import metaprompt_d2  # noqa: F401  (fills the registries)
 from metaprompt_d2.config import check_combinations
+from metaprompt_d2.diffusion.speedups import optimize_for_training
 from metaprompt_d2.engine import WeightAverage, build_optimizer, convert_frozen_weights, load_config
 from metaprompt_d2.utils.errors import InputError, one_line_errors
 from metaprompt_d2.utils.tasks import find_task
 
 GIB = 2**30
 
-# Name -> keys, from what changes nothing to what trains least.
+# Name -> keys, from the largest to the smallest memory.
 BF16 = ["SOLVER.AMP.ENABLED", True, "SOLVER.AMP.DTYPE", "bfloat16"]
 RECOMPUTED = [*BF16, "MODEL.DIFFUSION.GRADIENT_CHECKPOINTING", True]
 CONVERTED = ["SOLVER.AMP.CONVERT_FROZEN", True]
@@ -73,17 +73,17 @@ LADDER = {
 
 @dataclass
 class Count:
-    """Bytes of one update."""
+    """Memory of an update in bytes."""
 
     weights: int = 0  # parameters and buffers
     gradients: int = 0
-    states: int = 0  # of the optimizer, and averages (SOLVER.EMA)
-    activations: int = 0  # alive between the forward and the backward pass
+    states: int = 0  # optimizer and averages (SOLVER.EMA)
+    activations: int = 0  # between the forward and the backward pass
     peak: int = 0
 
 
 class LiveStorages(TorchDispatchMode):
-    """Sums up the storages of all tensors that operators return, until they are freed."""
+    """Sums the storages of all tensors that operators return, until they are freed."""
 
     def __init__(self):
         super().__init__()
@@ -118,10 +118,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--config-file", required=True)
     parser.add_argument(
-        "--images", type=int, nargs="+", default=[1], help="of a process at once; default: 1"
+        "--images", type=int, nargs="+", default=[1], help="images per process; default: 1"
     )
-    parser.add_argument("--ladder", action="store_true", help="several combinations of keys")
-    parser.add_argument("--run", action="store_true", help="measure a real step on MODEL.DEVICE")
+    parser.add_argument("--ladder", action="store_true", help="count several combinations of keys")
+    parser.add_argument("--run", action="store_true", help="measure a step on MODEL.DEVICE, too")
     parser.add_argument("opts", nargs="*", default=[], help="config keys and values")
     args = parser.parse_intermixed_args(argv)
     if min(args.images) < 1:
@@ -132,10 +132,15 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def count(cfg: CfgNode, num_images: int, *, fake: bool = True) -> Count:
-    """Bytes of an update that is not the first, with crops as the config trains on.
+    """Count the memory of an update after the first one, on crops of the config's size.
+
+    Args:
+        cfg: Config of the training.
+        num_images: Images per forward pass.
+        fake: Whether to run on fake tensors.
 
     Raises:
-        InputError: a task other than depth and segmentation, or keys that contradict each other.
+        InputError: The task is neither depth nor segmentation, or keys contradict each other.
     """
     check_combinations(cfg)
     model = without_memory(cfg) if fake else None
@@ -143,12 +148,13 @@ def count(cfg: CfgNode, num_images: int, *, fake: bool = True) -> Count:
         if fake:
             stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         live = stack.enter_context(LiveStorages())
-        stack.enter_context(fixed_sizes())
+        stack.enter_context(WithoutValues())
+        stack.enter_context(images_of_one_size())
         model = model.to_empty(device="cpu") if fake else model_in_training(cfg)
         bytes_ = Count(weights=live.current)
         optimizer = build_optimizer(cfg, model)
         average = WeightAverage(model, cfg.SOLVER.EMA.DECAY) if cfg.SOLVER.EMA.ENABLED else None
-        # What the first update makes.
+        # The first update creates gradients and optimizer states.
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 parameter.grad = torch.zeros_like(parameter)
@@ -168,37 +174,50 @@ def count(cfg: CfgNode, num_images: int, *, fake: bool = True) -> Count:
 
 
 def update(optimizer: torch.optim.Optimizer, average: WeightAverage | None) -> None:
-    """As the training loop does it."""
+    """Update the weights as the training loop does."""
     optimizer.step()
     if average is not None:
         average.update()
     optimizer.zero_grad()
 
 
-@contextmanager
-def fixed_sizes() -> Iterator[None]:
-    """No detours that need values; all classes in the Lovasz loss, norms in float32: as on GPUs."""
+class WithoutValues(TorchFunctionMode):
+    """Lets the Lovasz loss see all classes instead of those in the ground truth."""
 
-    def stacked(tensors: list[Tensor], *_: Any, **__: Any) -> ImageList:
+    def __torch_function__(
+        self, func: Callable, types: tuple, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        return slice(None) if func is torch.isin else func(*args, **(kwargs or {}))
+
+
+def run_norms_in_float32(model: nn.Module) -> None:
+    """Let autocast run norms in float32, as it does on GPUs."""
+
+    def cast(norm: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
+        return (inputs[0].float(),) if torch.is_autocast_enabled("cpu") else None
+
+    for module in model.modules():
+        if isinstance(module, nn.GroupNorm | nn.LayerNorm):
+            module.register_forward_pre_hook(cast)
+
+
+@contextmanager
+def images_of_one_size() -> Iterator[None]:
+    """Let `ImageList` stack images; it would read their sizes from tensors otherwise."""
+
+    def stack(tensors: list[Tensor], *_: Any, **__: Any) -> ImageList:
         return ImageList(torch.stack(tensors), [tuple(t.shape[-2:]) for t in tensors])
 
-    def in_float32(norm: Callable) -> Callable:
-        @wraps(norm)
-        def wrapped(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-            return norm(x.float() if torch.is_autocast_enabled("cpu") else x, *args, **kwargs)
-
-        return wrapped
-
-    with (
-        mock.patch.object(ImageList, "from_tensors", stacked),
-        mock.patch.object(torch, "isin", return_value=slice(None)),
-        mock.patch.object(F, "group_norm", in_float32(F.group_norm)),
-        mock.patch.object(F, "layer_norm", in_float32(F.layer_norm)),
-    ):
+    own = ImageList.from_tensors
+    ImageList.from_tensors = staticmethod(stack)
+    try:
         yield
+    finally:
+        ImageList.from_tensors = staticmethod(own)
 
 
 def without_memory(cfg: CfgNode) -> nn.Module:
+    """Build the model on the meta device."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.DEVICE = "meta"
@@ -207,14 +226,17 @@ def without_memory(cfg: CfgNode) -> nn.Module:
 
 
 def model_in_training(cfg: CfgNode) -> nn.Module:
+    """Build the model as the trainer does."""
     model = build_model(cfg)
+    optimize_for_training(model)
+    run_norms_in_float32(model)
     if cfg.SOLVER.AMP.CONVERT_FROZEN:
         convert_frozen_weights(model, getattr(torch, cfg.SOLVER.AMP.DTYPE))
     return model
 
 
 def forward(cfg: CfgNode, model: nn.Module, num_images: int) -> Tensor:
-    """The sum of the losses of random crops."""
+    """Compute the sum of the losses of random crops."""
     device = next(model.parameters()).device.type
     size = tuple(cfg.INPUT.CROP.SIZE)
     task = find_task(cfg)
@@ -237,7 +259,7 @@ def forward(cfg: CfgNode, model: nn.Module, num_images: int) -> Tensor:
 
 
 def measured_peak(device: str) -> int:
-    """Bytes that this process, or its GPU's allocator, held at most."""
+    """Give the peak memory of this process, or of its GPU's allocator, in bytes."""
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,4 +1,4 @@
-"""Meta prompts: learned embeddings in place of the text embeddings of Stable Diffusion."""
+"""Meta prompts: learned embeddings that replace the text embeddings of Stable Diffusion."""
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,8 @@ __all__ = ["MetaPrompts", "respond"]
 class MetaPrompts(nn.Module):
     """The prompts of every refinement step (arXiv 2312.14733, section 3.1).
 
-    Segmentation shares one raw set between the steps; depth has a set and a two-layer adapter,
-    which replaces the prompts by its output, for every step.
+    Segmentation shares one set between the steps. Depth has a set and a two-layer adapter for
+    every step; the adapter's output replaces the prompts.
     """
 
     def __init__(
@@ -25,20 +25,21 @@ class MetaPrompts(nn.Module):
         per_step: bool = False,
         adapter: bool = False,
     ):
-        """
+        """Draw the prompts from N(0, 1).
+
         Args:
-            num_prompts: prompts a set.
-            dim: width of a prompt, the UNet's cross-attention width.
-            num_steps: refinement steps.
-            per_step: one set (and adapter) for every step instead of one for all.
-            adapter: pass the prompts through Linear - GELU - Linear.
+            num_prompts: Prompts per set.
+            dim: Width of a prompt, i.e. of the UNet's cross-attention.
+            num_steps: Refinement steps.
+            per_step: Whether every step has its own set (and adapter).
+            adapter: Whether prompts pass through Linear - GELU - Linear.
 
         Raises:
-            ValueError: `num_prompts` or `num_steps` below 1.
+            InputError: `num_prompts` or `num_steps` is below 1.
         """
         super().__init__()
-        check_at_least_one("MODEL.META_PROMPT.NUM_PROMPTS", num_prompts)
-        check_at_least_one("MODEL.META_PROMPT.REFINE_STEPS", num_steps)
+        check_at_least_one("num_prompts", num_prompts)
+        check_at_least_one("num_steps", num_steps)
         self.num_prompts = num_prompts
         self.dim = dim
         num_sets = num_steps if per_step else 1
@@ -51,12 +52,13 @@ class MetaPrompts(nn.Module):
         )
 
     def forward(self, step: int) -> Tensor:
-        """
+        """Give the prompts of a step.
+
         Args:
-            step: refinement step, from 0.
+            step: Refinement step, from 0.
 
         Returns:
-            (num_prompts, dim), the step's prompts after their adapter.
+            The prompts (num_prompts, dim) after the adapter.
         """
         index = step if len(self.embeddings) > 1 else 0
         prompts = self.embeddings[index]
@@ -64,16 +66,17 @@ class MetaPrompts(nn.Module):
 
 
 def respond(features: Tensor, prompts: Tensor) -> Tensor:
-    """Re-arrange features by prompts: the plain dot product of every position with every prompt.
+    """Re-arrange features by prompts: the dot product of every position with every prompt.
 
-    Neither scaled nor normalised nor activated (official `einsum` of model.py, section 1.6 of the
-    method). A 1x1 convolution whose kernels are the prompts, which keeps the memory layout.
+    The responses are not scaled, normalized or activated (official `einsum`,
+    segmentation/model.py). A 1x1 convolution with the prompts as kernels computes them, because it
+    keeps the memory layout.
 
     Args:
-        features: (N, dim, h, w).
-        prompts: (num_prompts, dim).
+        features: Features (N, dim, h, w).
+        prompts: Prompts (num_prompts, dim).
 
     Returns:
-        (N, num_prompts, h, w).
+        The responses (N, num_prompts, h, w).
     """
     return F.conv2d(features, prompts[:, :, None, None])

@@ -1,4 +1,4 @@
-"""From the UNet's decoder maps to the features that heads read, re-arranged by the prompts."""
+"""Features for heads: the UNet's decoder maps, re-arranged by the prompts."""
 
 from collections.abc import Collection, Sequence
 
@@ -16,8 +16,8 @@ __all__ = ["FusedRearrangement", "PyramidRearrangement"]
 def _conv_norm_relu(in_channels: int, out_channels: int, norm_num_groups: int) -> nn.Sequential:
     if out_channels % norm_num_groups:
         raise InputError(
-            f"{out_channels} channels are no multiple of the re-arrangement's {norm_num_groups} "
-            "groups (MODEL.META_PROMPT.NORM_NUM_GROUPS)"
+            f"re-arrangement: {out_channels} channels aren't a multiple of norm_num_groups "
+            f"{norm_num_groups}"
         )
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, 3, padding=1),
@@ -27,19 +27,24 @@ def _conv_norm_relu(in_channels: int, out_channels: int, norm_num_groups: int) -
 
 
 class PyramidRearrangement(nn.Module):
-    """Each decoder map for itself: doubled in size, projected to the prompts' width, re-arranged.
+    """The segmentation model's features: a map for every level.
 
-    The segmentation model's features (method section 3.1).
+    Each decoder map is doubled in size, projected to the prompts' width and re-arranged by itself
+    (official segmentation/models/model.py).
     """
 
     def __init__(
         self, *, in_channels: Sequence[int], prompt_dim: int = 768, norm_num_groups: int = 16
     ):
-        """
+        """Build a projection for every level.
+
         Args:
-            in_channels: channels of the decoder maps, fine to coarse.
-            prompt_dim: width of the prompts.
-            norm_num_groups: groups of the group norms; divides `prompt_dim`.
+            in_channels: Channels of the decoder maps, fine to coarse.
+            prompt_dim: Width of the prompts.
+            norm_num_groups: Groups of the group norms, a divisor of `prompt_dim`.
+
+        Raises:
+            InputError: `norm_num_groups` doesn't divide `prompt_dim`.
         """
         super().__init__()
         self.projections = nn.ModuleList(
@@ -47,19 +52,20 @@ class PyramidRearrangement(nn.Module):
         )
 
     def keep(self, levels: Collection[int]) -> None:
-        """Drop the other levels' projections: DDP refuses parameters that nothing reads."""
+        """Drop the other levels' projections, since DDP rejects unused parameters."""
         for level in range(len(self.projections)):
             if level not in levels:
                 self.projections[level] = nn.Identity()
 
     def forward(self, features: list[Tensor], prompts: Tensor) -> list[Tensor | None]:
-        """
+        """Re-arrange every level.
+
         Args:
-            features: decoder maps, fine to coarse, (N, in_channels[i], h_i, w_i).
-            prompts: (num_prompts, prompt_dim).
+            features: Decoder maps (N, in_channels[i], h_i, w_i), fine to coarse.
+            prompts: Prompts (num_prompts, prompt_dim).
 
         Returns:
-            one map a level, (N, num_prompts, 2 h_i, 2 w_i); None for levels that were dropped.
+            One map (N, num_prompts, 2 h_i, 2 w_i) per level, None for dropped levels.
         """
         outputs: list[Tensor | None] = []
         for feature, projection in zip(features, self.projections, strict=True):
@@ -72,9 +78,10 @@ class PyramidRearrangement(nn.Module):
 
 
 class FusedRearrangement(nn.Module):
-    """All decoder maps brought to the finest one's size, fused, and re-arranged once.
+    """The depth model's features: a single map.
 
-    The depth model's features (method section 2.1).
+    All decoder maps are brought to the size of the finest one, fused, and re-arranged once
+    (official `MetaPromptDepthEncoder`, depth/models_depth/model.py).
     """
 
     def __init__(
@@ -85,12 +92,17 @@ class FusedRearrangement(nn.Module):
         norm_num_groups: int = 16,
         deconv_channels: int = 32,
     ):
-        """
+        """Build a branch for every level and the fusing convolution.
+
         Args:
-            in_channels: channels of the decoder maps, fine to coarse.
-            prompt_dim: width of the prompts.
-            norm_num_groups: groups of the group norms; divides `in_channels[0]` and `prompt_dim`.
-            deconv_channels: channels within the transposed convolutions.
+            in_channels: Channels of the decoder maps, fine to coarse.
+            prompt_dim: Width of the prompts.
+            norm_num_groups: Groups of the group norms, a divisor of `in_channels[0]` and
+                `prompt_dim`.
+            deconv_channels: Channels between the transposed convolutions.
+
+        Raises:
+            InputError: `norm_num_groups` doesn't divide one of them.
         """
         super().__init__()
         self.branches = nn.ModuleList(
@@ -103,16 +115,18 @@ class FusedRearrangement(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.trunc_normal_(module.weight, std=0.02)
+                assert module.bias is not None
                 nn.init.zeros_(module.bias)
 
     def forward(self, features: list[Tensor], prompts: Tensor) -> list[Tensor]:
-        """
+        """Fuse and re-arrange.
+
         Args:
-            features: decoder maps, fine to coarse, each half the size of the one before.
-            prompts: (num_prompts, prompt_dim).
+            features: Decoder maps, fine to coarse, each half the size of the one before.
+            prompts: Prompts (num_prompts, prompt_dim).
 
         Returns:
-            one map, (N, num_prompts, h, w), of the finest map's size.
+            One map (N, num_prompts, h, w) of the finest map's size.
         """
         branches = [
             branch(feature) for branch, feature in zip(self.branches, features, strict=True)

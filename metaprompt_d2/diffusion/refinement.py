@@ -1,4 +1,4 @@
-"""Recurrent refinement: the UNet's own output goes back in, each step with its own embedding."""
+"""Recurrent refinement: several UNet passes, each on the latent that the last one predicted."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -13,9 +13,9 @@ __all__ = ["RecurrentRefinement", "RefinementStep"]
 
 
 class RefinementStep(NamedTuple):
-    """What one pass through the UNet took and gave."""
+    """Input and output of one pass through the UNet."""
 
-    latent: Tensor  # (N, latent_channels, h, w), the pass's input
+    latent: Tensor  # (N, latent_channels, h, w), input of the pass
     prompts: Tensor  # (num_prompts, dim), after the adapter
     features: list[Tensor]  # decoder maps, fine to coarse
 
@@ -23,17 +23,17 @@ class RefinementStep(NamedTuple):
 class RecurrentRefinement(nn.Module):
     """S passes of the UNet (arXiv 2312.14733, section 3.3).
 
-    Between the passes the UNet's pre-trained output head turns the finest map into the next
-    latent. Nothing is detached: gradients reach all passes. Only the last pass's maps are used.
-    The UNet may be of another floating point type than prompts and step embeddings.
+    Between two passes, the UNet's pre-trained output head turns the finest map into the next
+    latent. Nothing is detached, so gradients reach all passes. Only the last pass's maps are used.
     """
 
     def __init__(self, *, unet: FeatureUNet, meta_prompts: MetaPrompts, num_steps: int = 3):
-        """
+        """Put the parts together.
+
         Args:
-            unet: loses its output head where `num_steps` is 1.
-            meta_prompts: made for the same number of steps.
-            num_steps: S, passes through the UNet.
+            unet: The UNet. It loses its output head if `num_steps` is 1.
+            meta_prompts: Prompts for the same number of steps.
+            num_steps: Number of passes, S.
         """
         super().__init__()
         if num_steps == 1:
@@ -48,32 +48,25 @@ class RecurrentRefinement(nn.Module):
         """Yield every pass in turn, for looking inside.
 
         Args:
-            latent: (N, latent_channels, h, w) from the VAE encoder.
+            latent: Latent (N, latent_channels, h, w) from the VAE encoder.
         """
-        dtype, batch_size = self.unet.dtype, latent.shape[0]
+        size = latent.shape[0]
         for step, embedding in enumerate(self.step_embeddings):
             prompts = self.meta_prompts(step)
-            origins = [embedding, *self.meta_prompts.parameters()]
-            ready, context = embedding.to(dtype), prompts.to(dtype)
-            with self.unet.kept_projections.used(step, ready, context, origins):
-                features = self.unet(
-                    # One layout for encoder's and UNet's latents: one compiled program.
-                    latent.to(dtype).contiguous(),
-                    ready.expand(batch_size, -1),
-                    context.expand(batch_size, -1, -1),
-                )
+            features = self.unet(latent, embedding.expand(size, -1), prompts.expand(size, -1, -1))
             yield RefinementStep(latent, prompts, features)
             if step + 1 < len(self.step_embeddings):
                 latent = self.unet.predict_latent(features[0])
 
     def forward(self, latent: Tensor) -> RefinementStep:
-        """
+        """Run all passes.
+
         Args:
-            latent: (N, latent_channels, h, w) from the VAE encoder.
+            latent: Latent (N, latent_channels, h, w) from the VAE encoder.
 
         Returns:
-            the last pass.
+            The last pass.
         """
-        for step in self.steps(latent):
+        for step in self.steps(latent):  # one at a time, to free the maps of earlier steps
             last = step
         return last

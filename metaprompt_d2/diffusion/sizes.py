@@ -1,4 +1,4 @@
-"""Checks of the network's sizes that name the config key at fault."""
+"""Checks of the networks' sizes."""
 
 from collections.abc import Sequence
 
@@ -7,48 +7,50 @@ from ..utils.errors import InputError
 __all__ = ["check_at_least_one", "check_group_norm", "check_heads"]
 
 
-def check_group_norm(node: str, block_out_channels: Sequence[int], norm_num_groups: int) -> None:
-    """Every width must be a multiple of the group norms' number of groups.
+def check_group_norm(network: str, block_out_channels: Sequence[int], norm_num_groups: int) -> None:
+    """Check that every width is a multiple of the group norms' number of groups.
 
     Args:
-        node: config node of the network, for the message.
+        network: Name of the network, for the error message.
+        block_out_channels: Widths of the levels.
+        norm_num_groups: Groups of every group norm.
 
     Raises:
-        InputError: naming the widths that don't fit.
+        InputError: Some widths don't fit; the message names them.
     """
     misfits = [width for width in block_out_channels if width % norm_num_groups]
     if misfits:
         raise InputError(
-            f"{node}.BLOCK_OUT_CHANNELS {tuple(block_out_channels)}: {misfits} are no multiples "
-            f"of {node}.NORM_NUM_GROUPS {norm_num_groups}"
+            f"{network}: block_out_channels is {tuple(block_out_channels)}, but {misfits} aren't "
+            f"multiples of norm_num_groups {norm_num_groups}"
         )
 
 
 def check_heads(block_out_channels: Sequence[int], heads: Sequence[int]) -> None:
-    """Every width of the UNet must be a multiple of its level's number of attention heads.
+    """Check that every width of the UNet is a multiple of its level's number of attention heads.
 
     Raises:
-        InputError: naming the widths that don't fit, or another number of levels.
+        InputError: Some widths don't fit, or the numbers of levels differ.
     """
-    widths = tuple(block_out_channels)
-    node = "MODEL.DIFFUSION.UNET"
+    widths, heads = tuple(block_out_channels), tuple(heads)
     if len(heads) != len(widths):
         raise InputError(
-            f"{node}.NUM_HEADS_PER_LEVEL {tuple(heads)} has {len(heads)} levels, "
-            f"{node}.BLOCK_OUT_CHANNELS {widths} has {len(widths)}"
+            f"UNet: num_heads {heads} has {len(heads)} levels, block_out_channels {widths} has "
+            f"{len(widths)}"
         )
     misfits = [width for width, count in zip(widths, heads, strict=True) if width % count]
     if misfits:
         raise InputError(
-            f"{node}.BLOCK_OUT_CHANNELS {widths}: {misfits} are no multiples of the attention "
-            f"heads {tuple(heads)} (NUM_HEADS, NUM_HEADS_PER_LEVEL)"
+            f"UNet: block_out_channels is {widths}, but {misfits} aren't multiples of their "
+            f"level's attention heads, num_heads {heads}"
         )
 
 
-def check_at_least_one(key: str, value: int) -> None:
-    """
+def check_at_least_one(name: str, value: int) -> None:
+    """Check an argument that counts something.
+
     Raises:
-        InputError: `value` is below 1.
+        InputError: The value is below 1.
     """
     if value < 1:
-        raise InputError(f"{key} is {value}, expected an integer of at least 1")
+        raise InputError(f"{name} is {value}, expected an integer of at least 1")

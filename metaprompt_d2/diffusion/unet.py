@@ -1,34 +1,31 @@
 """Stable Diffusion's UNet as a feature extractor: decoder maps out instead of predicted noise."""
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
-from diffusers.models.attention_processor import Attention
-from diffusers.models.resnet import ResnetBlock2D
-from torch import Tensor, nn
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from torch import Tensor
 from torch.nn import functional as F
 
 from ..utils.errors import InputError
-from .projections import ConditionLinear, KeptProjections
 from .sizes import check_group_norm, check_heads
 
 __all__ = ["FeatureUNet"]
 
 
 class FeatureUNet(UNet2DConditionModel):
-    """diffusers' UNet, driven block by block so that its decoder states can be read.
+    """diffusers' UNet, run block by block so that its decoder states can be read.
 
-    Differences to a denoising pass (official `UNetWrapper`, meta_prompts/models.py):
+    It differs from a denoising pass (official `UNetWrapper`, meta_prompts/models.py):
 
-    * the step embedding comes ready from outside, so there is no time MLP;
-    * `forward` returns one decoder map a level: the state before the level's last residual block
-      and, at the finest level, the final state;
-    * a skip map of another size than the decoder's map is resized to it, so that latents of any
-      size pass. A latent side n leaves as 8 * ceil(n / 8) at the finest of four levels.
+    * The caller passes the step embedding, so there is no time MLP.
+    * `forward` returns one decoder map per level: the state before the level's last residual block
+      and, at the finest level, the final state.
+    * A skip map is resized if the decoder's map has another size, so that latents of any size
+      work. A latent side n becomes 8 * ceil(n / 8) at the finest of four levels.
 
-    Parameter names are diffusers' own, so are gradient checkpointing, attention processors and
-    adapters.
+    Parameter names, gradient checkpointing, attention processors and adapters are diffusers' own.
     """
 
     def __init__(
@@ -42,22 +39,23 @@ class FeatureUNet(UNet2DConditionModel):
         norm_num_groups: int = 32,
         linear_projection: bool = False,
     ):
-        """
+        """Build the UNet with random weights.
+
         Args:
-            latent_channels: channels of the latent, in and out.
-            block_out_channels: widths of the levels, fine to coarse. All levels but the coarsest
+            latent_channels: Channels of the latent, in and out.
+            block_out_channels: Widths of the levels, fine to coarse. All levels but the coarsest
                 have cross-attention.
-            layers_per_block: residual blocks a level of the encoder (one more in the decoder).
-            cross_attention_dim: width of the context, i.e. of the meta prompts.
-            num_heads: attention heads, of every level or level by level.
-            norm_num_groups: groups of every group norm.
-            linear_projection: linear layers around the transformers (Stable Diffusion 2) instead
-                of 1x1 convolutions (1).
+            layers_per_block: Residual blocks per level of the encoder (one more in the decoder).
+            cross_attention_dim: Width of the context, i.e. of the meta prompts.
+            num_heads: Attention heads of all levels, or of each level.
+            norm_num_groups: Groups of every group norm.
+            linear_projection: Whether linear layers (Stable Diffusion 2) instead of 1x1
+                convolutions (Stable Diffusion 1) surround the transformers.
 
         Raises:
-            InputError: widths that don't fit the group norms or the heads.
+            InputError: The widths don't fit the group norms or the heads.
         """
-        check_group_norm("MODEL.DIFFUSION.UNET", block_out_channels, norm_num_groups)
+        check_group_norm("UNet", block_out_channels, norm_num_groups)
         heads = [num_heads] * len(block_out_channels) if isinstance(num_heads, int) else num_heads
         check_heads(block_out_channels, heads)
         with_attention = len(block_out_channels) - 1
@@ -76,29 +74,15 @@ class FeatureUNet(UNet2DConditionModel):
         self.step_embedding_dim = 4 * block_out_channels[0]
         self.feature_channels = tuple(block_out_channels)
         del self.time_proj, self.time_embedding
-        self.kept_projections = self._keep_projections()
-
-    def _keep_projections(self) -> KeptProjections:
-        """Let the layers that see no image keep their outputs between images."""
-        of_embedding, of_prompts = [], []
-        for module in list(self.modules()):
-            if isinstance(module, ResnetBlock2D):
-                of_embedding.append(ConditionLinear.replace(module, "time_emb_proj"))
-            if isinstance(module, Attention) and module.is_cross_attention:
-                of_prompts += [ConditionLinear.replace(module, name) for name in ("to_k", "to_v")]
-        return KeptProjections(of_embedding=of_embedding, of_prompts=of_prompts)
-
-    def train(self, mode: bool = True) -> "FeatureUNet":
-        self.kept_projections.forget()
-        return super().train(mode)
 
     def forward(self, latent: Tensor, step_embedding: Tensor, context: Tensor) -> list[Tensor]:
-        """
+        """Run the UNet.
+
         Args:
-            latent: (N, latent_channels, h, w).
-            step_embedding: (N, step_embedding_dim), what every residual block receives in place
-                of the time embedding.
-            context: (N, tokens, cross_attention_dim), keys and values of the cross-attention.
+            latent: Latent (N, latent_channels, h, w).
+            step_embedding: Step embedding (N, step_embedding_dim), which every residual block
+                receives instead of the time embedding.
+            context: Keys and values (N, tokens, cross_attention_dim) of the cross-attention.
 
         Returns:
             decoder maps, fine to coarse: (N, feature_channels[i], 2^k * m, 2^k * n) with the
@@ -107,6 +91,7 @@ class FeatureUNet(UNet2DConditionModel):
         # 1. encoder
         hidden = self.conv_in(latent)
         skips = [hidden]
+        block: Any
         for block in self.down_blocks:
             if getattr(block, "has_cross_attention", False):
                 hidden, outputs = block(hidden, step_embedding, encoder_hidden_states=context)
@@ -128,25 +113,26 @@ class FeatureUNet(UNet2DConditionModel):
                 if index == tap:
                     features.append(hidden)
             for upsampler in block.upsamplers or ():
-                # What diffusers' does, without a look at torch's version that breaks the graph.
+                # diffusers' upsampler does the same, but checks torch's version, which breaks
+                # compiled graphs.
                 hidden = upsampler.conv(F.interpolate(hidden, scale_factor=2.0, mode="nearest"))
         return features[::-1]
 
     def checkpoint_levels(self, levels: Collection[int]) -> None:
-        """Recompute activations of some levels in the backward pass instead of keeping them.
+        """Recompute activations of some levels in the backward pass instead of storing them.
 
         Args:
-            levels: 0 is the finest, whose activations are the largest; the middle belongs to the
-                coarsest. Other levels keep theirs.
+            levels: Levels to recompute. Level 0 is the finest, with the largest activations; the
+                middle block belongs to the coarsest level. Other levels store their activations.
 
         Raises:
-            InputError: a level that the UNet doesn't have.
+            InputError: The UNet doesn't have such a level.
         """
         count = len(self.feature_channels)
         unknown = sorted(set(levels) - set(range(count)))
         if unknown:
             raise InputError(
-                f"MODEL.DIFFUSION.GRADIENT_CHECKPOINTING_LEVELS names {unknown}, expected of "
+                f"levels to checkpoint are {sorted(levels)}; {unknown} aren't in "
                 f"{list(range(count))}"
             )
         self.enable_gradient_checkpointing()
@@ -158,32 +144,32 @@ class FeatureUNet(UNet2DConditionModel):
                     module.gradient_checkpointing = False
 
     def drop_output_head(self) -> None:
-        """Do without `predict_latent`: DDP refuses parameters that nothing reads."""
+        """Drop the layers of `predict_latent`, since DDP rejects unused parameters."""
         del self.conv_norm_out, self.conv_act, self.conv_out
 
     def predict_latent(self, finest: Tensor) -> Tensor:
-        """The UNet's output head, Stable Diffusion's noise prediction.
+        """Run the UNet's output head, Stable Diffusion's noise prediction.
 
         Args:
-            finest: (N, feature_channels[0], h, w), the finest map that `forward` returned.
+            finest: The finest map (N, feature_channels[0], h, w) that `forward` returned.
 
         Returns:
-            (N, latent_channels, h, w).
+            The next latent (N, latent_channels, h, w).
         """
         return self.conv_out(self.conv_act(self.conv_norm_out(finest)))
 
 
 def _concat_skip(hidden: Tensor, skip: Tensor) -> Tensor:
-    """Join an encoder map to the decoder's, resized where rounding made the sizes differ."""
+    """Append an encoder map to the decoder's, resized if rounding made the sizes differ."""
     if skip.shape[-2:] != hidden.shape[-2:]:
         skip = F.interpolate(skip, size=hidden.shape[-2:], mode="bilinear", align_corners=False)
     return torch.cat([hidden, skip], dim=1)
 
 
 def _run_layer(
-    block: nn.Module, index: int, hidden: Tensor, step_embedding: Tensor, context: Tensor
+    block: Any, index: int, hidden: Tensor, step_embedding: Tensor, context: Tensor
 ) -> Tensor:
-    """One residual block of a decoder level and, where the level has them, its transformer."""
+    """Run a residual block of a decoder level and, if the level has attention, its transformer."""
     resnet = block.resnets[index]
     if torch.is_grad_enabled() and block.gradient_checkpointing:
         hidden = block._gradient_checkpointing_func(resnet, hidden, step_embedding)

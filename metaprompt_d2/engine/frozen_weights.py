@@ -1,22 +1,23 @@
-"""Weights that don't train, in half precision beside those that do."""
+"""Frozen weights in half precision next to float32 weights that are trained."""
 
 import torch
 from torch import nn
 
 from ..diffusion import FeatureUNet, LatentEncoder, is_adapter
+from ..diffusion.speedups import run_in_own_precision
 
 __all__ = ["convert_frozen_weights"]
 
 
 def convert_frozen_weights(model: nn.Module, dtype: torch.dtype) -> None:
-    """Hold the frozen VAE, and UNets that are frozen but for adapters, in half precision.
+    """Convert the frozen VAE, and UNets of which only adapters are trained, to half precision.
 
-    Autocast would convert them anew in every refinement step and keep every copy for the backward
-    pass. What trains stays in float32.
+    Autocast would convert their weights again in every refinement step and keep all copies for the
+    backward pass. Trained weights stay in float32.
 
     Args:
-        model: changed in place.
-        dtype: that the training computes in.
+        model: The model to change.
+        dtype: Type that the training computes in.
     """
     for network in model.modules():
         if not isinstance(network, FeatureUNet | LatentEncoder):
@@ -26,3 +27,4 @@ def convert_frozen_weights(model: nn.Module, dtype: torch.dtype) -> None:
             for parameter in network.parameters():
                 if not parameter.requires_grad:
                     parameter.data = parameter.data.to(dtype)
+            run_in_own_precision(network)

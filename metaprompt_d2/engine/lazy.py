@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..diffusion.speedups import optimize_for_inference, optimize_for_training
 from ..utils.errors import InputError, MissingFileError, UnknownKeyError
 from ..utils.precision import half_precision
 from .checkpointer import SafeCheckpointer
@@ -92,6 +93,7 @@ def train_or_evaluate_lazy(args: argparse.Namespace) -> dict | None:
         rest = checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=args.resume)
         if cfg.train.ema.enabled:
             take_averages(model, rest, cfg.train.ema.decay)
+        optimize_for_inference(model, **cfg.train.speed)
         return evaluate_lazy(cfg, model)
     trainer = LazyTrainer(cfg)
     trainer.resume_or_load(resume=args.resume)
@@ -138,6 +140,7 @@ class LazyTrainer(TrainLoop):
             if half is None:
                 raise InputError("train.amp.convert_frozen needs train.amp.enabled")
             convert_frozen_weights(model, half)
+        optimize_for_training(model, **train.speed)
         cfg.optimizer.params.model = model
         average = WeightAverage(model, train.ema.decay) if train.ema.enabled else None
         super().__init__(

@@ -5,9 +5,8 @@ import argparse
 from detectron2.config import CfgNode
 from torch import nn
 
-from ..diffusion import FeatureUNet, LatentEncoder
-from ..diffusion.speedups import pack_convolutions
-from ..utils.precision import amp_dtype, convert_weights
+from ..diffusion.speedups import optimize_for_inference
+from ..utils.precision import amp_dtype
 from .checkpointer import SafeCheckpointer
 from .ema import take_averages
 from .setup import setup
@@ -16,25 +15,29 @@ from .trainer import Trainer
 __all__ = ["load_model", "train_or_evaluate"]
 
 
-def load_model(cfg: CfgNode, *, resume: bool = False) -> nn.Module:
-    """The model of a config with MODEL.WEIGHTS, or OUTPUT_DIR's last checkpoint to resume from.
+def load_model(cfg: CfgNode, *, resume: bool = False, optimize: bool = True) -> nn.Module:
+    """Build a config's model for inference and load its weights.
 
-    Where SOLVER.EMA.ENABLED, a checkpoint's averages take the place of its weights. It is made for
-    inference: with TEST.AMP.ENABLED, VAE and UNet hold half precision weights, and on a CPU with
-    MODEL.SPEED.PACK_KERNELS the kernels of their convolutions in oneDNN's order.
+    With SOLVER.EMA.ENABLED, the averages of a checkpoint replace its weights.
+
+    Args:
+        cfg: Config with MODEL.WEIGHTS.
+        resume: Whether the last checkpoint in OUTPUT_DIR, if any, replaces MODEL.WEIGHTS.
+        optimize: Whether the model is made fast as TEST.AMP and MODEL.SPEED say.
     """
     model = Trainer.build_model(cfg)
     checkpointer = SafeCheckpointer.of_config(cfg, model)
     rest = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     if cfg.SOLVER.EMA.ENABLED:
         take_averages(model, rest, cfg.SOLVER.EMA.DECAY)
-    dtype = amp_dtype(cfg.TEST.AMP, "TEST.AMP")
-    compiled = bool(cfg.MODEL.SPEED.COMPILE)
-    for network in [m for m in model.modules() if isinstance(m, FeatureUNet | LatentEncoder)]:
-        if dtype is not None:
-            convert_weights(network, dtype)
-        if cfg.MODEL.SPEED.PACK_KERNELS and cfg.MODEL.DEVICE == "cpu" and not compiled:
-            pack_convolutions(network)
+    if optimize:
+        optimize_for_inference(
+            model,
+            dtype=amp_dtype(cfg.TEST.AMP, "TEST.AMP"),
+            channels_last=cfg.MODEL.SPEED.CHANNELS_LAST,
+            compile_mode=cfg.MODEL.SPEED.COMPILE,
+            pack_kernels=cfg.MODEL.SPEED.PACK_KERNELS,
+        )
     return model
 
 

@@ -20,6 +20,7 @@ from torch import nn
 
 from ..config import check_combinations, check_registered_parts
 from ..data import build_mapper, build_test_loader, build_train_loader, check_datasets
+from ..diffusion.speedups import optimize_for_training
 from ..evaluation import MergedEvaluators, build_evaluators
 from ..evaluation.pictures import PictureWriter
 from ..modeling import with_test_time_augmentation
@@ -51,6 +52,8 @@ class Trainer(DefaultTrainer):
         model = self.build_model(cfg)
         if cfg.SOLVER.AMP.CONVERT_FROZEN:
             convert_frozen_weights(model, half_precision(cfg.SOLVER.AMP.DTYPE, "SOLVER.AMP.DTYPE"))
+        speed = cfg.MODEL.SPEED
+        optimize_for_training(model, channels_last=speed.CHANNELS_LAST, compile_mode=speed.COMPILE)
         optimizer = self.build_optimizer(cfg, model)
         ema = cfg.SOLVER.EMA
         self.average = WeightAverage(model, ema.DECAY) if ema.ENABLED else None

@@ -1,10 +1,8 @@
-"""`MetaPromptBackbone`: the diffusion UNet behind Detectron2's backbone interface."""
+"""The diffusion UNet with Detectron2's backbone interface."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import BACKBONE_REGISTRY, Backbone
@@ -25,20 +23,20 @@ from ..utils.errors import InputError
 __all__ = ["MetaPromptBackbone"]
 
 _MODES = ("pyramid", "fused", "none")
-_CUDA_GRAPH_MODES = ("reduce-overhead", "max-autotune")
-_COMPILE_MODES = ("default", "max-autotune-no-cudagraphs", *_CUDA_GRAPH_MODES)
 
 
 @BACKBONE_REGISTRY.register()
 class MetaPromptBackbone(Backbone):
     """Image -> latent -> S steered UNet passes -> features re-arranged by the prompts.
 
-    "Harnessing Diffusion Models for Visual Perception with Meta Prompts", arXiv 2312.14733.
-    With a VAE of stride 8 and a UNet of four levels the features are
+    The backbone of "Harnessing Diffusion Models for Visual Perception with Meta Prompts", arXiv
+    2312.14733. With a VAE of stride 8 and a UNet of four levels, the features are:
 
-    * `pyramid`: p2, p3, p4, p5 (strides 4, 8, 16, 32), one channel a prompt;
-    * `fused`: p3 (stride 8), one channel a prompt;
-    * `none`: up3, up4, up5, up6 (strides 8, 16, 32, 64), the UNet's own widths.
+    * `pyramid`: p2, p3, p4, p5 (strides 4, 8, 16, 32), one channel per prompt.
+    * `fused`: p3 (stride 8), one channel per prompt.
+    * `none`: up3, up4, up5, up6 (strides 8, 16, 32, 64), with the UNet's widths.
+
+    `diffusion.speedups` makes it faster, also in half precision.
     """
 
     @configurable
@@ -53,35 +51,31 @@ class MetaPromptBackbone(Backbone):
         checkpointed_levels: Sequence[int] = (),
         lora: Mapping[str, Any] | None = None,
         out_features: Sequence[str] = (),
-        channels_last: bool = False,
-        compile_mode: str = "",
     ):
-        """
+        """Put the parts together.
+
         Args:
-            latent_encoder: image -> latent.
-            refinement: latent -> decoder maps of the last step.
-            rearrangement: decoder maps -> features, or None for the maps themselves.
-            freeze_unet: train the prompts and step embeddings, not the UNet.
-            gradient_checkpointing: recompute the UNet's activations in the backward pass.
-            checkpointed_levels: of the UNet, 0 the finest, that do so; none for all.
-            lora: rank, alpha and targets of adapters on the UNet, which is frozen then.
-            out_features: names of the features to give; none for all.
-            channels_last: keep images, maps and kernels with channels innermost.
-            compile_mode: of `torch.compile` for encoder, UNet and re-arrangement; "" = none.
+            latent_encoder: Image -> latent.
+            refinement: Latent -> decoder maps of the last step.
+            rearrangement: Decoder maps -> features, or None for the maps themselves.
+            freeze_unet: Whether the UNet keeps its weights in training.
+            gradient_checkpointing: Whether the UNet's activations are recomputed in the backward
+                pass.
+            checkpointed_levels: Levels of the UNet that do so, 0 the finest; () for all.
+            lora: Arguments of `add_lora`, which freezes the UNet except for its adapters.
+            out_features: Names of the output features; () for all.
 
         Raises:
-            InputError: a name that no feature has, adapters in a frozen UNet, an unknown mode.
+            InputError: An output feature doesn't exist.
         """
         super().__init__()
         self.latent_encoder = latent_encoder
         self.refinement = refinement
         self.rearrangement = rearrangement
-        if lora is not None and freeze_unet:
-            raise InputError("MODEL.DIFFUSION: LORA trains adapters, FREEZE_UNET would freeze them")
-        if lora is not None:
-            add_lora(refinement.unet, **lora)
         if freeze_unet:
             refinement.unet.requires_grad_(False)
+        if lora is not None:
+            add_lora(refinement.unet, **lora)
         if gradient_checkpointing:
             levels = checkpointed_levels or range(len(refinement.unet.feature_channels))
             refinement.unet.checkpoint_levels(levels)
@@ -89,7 +83,7 @@ class MetaPromptBackbone(Backbone):
         names = list(self._all_shapes)
         unknown = sorted(set(out_features) - set(names))
         if unknown:
-            raise InputError(f"MODEL.META_PROMPT.OUT_FEATURES names {unknown}, expected of {names}")
+            raise InputError(f"out_features names {unknown}, expected names of {names}")
         self._shapes = {
             name: shape
             for name, shape in self._all_shapes.items()
@@ -97,33 +91,6 @@ class MetaPromptBackbone(Backbone):
         }
         if isinstance(rearrangement, PyramidRearrangement):
             rearrangement.keep([names.index(name) for name in self._shapes])
-        self.set_layout(channels_last=channels_last)
-        self._has_cuda_graphs = False
-        if compile_mode:
-            self.compile_parts(compile_mode)
-
-    def set_layout(self, *, channels_last: bool) -> None:
-        """Keep images, maps and kernels with channels innermost, or outermost."""
-        self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.to(memory_format=self._memory_format)
-
-    def compile_parts(self, mode: str) -> None:
-        """Compile what runs long, at its first call; names and places of parameters stay.
-
-        Args:
-            mode: of `torch.compile`.
-
-        Raises:
-            InputError: an unknown mode.
-        """
-        if mode not in _COMPILE_MODES:
-            raise InputError(
-                f"MODEL.SPEED.COMPILE is {mode!r}, expected '' or one of {_COMPILE_MODES}"
-            )
-        self._has_cuda_graphs = mode in _CUDA_GRAPH_MODES
-        for part in (self.latent_encoder.encoder, self.refinement.unet, self.rearrangement):
-            if part is not None:
-                part.compile(mode=mode)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
@@ -168,88 +135,63 @@ class MetaPromptBackbone(Backbone):
             if lora.RANK != 0
             else None,
             "out_features": prompt.OUT_FEATURES,
-            "channels_last": cfg.MODEL.SPEED.CHANNELS_LAST,
-            "compile_mode": cfg.MODEL.SPEED.COMPILE,
         }
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """
+        """Compute the features of images.
+
         Args:
-            images: (N, 3, H, W), RGB in [-1, 1], any size of at least one latent pixel.
+            images: RGB images (N, 3, H, W) in [-1, 1], of at least one latent pixel.
 
         Returns:
-            the features named in `output_shape()`. Where H or W is no multiple of the coarsest
+            The features named in `output_shape()`. If H or W isn't a multiple of the coarsest
             map's stride, the maps are larger than H / stride, as in the official code.
         """
         return self.features(self.encode(images))
 
     def encode(self, images: Tensor) -> Tensor:
-        """The latent (N, latent_channels, H // stride, W // stride) of the frozen encoder."""
-        self._begin_iteration()
-        with _own_precision(self.latent_encoder):
-            return self.latent_encoder(images.contiguous(memory_format=self._memory_format))
+        """Compute the latent (N, latent_channels, H // stride, W // stride)."""
+        return self.latent_encoder(images)
 
     def features(self, latent: Tensor) -> dict[str, Tensor]:
-        """What `forward` returns, of what `encode` made."""
-        self._begin_iteration()
-        with _own_precision(self.refinement.unet):
-            step = self.refinement(latent.contiguous(memory_format=self._memory_format))
-        return self._named_features(step)
+        """Compute the features of `forward` from the latent of `encode`."""
+        return self._named_features(self.refinement(latent))
 
     def steps(self, images: Tensor) -> Iterator[dict[str, Tensor]]:
         """Yield the features of every refinement step; the last are those of `forward`.
 
         Args:
-            images: as in `forward`.
+            images: Images as in `forward`.
         """
-        latent = self.encode(images)
-        with _own_precision(self.refinement.unet):
-            steps = list(self.refinement.steps(latent))
-        for step in steps:
+        for step in self.refinement.steps(self.encode(images)):
             yield self._named_features(step)
 
     def _named_features(self, step: RefinementStep) -> dict[str, Tensor]:
+        # The UNet's maps may be in half precision.
         features = [feature.to(step.prompts.dtype) for feature in step.features]
         if self.rearrangement is not None:
             features = self.rearrangement(features, step.prompts)
         named = zip(self._all_shapes, features, strict=True)
         return {name: feature for name, feature in named if name in self._shapes}
 
-    def _begin_iteration(self) -> None:
-        """CUDA graphs may overwrite what they gave before.
-
-        Left to itself torch begins anew with every part, which then loses the outputs of the part
-        before, its inputs, to the first recordings.
-        """
-        if self._has_cuda_graphs:
-            torch.compiler.cudagraph_mark_step_begin()
-
     def output_shape(self) -> dict[str, ShapeSpec]:
         return dict(self._shapes)
 
     @property
     def size_divisibility(self) -> int:
-        """Raw maps have true strides on padded images only; re-arranged ones take any size."""
+        """Multiple to pad images to: raw maps only have their strides on such sizes."""
         if self.rearrangement is not None:
             return 0
         return max(shape.stride for shape in self._all_shapes.values())
 
 
-def _own_precision(network: FeatureUNet | LatentEncoder) -> AbstractContextManager:
-    """Weights that were converted to half precision settle the types: no autocast then."""
-    weight = next(network.parameters())  # of the first convolution, not of an adapter
-    if weight.dtype in (torch.bfloat16, torch.float16):
-        return torch.autocast(weight.device.type, enabled=False)
-    return nullcontext()
-
-
 def _check_normalization(cfg: CfgNode) -> None:
-    """Images must arrive as Stable Diffusion saw them; Detectron2's defaults are ImageNet's.
+    """Check that images arrive as Stable Diffusion saw them; Detectron2's defaults are ImageNet's.
 
-    Means and deviations up to 1 belong to images whose range is not known here.
+    Means and deviations up to 1 belong to images whose range isn't known here.
 
     Raises:
-        InputError: another channel order, or 0..255 that does not become about -1..1.
+        InputError: The channel order isn't RGB, or 0..255 doesn't become about -1..1.
     """
     expected = (
         "Stable Diffusion reads RGB images in [-1, 1]: set INPUT.FORMAT to RGB, MODEL.PIXEL_MEAN "
@@ -289,12 +231,12 @@ def _output_shapes(
     refinement: RecurrentRefinement,
     rearrangement: nn.Module | None,
 ) -> dict[str, ShapeSpec]:
-    """Names (with log2 of the stride, as in Detectron2), channels and strides of the features."""
-    widths = refinement.unet.feature_channels
-    strides = [latent_encoder.stride * 2**level for level in range(len(widths))]
-    prefix, channels = "up", widths
+    """List the features' names (with log2 of the stride, as in Detectron2), channels, strides."""
+    channels = refinement.unet.feature_channels
+    strides = [latent_encoder.stride * 2**level for level in range(len(channels))]
+    prefix = "up"
     if rearrangement is not None:
-        prefix, channels = "p", [refinement.meta_prompts.num_prompts] * len(widths)
+        prefix, channels = "p", (refinement.meta_prompts.num_prompts,) * len(channels)
     if isinstance(rearrangement, PyramidRearrangement):
         strides = [stride // 2 for stride in strides]
     if isinstance(rearrangement, FusedRearrangement):

@@ -1,6 +1,7 @@
-"""Detectron2's FPN on the UNet's raw maps, for Detectron2's detectors and segmentors."""
+"""Detectron2's FPN on the UNet's raw maps, for Detectron2's own detectors and segmentors."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
@@ -21,16 +22,17 @@ __all__ = [
 
 
 class FinerMap(Backbone):
-    """A backbone with one more map, twice as fine as its finest.
+    """A backbone with an additional map, twice as fine as its finest one.
 
-    Detectron2's R-CNNs want features of stride 4, and the UNet's finest map has stride 8. As in
-    ViTDet (arXiv 2203.16527, `SimpleFeaturePyramid`), a transposed convolution doubles it.
+    Detectron2's R-CNNs need features of stride 4, but the UNet's finest map has stride 8. As in
+    ViTDet (arXiv 2203.16527, `SimpleFeaturePyramid`), a transposed convolution doubles its size.
     """
 
     def __init__(self, backbone: Backbone):
-        """
+        """Add a transposed convolution to a backbone.
+
         Args:
-            backbone: its features are named with log2 of their strides, as "up3".
+            backbone: Backbone whose features are named with log2 of their strides, such as "up3".
         """
         super().__init__()
         self.backbone = backbone
@@ -42,7 +44,7 @@ class FinerMap(Backbone):
         self.upsample = nn.ConvTranspose2d(channels, channels // 2, 2, stride=2)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """(N, 3, H, W) -> the features of `output_shape()`."""
+        """Compute the features of `output_shape()` for images (N, 3, H, W)."""
         features = self.backbone(images)
         return {self._name: self.upsample(features[self._finest])} | features
 
@@ -59,30 +61,31 @@ class FinerMap(Backbone):
 
 
 class MetaPromptFPN(FPN):
-    """Detectron2's FPN, which also asks for the padding that the network below it needs.
+    """Detectron2's FPN that also asks for the padding that its backbone needs.
 
-    The UNet's maps have their strides on multiples of 64 pixels only, even where the FPN reads
-    none of stride 64.
+    The UNet's maps only have their strides on multiples of 64 pixels, even if the FPN doesn't read
+    the map of stride 64.
     """
 
-    def __init__(self, bottom_up: Backbone, in_features: Sequence[str], **arguments):
-        """
+    def __init__(self, bottom_up: Backbone, in_features: Sequence[str], **arguments: Any):
+        """Build the FPN.
+
         Args:
-            bottom_up: `MetaPromptBackbone` without re-arrangement. A finer map is added where
+            bottom_up: `MetaPromptBackbone` without re-arrangement. A finer map is added if
                 `in_features` begins with one ("up2").
-            in_features: fine to coarse, each half the size of the one before.
-            arguments: the others of Detectron2's `FPN`.
+            in_features: Names of the maps, fine to coarse, each half the size of the one before.
+            arguments: Other arguments of Detectron2's `FPN`.
 
         Raises:
-            InputError: a feature that there is not.
+            InputError: A map doesn't exist.
         """
         names = list(bottom_up.output_shape())
         finer = _finer(names[0])
         unknown = [name for name in in_features if name not in (finer, *names)]
         if unknown:
             raise InputError(
-                f"MODEL.FPN.IN_FEATURES names {unknown}, expected of {[finer, *names]} (with "
-                'MODEL.META_PROMPT.REARRANGE "none")'
+                f"in_features names {unknown}, expected names of {[finer, *names]}, the raw maps "
+                "of a backbone without re-arrangement"
             )
         if finer in in_features:
             bottom_up = FinerMap(bottom_up)
@@ -95,12 +98,13 @@ class MetaPromptFPN(FPN):
 
 @BACKBONE_REGISTRY.register()
 def build_metaprompt_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> MetaPromptFPN:
-    """The counterpart of Detectron2's `build_resnet_fpn_backbone`.
+    """Build the counterpart of Detectron2's `build_resnet_fpn_backbone`.
 
     Args:
-        cfg: MODEL.FPN. With IN_FEATURES `up2` to `up6`, the features are p2 to p6 (strides 4 to
-            64), those of Detectron2's R-CNNs. Where they end at `up5`, p6 is p5 subsampled.
-        input_shape: of the images.
+        cfg: Config, of which MODEL.FPN is used. With IN_FEATURES `up2` to `up6`, the features are
+            p2 to p6 (strides 4 to 64), those of Detectron2's R-CNNs. If they end at `up5`, p6 is
+            p5 subsampled.
+        input_shape: Shape of the images.
     """
     bottom_up = MetaPromptBackbone(cfg, input_shape)
     top_block = LastLevelMaxPool() if _coarsest(cfg, bottom_up) == "up5" else None
@@ -109,12 +113,12 @@ def build_metaprompt_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> MetaP
 
 @BACKBONE_REGISTRY.register()
 def build_retinanet_metaprompt_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> MetaPromptFPN:
-    """The counterpart of Detectron2's `build_retinanet_resnet_fpn_backbone`.
+    """Build the counterpart of Detectron2's `build_retinanet_resnet_fpn_backbone`.
 
     Args:
-        cfg: MODEL.FPN. With IN_FEATURES `up3` to `up5`, the features are p3 to p7 (strides 8 to
-            128), of which two convolutions make p6 and p7 from `up5`.
-        input_shape: of the images.
+        cfg: Config, of which MODEL.FPN is used. With IN_FEATURES `up3` to `up5`, the features are
+            p3 to p7 (strides 8 to 128); two convolutions compute p6 and p7 from `up5`.
+        input_shape: Shape of the images.
     """
     bottom_up = MetaPromptBackbone(cfg, input_shape)
     coarsest = _coarsest(cfg, bottom_up)
@@ -125,14 +129,14 @@ def build_retinanet_metaprompt_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec
 
 @BACKBONE_REGISTRY.register()
 def build_fcos_metaprompt_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> MetaPromptFPN:
-    """RetinaNet's features, but p6 and p7 are made from p5 (arXiv 2006.09214, section 2.2).
+    """Build RetinaNet's features with p6 and p7 computed from p5 (arXiv 2006.09214, section 2.2).
 
     Args:
-        cfg: MODEL.FPN with IN_FEATURES `up3` to `up5`.
-        input_shape: of the images.
+        cfg: Config, of which MODEL.FPN is used, with IN_FEATURES `up3` to `up5`.
+        input_shape: Shape of the images.
 
     Raises:
-        InputError: features that do not end at `up5`.
+        InputError: IN_FEATURES doesn't end at `up5`.
     """
     bottom_up = MetaPromptBackbone(cfg, input_shape)
     if _coarsest(cfg, bottom_up) != "up5":
@@ -145,7 +149,7 @@ def build_fcos_metaprompt_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> 
 
 
 def _coarsest(cfg: CfgNode, bottom_up: MetaPromptBackbone) -> str:
-    """The last of MODEL.FPN.IN_FEATURES, which further levels are made from."""
+    """Give the last of MODEL.FPN.IN_FEATURES, from which further levels are computed."""
     names, known = cfg.MODEL.FPN.IN_FEATURES, list(bottom_up.output_shape())
     if not names or names[-1] not in known:
         raise InputError(

@@ -307,7 +307,7 @@ def test_stable_diffusion_2_builds_from_keys_or_from_the_weights(tmp_path: Path,
     if by == "shapes":
         for part in ("unet", "vae"):
             (tmp_path / part / "config.json").unlink()
-        with pytest.raises(ValueError, match=r"no multiples of .*NORM_NUM_GROUPS 32"):
+        with pytest.raises(ValueError, match=r"(?i)norm_num_groups 32"):
             smallest_backbone(keys)  # groups cannot be told; 8 channels are too few for 32
         return
     cfg = smallest_cfg(keys)

@@ -179,6 +179,8 @@ def test_training_settings_are_the_same(pair: Pair) -> None:
     amp = cfg.SOLVER.AMP
     assert (train.amp.enabled, train.amp.dtype) == (amp.ENABLED, amp.DTYPE)
     assert train.amp.convert_frozen == amp.CONVERT_FROZEN
+    speed = cfg.MODEL.SPEED
+    assert train.speed == {"channels_last": speed.CHANNELS_LAST, "compile_mode": speed.COMPILE}
     ema = cfg.SOLVER.EMA
     assert (train.ema.enabled, train.ema.decay) == (ema.ENABLED, ema.DECAY)
     assert train.cudnn_benchmark == cfg.CUDNN_BENCHMARK

@@ -39,7 +39,8 @@ def test_new_adapters_change_no_output() -> None:
 
 def test_only_adapters_are_trained() -> None:
     unet = adapted()
-    sum(feature.sum() for feature in unet(*unet_inputs(unet, 8, 8))).backward()
+    # Queries and keys of a single token, on the coarsest map of smaller latents, have no gradient.
+    sum(feature.sum() for feature in unet(*unet_inputs(unet, 16, 16))).backward()
     for name, parameter in unet.named_parameters():
         assert (parameter.grad is not None) == is_adapter(name), name
     factors = [p for name, p in unet.named_parameters() if is_adapter(name)]
@@ -77,12 +78,12 @@ def test_merging_leaves_a_plain_unet_as_it_is() -> None:
 
 @pytest.mark.parametrize("targets", [("to_q", "to_z"), ("q",), ("norm1",), ()])
 def test_a_target_without_a_layer_is_refused(targets: tuple[str, ...]) -> None:
-    with pytest.raises(ValueError, match=r"MODEL\.DIFFUSION\.LORA\.TARGETS is "):
+    with pytest.raises(ValueError, match=r"^targets is "):
         adapted(targets)
 
 
 def test_a_negative_rank_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"MODEL\.DIFFUSION\.LORA\.RANK is -1"):
+    with pytest.raises(ValueError, match="rank is -1"):
         add_lora(smallest_unet(), rank=-1, alpha=1, targets=TARGETS)
 
 

@@ -49,9 +49,9 @@ def test_prompts_are_drawn_from_a_standard_normal_distribution() -> None:
 @pytest.mark.parametrize(
     ("arguments", "key"),
     [
-        ({"num_prompts": 0}, r"MODEL\.META_PROMPT\.NUM_PROMPTS is 0"),
-        ({"num_steps": 0}, r"MODEL\.META_PROMPT\.REFINE_STEPS is 0"),
-        ({"num_steps": -1}, r"MODEL\.META_PROMPT\.REFINE_STEPS is -1"),
+        ({"num_prompts": 0}, r"num_prompts is 0"),
+        ({"num_steps": 0}, r"num_steps is 0"),
+        ({"num_steps": -1}, r"num_steps is -1"),
     ],
 )
 def test_counts_below_one_are_refused_by_their_key(arguments: dict, key: str) -> None:

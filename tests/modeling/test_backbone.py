@@ -5,7 +5,7 @@ import torch
 from detectron2.modeling import build_backbone, build_model
 from helpers import smallest_backbone
 
-from metaprompt_d2.diffusion import FusedRearrangement, PyramidRearrangement
+from metaprompt_d2.diffusion import FusedRearrangement, PyramidRearrangement, is_adapter
 from metaprompt_d2.engine import load_config
 
 # Names, channels (6 prompts, or the UNet's widths) and strides in every mode.
@@ -110,6 +110,15 @@ def test_a_frozen_unet_leaves_prompts_embeddings_and_projections_to_train() -> N
     assert {f"refinement.step_embeddings.{step}" for step in (0, 1)} <= moved
 
 
+def test_adapters_train_in_a_frozen_unet() -> None:
+    pytest.importorskip("peft")
+    keys = {"MODEL.DIFFUSION.FREEZE_UNET": True, "MODEL.DIFFUSION.LORA.RANK": 2}
+    unet = smallest_backbone(keys).refinement.unet
+    assert {name for name, p in unet.named_parameters() if p.requires_grad} == {
+        name for name, _ in unet.named_parameters() if is_adapter(name)
+    }
+
+
 def test_gradient_checkpointing_is_switched_on_by_its_key() -> None:
     key = "MODEL.DIFFUSION.GRADIENT_CHECKPOINTING"
     for enabled in (False, True):
@@ -160,7 +169,7 @@ def test_another_vae_changes_the_strides() -> None:
 
 # ------------------------------------------------------------------ Stable Diffusion 1.5's size
 
-# method section 2.6, 3.4, without the tensors that the official model keeps but never uses
+# The official models' sizes, without the tensors that they keep but never use.
 TIME_MLP = 320 * 1280 + 1280 + 1280 * 1280 + 1280
 POST_QUANT_CONV = 4 * 4 + 4
 OUTPUT_HEAD = 2 * 320 + 4 * 320 * 9 + 4
@@ -215,7 +224,7 @@ def test_the_depth_backbone_has_the_official_size() -> None:
     )
     with torch.device("meta"):
         backbone = build_backbone(cfg)
-    # The official 923,575,273 count the decoder behind it, too (method section 2.2).
+    # The official 923,575,273 include the decoder.
     deconvs = (50 + 32 + 32) * 32 * 2 * 2 + 3 * 2 * 32
     conv = 192 * 32 * 9 + 192 + 2 * 192
     last = 192 * 192 * 9 + 192 + 192 * 9 + 1
@@ -233,8 +242,8 @@ def test_features_can_be_chosen_and_others_have_no_parameters() -> None:
     assert {name.split(".")[:3][-1] for name in dropped} == {"0", "1", "3"}
 
 
-def test_a_feature_that_there_is_not_is_refused() -> None:
-    with pytest.raises(ValueError, match="OUT_FEATURES names .'p9'."):
+def test_a_feature_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ValueError, match="out_features names .'p9'."):
         smallest_backbone({"MODEL.META_PROMPT.OUT_FEATURES": ("p9",)})
 
 

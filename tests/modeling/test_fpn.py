@@ -93,7 +93,7 @@ def test_other_features_are_refused(name: str, in_features: list[str], rearrange
 
 
 def test_an_unknown_feature_among_others_is_named() -> None:
-    with pytest.raises(ValueError, match=r"IN_FEATURES names \['up1'\]"):
+    with pytest.raises(ValueError, match=r"in_features names \['up1'\]"):
         fpn(RCNN, ["up1", "up2", "up3"])
 
 

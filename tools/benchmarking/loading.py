@@ -1,6 +1,7 @@
-"""Images a second that a config's training loader gives, and what one worker makes of a core."""
+"""Speed of a config's training loader."""
 
 import time
+from collections.abc import Iterator
 
 from detectron2.config import CfgNode
 
@@ -8,20 +9,20 @@ from metaprompt_d2.data import build_mapper, build_train_loader
 
 __all__ = ["loader_rate"]
 
-_BATCH = 8  # images; larger batches change no rate and would take long to begin with
+_BATCH = 8  # images; larger batches have the same rate but take long to start
 
 
 def loader_rate(cfg: CfgNode, *, seconds: float, warm_up: int = 2) -> dict[str, float]:
-    """Images a second from disk to batch, with DATALOADER.NUM_WORKERS workers.
+    """Measure the images per second from disk to batch, with DATALOADER.NUM_WORKERS workers.
 
     Args:
-        cfg: of training.
-        seconds: to measure for, half of them by the clock and half on one core.
-        warm_up: batches before, in which the workers start.
+        cfg: Config of the training.
+        seconds: Seconds to measure, half of them wall time and half CPU time.
+        warm_up: Batches to load before, while the workers start.
 
     Returns:
-        "images_per_second", "workers", "batches" measured, and "images_per_core_second": images a
-        second of CPU time, in one process without workers.
+        "images_per_second", "workers", "batches" measured, and "images_per_core_second", the images
+        per second of CPU time in one process without workers.
     """
     cfg = cfg.clone()
     cfg.defrost()
@@ -43,16 +44,16 @@ def loader_rate(cfg: CfgNode, *, seconds: float, warm_up: int = 2) -> dict[str, 
     }
 
 
-def _started(cfg: CfgNode, warm_up: int):
+def _started(cfg: CfgNode, warm_up: int) -> Iterator[list[dict]]:
     loader = iter(build_train_loader(cfg, build_mapper(cfg, is_train=True), seed=max(cfg.SEED, 0)))
-    # What workers prepared ahead must not count as made in the measured time.
+    # Batches that workers prefetched must not count as loaded in the measured time.
     for _ in range(warm_up + 2 * cfg.DATALOADER.NUM_WORKERS):
         next(loader)
     return loader
 
 
 def _core_rate(cfg: CfgNode, seconds: float) -> float:
-    """Images a second of CPU time, which other processes on the machine change little."""
+    """Measure images per second of CPU time, which hardly depends on other processes."""
     cfg.DATALOADER.NUM_WORKERS = 0
     loader = _started(cfg, warm_up=1)
     images, start = 0, time.process_time()

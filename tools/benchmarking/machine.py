@@ -1,4 +1,4 @@
-"""What the machine can do: synchronised clocks, peak memory, matrix products a second."""
+"""Clocks, peak memory and speed of the machine."""
 
 import ctypes
 import os
@@ -17,7 +17,7 @@ _CLEAR = Path("/proc/self/clear_refs")
 
 
 def seconds(call: Callable[[], object], device: torch.device) -> float:
-    """Wall time of a call, with what it started on the device."""
+    """Measure the wall time of a call and of the work that it starts on the device."""
     _synchronize(device)
     start = time.perf_counter()
     call()
@@ -26,7 +26,7 @@ def seconds(call: Callable[[], object], device: torch.device) -> float:
 
 
 def matmul_ceiling(device: torch.device, dtype: torch.dtype, *, size: int | None = None) -> float:
-    """FLOP/s of a large matrix product: the fastest of several."""
+    """Measure the FLOP/s of a large matrix product, the fastest of several."""
     size = size or (8192 if device.type == "cuda" else 2048)
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     times = [seconds(lambda: left @ right, device) for _ in range(12)]
@@ -34,9 +34,9 @@ def matmul_ceiling(device: torch.device, dtype: torch.dtype, *, size: int | None
 
 
 class PeakMemory:
-    """Bytes that a call needs at its peak, on top of what was there before.
+    """Measures the peak memory of a call in bytes, in addition to the memory in use before.
 
-    The allocator's count on a GPU; the resident set on a CPU, where Linux tells its peak.
+    It is the allocator's count on a GPU, and the resident set on a CPU, if Linux tells its peak.
     """
 
     def __init__(self, device: torch.device):
@@ -50,7 +50,7 @@ class PeakMemory:
             self._before = torch.cuda.memory_allocated(self.device)
             return self
         with suppress(OSError, AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)  # what earlier calls freed is not ours
+            ctypes.CDLL(None).malloc_trim(0)  # memory that earlier calls freed
         self._before = None
         with suppress(OSError):
             _CLEAR.write_text("5")  # resets the peak, proc(5)
@@ -66,7 +66,7 @@ class PeakMemory:
 
 
 def describe(device: torch.device) -> dict[str, str | int]:
-    """The machine, for the head of a report."""
+    """Describe the machine for the head of a report."""
     result: dict[str, str | int] = {
         "torch": torch.__version__,
         "python": platform.python_version(),

@@ -1,4 +1,4 @@
-"""Variants of a model timed in turns, so that what disturbs the machine disturbs them all."""
+"""Measure variants of a model in turns, so that other load affects all of them."""
 
 import itertools
 import math
@@ -22,23 +22,23 @@ from .variants import Variant
 
 __all__ = ["Measurement", "Workload", "measure", "stays"]
 
-_TURN = 0.3  # seconds that a turn of one variant lasts at least, if _MAX_CALLS allow it
+_TURN = 0.3  # least seconds per turn of a variant, within _MAX_CALLS
 _MAX_CALLS = 20
 
 
 @dataclass
 class Measurement:
-    """Of one variant.
+    """Measurement of a variant.
 
     Attributes:
-        variant: what was run.
-        times: seconds a call; none where the GPU's memory was too small.
-        first: seconds of the first call, where that allocates much of the second.
-        memory: bytes of weights, of a call and, in training, of gradients and optimizer; None
-            where the system doesn't tell.
-        output: dense output, or the first step's loss in training.
-        flops: floating point operations of a call, additions and multiplications; of the first
-            variant that ran alone.
+        variant: The variant.
+        times: Seconds of the calls; empty if the GPU's memory was too small.
+        first: Seconds of the first call, or of the second one if the first allocates a lot.
+        memory: Bytes of weights and a call and, in training, of gradients and optimizer; None if
+            the system doesn't tell.
+        output: Dense output, or the first step's loss in training.
+        flops: Additions and multiplications of a call. Only counted for the first variant that
+            runs.
     """
 
     variant: Variant
@@ -53,9 +53,9 @@ class Measurement:
         return statistics.median(self.times)
 
     def difference(self, reference: "Measurement") -> dict[str, float]:
-        """Largest and root mean square difference of the output; `..._by_std` by its deviation.
+        """Compute the largest and the root mean square difference of the outputs.
 
-        A loss is compared by its size instead of its deviation.
+        `..._by_std` is relative to the output's standard deviation, or to the loss.
         """
         error, size = (self.output - reference.output).double(), reference.output.double()
         scale = size.std() if size.numel() > 1 else size.abs()
@@ -69,12 +69,12 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Workload:
-    """What a call does.
+    """The work of a call.
 
     Attributes:
-        train: a whole training step instead of a prediction.
-        batch_size: images.
-        size: their (height, width).
+        train: Whether a call is a training step instead of a prediction.
+        batch_size: Number of images.
+        size: (height, width) of the images.
     """
 
     train: bool
@@ -82,13 +82,13 @@ class Workload:
     size: tuple[int, int]
 
     def __str__(self) -> str:
-        """For a line of progress."""
+        """Describe the work for the progress bar."""
         height, width = self.size
         what = "training" if self.train else "inference"
         return f"{what}, {self.batch_size} x {height}x{width}"
 
     def call(self, cfg: CfgNode, model: nn.Module, variant: Variant) -> Callable[[], Tensor]:
-        """One call of a variant's own model; returns what is compared."""
+        """Make a function that calls a variant's model and returns the output to compare."""
         if self.train:
             return _training_call(
                 cfg, model, variant, training_inputs(cfg, self.batch_size, self.size)
@@ -99,14 +99,14 @@ class Workload:
 def measure(
     cfg: CfgNode, model: nn.Module, variants: Sequence[Variant], work: Workload, *, rounds: int
 ) -> list[Measurement]:
-    """Time variants of a model on random images.
+    """Measure variants of a model on random images.
 
     Args:
-        cfg: of the model.
-        model: whose weights all variants begin with.
-        variants: `plain` first, whose operations are counted.
-        work: what a call does.
-        rounds: turns of every variant.
+        cfg: Config of the model.
+        model: Model with the weights that all variants start with.
+        variants: Variants, `plain` first, whose operations are counted.
+        work: Work of a call.
+        rounds: Turns per variant.
     """
     results = [Measurement(variant) for variant in variants]
     kept: dict[str, Callable[[], Tensor]] = {}
@@ -131,7 +131,7 @@ def _turn(
     *,
     counts: bool,
 ) -> None:
-    """Some calls of a variant, which joins those that are kept if it stays."""
+    """Time some calls of a variant, and add it to `kept` if it stays in memory."""
     variant, device = result.variant, next(model.parameters()).device
     with variant.running():
         call = kept.get(variant.name)
@@ -141,7 +141,7 @@ def _turn(
             if not result.times:
                 _first_calls(result, call, clone, counts=counts)
             elif work.train or variant.packed:
-                call()  # makes gradients and the optimizer's state, or packs kernels
+                call()  # creates gradients and the optimizer's state, or packs kernels
         calls = min(max(math.ceil(_TURN / result.first), 1), _MAX_CALLS)
         result.times += [seconds(call, device) for _ in range(calls)]
     if stays(variant, work, device):
@@ -149,10 +149,10 @@ def _turn(
 
 
 def stays(variant: Variant, work: Workload, device: torch.device) -> bool:
-    """Whether a variant is held from turn to turn instead of being made anew.
+    """Tell whether a variant stays in memory between turns instead of being built again.
 
-    What was compiled is. Otherwise, in training or on a CPU, one variant alone is in memory: its
-    weights are its own, and with gradients and optimizer they take 15 GB at SD 1.5's size.
+    Compiled variants do. Otherwise, in training or on a CPU, only one variant is in memory: it has
+    its own weights, which take 15 GB with gradients and optimizer at the size of SD 1.5.
     """
     return bool(variant.compile_mode) or (device.type == "cuda" and not work.train)
 
@@ -160,7 +160,7 @@ def stays(variant: Variant, work: Workload, device: torch.device) -> bool:
 def _first_calls(
     result: Measurement, call: Callable[[], Tensor], model: nn.Module, *, counts: bool
 ) -> None:
-    """Calls that allocate and compile, and give the output, the peak of memory and operations."""
+    """Run the calls that allocate and compile, and record output, peak memory and operations."""
     device = next(model.parameters()).device
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     outputs = []

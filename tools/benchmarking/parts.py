@@ -1,4 +1,4 @@
-"""Where a prediction's time goes: VAE encoder, each UNet pass, re-arrangement, head, the rest."""
+"""Time of a prediction's parts: VAE encoder, each UNet pass, re-arrangement, head, the rest."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ __all__ = ["time_parts"]
 
 
 class _Stopwatch:
-    """Time from a part's first module that starts to its last that ends, summed over calls."""
+    """Sums the time from the start of a part's first module to the end of its last one."""
 
     def __init__(self, device: torch.device):
         self.device = device
@@ -32,18 +32,18 @@ class _Stopwatch:
         self._spans[name] = (self._spans[name][0], self.now())
 
     def close(self, name: str) -> None:
-        """Book the span of a part that has ended for good, if it has run."""
+        """Add the span of a part that has ended, if it has run."""
         if name in self._spans:
             first, last = self._spans.pop(name)
             self.seconds[name] = self.seconds.get(name, 0.0) + last - first
 
 
 def time_parts(model: nn.Module, call: Callable[[], object]) -> dict[str, float]:
-    """Seconds of the parts of one call, with "the rest": normalisation, resizing, averaging.
+    """Measure the seconds per part of one call. "the rest" is normalization, resizing, averaging.
 
     Args:
-        model: not compiled, with a `MetaPromptBackbone`.
-        call: runs the model.
+        model: A model with a `MetaPromptBackbone`, not compiled.
+        call: A function that runs the model.
     """
     device = next(model.parameters()).device
     call()  # loads kernels, fills the allocator, packs

@@ -1,4 +1,4 @@
-"""Measurements as Markdown and JSON."""
+"""Reports of measurements as Markdown and JSON."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -16,15 +16,15 @@ _GIB = 2**30
 def rows(
     results: Sequence[Measurement], ceilings: Mapping[torch.dtype, float], images: int
 ) -> list:
-    """One dict a variant, with plain numbers; None for the seconds of one that didn't fit.
+    """Make a dict of plain numbers per variant; the seconds are None if it didn't fit.
 
     Args:
-        results: the first that ran is the reference.
+        results: Measurements. The first variant that ran is the reference.
         ceilings: FLOP/s of a matrix product by type.
-        images: of a call.
+        images: Images per call.
 
     Raises:
-        MemoryError: none ran.
+        MemoryError: No variant ran.
     """
     ran = [result for result in results if result.times]
     if not ran:
@@ -59,7 +59,7 @@ def _row(
 
 
 def markdown(report: Mapping) -> str:
-    """A page of everything that was measured."""
+    """Write a page with all measurements."""
     machine = ", ".join(f"{key} {value}" for key, value in report["machine"].items())
     parts = [f"# {report['config']} {' '.join(map(str, report['opts']))}".rstrip(), machine]
     for name in ("inference", "training"):

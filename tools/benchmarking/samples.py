@@ -13,16 +13,16 @@ _SEED = 1
 
 
 def inference_inputs(batch_size: int, size: tuple[int, int]) -> list[dict]:
-    """One dict an image, (3, height, width) of 0..255; for pose, the image is one person."""
+    """Make a dict per image (3, height, width) of 0..255; for pose, an image is one person."""
     images = torch.randint(256, (batch_size, 3, *size), generator=_generator()).float()
     return [{"image": image} for image in images]
 
 
 def training_inputs(cfg: CfgNode, batch_size: int, size: tuple[int, int]) -> list[dict]:
-    """One dict a training sample, with random ground truth.
+    """Make a dict with random ground truth per training sample.
 
     Raises:
-        InputError: a meta-architecture of another package.
+        InputError: The meta-architecture isn't one of this package.
     """
     inputs = inference_inputs(batch_size, size)
     generator = _generator()
@@ -49,10 +49,10 @@ def training_inputs(cfg: CfgNode, batch_size: int, size: tuple[int, int]) -> lis
 
 
 def dense_output(outputs: list[dict]) -> Tensor:
-    """Logits, metres or heatmaps of all images, float32, on the CPU.
+    """Stack logits, depth or heatmaps of all images as float32 on the CPU.
 
     Raises:
-        InputError: outputs without any of these.
+        InputError: The outputs don't contain any of them.
     """
     parts = []
     for output in outputs:

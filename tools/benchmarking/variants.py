@@ -1,4 +1,4 @@
-"""Ways to run one model: the official code's arithmetic, each improvement alone, all together."""
+"""Ways to run a model: like the official code, with one improvement, or with all of them."""
 
 import copy
 from contextlib import AbstractContextManager, nullcontext
@@ -10,32 +10,35 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from metaprompt_d2.diffusion import FeatureUNet, LatentEncoder
-from metaprompt_d2.diffusion.speedups import InPlaceResidualBlock, pack_convolutions
+from metaprompt_d2.diffusion.speedups import (
+    compile_networks,
+    convert_weights,
+    pack_convolutions,
+    use_channels_last,
+    use_in_place_blocks,
+)
 from metaprompt_d2.engine import convert_frozen_weights
-from metaprompt_d2.modeling import MetaPromptBackbone
-from metaprompt_d2.utils.precision import convert_weights
 
 __all__ = ["Variant", "inference_variants", "training_variants"]
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One way to run a model. The defaults are `plain`: the official code's arithmetic.
+    """A way to run a model. The defaults are `plain`: the official code's arithmetic.
 
     Attributes:
-        name: in tables.
-        attention: "explicit" materialises the N x N matrix; "sdpa" is torch's fused attention;
-            "efficient" its memory-efficient kernel, what xformers gives the official code.
-        channels_last: channels innermost.
-        packed: kernels lie in oneDNN's order; in inference on a CPU.
-        in_place: activations and sums of the VAE overwrite their operand.
-        keep_projections: projections of prompts and step embeddings are made once; in inference.
-        batched: windows and mirror images in batches instead of one at a time; in inference.
-        share_encoder: overlapping windows are cut from one latent; where the model has windows.
-        dtype: None for float32; otherwise autocast.
-        convert: weights of VAE and UNet are of `dtype` themselves; in training, frozen ones.
-        compile_mode: of `torch.compile`; "" = eager.
-        fused_optimizer: one kernel for all parameters; in training.
+        name: Name in tables.
+        attention: "explicit" materializes the N x N matrix, "sdpa" is torch's fused attention,
+            "efficient" its memory-efficient kernel, which the official code gets from xformers.
+        channels_last: Whether kernels and maps have their channels innermost.
+        packed: Whether kernels are stored in oneDNN's order (inference on a CPU).
+        in_place: Whether the VAE's activations and sums overwrite their operands.
+        batched: Whether windows and mirror images run in batches (inference).
+        share_encoder: Whether overlapping windows are cut from one latent (models with windows).
+        dtype: Autocast's type, or None for float32.
+        convert: Whether the weights of VAE and UNet have `dtype`, too (in training: frozen ones).
+        compile_mode: Mode of `torch.compile`; "" to run eagerly.
+        fused_optimizer: Whether one kernel updates all parameters (training).
     """
 
     name: str
@@ -43,7 +46,6 @@ class Variant:
     channels_last: bool = False
     packed: bool = False
     in_place: bool = False
-    keep_projections: bool = False
     batched: bool = False
     share_encoder: bool = False
     dtype: torch.dtype | None = None
@@ -53,13 +55,16 @@ class Variant:
 
     @property
     def computes_in(self) -> torch.dtype:
-        """The type of the matrix products."""
+        """Type of the matrix products."""
         return self.dtype or torch.float32
 
     def applied_to(self, model: nn.Module, *, train: bool = False) -> nn.Module:
-        """A model that runs this way.
+        """Copy a model and let the copy run this way.
 
-        In inference it shares all parameters with the given one that the variant doesn't change.
+        Args:
+            model: A model without any speed-ups. In inference, the copy shares the parameters that
+                the variant doesn't change.
+            train: Whether the copy is trained.
         """
         shares = not (train or self.packed)
         clone = copy.deepcopy(model, _same_values(model) if shares else {}).train(train)
@@ -76,14 +81,12 @@ class Variant:
         for module in clone.modules():
             if isinstance(module, Attention):
                 module.set_processor(AttnProcessor() if explicit else AttnProcessor2_0())
-            if isinstance(module, FeatureUNet) and not self.keep_projections:
-                module.kept_projections = _NothingKept()
-            if isinstance(module, InPlaceResidualBlock):
-                module.in_place = self.in_place
-            if isinstance(module, MetaPromptBackbone):
-                module.set_layout(channels_last=self.channels_last)
-                if self.compile_mode:
-                    module.compile_parts(self.compile_mode)
+            if isinstance(module, LatentEncoder) and self.in_place:
+                use_in_place_blocks(module)
+        if self.channels_last:
+            use_channels_last(clone)
+        if self.compile_mode:
+            compile_networks(clone, self.compile_mode)
         if self.convert and train:
             convert_frozen_weights(clone, self.dtype)
         for network in [m for m in clone.modules() if isinstance(m, FeatureUNet | LatentEncoder)]:
@@ -94,34 +97,24 @@ class Variant:
         return clone
 
     def running(self) -> AbstractContextManager:
-        """To be entered around calls of the model."""
+        """Give the context to call the model in."""
         if self.attention == "efficient":
             return sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION])
         return nullcontext()
 
 
 def _same_values(model: nn.Module) -> dict[int, Tensor]:
-    """For `copy.deepcopy`: other parameter objects, on the same memory."""
+    """Make `copy.deepcopy` create new parameters on the same memory."""
     parameters = {id(p): nn.Parameter(p.detach()) for p in model.parameters()}
     return parameters | {id(buffer): buffer.detach() for buffer in model.buffers()}
 
 
-class _NothingKept:
-    """In place of `KeptProjections`: every call projects anew."""
-
-    def forget(self) -> None:
-        pass
-
-    def used(self, *_: object) -> AbstractContextManager:
-        return nullcontext()
-
-
 def inference_variants(device: torch.device, *, compiled: bool) -> list[Variant]:
-    """What is measured in inference, `plain` first.
+    """List the variants for inference, `plain` first.
 
     Args:
-        device: of the model.
-        compiled: include what `torch.compile` makes.
+        device: Device of the model.
+        compiled: Whether to include `torch.compile`.
     """
     half, on_gpu = torch.bfloat16, device.type == "cuda"
     exact = {
@@ -129,7 +122,6 @@ def inference_variants(device: torch.device, *, compiled: bool) -> list[Variant]
         "channels_last": on_gpu,
         "packed": not on_gpu,
         "in_place": True,
-        "keep_projections": True,
         "batched": True,
     }
     variants = [
@@ -137,7 +129,6 @@ def inference_variants(device: torch.device, *, compiled: bool) -> list[Variant]
         Variant("sdpa", attention="sdpa"),
         Variant("channels-last", channels_last=True),
         Variant("in-place VAE", in_place=True),
-        Variant("kept projections", keep_projections=True),
         Variant("batched windows", batched=True),
         Variant("shared encoder", share_encoder=True),
         Variant("bf16 autocast", dtype=half),
@@ -162,7 +153,7 @@ def inference_variants(device: torch.device, *, compiled: bool) -> list[Variant]
 
 
 def training_variants(device: torch.device, *, compiled: bool) -> list[Variant]:
-    """What is measured in training, `plain` first; arguments as above."""
+    """List the variants for training, `plain` first; arguments as in `inference_variants`."""
     half = torch.bfloat16
     exact = {
         "attention": "sdpa",

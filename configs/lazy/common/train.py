@@ -24,6 +24,10 @@ def build_train(cfg: CfgNode) -> DictConfig:
         ema=dict(enabled=solver.EMA.ENABLED, decay=solver.EMA.DECAY),
         # Stable Diffusion to start from if neither init_checkpoint nor --resume gives a checkpoint.
         diffusion=dict(weights=cfg.MODEL.DIFFUSION.WEIGHTS, strict=cfg.MODEL.DIFFUSION.STRICT),
+        # Memory layout and `torch.compile` mode ("" = eager) of the diffusion networks.
+        speed=dict(
+            channels_last=cfg.MODEL.SPEED.CHANNELS_LAST, compile_mode=cfg.MODEL.SPEED.COMPILE
+        ),
         # Metric whose best checkpoint is kept as model_best.pth.
         best_metric=dict(name=solver.BEST_METRIC, mode=solver.BEST_METRIC_MODE),
     )

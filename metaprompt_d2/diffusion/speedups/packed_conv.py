@@ -1,5 +1,6 @@
-"""Convolutions whose kernels lie in memory as oneDNN reads them, for inference on a CPU."""
+"""Convolutions that keep their kernels in oneDNN's order, for inference on a CPU."""
 
+import math
 import threading
 from typing import Any
 
@@ -8,68 +9,69 @@ from torch import Tensor, nn
 
 __all__ = ["PackedConv2d", "pack_convolutions"]
 
-
-# A kernel is brought into order once, whichever thread comes first.
+# Only the first of several threads packs a kernel.
 _LOCK = threading.Lock()
 
 
 class PackedConv2d(nn.Conv2d):
-    """A convolution that brings its kernel into oneDNN's order once instead of at every call.
+    """A convolution that reorders its kernel for oneDNN once instead of at every call.
 
-    It does so at its first call without gradients, for images of that size (others run, too, if
-    slower), and lets go of the plain kernel: `weight` is the same parameter as ever, but without
-    elements, until somebody saves, loads, moves, copies or trains the layer, which brings the plain
-    kernel back. Where oneDNN has no part (on GPUs, under autocast, while a program is compiled or
-    exported) it is an `nn.Conv2d`.
+    The first call without gradients packs the kernel for images of that size; other sizes work,
+    but more slowly. Packing frees the original kernel: `weight` stays the same parameter with the
+    same shape, but all its elements are a single NaN, and writing to it raises an error. The
+    kernel is restored when the layer is saved, loaded, moved or copied, and where oneDNN can't be
+    used (on GPUs, under autocast). A pass that needs gradients turns the layer back into an
+    `nn.Conv2d`, so that whoever trains it, with any optimizer, trains a plain kernel.
     """
 
     _packed: Tensor | None = None
 
-    @classmethod
-    def replace(cls, parent: nn.Module, name: str) -> None:
-        """Put one that has the same parameters in place of a module's convolution."""
-        conv = getattr(parent, name)
-        layer = cls(
-            conv.in_channels,
-            conv.out_channels,
-            conv.kernel_size,
-            conv.stride,
-            conv.padding,
-            conv.dilation,
-            conv.groups,
-            device="meta",
-        ).train(conv.training)
-        layer.weight, layer.bias = conv.weight, conv.bias
-        setattr(parent, name, layer)
-
     def forward(self, x: Tensor) -> Tensor:
-        if not _is_for_onednn(x) or x.dtype != self.weight.dtype:
-            if self._packed is not None:
+        if not torch.compiler.is_compiling():
+            if _needs_gradient(x, self.weight, self.bias):
                 self.unpack()
-            return super().forward(x)
-        geometry = self.padding, self.stride, self.dilation, self.groups
-        with _LOCK:
-            if self._packed is None:
-                plain = self.weight.detach()
-                self._packed = torch.ops.mkldnn._reorder_convolution_weight(
-                    plain, *geometry, x.shape
+                self.__class__ = nn.Conv2d  # type: ignore[assignment]  # mypy wants a subclass
+            elif self._can_use_onednn(x):
+                kernel = self._packed_kernel(x.shape)
+                return torch.ops.mkldnn._convolution_pointwise(
+                    x, kernel, self.bias, *self._geometry(), "none", [], ""
                 )
-                self.weight.data = plain.new_empty(0)
-        return torch.ops.mkldnn._convolution_pointwise(
-            x, self._packed, self.bias, *geometry, "none", [], ""
-        )
+        if self._packed is not None:
+            self.unpack()
+        return nn.Conv2d.forward(self, x)
 
     def unpack(self) -> None:
-        """Bring the plain kernel back."""
+        """Restore the original kernel."""
         with _LOCK:
-            if self._packed is not None:
+            if self._packed is not None and _is_hollow(self.weight):
                 self.weight.data = self._packed.to_dense()
-                self._packed = None
+            self._packed = None
 
-    def train(self, mode: bool = True) -> "PackedConv2d":
-        if mode:
-            self.unpack()
-        return super().train(mode)
+    def _can_use_onednn(self, x: Tensor) -> bool:
+        return (
+            x.is_cpu
+            and x.dtype == self.weight.dtype
+            and x.numel() > 0
+            and self.weight.grad is None  # an optimizer is about to write to the kernel
+            and torch.backends.mkldnn.is_available()
+            and bool(torch.backends.mkldnn.enabled)
+            and _has_instructions(x.dtype)
+            and not torch.is_autocast_enabled("cpu")
+        )
+
+    def _packed_kernel(self, image_shape: torch.Size) -> Tensor:
+        with _LOCK:
+            # Somebody may have replaced the weight since it was packed.
+            if self._packed is None or not _is_hollow(self.weight):
+                plain = self.weight.detach()
+                self._packed = torch.ops.mkldnn._reorder_convolution_weight(
+                    plain, *self._geometry(), image_shape
+                )
+                self.weight.data = plain.new_full((), math.nan).expand_as(plain)
+            return self._packed
+
+    def _geometry(self) -> tuple:
+        return self.padding, self.stride, self.dilation, self.groups
 
     def _apply(self, *args: Any, **kwargs: Any) -> "PackedConv2d":
         self.unpack()
@@ -89,29 +91,28 @@ class PackedConv2d(nn.Conv2d):
 
 
 def pack_convolutions(network: nn.Module) -> None:
-    """Let the convolutions of a network keep their kernels in oneDNN's order.
+    """Turn the convolutions of a network into `PackedConv2d`, in place.
 
-    Subclasses of `nn.Conv2d`, and what doesn't pad with a number of zeros, stay as they are.
+    Subclasses of `nn.Conv2d`, kernels of a single element, and convolutions that pad with anything
+    but a number of zeros stay as they are.
     """
-    for parent in list(network.modules()):
-        for name, child in list(parent.named_children()):
-            is_plain = type(child) is nn.Conv2d and child.padding_mode == "zeros"
-            if is_plain and not isinstance(child.padding, str):
-                PackedConv2d.replace(parent, name)
+    for module in network.modules():
+        if type(module) is nn.Conv2d and _is_packable(module):
+            module.__class__ = PackedConv2d
 
 
-def _is_for_onednn(x: Tensor) -> bool:
-    """Whether oneDNN computes an image's convolutions here, and nothing has to look inside."""
-    return (
-        not torch.compiler.is_compiling()  # first: what follows would break a graph
-        and x.device.type == "cpu"
-        and torch.backends.mkldnn.is_available()
-        and torch.backends.mkldnn.enabled
-        and x.numel() > 0
-        and _has_instructions(x.dtype)
-        and not torch.is_grad_enabled()
-        and not torch.is_autocast_enabled("cpu")
-    )
+def _is_packable(conv: nn.Conv2d) -> bool:
+    pads_zeros = conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
+    return pads_zeros and conv.weight.numel() > 1
+
+
+def _is_hollow(weight: Tensor) -> bool:
+    """Whether a kernel's elements were freed, so that one element stands for all."""
+    return weight.untyped_storage().nbytes() < weight.nbytes
+
+
+def _needs_gradient(*tensors: Tensor | None) -> bool:
+    return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
 
 
 def _has_instructions(dtype: torch.dtype) -> bool:
