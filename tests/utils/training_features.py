@@ -97,7 +97,7 @@ def train(
         trainer = Trainer(smallest_cfg(overrides))
         trainer.resume_or_load(resume=resume)
         assert trainer.start_iter == int(resume)
-        scaler = trainer._trainer.grad_scaler
+        scaler = trainer.grad_scaler
         if scaler.is_enabled() and not resume:
             # The usual 2**16 overflows at first, and overflown steps are skipped.
             scaler.load_state_dict(scaler.state_dict() | {"scale": 8.0})
@@ -127,7 +127,7 @@ def train_and_resume(features: Iterable[str], data: Path, folder: Path) -> None:
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert moved <= trained
     assert len(moved) > 0.8 * len(trained)
-    num_states = len(whole._trainer.optimizer.state_dict()["state"])
+    num_states = len(whole.optimizer.state_dict()["state"])
     assert num_states == len(trained)
     loss = whole.storage.latest()["total_loss"]
     assert loss == parts.storage.latest()["total_loss"]
