@@ -48,7 +48,7 @@ def make_loop(model: nn.Module, batch_size: int = 8, lr: float = 0.1, **options)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
     loop = TrainLoop(model, batches(batch_size), optimizer, seed=3, **options)
     if loop.grad_scaler.is_enabled():
-        # The usual 2**16 overflows at first, and overflown steps are skipped.
+        # The usual 2**16 overflows at first, and the scaler skips such steps.
         loop.grad_scaler.load_state_dict(loop.grad_scaler.state_dict() | {"scale": 8.0})
     return loop
 

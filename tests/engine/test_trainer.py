@@ -55,7 +55,7 @@ def assert_unchanged(model: nn.Module, before: dict[str, torch.Tensor | bool]) -
 
 @pytest.mark.parametrize("augmented", [False, True])
 def test_a_model_is_unchanged_by_a_test(data: str, tmp_path: Path, augmented: bool) -> None:
-    aug = {"TEST.AUG.ENABLED": augmented, "TEST.AUG.MIN_SIZES": (64,), "TEST.AUG.FLIP": True}
+    aug = {"TEST.AUG.ENABLED": augmented, "TEST.AUG.MIN_SIZES": (64,), "TEST.AUG.MAX_SIZES": (128,)}
     cfg = config(data, tmp_path, TESTING | aug | {"DATASETS.TEST": (data,)})
     model = Trainer.build_model(cfg)
     for training in (True, False):
