@@ -24,7 +24,7 @@ from detectron2.utils.logger import setup_logger
 from web_page.checkpoints import Checkpoint, find_checkpoints, load_predictor
 from web_page.look import VIEWS, Look
 
-from metaprompt_d2.utils.errors import input_error, one_line_errors
+from metaprompt_d2.utils.errors import InputError, error_message, one_line_errors
 
 _CSS = """
 .class { border-left: 0.9em solid; padding-left: 0.3em; margin-right: 0.7em; white-space: nowrap }
@@ -163,10 +163,8 @@ class _Page:
             raise gr.Error("Drop an image first.")
         try:
             look = Look(load_predictor(self.checkpoints[label]), file)
-        except Exception as error:
-            if (message := input_error(error)) is None:
-                raise
-            raise gr.Error(message) from error
+        except InputError as error:
+            raise gr.Error(error_message(error)) from error
         count = look.num_steps
         step = gr.Slider(maximum=max(count, 2), value=count, visible=count > 1)
         prompt = gr.Slider(maximum=look.num_prompts - 1, value=look.best_prompt())

@@ -1,82 +1,43 @@
-"""Config values that mean nothing, found before anything is built from them."""
+"""Check config values: the range of each key, and keys against each other.
+
+What a single class needs is checked again in its constructor, by the argument's name.
+"""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode, get_cfg
+from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_HEADS_REGISTRY
 
-from ..utils.errors import InputError
+from ..utils.errors import InputError, get_registered
 from .defaults import add_metaprompt_config
+from .ranges import CHOICES, LENGTHS, RANGES
 
-__all__ = ["check_combinations", "check_config"]
+__all__ = ["check_combinations", "check_config", "check_registered_parts"]
 
-# Least values; of every element where a key holds several. Detectron2's keys and ours that no
-# class checks in its constructor.
-_LEAST = {
-    "DATALOADER.NUM_WORKERS": 0,
-    "INPUT.CROP.SIZE": 0,
-    "INPUT.MAX_SIZE_TEST": 0,
-    "INPUT.MAX_SIZE_TRAIN": 0,
-    "INPUT.MIN_SIZE_TEST": 0,
-    "INPUT.MIN_SIZE_TRAIN": 0,
-    "INPUT.PERSON_CROP.SIZE": 1,
-    "INPUT.SCALE_RANGE": 0,
-    "MODEL.DEPTH_HEAD.CONVS_DIM": 1,
-    "MODEL.DEPTH_HEAD.DECONV_DIMS": 1,
-    "MODEL.DIFFUSION.UNET.BLOCK_OUT_CHANNELS": 1,
-    "MODEL.DIFFUSION.UNET.CROSS_ATTENTION_DIM": 1,
-    "MODEL.DIFFUSION.UNET.LAYERS_PER_BLOCK": 1,
-    "MODEL.DIFFUSION.UNET.NORM_NUM_GROUPS": 1,
-    "MODEL.DIFFUSION.UNET.NUM_HEADS": 1,
-    "MODEL.DIFFUSION.UNET.NUM_HEADS_PER_LEVEL": 1,
-    "MODEL.DIFFUSION.VAE.BLOCK_OUT_CHANNELS": 1,
-    "MODEL.DIFFUSION.VAE.LATENT_CHANNELS": 1,
-    "MODEL.DIFFUSION.VAE.LAYERS_PER_BLOCK": 1,
-    "MODEL.DIFFUSION.VAE.NORM_NUM_GROUPS": 1,
-    "MODEL.HEATMAP_HEAD.DECONV_DIMS": 1,
-    "MODEL.HEATMAP_HEAD.STRIDE": 1,
-    "MODEL.META_PROMPT.DECONV_CHANNELS": 1,
-    "MODEL.META_PROMPT.NORM_NUM_GROUPS": 1,
-    "MODEL.SEM_SEG_HEAD.CONVS_DIM": 1,
-    "MODEL.SEM_SEG_HEAD.NUM_CLASSES": 1,
-    "MODEL.SEM_SEG_HEAD.POOL_SCALES": 1,
-    "SOLVER.ACCUMULATION_STEPS": 1,
-    "SOLVER.BASE_LR": 0,
-    "SOLVER.CHECKPOINT_PERIOD": 1,
-    "SOLVER.IMS_PER_BATCH": 1,
-    "SOLVER.LOG_PERIOD": 1,
-    "SOLVER.MAX_ITER": 0,
-    "SOLVER.WARMUP_ITERS": 0,
-    "SOLVER.WEIGHT_DECAY": 0,
-    "TEST.EVAL_PERIOD": 0,
-    "TEST.NUM_PICTURES": 0,
-    "TEST.POSE.PEOPLE_PER_BATCH": 1,
-}
-
-_CHOICES = {
-    "INPUT.CROP.TYPE": ("relative_range", "relative", "absolute", "absolute_range"),
-    "INPUT.FORMAT": ("BGR", "L", "RGB", "YUV-BT.601"),
+# Parts that Detectron2 builds by name. The package's own registries are checked when they are read.
+_REGISTRIES = {
+    "MODEL.BACKBONE.NAME": BACKBONE_REGISTRY,
+    "MODEL.META_ARCHITECTURE": META_ARCH_REGISTRY,
+    "MODEL.SEM_SEG_HEAD.NAME": SEM_SEG_HEADS_REGISTRY,
 }
 
 
 def check_config(cfg: CfgNode) -> None:
-    """
+    """Check every value by itself, and the sizes of the networks against each other.
+
     Raises:
-        InputError: naming the first key whose value is null, not finite, of other types than
-            its default or too small, not one of its choices, or a device that torch doesn't know.
+        InputError: The message names the first key whose value is null, not finite, of another
+            type than its default, out of its range or not one of its choices, a size that doesn't
+            fit another one, or a device that torch doesn't know.
     """
     defaults = get_cfg()
     add_metaprompt_config(defaults)
     for key, value, default in _leaves(cfg, defaults):
         _check_type(key, value, default)
-        if value not in _CHOICES.get(key, [value]):
-            raise InputError(f"{key} is {value!r}, expected one of {_CHOICES[key]}")
-        least = _LEAST.get(key)
-        values = value if isinstance(value, list | tuple) else [value]
-        if least is not None and any(number < least for number in values):
-            raise InputError(f"{key} is {value}, expected at least {least}")
+        _check_range(key, value)
     for expected in cfg.TEST.EXPECTED_RESULTS:
         kinds = [type(part) for part in expected] if isinstance(expected, list | tuple) else []
         if kinds[:2] != [str, str] or len(kinds) != 4 or not {*kinds[2:]} <= {int, float}:
@@ -87,38 +48,17 @@ def check_config(cfg: CfgNode) -> None:
         torch.device(cfg.MODEL.DEVICE)
     except RuntimeError as error:
         raise InputError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}: {error}") from error
-
-
-def _leaves(node: CfgNode, defaults: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Full name, value and default of every key that has a default."""
-    for key, default in defaults.items():
-        value = node[key]
-        if isinstance(default, CfgNode):
-            if not isinstance(value, CfgNode):
-                raise InputError(f"{prefix}{key} is {value!r}, expected keys below it")
-            yield from _leaves(value, default, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value, default
-
-
-def _check_type(key: str, value: Any, default: Any) -> None:
-    if value is None and default is not None:
-        raise InputError(f"{key} is null, expected a value such as {default!r}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise InputError(f"{key} is {value}, expected a finite number")
-    if isinstance(default, list | tuple) and default and isinstance(value, list | tuple):
-        wants_numbers = all(isinstance(part, int | float) for part in default)
-        for part in value:
-            if wants_numbers and not isinstance(part, int | float):
-                raise InputError(f"{key} is {value!r}, expected numbers such as {default!r}")
-            if isinstance(part, float) and not math.isfinite(part):
-                raise InputError(f"{key} is {value}, expected finite numbers")
+    _check_network_sizes(cfg)
 
 
 def check_combinations(cfg: CfgNode) -> None:
-    """
+    """Check keys of the training against each other.
+
+    Apart from `check_config`, because a checkpoint may be evaluated with a config that cannot be
+    trained.
+
     Raises:
-        InputError: keys of a config that contradict each other; all are named.
+        InputError: Keys contradict each other; the message names all of them.
     """
     diffusion = cfg.MODEL.DIFFUSION
     lora, frozen = diffusion.LORA.RANK != 0, diffusion.FREEZE_UNET
@@ -150,3 +90,99 @@ def check_combinations(cfg: CfgNode) -> None:
     found = [message for holds, message in contradictions if holds]
     if found:
         raise InputError("keys that contradict each other: " + "; ".join(found))
+
+
+def check_registered_parts(cfg: CfgNode) -> None:
+    """Check the names of the parts that Detectron2 builds; call it before `build_model`.
+
+    Raises:
+        UnknownKeyError: A name that is not registered.
+    """
+    for key, registry in _REGISTRIES.items():
+        get_registered(registry, _value(cfg, key), key)
+
+
+def _value(cfg: CfgNode, key: str) -> Any:
+    for name in key.split("."):
+        cfg = cfg[name]
+    return cfg
+
+
+def _leaves(node: CfgNode, defaults: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Yield full name, value and default of every key that has a default."""
+    for key, default in defaults.items():
+        value = node[key]
+        if isinstance(default, CfgNode):
+            if not isinstance(value, CfgNode):
+                raise InputError(f"{prefix}{key} is {value!r}, expected keys below it")
+            yield from _leaves(value, default, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value, default
+
+
+def _check_type(key: str, value: Any, default: Any) -> None:
+    if value is None and default is not None:
+        raise InputError(f"{key} is null, expected a value such as {default!r}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{key} is {value}, expected a finite number")
+    if isinstance(default, list | tuple) and default and isinstance(value, list | tuple):
+        wants_numbers = all(isinstance(part, int | float) for part in default)
+        for part in value:
+            if wants_numbers and not isinstance(part, int | float):
+                raise InputError(f"{key} is {value!r}, expected numbers such as {default!r}")
+            if isinstance(part, float) and not math.isfinite(part):
+                raise InputError(f"{key} is {value}, expected finite numbers")
+
+
+def _check_range(key: str, value: Any) -> None:
+    parts: Sequence[Any] = value if isinstance(value, list | tuple) else [value]
+    choices = CHOICES.get(key, parts)
+    if any(part not in choices for part in parts):
+        raise InputError(f"{key} is {value!r}, expected one of {choices}")
+    if len(parts) != LENGTHS.get(key, len(parts)):
+        raise InputError(f"{key} is {value}, expected {LENGTHS[key]} numbers")
+    if key not in RANGES:
+        return
+    for part in parts:
+        if not isinstance(part, int | float):
+            raise InputError(f"{key} is {value!r}, expected numbers")
+        if expected := RANGES[key].expected(part):
+            raise InputError(f"{key} is {value}, expected {expected}")
+
+
+def _check_network_sizes(cfg: CfgNode) -> None:
+    """Check that widths are multiples of the groups and the attention heads they are divided in."""
+    unet, prompts = cfg.MODEL.DIFFUSION.UNET, cfg.MODEL.META_PROMPT
+    for name in ("UNET", "VAE"):
+        node, prefix = cfg.MODEL.DIFFUSION[name], f"MODEL.DIFFUSION.{name}"
+        widths = tuple(node.BLOCK_OUT_CHANNELS)
+        if misfits := [width for width in widths if width % node.NORM_NUM_GROUPS]:
+            raise InputError(
+                f"{prefix}.BLOCK_OUT_CHANNELS {widths}: {misfits} are no multiples "
+                f"of {prefix}.NORM_NUM_GROUPS {node.NORM_NUM_GROUPS}"
+            )
+    widths = tuple(unet.BLOCK_OUT_CHANNELS)
+    heads = tuple(unet.NUM_HEADS_PER_LEVEL) or (unet.NUM_HEADS,) * len(widths)
+    if len(heads) != len(widths):
+        raise InputError(
+            f"MODEL.DIFFUSION.UNET.NUM_HEADS_PER_LEVEL {heads} has {len(heads)} levels, "
+            f"MODEL.DIFFUSION.UNET.BLOCK_OUT_CHANNELS {widths} has {len(widths)}"
+        )
+    if misfits := [width for width, count in zip(widths, heads, strict=True) if width % count]:
+        raise InputError(
+            f"MODEL.DIFFUSION.UNET.BLOCK_OUT_CHANNELS {widths}: {misfits} are no multiples of the "
+            f"attention heads {heads} (NUM_HEADS, NUM_HEADS_PER_LEVEL)"
+        )
+    levels = range(len(widths))
+    if unknown := sorted(set(cfg.MODEL.DIFFUSION.GRADIENT_CHECKPOINTING_LEVELS) - set(levels)):
+        raise InputError(
+            f"MODEL.DIFFUSION.GRADIENT_CHECKPOINTING_LEVELS names {unknown}, expected of "
+            f"{list(levels)}"
+        )
+    normed = {"pyramid": [unet.CROSS_ATTENTION_DIM], "fused": [widths[0], unet.CROSS_ATTENTION_DIM]}
+    for width in normed.get(prompts.REARRANGE, []):
+        if width % prompts.NORM_NUM_GROUPS:
+            raise InputError(
+                f"{width} channels of the UNet are no multiple of MODEL.META_PROMPT."
+                f"NORM_NUM_GROUPS {prompts.NORM_NUM_GROUPS}"
+            )

@@ -1,13 +1,13 @@
-"""Config files that are reachable from any folder: this package's own and Detectron2's.
+"""Read config files that are reachable from any folder: this package's own and Detectron2's.
 
-`metaprompt_d2://mini/diffusion` is `configs/mini/diffusion` of the checkout, or the copy that an
-installed wheel carries; `model_zoo://COCO-Detection/retinanet_R_50_FPN_1x.yaml` is a config of
-Detectron2's model zoo. A YAML file's `_BASE_` may be either, alone or in a list.
+`metaprompt_d2://mini/diffusion` is `configs/mini/diffusion` of the checkout, or the copy in an
+installed wheel. `model_zoo://COCO-Detection/retinanet_R_50_FPN_1x.yaml` is a config of Detectron2's
+model zoo. The `_BASE_` of a YAML file may have either prefix, alone or in a list.
 """
 
 import re
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 import detectron2
 import yaml
@@ -24,72 +24,60 @@ _PACKAGE = Path(__file__).parents[1]
 _PACKAGED = _PACKAGE / "configs"
 CONFIG_ROOT = _PACKAGED if _PACKAGED.is_dir() else _PACKAGE.parent / "configs"
 
-_SCHEMES = re.compile(r".*(?=(?:metaprompt_d2|model_zoo)://)")
+_FOLDERS = {
+    "metaprompt_d2://": CONFIG_ROOT,
+    "model_zoo://": Path(model_zoo.get_config_file("Base-RCNN-FPN.yaml")).parent,
+}
 
 
 def recipe_names() -> list[str]:
-    """The packaged YAML files that train a model, such as "mini/cityscapes_seg.yaml"."""
+    """List the packaged YAML files that train a model, such as "mini/cityscapes_seg.yaml"."""
     files = (file for file in CONFIG_ROOT.rglob("*.yaml") if not file.name.startswith("Base-"))
     return sorted(file.relative_to(CONFIG_ROOT).as_posix() for file in files)
 
 
 def _without_folder(path: str) -> str:
-    """fvcore joins a `_BASE_` to the folder of its file: `a/model_zoo://b` -> `model_zoo://b`."""
-    return _SCHEMES.sub("", path, count=1)
+    """Undo that fvcore joins a `_BASE_` to the folder of its file: "a/model_zoo://b"."""
+    return re.sub(rf".*(?={'|'.join(_FOLDERS)})", "", path, count=1)
 
 
-class _LocalHandler(PathHandler):
-    """Paths with a prefix that stands for a folder of this machine."""
+class _FolderHandler(PathHandler):
+    """Paths whose prefix stands for a folder of this machine."""
 
-    def _isfile(self, path: str, **kwargs) -> bool:
+    def _get_supported_prefixes(self) -> list[str]:
+        return list(_FOLDERS)
+
+    def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
+        path = _without_folder(path)
+        for prefix, folder in _FOLDERS.items():
+            if path.startswith(prefix):
+                return str(folder / path.removeprefix(prefix))
+        return PathManager.get_local_path(path)
+
+    def _isfile(self, path: str, **kwargs: Any) -> bool:
         return Path(self._get_local_path(path)).is_file()
 
-    def _exists(self, path: str, **kwargs) -> bool:
+    def _exists(self, path: str, **kwargs: Any) -> bool:
         return Path(self._get_local_path(path)).exists()
 
-    def _open(self, path: str, mode: str = "r", **kwargs):
+    def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> IO:
         return PathManager.open(self._get_local_path(path), mode, **kwargs)
 
 
-class _ConfigsHandler(_LocalHandler):
-    PREFIX = "metaprompt_d2://"
-
-    def _get_supported_prefixes(self) -> list[str]:
-        return [self.PREFIX]
-
-    def _get_local_path(self, path: str, **kwargs) -> str:
-        path = _without_folder(path)
-        if not path.startswith(self.PREFIX):
-            return PathManager.get_local_path(path)
-        return str(CONFIG_ROOT / path.removeprefix(self.PREFIX))
-
-
-class _ModelZooHandler(_LocalHandler):
-    PREFIX = "model_zoo://"
-
-    def _get_supported_prefixes(self) -> list[str]:
-        return [self.PREFIX]
-
-    def _get_local_path(self, path: str, **kwargs) -> str:
-        configs = Path(model_zoo.get_config_file("Base-RCNN-FPN.yaml")).parent
-        return str(configs / path.removeprefix(self.PREFIX))
-
-
-PathManager.register_handler(_ConfigsHandler())
-PathManager.register_handler(_ModelZooHandler())
+PathManager.register_handler(_FolderHandler())
 
 
 def read_config_file(config_file: str) -> CfgNode:
-    """The keys of a YAML file on top of its `_BASE_`.
+    """Read a YAML file and the files that it names as `_BASE_`.
 
-    Tags that run code are refused, but in Detectron2's own files (its RetinaNet has one).
+    Tags that run code are refused, except in Detectron2's own files (its RetinaNet has one).
 
     Args:
-        config_file: path, also "metaprompt_d2://cityscapes_seg.yaml".
+        config_file: Path, also "metaprompt_d2://cityscapes_seg.yaml".
 
     Raises:
-        MissingFileError: there is no such file.
-        InputError: it is no YAML with keys, has tags that run code, or bases in a circle.
+        MissingFileError: The file doesn't exist.
+        InputError: The file isn't YAML with keys, has tags that run code, or is its own base.
     """
     path = PathManager.get_local_path(config_file)
     if not PathManager.isfile(path):
@@ -98,16 +86,17 @@ def read_config_file(config_file: str) -> CfgNode:
         return CfgNode(_YamlFile.load_yaml_with_base(path))
     except RecursionError as error:
         raise InputError(f"config file {config_file}: _BASE_ leads back to itself") from error
+    except FileNotFoundError as error:
+        raise MissingFileError(f"config file {config_file}: {error}") from error
+    except (AssertionError, OSError) as error:  # keys that don't merge; a folder, no permission
+        raise InputError(f"config file {config_file}: {error}") from error
 
 
 class _YamlFile(CfgNode):
-    """Detectron2's reading of YAML, which would run code from any file by default.
-
-    A `_BASE_` may have one of the prefixes above.
-    """
+    """Read YAML as Detectron2 does, but run code from its own files only."""
 
     @classmethod
-    def _open_cfg(cls, filename: str) -> TextIO:
+    def _open_cfg(cls, filename: str) -> IO:
         return PathManager.open(_without_folder(filename))
 
     @classmethod
@@ -117,27 +106,29 @@ class _YamlFile(CfgNode):
         try:
             with cls._open_cfg(filename) as file:
                 content = (yaml.unsafe_load if trusted else yaml.safe_load)(file)
-            _check_keys(content)
-            return super().load_yaml_with_base(filename, allow_unsafe=trusted)
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
+        except (yaml.YAMLError, ValueError) as error:  # ValueError: another encoding, a date
             raise InputError(f"config file {filename} cannot be read as YAML: {error}") from error
-        except TypeError as error:
-            raise InputError(f"config file {filename}: {error}") from error
+        _check_keys(content, filename)
+        return super().load_yaml_with_base(filename, allow_unsafe=trusted)
 
 
-def _check_keys(content: Any) -> None:
-    """
+def _check_keys(content: Any, filename: str) -> None:
+    """Check that a file holds keys and values, with strings as keys.
+
     Raises:
-        TypeError: the content is no mapping with strings as keys.
+        InputError: It doesn't.
     """
     if not isinstance(content, dict):
-        raise TypeError(f"expected keys and values, found {type(content).__name__}")
+        found = type(content).__name__
+        raise InputError(f"config file {filename}: expected keys and values, found {found}")
     for key, value in content.items():
         if not isinstance(key, str):
-            raise TypeError(f"key {key!r} is no string")
+            raise InputError(f"config file {filename}: key {key!r} is no string")
         if key == "_BASE_":
             names = value if isinstance(value, list) else [value]
             if not all(isinstance(name, str) for name in names):
-                raise TypeError(f"_BASE_ is {value!r}, expected the name of a file")
+                raise InputError(
+                    f"config file {filename}: _BASE_ is {value!r}, expected the name of a file"
+                )
         elif isinstance(value, dict):
-            _check_keys(value)
+            _check_keys(value, filename)

@@ -1,7 +1,9 @@
-"""From a command line to a frozen config and an initialised process."""
+"""Set up a process: from a command line to a frozen config, loggers and seeds."""
 
 import argparse
 import logging
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode, get_cfg
@@ -12,38 +14,45 @@ from detectron2.utils.logger import setup_logger
 
 from ..checkpoint import diffusion_sizes
 from ..config import add_metaprompt_config, check_config, read_config_file
-from ..utils.errors import InputError, hide_tracebacks
+from ..utils.errors import InputError, UnknownKeyError, hide_tracebacks, input_errors
 
 __all__ = ["load_config", "setup", "setup_loggers"]
 
 
-def load_config(config_file: str, overrides: list[str]) -> CfgNode:
-    """Detectron2's defaults and ours, a YAML file (with its `_BASE_`), and overrides.
+def load_config(config_file: str, overrides: Sequence[Any]) -> CfgNode:
+    """Load a config: the defaults, then a YAML file with its `_BASE_`, then overrides.
 
-    `_BASE_` may be a "model_zoo://" path (Detectron2's own) or a "metaprompt_d2://" one.
-
-    Where there is no GPU, MODEL.DEVICE "cuda" becomes "cpu". With
-    MODEL.DIFFUSION.SIZES_FROM_WEIGHTS, the weights' own sizes replace UNET.* and VAE.*, and the key
-    is False again: what is returned stands by itself.
+    Where there is no GPU, MODEL.DEVICE "cuda" becomes "cpu". If MODEL.DIFFUSION.SIZES_FROM_WEIGHTS
+    is True, the sizes of the weights replace UNET.* and VAE.*, and the key becomes False: the
+    returned config doesn't need the weights any more.
 
     Args:
-        config_file: path, also "metaprompt_d2://cityscapes_seg.yaml"; "" for the defaults.
-        overrides: alternating keys and values.
+        config_file: Path, also "metaprompt_d2://cityscapes_seg.yaml"; "" for the defaults.
+        overrides: Alternating keys and values.
+
+    Returns:
+        The config, frozen.
 
     Raises:
-        FileNotFoundError: there is no such config file.
-        KeyError: a key that neither Detectron2 nor this package has.
-        InputError: a file that is no YAML or runs code, a value that means nothing,
-            SIZES_FROM_WEIGHTS without WEIGHTS, or with weights that tell no sizes.
+        MissingFileError: The config file doesn't exist.
+        UnknownKeyError: Neither Detectron2 nor this package has a key.
+        InputError: The file isn't YAML or runs code, a value is out of its range, or
+            SIZES_FROM_WEIGHTS has no WEIGHTS or weights whose sizes cannot be told.
     """
     cfg = get_cfg()
     add_metaprompt_config(cfg)
     if config_file:
-        cfg.merge_from_other_cfg(_of_our_version(read_config_file(config_file), cfg, config_file))
-    cfg.merge_from_list(overrides)
-    check_config(cfg)
+        loaded = read_config_file(config_file)
+        version = loaded.get("VERSION", cfg.VERSION)
+        if version != cfg.VERSION:
+            raise InputError(
+                f"config file {config_file}: VERSION is {version}, expected {cfg.VERSION}"
+            )
+        _merge(cfg, loaded, f"config file {config_file}")
+    _merge(cfg, list(overrides), "overrides")
     if cfg.MODEL.DIFFUSION.SIZES_FROM_WEIGHTS:
         _take_sizes_from_weights(cfg)
+    check_config(cfg)
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
         logging.getLogger(__name__).warning("No GPU: MODEL.DEVICE is set to cpu")
         cfg.MODEL.DEVICE = "cpu"
@@ -51,11 +60,16 @@ def load_config(config_file: str, overrides: list[str]) -> CfgNode:
     return cfg
 
 
-def _of_our_version(loaded: CfgNode, cfg: CfgNode, config_file: str) -> CfgNode:
-    version = loaded.get("VERSION", cfg.VERSION)
-    if version != cfg.VERSION:
-        raise InputError(f"config file {config_file}: VERSION is {version}, expected {cfg.VERSION}")
-    return loaded
+def _merge(cfg: CfgNode, others: CfgNode | list, source: str) -> None:
+    try:
+        if isinstance(others, list):
+            cfg.merge_from_list(others)
+        else:
+            cfg.merge_from_other_cfg(others)
+    except KeyError as error:
+        raise UnknownKeyError(f"{source}: {error.args[0]}") from error
+    except Exception as error:  # whatever yacs runs into
+        raise InputError(f"{source}: {error}") from error
 
 
 def _take_sizes_from_weights(cfg: CfgNode) -> None:
@@ -63,21 +77,26 @@ def _take_sizes_from_weights(cfg: CfgNode) -> None:
     if not node.WEIGHTS:
         raise InputError("MODEL.DIFFUSION.SIZES_FROM_WEIGHTS needs MODEL.DIFFUSION.WEIGHTS")
     sizes = diffusion_sizes(PathManager.get_local_path(node.WEIGHTS))
-    node.merge_from_list([part for pair in sizes.items() for part in pair])
+    _merge(node, [part for pair in sizes.items() for part in pair], f"sizes of {node.WEIGHTS}")
     node.SIZES_FROM_WEIGHTS = False
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
-    """Config of Detectron2's standard arguments, logging, output folder and seeds."""
+    """Load the config of Detectron2's standard arguments; set up logging, output folder and seeds.
+
+    Raises:
+        InputError: As for `load_config`, or OUTPUT_DIR cannot be written.
+    """
     cfg = load_config(args.config_file, args.opts)
-    default_setup(cfg, args)
-    setup_loggers(cfg.OUTPUT_DIR)
+    with input_errors(f"OUTPUT_DIR {cfg.OUTPUT_DIR}", OSError):
+        default_setup(cfg, args)
+        setup_loggers(cfg.OUTPUT_DIR)
     return cfg
 
 
 def setup_loggers(output_dir: str) -> None:
-    """This package's log lines, which Detectron2's `default_setup` leaves out, and short errors."""
-    # Abbreviated as Detectron2's own is to "d2".
+    """Set up this package's logger, and hide tracebacks of wrong input from the terminal."""
+    # Detectron2's `default_setup` sets up its own logger only; it is abbreviated to "d2".
     setup_logger(output_dir, comm.get_rank(), name="metaprompt_d2", abbrev_name="mp")
     for name in ("detectron2", "metaprompt_d2"):
         hide_tracebacks(logging.getLogger(name))

@@ -15,7 +15,7 @@ from detectron2.utils import comm
 from fvcore.nn.precise_bn import get_bn_modules
 from torch import nn
 
-from ..config import check_combinations
+from ..config import check_combinations, check_registered_parts
 from ..data import build_mapper, build_test_loader, build_train_loader, check_datasets
 from ..evaluation import MergedEvaluators, build_evaluators
 from ..evaluation.pictures import PictureWriter
@@ -122,6 +122,11 @@ class Trainer(BaseTrainer):
         model = build_model(cfg)
         logger.info("Model:\n%s", model)
         return model
+
+    @classmethod
+    def build_model(cls, cfg: CfgNode) -> nn.Module:
+        check_registered_parts(cfg)
+        return super().build_model(cfg)
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:

@@ -1,7 +1,8 @@
-"""Bad input ends a script with one line that names it; a bug still ends it with a traceback.
+"""Wrong input ends a script with one line; a bug ends it with a traceback.
 
-Scripts decorate their `main` with `one_line_errors()`; `engine.launch_main` holds it already.
-With METAPROMPT_D2_TRACEBACK=1 every error keeps its traceback.
+What a user's input can cause is raised as `InputError` where the input enters. Scripts decorate
+their `main` with `one_line_errors()`; `engine.launch_main` does so itself. With
+METAPROMPT_D2_TRACEBACK=1 every error keeps its traceback.
 """
 
 import logging
@@ -10,6 +11,9 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+from detectron2.utils.registry import Registry
 
 __all__ = [
     "TRACEBACK_VARIABLE",
@@ -17,8 +21,10 @@ __all__ = [
     "MissingFileError",
     "NonFiniteError",
     "UnknownKeyError",
+    "error_message",
+    "get_registered",
     "hide_tracebacks",
-    "input_error",
+    "input_errors",
     "one_line_errors",
 ]
 
@@ -47,43 +53,72 @@ class NonFiniteError(InputError, FloatingPointError):
     """A loss or a weight is NaN or infinite."""
 
 
-# What input makes us, Detectron2, yacs and the readers of files raise. Bugs show as other types.
-_TYPES = (ArithmeticError, EOFError, MemoryError, OSError, ValueError)
+@contextmanager
+def input_errors(what: str, *types: type[Exception]) -> Iterator[None]:
+    """Turn exceptions that a library raises for wrong input into `InputError`.
 
-# How torch hands on an error of a DataLoader's worker: as its type, with its traceback as text.
-_WORKER = re.compile(r"Caught (\w+) in \w+ worker process.*^(?:[\w.]+\.)?\1: (.*)\Z", re.M | re.S)
+    Use it around a call that does nothing but read or write what the user named.
 
-# RuntimeErrors of torch: a size in the config or a batch that is too large.
-_MEMORY = re.compile(r"can't allocate memory|out of memory|Storage size calculation overflowed")
+    Args:
+        what: Start of the message: the file, key or value.
+        types: Types of exceptions to turn.
+
+    Raises:
+        InputError: The library raised one of the types.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except types as error:
+        # str() of a KeyError would quote the message
+        text = error.args[0] if isinstance(error, KeyError) and error.args else error
+        raise InputError(f"{what}: {text}") from error
 
 
-def input_error(error: BaseException) -> str | None:
-    """The message for an error that input can cause, None for one that only a bug can.
+def get_registered(registry: Registry, name: str, key: str) -> Any:
+    """Look up a registered object.
 
-    Of the types that are both, those with a sentence count as input: yacs, fvcore's registries
-    and Detectron2's catalogs raise KeyErrors and AssertionErrors that explain themselves.
+    Args:
+        registry: Registry to search.
+        name: Name of the object.
+        key: Config key, or other place, that gave the name.
+
+    Raises:
+        UnknownKeyError: The registry has no such name; the message lists the names that it has.
+    """
+    if name not in registry:
+        known = sorted(known for known, _ in registry)
+        raise UnknownKeyError(f"{key} is {name!r}, expected one of the registered {known}")
+    return registry.get(name)
+
+
+# How torch re-raises an exception of a DataLoader's worker in the main process: an exception of
+# the same type whose only text is the worker's traceback.
+_FROM_WORKER = re.compile(
+    r"Caught (\w+) in \w+ worker process.*^(?:[\w.]+\.)?\1: (.*)\Z", re.M | re.S
+)
+
+
+def error_message(error: InputError) -> str:
+    """Return an error's message, also where it was raised in a DataLoader's worker.
 
     Returns:
-        one line, or one and further ones that are indented.
+        One line, or one line and further lines that are indented.
     """
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    if worker := _WORKER.search(text):
+    text = str(error)
+    if worker := _FROM_WORKER.search(text):
         text = worker[2]
-    known = isinstance(error, _TYPES)
-    known |= isinstance(error, KeyError | AssertionError) and " " in text.strip()
-    known |= isinstance(error, RuntimeError) and bool(_MEMORY.search(text))
-    if not known:
-        return None
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return "\n  ".join(lines) or type(error).__name__
+    return "\n  ".join(lines)
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """A context, or a decorator of a function, that bad input ends in one line.
+    """End the program in one line for wrong input: a context, or a decorator of a function.
 
     Raises:
-        SystemExit: with "error: ..." in place of an error that input can cause.
+        SystemExit: Takes the place of an `InputError` ("error: ...") or of Ctrl-C ("stopped").
     """
     try:
         yield
@@ -91,15 +126,14 @@ def one_line_errors() -> Iterator[None]:
         if _wants_tracebacks():
             raise
         sys.exit("stopped")
-    except Exception as error:
-        message = input_error(error)
-        if message is None or _wants_tracebacks():
+    except InputError as error:
+        if _wants_tracebacks():
             raise
-        sys.exit(f"error: {message}")
+        sys.exit(f"error: {error_message(error)}")
 
 
 def hide_tracebacks(logger: logging.Logger) -> None:
-    """Keep a logger's tracebacks of bad input off the terminal; its files still get them."""
+    """Keep the tracebacks of `InputError` off the terminal; log files still get them."""
     for handler in logger.handlers:
         terminal = getattr(handler, "stream", None) in (sys.stdout, sys.stderr)
         if terminal and _is_shown not in handler.filters:
@@ -108,7 +142,7 @@ def hide_tracebacks(logger: logging.Logger) -> None:
 
 def _is_shown(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
-    return error is None or input_error(error) is None or _wants_tracebacks()
+    return not isinstance(error, InputError) or _wants_tracebacks()
 
 
 def _wants_tracebacks() -> bool:

@@ -31,6 +31,8 @@ def atomic_write(path: str | os.PathLike, write: Callable[[IO[bytes]], object]) 
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)
+    except OSError as error:  # no permission, no space left
+        raise InputError(f"{path} cannot be written: {error}") from error
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -50,7 +50,7 @@ def find_checkpoints(
     for config, file, label in pairs:
         try:
             cfg = get_config(config)
-        except (KeyError, ValueError, AssertionError) as error:
+        except InputError as error:
             if config == config_file:
                 raise
             print(f"left out: {label}: {error}")  # of another version, for example

@@ -6,6 +6,7 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
 from detectron2.utils.registry import Registry
 
+from ...utils.errors import get_registered
 from .depth import DepthMapper
 from .pose import PoseMapper
 from .sem_seg import SemSegMapper
@@ -36,8 +37,9 @@ def build_mapper(cfg: CfgNode, is_train: bool) -> Callable[[dict], dict]:
         is_train: read ground truth and augment.
 
     Raises:
-        KeyError: no mapper is registered under this name.
+        UnknownKeyError: no mapper is registered under this name.
     """
     name = cfg.INPUT.DATASET_MAPPER_NAME
     name = name or _DEFAULTS.get(cfg.MODEL.META_ARCHITECTURE, "DatasetMapper")
-    return DATASET_MAPPERS_REGISTRY.get(name)(cfg, is_train)
+    make = get_registered(DATASET_MAPPERS_REGISTRY, name, "INPUT.DATASET_MAPPER_NAME")
+    return make(cfg, is_train)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...layers import DeconvStack, silog_loss
-from ...utils.errors import InputError
+from ...utils.errors import InputError, get_registered
 
 __all__ = ["DEPTH_HEADS_REGISTRY", "DeconvDepthHead", "build_depth_head"]
 
@@ -23,7 +23,9 @@ Heads that turn a backbone's features into depth. Called as `head(cfg, input_sha
 
 def build_depth_head(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> nn.Module:
     """The head that MODEL.DEPTH_HEAD.NAME names, for the features of `input_shape`."""
-    return DEPTH_HEADS_REGISTRY.get(cfg.MODEL.DEPTH_HEAD.NAME)(cfg, input_shape)
+    name = cfg.MODEL.DEPTH_HEAD.NAME
+    make = get_registered(DEPTH_HEADS_REGISTRY, name, "MODEL.DEPTH_HEAD.NAME")
+    return make(cfg, input_shape)
 
 
 @DEPTH_HEADS_REGISTRY.register()
