@@ -9,6 +9,7 @@ from torch import nn
 
 from ..diffusion import FeatureUNet, LatentEncoder
 from ..diffusion.speedups import pack_convolutions
+from ..utils.errors import input_errors
 from ..utils.precision import amp_dtype, convert_weights
 from .checkpointer import SafeCheckpointer
 from .ema import load_averages
@@ -68,8 +69,9 @@ def train_or_evaluate_lazy(args: argparse.Namespace) -> dict[str, Any]:
         Metrics of the last evaluation on the main process, an empty dict on the others.
     """
     cfg = load_lazy_config(args.config_file, args.opts)
-    default_setup(cfg, args)
-    setup_loggers(cfg.train.output_dir)
+    with input_errors(f"train.output_dir {cfg.train.output_dir}", OSError):
+        default_setup(cfg, args)
+        setup_loggers(cfg.train.output_dir)
     if args.eval_only:
         model = instantiate(cfg.model).to(cfg.train.device)
         checkpointer = build_lazy_checkpointer(cfg, model)

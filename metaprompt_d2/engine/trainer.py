@@ -119,14 +119,10 @@ class Trainer(BaseTrainer):
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
+        check_registered_parts(cfg)
         model = build_model(cfg)
         logger.info("Model:\n%s", model)
         return model
-
-    @classmethod
-    def build_model(cls, cfg: CfgNode) -> nn.Module:
-        check_registered_parts(cfg)
-        return super().build_model(cfg)
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
