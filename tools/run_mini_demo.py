@@ -128,7 +128,7 @@ def constant_pose() -> dict[str, float]:
         shares.append(np.where(keypoints[:, 2:] > 0, share, np.nan))
     median = np.nanmedian(
         shares, axis=0
-    )  # the keypoints of hidden people lie far outside of their boxes
+    )
     evaluator = TopDownKeypointEvaluator(people("val"))
     for item in DatasetCatalog.get(evaluator.dataset_name):
         box = np.array(item["person_box"])

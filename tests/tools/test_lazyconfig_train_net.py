@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.modeling import build_model
-from mini_training import DEPTH_CONFIG, DEPTH_SMALL, metrics_of, losses
+from mini_training import DEPTH_CONFIG, DEPTH_SMALL, losses, metrics_of
 
 from metaprompt_d2.engine import load_config
 

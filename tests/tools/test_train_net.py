@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mini_training import CONFIG, SMALL, metrics_of, free_port, losses
+from mini_training import CONFIG, SMALL, free_port, losses, metrics_of
 from PIL import Image
 
 VAL = "mini_cityscapes_fine_sem_seg_val"

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from depth_files import write_depth
-from mini_training import DEPTH_CONFIG, DEPTH_SMALL, metrics_of, free_port, losses
+from mini_training import DEPTH_CONFIG, DEPTH_SMALL, free_port, losses, metrics_of
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mini_training import POSE_CONFIG, POSE_SMALL, metrics_of, free_port, losses
+from mini_training import POSE_CONFIG, POSE_SMALL, free_port, losses, metrics_of
 from PIL import Image
 
 REAL = ("val_det", "val_gt")
