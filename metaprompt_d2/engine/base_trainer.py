@@ -36,7 +36,7 @@ class TrainingSettings:
     Attributes:
         output_dir: Folder of checkpoints and logs.
         init_checkpoint: Checkpoint to start from; "" for the diffusion weights.
-        seed: Seed of the data's order, augmentation and dropout.
+        seed: Seed of the data's order, augmentation and dropout; negative for a random one.
         max_iter: Number of iterations.
         eval_period: Iterations between two evaluations; 0 for one at the end.
         checkpoint_period: Iterations between two checkpoints.
@@ -89,12 +89,13 @@ class BaseTrainer(TrainLoop, ABC):
             checkpointer: Checkpointer of the model.
         """
         self.settings = settings
+        seed = settings.seed if settings.seed >= 0 else comm.shared_random_seed()
         decay = settings.ema_decay
         super().__init__(
             _wrap_in_ddp(model, settings.ddp),
-            self.build_loader(settings.seed, start_iter=0),
+            self.build_loader(seed, start_iter=0),
             optimizer,
-            seed=settings.seed,
+            seed=seed,
             accumulation_steps=settings.accumulation_steps,
             amp_dtype=settings.amp_dtype,
             max_grad_norm=settings.max_grad_norm,

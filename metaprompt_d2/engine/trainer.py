@@ -171,7 +171,7 @@ def _settings(cfg: CfgNode) -> TrainingSettings:
     return TrainingSettings(
         output_dir=cfg.OUTPUT_DIR,
         init_checkpoint=cfg.MODEL.WEIGHTS,
-        seed=cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed(),
+        seed=cfg.SEED,
         max_iter=solver.MAX_ITER,
         eval_period=cfg.TEST.EVAL_PERIOD,
         checkpoint_period=solver.CHECKPOINT_PERIOD,
