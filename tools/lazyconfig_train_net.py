@@ -1,11 +1,11 @@
-"""Train or evaluate what a LazyConfig describes, with Detectron2's own command line.
+"""Train or evaluate a LazyConfig, with Detectron2's own command line.
 
     python tools/lazyconfig_train_net.py --config-file configs/lazy/cityscapes_seg.py --num-gpus 8
     python tools/lazyconfig_train_net.py --config-file configs/lazy/cityscapes_seg.py --eval-only \
         train.init_checkpoint=output/lazy/cityscapes_seg/model_final.pth
 
-Without GPUs, `--num-gpus N` starts N CPU processes. Bad input ends in one line; with
-METAPROMPT_D2_TRACEBACK=1 in a traceback.
+Without GPUs, `--num-gpus N` starts N CPU processes. Bad input ends in one line;
+METAPROMPT_D2_TRACEBACK=1 shows the traceback.
 """
 
 from detectron2.engine import default_argument_parser

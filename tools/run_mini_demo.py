@@ -1,10 +1,9 @@
-"""The whole story on a CPU in minutes: draw a world, train on it, evaluate, draw the predictions.
+"""Demonstrate a task on a CPU in minutes: draw a mini world, train, evaluate, draw predictions.
 
-Segmentation (the default) is trained on the mini world from the mini diffusion model and, beside
-it, from random weights: the paper's claim in the small. Depth and pose are trained from the mini
-diffusion model and compared with what needs no image: one depth for every pixel, the training set's
-median, and one pose for every box, its median again. Further config options are passed to
-the trainings:
+Segmentation (the default) is trained twice, from the mini diffusion model and from random weights,
+which reproduces the paper's claim at small scale. Depth and pose are trained from the mini
+diffusion model and compared with constant predictions: the training set's median depth for every
+pixel, and its median pose for every box. Further config options are passed to the trainings:
 
     python tools/run_mini_demo.py
     python tools/run_mini_demo.py SOLVER.MAX_ITER 100
@@ -45,7 +44,7 @@ CONFIGS = {
 
 
 def run(script: str, *arguments: str) -> float:
-    """Run one of the project's scripts, its output on the terminal; returns the seconds."""
+    """Run one of the project's scripts in the terminal; returns the seconds it took."""
     print(f"\n>>> python {script} {' '.join(arguments)}", flush=True)
     start = time.perf_counter()
     environment = os.environ | {"DETECTRON2_DATASETS": str(DATA), "PYTHONWARNINGS": "ignore"}
@@ -57,24 +56,24 @@ def run(script: str, *arguments: str) -> float:
 
 
 def train(task: str, output_dir: str, overrides: list[str]) -> tuple[dict[str, float], float]:
-    """Train and evaluate; returns the last figures by name and the seconds it took."""
+    """Train and evaluate; returns the last metrics by name and the seconds it took."""
     path = config_file(task)
     config = str(path.relative_to(ROOT)) if Path.cwd() == ROOT else str(path)
     options = [*overrides, "OUTPUT_DIR", output_dir]
     seconds = run("tools/train_net.py", "--config-file", config, *options)
     lines = (Path(output_dir) / "metrics.json").read_text().splitlines()
-    # An evaluator's figures are written as "<what it scores>/<figure>".
+    # Evaluations are written as "<task>/<metric>".
     (*_, last) = (json.loads(line) for line in lines if "/" in line)
     return {key.rpartition("/")[2]: value for key, value in last.items()}, seconds
 
 
 def config_file(task: str) -> Path:
-    """The YAML of a task's mini recipe."""
+    """Find the YAML file of a task's mini recipe."""
     return ROOT / "configs" / "mini" / CONFIGS[task]
 
 
 def sem_seg_demo(cfg: CfgNode, overrides: list[str]) -> None:
-    """Train twice, print the table of both."""
+    """Train from the mini diffusion model and from random weights, and compare."""
     runs = {
         "mini diffusion model": train("sem_seg", cfg.OUTPUT_DIR, overrides),
         "random weights": train(
@@ -83,8 +82,8 @@ def sem_seg_demo(cfg: CfgNode, overrides: list[str]) -> None:
     }
     classes = MetadataCatalog.get(cfg.DATASETS.TEST[0]).stuff_classes
     names = [f"IoU-{name}" for name in classes] + ["mIoU", "pACC", "IoU", "iIoU", "IoU_sup"]
-    rows = [[name, *(figures[name] for figures, _ in runs.values())] for name in names]
-    # Classes that the world doesn't have are NaN.
+    rows = [[name, *(metrics[name] for metrics, _ in runs.values())] for name in names]
+    # Metrics of classes that the mini world lacks are NaN.
     rows = [row for row in rows if row[1] == row[1]]
     rows.append(["minutes", *(seconds / 60 for _, seconds in runs.values())])
     print(
@@ -95,45 +94,47 @@ def sem_seg_demo(cfg: CfgNode, overrides: list[str]) -> None:
 
 
 def depth_demo(cfg: CfgNode, overrides: list[str]) -> None:
-    """Train once, print the table beside that of the training set's median depth."""
+    """Train, and compare with the training set's median depth."""
     median, constant = constant_median(cfg)
-    figures, seconds = train("depth", cfg.OUTPUT_DIR, overrides)
+    metrics, seconds = train("depth", cfg.OUTPUT_DIR, overrides)
     names = ["rmse", "abs_rel", "sq_rel", "rmse_log", "log10", "d1", "d2", "d3"]
-    rows = [[name, figures[name], constant[name]] for name in names]
+    rows = [[name, metrics[name], constant[name]] for name in names]
     rows.append(["minutes", seconds / 60, None])
     print(f"\n{cfg.SOLVER.MAX_ITER} iterations on {torch.get_num_threads()} threads:")
     print(tabulate(rows, ["", "model", f"median ({median:.1f} m)"], floatfmt=".3f"))
-    ratio = constant["rmse"] / figures["rmse"]
-    print(f"RMSE in metres: {ratio:.1f} times smaller than the constant median's")
+    ratio = constant["rmse"] / metrics["rmse"]
+    print(f"RMSE in meters: {ratio:.1f} times smaller than the constant median's")
 
 
 def pose_demo(cfg: CfgNode, overrides: list[str]) -> None:
-    """Train once, print the table beside that of the training set's median pose in each box."""
+    """Train, and compare with the training set's median pose."""
     constant = constant_pose()
-    figures, seconds = train("pose", cfg.OUTPUT_DIR, overrides)
+    metrics, seconds = train("pose", cfg.OUTPUT_DIR, overrides)
     names = ["AP", "AP50", "AP75", "APm", "AR", "AR50"]
-    rows = [[name, figures[name], constant[name]] for name in names]
+    rows = [[name, metrics[name], constant[name]] for name in names]
     rows.append(["minutes", seconds / 60, None])
     print(f"\n{cfg.SOLVER.MAX_ITER} iterations on {torch.get_num_threads()} threads:")
     print(tabulate(rows, ["", "model", "median pose"], floatfmt=".1f"))
-    print(f"COCO's figures in %, annotated boxes, {figures['people']:.0f} people")
+    print(f"COCO's metrics in %, annotated boxes, {metrics['people']:.0f} people")
 
 
 def constant_pose() -> dict[str, float]:
-    """The figures of the training set's median joints, in shares of the box, in every box."""
+    """Score the training set's median pose, relative to the box, in every box."""
     shares = []
     for item in DatasetCatalog.get(people("train")):
-        joints = np.reshape(item["annotations"][0]["keypoints"], (-1, 3)).astype(float)
+        keypoints = np.reshape(item["annotations"][0]["keypoints"], (-1, 3)).astype(float)
         box = np.array(item["person_box"])
-        share = (joints[:, :2] - box[:2]) / box[2:]
-        shares.append(np.where(joints[:, 2:] > 0, share, np.nan))
-    median = np.nanmedian(shares, axis=0)  # hidden people's joints lie far outside their boxes
+        share = (keypoints[:, :2] - box[:2]) / box[2:]
+        shares.append(np.where(keypoints[:, 2:] > 0, share, np.nan))
+    # Keypoints of hidden people lie far outside of their boxes.
+    median = np.nanmedian(shares, axis=0)
     evaluator = TopDownKeypointEvaluator(people("val"))
     for item in DatasetCatalog.get(evaluator.dataset_name):
         box = np.array(item["person_box"])
         person = Instances((item["height"], item["width"]))
-        joints = np.concatenate([box[:2] + median * box[2:], np.ones((len(median), 1))], axis=1)
-        person.pred_keypoints = torch.tensor(joints)[None]
+        keypoints = box[:2] + median * box[2:]
+        keypoints = np.concatenate([keypoints, np.ones((len(median), 1))], axis=1)
+        person.pred_keypoints = torch.tensor(keypoints)[None]
         person.pred_boxes = Boxes(torch.tensor([[*box[:2], *(box[:2] + box[2:])]]))
         person.scores, person.crop_areas = torch.ones(1), torch.tensor([box[2] * box[3]])
         evaluator.process([item], [{"instances": person}])
@@ -141,7 +142,7 @@ def constant_pose() -> dict[str, float]:
 
 
 def people(split: str) -> str:
-    """Register the mini world's people and say their data set's name."""
+    """Register the mini world's people and return the name of their dataset."""
     name, root = f"demo_people_{split}", DATA / "mini/coco"
     annotations = root / f"annotations/person_keypoints_{split}2017.json"
     register_people(name, str(annotations), str(root / f"{split}2017"))
@@ -149,7 +150,7 @@ def people(split: str) -> str:
 
 
 def constant_median(cfg: CfgNode) -> tuple[float, dict[str, float]]:
-    """The training set's median depth in metres, and the figures of predicting it everywhere."""
+    """Compute the training set's median depth in meters, and score it for every pixel."""
     metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
     rules = {name: metadata.get(name) for name in ("crop", "min_depth", "max_depth")}
     median = np.median(np.concatenate([depth[depth > 0] for depth in depth_maps("train")]))
@@ -161,19 +162,19 @@ def constant_median(cfg: CfgNode) -> tuple[float, dict[str, float]]:
 
 
 def depth_maps(split: str) -> list[np.ndarray]:
-    """The mini world's ground truth, (H, W) metres, 0 = no value."""
+    """Read the mini world's ground truth: maps (H, W) in meters, 0 for no value."""
     items = load_kitti_eigen(str(DATA / "mini/kitti"), split, kb_crop=False)
     return [read_depth(item["depth_file_name"], item["depth_scale"]) for item in items]
 
 
 @one_line_errors()
 def main(arguments: list[str] | None = None) -> None:
-    """Make the data where it is missing, train, print the table."""
+    """Draw the mini world if it is missing, train, and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--task", choices=list(CONFIGS), default="sem_seg")
-    parser.add_argument("opts", nargs="*", help="config options: KEY VALUE ...")
+    parser.add_argument("opts", nargs="*", help="config options as KEY VALUE pairs")
     args = parser.parse_args(arguments)
     if not (DATA / "mini").exists():
         run("datasets/make_mini.py", "--output", str(DATA / "mini"))

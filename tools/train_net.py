@@ -4,8 +4,8 @@
     python tools/train_net.py --config-file configs/cityscapes_seg.yaml --eval-only \
         MODEL.WEIGHTS output/model_final.pth
 
-Without GPUs, `--num-gpus N` starts N CPU processes. Bad input ends in one line; with
-METAPROMPT_D2_TRACEBACK=1 in a traceback.
+Without GPUs, `--num-gpus N` starts N CPU processes. Bad input ends in one line;
+METAPROMPT_D2_TRACEBACK=1 shows the traceback.
 """
 
 from detectron2.engine import default_argument_parser

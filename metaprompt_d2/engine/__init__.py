@@ -1,12 +1,12 @@
-"""Running: set-up, training loop, optimizer, schedules, checkpoints."""
+"""Setup, training, optimizer, schedules and checkpoints."""
 
 from .checkpointer import SafeCheckpointer
 from .ema import WeightAverage
 from .frozen_weights import convert_frozen_weights
 from .launch import launch_main
-from .lazy import LazyTrainer, evaluate_lazy, load_lazy_config, train_or_evaluate_lazy
+from .lazy import LazyTrainer, evaluate_lazy, load_lazy_config
 from .optimizer import build_optimizer, group_parameters, optimizer_groups
-from .run import load_model, train_or_evaluate
+from .run import load_model, train_or_evaluate, train_or_evaluate_lazy
 from .schedule import RiseAndFallPoly, WarmupPoly, build_lr_scheduler
 from .setup import load_config, setup
 from .train_loop import NonFiniteLossError, TrainLoop

@@ -11,7 +11,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..utils.errors import InputError
 
-__all__ = ["WeightAverage", "averages_in_place", "take_averages"]
+__all__ = ["WeightAverage", "averages_in_place", "load_averages"]
 
 logger = logging.getLogger(__name__)
 
@@ -19,25 +19,26 @@ logger = logging.getLogger(__name__)
 class WeightAverage:
     """Averages of a model's trainable parameters, without a copy of anything else.
 
-    The first update copies the weights; the n-th after it has the decay min(decay,
-    (1 + n) / (10 + n)), so that averages of a young training don't lag behind (as in TensorFlow's
-    ExponentialMovingAverage). Buffers are not averaged: the model's own, such as BatchNorm's
-    running statistics, are averages already, and are used as they are.
+    The first update copies the weights. The n-th one after it uses the decay min(decay,
+    (1 + n) / (10 + n)), so the averages of a young training don't lag behind. Buffers aren't
+    averaged: BatchNorm's running statistics are averages already, and are used as they are.
 
-    `torch.optim.swa_utils.AveragedModel` would copy the whole model, the frozen parts too.
+    diffusers' `EMAModel` has the same decays and resumes to the bit, but its update allocates a
+    second copy of all trained weights, evaluating copies them to the host and back, its first
+    average isn't exactly the weights, and its state has no names to check a checkpoint by.
     """
 
     def __init__(self, model: nn.Module, decay: float):
         """
         Args:
-            model: not wrapped by DDP.
-            decay: in [0, 1).
+            model: Model, not wrapped by DDP.
+            decay: Largest decay, at least 0 and less than 1.
 
         Raises:
-            InputError: a decay outside of it.
+            InputError: The decay is out of range.
         """
         if not 0 <= decay < 1:
-            raise InputError(f"SOLVER.EMA.DECAY is {decay}, expected a number in [0, 1)")
+            raise InputError(f"decay is {decay}, expected a number in [0, 1)")
         self.decay = decay
         self.num_updates = 0
         self._averages: dict[str, Tensor] = {}
@@ -49,7 +50,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self) -> None:
-        """Take in the weights after an optimizer step."""
+        """Average in the weights after an optimizer step."""
         if self.num_updates == 0:
             self._averages = {name: weight.clone() for name, weight in self._weights.items()}
         else:
@@ -59,14 +60,14 @@ class WeightAverage:
         self.num_updates += 1
 
     def swap(self) -> None:
-        """Exchange the averages and the model's weights, without copies; again: back."""
+        """Swap the averages and the model's weights without copying; a second call swaps back."""
         for name, average in self._averages.items():
             weight = self._weights[name]
             self._averages[name], weight.data = weight.data, average
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """The model has the averages for weights meanwhile."""
+        """Replace the model's weights by the averages within a context."""
         self.swap()
         try:
             yield
@@ -77,9 +78,11 @@ class WeightAverage:
         return {"num_updates": self.num_updates, "averages": dict(self._averages)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """
+        """Load averages.
+
         Raises:
-            InputError: averages of other parameters, or of other shapes; all are listed.
+            InputError: The averages belong to other parameters or have other shapes; all
+                differences are listed.
         """
         given = state_dict["averages"]
         shapes = {name: tuple(weight.shape) for name, weight in self._weights.items()}
@@ -101,23 +104,22 @@ class WeightAverage:
         }
 
 
-def averages_in_place(average: WeightAverage | None) -> AbstractContextManager:
-    """The context in which a model in training is evaluated: with its averages, if it has some."""
+def averages_in_place(average: WeightAverage | None) -> AbstractContextManager[None]:
+    """Apply averages within a context, if there are any."""
     return nullcontext() if average is None else average.applied()
 
 
-def take_averages(model: nn.Module, loaded: Mapping[str, Any], decay: float) -> None:
-    """Put a checkpoint's averages in the place of a model's weights; a warning if it has none.
+def load_averages(model: nn.Module, loaded: Mapping[str, Any]) -> None:
+    """Replace a model's weights by a checkpoint's averages; warn if it has none.
 
     Args:
-        model: with the checkpoint's weights.
-        loaded: what else the checkpoint holds.
-        decay: of the averages.
+        model: Model with the checkpoint's weights.
+        loaded: Contents of the checkpoint besides the model.
     """
     if "ema" not in loaded:
         logger.warning("There are no averages to load (EMA): using the weights themselves")
         return
-    average = WeightAverage(model, decay)
+    average = WeightAverage(model, decay=0.0)
     average.load_state_dict(loaded["ema"])
     average.swap()
     logger.info("Using the averages of %d updates (EMA)", average.num_updates)

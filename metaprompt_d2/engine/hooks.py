@@ -6,35 +6,50 @@ from pathlib import Path
 from detectron2.engine import hooks
 
 from ..utils.files import atomic_write, read_json
-from .checkpointer import BEST_CHECKPOINT
+from .checkpointer import BEST_CHECKPOINT, SafeCheckpointer
 
 __all__ = ["BestCheckpointer"]
 
 
 class BestCheckpointer(hooks.BestCheckpointer):
-    """Detectron2's hook, whose best figure also stands in a file and survives a restart."""
+    """Detectron2's hook, which also writes the best value to a file and resumes from it."""
+
+    def __init__(
+        self, eval_period: int, checkpointer: SafeCheckpointer, metric: str, mode: str = "max"
+    ):
+        """
+        Args:
+            eval_period: Iterations between two evaluations.
+            checkpointer: Checkpointer of the training.
+            metric: Name of the metric, such as "sem_seg/mIoU".
+            mode: "max" or "min".
+        """
+        super().__init__(eval_period, checkpointer, metric, mode, BEST_CHECKPOINT)
+        self._metric = metric
+        self._checkpoint = Path(checkpointer.save_dir) / f"{BEST_CHECKPOINT}.pth"
+        self._file = self._checkpoint.with_suffix(".json")
 
     def before_train(self) -> None:
-        if self.trainer.start_iter > 0 and self._checkpoint.is_file() and self._record.is_file():
-            record = read_json(self._record)
-            if record["metric"] == self._val_metric:
-                self.best_metric, self.best_iter = record["value"], record["iteration"]
+        if self.trainer.start_iter > 0 and self._checkpoint.is_file() and self._file.is_file():
+            best = read_json(self._file)
+            if best["metric"] == self._metric:
+                self.best_metric, self.best_iter = best["value"], best["iteration"]
 
-    def _best_checking(self) -> None:
-        best_before = self.best_iter
-        super()._best_checking()
-        if self.best_iter != best_before:
-            record = {
-                "metric": self._val_metric,
+    def after_step(self) -> None:
+        before = self.best_iter
+        super().after_step()
+        self._write(before)
+
+    def after_train(self) -> None:
+        before = self.best_iter
+        super().after_train()
+        self._write(before)
+
+    def _write(self, before: int | None) -> None:
+        if self.best_iter != before:
+            best = {
+                "metric": self._metric,
                 "value": self.best_metric,
                 "iteration": self.best_iter,
             }
-            atomic_write(self._record, lambda stream: stream.write(json.dumps(record).encode()))
-
-    @property
-    def _checkpoint(self) -> Path:
-        return Path(self._checkpointer.save_dir) / f"{BEST_CHECKPOINT}.pth"
-
-    @property
-    def _record(self) -> Path:
-        return self._checkpoint.with_suffix(".json")
+            atomic_write(self._file, lambda stream: stream.write(json.dumps(best).encode()))

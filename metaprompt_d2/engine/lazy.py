@@ -1,48 +1,44 @@
-"""LazyConfigs: the counterparts of `load_config`, `Trainer` and `train_or_evaluate`.
+"""LazyConfigs: how their parts are made; the counterparts of `load_config` and `Trainer`.
 
-What a config holds is in docs/lazy.md; all but `train` is called as it stands there.
+docs/lazy.md says what a config holds. Everything but `train` is instantiated as it stands there.
 """
 
-import argparse
+import copy
 import inspect
 import logging
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from detectron2.config import LazyConfig, instantiate
-from detectron2.engine import default_setup, hooks
-from detectron2.evaluation import inference_on_dataset, print_csv_format
 from detectron2.solver import LRMultiplier
-from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..diffusion.speedups import optimize_for_inference, optimize_for_training
+from ..diffusion.speedups import optimize_for_training
 from ..utils.errors import InputError, MissingFileError, UnknownKeyError
 from ..utils.precision import half_precision
+from .base_trainer import BaseTrainer, TrainingSettings
 from .checkpointer import SafeCheckpointer
-from .ema import WeightAverage, averages_in_place, take_averages
+from .evaluation import evaluate
 from .frozen_weights import convert_frozen_weights
-from .hooks import BestCheckpointer
-from .setup import setup_loggers
-from .train_loop import NonFiniteLossError, TrainLoop
-from .trainer import parallel, save_last_finished, share_buffers, writers
 
-__all__ = ["LazyTrainer", "evaluate_lazy", "load_lazy_config", "train_or_evaluate_lazy"]
+__all__ = ["LazyTrainer", "build_lazy_checkpointer", "evaluate_lazy", "load_lazy_config"]
 
 
 def load_lazy_config(config_file: str, overrides: list[str]) -> DictConfig:
-    """A LazyConfig and overrides. Where there is no GPU, train.device "cuda" becomes "cpu".
+    """Load a LazyConfig and apply overrides. Without a GPU, train.device "cuda" becomes "cpu".
 
     Args:
-        config_file: path, also "metaprompt_d2://lazy/cityscapes_seg.py".
-        overrides: of the form "key=value".
+        config_file: Path, also "metaprompt_d2://lazy/cityscapes_seg.py".
+        overrides: Strings of the form "key=value".
 
     Raises:
-        MissingFileError: there is no such config file.
-        UnknownKeyError: a key that neither the config nor what is called there has.
+        MissingFileError: The config file doesn't exist.
+        UnknownKeyError: Neither the config nor the function that is called there has a key.
     """
     if not PathManager.isfile(config_file):
         raise MissingFileError(f"config file {config_file} does not exist")
@@ -57,7 +53,7 @@ def load_lazy_config(config_file: str, overrides: list[str]) -> DictConfig:
 
 
 def _check_key(cfg: DictConfig, key: str, config_file: str) -> None:
-    """Detectron2 would take a misspelt key for a new one, and nothing would read it."""
+    """Refuse a misspelled key, which Detectron2 would add and nothing would read."""
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(cfg, parent) if parent else cfg
     if isinstance(node, DictConfig) and (name in node or _accepts(node, name)):
@@ -67,7 +63,7 @@ def _check_key(cfg: DictConfig, key: str, config_file: str) -> None:
 
 
 def _accepts(node: DictConfig, name: str) -> bool:
-    """Whether what a node calls has an argument of a name."""
+    """Say whether the function that a node calls has an argument with this name."""
     if "_target_" not in node:
         return False
     target = node["_target_"]
@@ -75,136 +71,96 @@ def _accepts(node: DictConfig, name: str) -> bool:
     return name in inspect.signature(target).parameters
 
 
-def train_or_evaluate_lazy(args: argparse.Namespace) -> dict | None:
-    """One process of `tools/lazyconfig_train_net.py`.
+class LazyTrainer(BaseTrainer):
+    """Training from a LazyConfig."""
+
+    def __init__(self, cfg: DictConfig):
+        """
+        Args:
+            cfg: Config with `model`, `dataloader`, `optimizer`, `lr_multiplier` and `train`.
+        """
+        self.cfg = cfg
+        settings = _settings(cfg.train)
+        model = instantiate(cfg.model).to(cfg.train.device)
+        if cfg.train.amp.convert_frozen:
+            if settings.amp_dtype is None:
+                raise InputError("train.amp.convert_frozen needs train.amp.enabled")
+            convert_frozen_weights(model, settings.amp_dtype)
+        optimize_for_training(model, **cfg.train.speed)
+        cfg.optimizer.params.model = model
+        optimizer = instantiate(cfg.optimizer)
+        multiplier = instantiate(cfg.lr_multiplier)
+        super().__init__(
+            settings,
+            model,
+            optimizer,
+            LRMultiplier(optimizer, multiplier=multiplier, max_iter=settings.max_iter),
+            build_lazy_checkpointer(cfg, model),
+        )
+
+    def build_loader(self, seed: int, start_iter: int) -> Iterable[list[dict]]:
+        """Build `dataloader.train`.
+
+        A function without the argument `start_iter`, as Detectron2's own, begins with its first
+        batch when a training resumes.
+        """
+        loader = copy.deepcopy(self.cfg.dataloader.train)
+        for name, value in (("seed", seed), ("start_iter", start_iter)):
+            if _accepts(loader, name):
+                loader[name] = value
+        return instantiate(loader)
+
+    def evaluate(self) -> dict[str, Any]:
+        return evaluate_lazy(self.cfg, self.model)
+
+
+def evaluate_lazy(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
+    """Evaluate a model on `dataloader.test`, with test-time augmentation if `tta.enabled`.
 
     Args:
-        args: of Detectron2's `default_argument_parser`.
+        cfg: LazyConfig.
+        model: Model; unchanged afterwards.
 
     Returns:
-        the figures of the evaluation on the main process, with `--eval-only`.
+        Metrics of `dataloader.evaluator` on the main process, an empty dict on the others.
     """
-    cfg = load_lazy_config(args.config_file, args.opts)
-    default_setup(cfg, args)
-    setup_loggers(cfg.train.output_dir)
-    if args.eval_only:
-        model = instantiate(cfg.model).to(cfg.train.device)
-        checkpointer = _checkpointer(cfg, model)
-        rest = checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=args.resume)
-        if cfg.train.ema.enabled:
-            take_averages(model, rest, cfg.train.ema.decay)
-        optimize_for_inference(model, **cfg.train.speed)
-        return evaluate_lazy(cfg, model)
-    trainer = LazyTrainer(cfg)
-    trainer.resume_or_load(resume=args.resume)
-    trainer.train(trainer.start_iter, cfg.train.max_iter)
-    return None
-
-
-def evaluate_lazy(cfg: DictConfig, model: nn.Module) -> dict:
-    """Figures of `cfg.dataloader.evaluator`, with test-time augmentation where `cfg.tta` asks."""
-    share_buffers(model)
+    evaluated = model
     if "tta" in cfg and cfg.tta.enabled:
+        wrapper = copy.deepcopy(cfg.tta.model)
         distributed = isinstance(model, DistributedDataParallel)
-        cfg.tta.model.model = model.module if distributed else model
-        model = instantiate(cfg.tta.model)
-    evaluator = instantiate(cfg.dataloader.evaluator)
-    results = inference_on_dataset(model, instantiate(cfg.dataloader.test), evaluator)
-    if comm.is_main_process():
-        print_csv_format(results)
-    return results
+        wrapper.model = model.module if distributed else model
+        evaluated = instantiate(wrapper)
+        evaluated.training = model.training  # `inference_on_dataset` restores the wrapper's mode
+    loader, evaluator = instantiate(cfg.dataloader.test), instantiate(cfg.dataloader.evaluator)
+    return evaluate(evaluated, loader, evaluator)
 
 
-def _checkpointer(cfg: DictConfig, model: nn.Module, **checkpointables) -> SafeCheckpointer:
+def build_lazy_checkpointer(cfg: DictConfig, model: nn.Module) -> SafeCheckpointer:
+    """Build the checkpointer of a LazyConfig's model."""
     return SafeCheckpointer(
         model,
         cfg.train.output_dir,
         diffusion_weights=cfg.train.diffusion.weights,
         strict_diffusion=cfg.train.diffusion.strict,
-        **checkpointables,
     )
 
 
-class LazyTrainer(TrainLoop):
-    """The training that a LazyConfig describes, with the hooks of `Trainer`."""
-
-    def __init__(self, cfg: DictConfig):
-        """
-        Args:
-            cfg: with `model`, `dataloader`, `optimizer`, `lr_multiplier` and `train`.
-        """
-        self.cfg, train = cfg, cfg.train
-        model = instantiate(cfg.model).to(train.device)
-        half = half_precision(train.amp.dtype, "train.amp.dtype") if train.amp.enabled else None
-        if train.amp.convert_frozen:
-            if half is None:
-                raise InputError("train.amp.convert_frozen needs train.amp.enabled")
-            convert_frozen_weights(model, half)
-        optimize_for_training(model, **train.speed)
-        cfg.optimizer.params.model = model
-        average = WeightAverage(model, train.ema.decay) if train.ema.enabled else None
-        super().__init__(
-            parallel(model, **train.ddp),
-            instantiate(cfg.dataloader.train),
-            instantiate(cfg.optimizer),
-            seed=train.seed,
-            accumulation_steps=train.accumulation_steps,
-            amp_dtype=half,
-            max_grad_norm=train.max_grad_norm,
-            average=average,
-        )
-        multiplier = instantiate(cfg.lr_multiplier)
-        scheduler = LRMultiplier(self.optimizer, multiplier=multiplier, max_iter=train.max_iter)
-        saved = {"trainer": self} | ({} if average is None else {"ema": average})
-        self.checkpointer = _checkpointer(cfg, model, **saved)
-        self.start_iter = 0
-        self.register_hooks(
-            [
-                hooks.IterationTimer(),
-                hooks.LRScheduler(self.optimizer, scheduler),
-                *self._hooks_of_the_main_process(
-                    hooks.PeriodicCheckpointer(self.checkpointer, **train.checkpointer)
-                ),
-                hooks.EvalHook(train.eval_period, self._evaluate),
-                *self._hooks_of_the_main_process(
-                    BestCheckpointer(
-                        train.eval_period,
-                        self.checkpointer,
-                        train.best_metric.name,
-                        train.best_metric.mode,
-                    ),
-                    hooks.PeriodicWriter(
-                        writers(train.output_dir, train.max_iter), train.log_period
-                    ),
-                ),
-            ]
-        )
-
-    def _evaluate(self) -> dict:
-        with averages_in_place(self.average):
-            return evaluate_lazy(self.cfg, self.model)
-
-    def resume_or_load(self, resume: bool) -> None:
-        """As in `Trainer`: the data stream goes on where the checkpoint stands."""
-        self.checkpointer.resume_or_load(self.cfg.train.init_checkpoint, resume=resume)
-        if resume and self.checkpointer.has_checkpoint():
-            self.start_iter = self.iter + 1
-            loader = self.cfg.dataloader.train
-            if _accepts(loader, "start_iter"):  # Detectron2's own has no such thing
-                loader.start_iter = self.start_iter
-                self.reset_data_loader(lambda: instantiate(loader))
-
-    def run_step(self) -> None:
-        """
-        Raises:
-            NonFiniteLossError: after a checkpoint of the last finished iteration was written.
-        """
-        try:
-            super().run_step()
-        except NonFiniteLossError:
-            save_last_finished(self)
-            raise
-
-    @staticmethod
-    def _hooks_of_the_main_process(*built: hooks.HookBase) -> list[hooks.HookBase]:
-        return list(built) if comm.is_main_process() else []
+def _settings(train: DictConfig) -> TrainingSettings:
+    half = half_precision(train.amp.dtype, "train.amp.dtype") if train.amp.enabled else None
+    return TrainingSettings(
+        output_dir=train.output_dir,
+        init_checkpoint=train.init_checkpoint,
+        seed=train.seed,
+        max_iter=train.max_iter,
+        eval_period=train.eval_period,
+        checkpoint_period=train.checkpointer.period,
+        max_to_keep=train.checkpointer.max_to_keep,
+        log_period=train.log_period,
+        best_metric=train.best_metric.name,
+        best_metric_mode=train.best_metric.mode,
+        accumulation_steps=train.accumulation_steps,
+        amp_dtype=half,
+        max_grad_norm=train.max_grad_norm,
+        ema_decay=train.ema.decay if train.ema.enabled else None,
+        ddp=train.ddp,
+    )

@@ -1,6 +1,7 @@
-"""AdamW with learning rate and weight decay by ordered rules on parameter names."""
+"""AdamW whose learning rates and weight decays follow ordered rules on parameter names."""
 
 import logging
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -20,11 +21,12 @@ logger = logging.getLogger(__name__)
 # (regular expression, learning rate multiplier, weight decay multiplier)
 Rule = Sequence
 
+# Parts of the UNet in the order of its forward pass, without the output head.
+_PARTS = ("conv_in", "down_blocks", "mid_block", "up_blocks")
+# A parameter's part, level and index in the level. Resampling layers have no such index.
 _BLOCK = re.compile(
-    r"\.unet\.(?P<part>conv_in|down_blocks|mid_block|up_blocks|conv_norm_out|conv_out)\."
-    r"(?:(?P<level>\d+)\.(?P<kind>\w+)\.(?P<index>\d+))?"
+    rf"\.unet\.({'|'.join(_PARTS)})\.(?:(\d+)\.(?:(?:resnets|attentions)\.(\d+)|\w+))?"
 )
-_ORDER = ("conv_in", "down_blocks", "mid_block", "up_blocks")
 
 
 def group_parameters(
@@ -38,22 +40,22 @@ def group_parameters(
 ) -> list[dict]:
     """Sort the trainable parameters into one optimizer group for each pair of multipliers.
 
-    The first rule whose expression is found in a parameter's name holds. The VAE encoder is left
-    out whatever its flags say.
+    The first rule whose expression is found in a parameter's name applies. The VAE encoder is left
+    out, whatever its flags say.
 
     Args:
-        model: not wrapped by DDP.
-        rules: (regular expression, learning rate multiplier, weight decay multiplier).
-        base_lr, weight_decay: what the multipliers multiply.
-        decay_vectors: False gives no weight decay to parameters of one dimension (biases and
-            norms), whatever the rules say.
-        lr_scales: further multipliers of the learning rate, by parameter name; 1 for others.
+        model: Model, not wrapped by DDP.
+        rules: Triples (regular expression, learning rate multiplier, weight decay multiplier).
+        base_lr: Learning rate that the multipliers scale.
+        weight_decay: Weight decay that the multipliers scale.
+        decay_vectors: Whether parameters of one dimension (biases and norms) have weight decay.
+        lr_scales: Further multipliers of the learning rate by parameter name; 1 for others.
 
     Returns:
-        groups with "params", "names", "lr", "weight_decay".
+        Groups with "params", "names", "lr", "weight_decay".
 
     Raises:
-        InputError: a rule that is no such triple, or nothing to train.
+        InputError: A rule isn't such a triple, or there is nothing to train.
     """
     rules = [_checked(rule) for rule in rules]
     frozen = {
@@ -66,19 +68,14 @@ def group_parameters(
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad or id(parameter) in frozen:
             continue
-        multipliers = next((rule[1:] for rule in rules if rule[0].search(name)), (1.0, 1.0))
+        matching = (multipliers for pattern, *multipliers in rules if pattern.search(name))
+        lr, decay = next(matching, (1.0, 1.0))
+        lr *= (lr_scales or {}).get(name, 1.0)
         if parameter.ndim <= 1 and not decay_vectors:
-            multipliers = (multipliers[0], 0.0)
-        if lr_scales is not None:
-            multipliers = (multipliers[0] * lr_scales.get(name, 1.0), multipliers[1])
+            decay = 0.0
         group = groups.setdefault(
-            multipliers,
-            {
-                "params": [],
-                "names": [],
-                "lr": base_lr * multipliers[0],
-                "weight_decay": weight_decay * multipliers[1],
-            },
+            (lr, decay),
+            {"params": [], "names": [], "lr": base_lr * lr, "weight_decay": weight_decay * decay},
         )
         group["params"].append(parameter)
         group["names"].append(name)
@@ -96,14 +93,14 @@ def optimizer_groups(
     decay_vectors: bool = True,
     unet_layer_decay: float = 1.0,
 ) -> list[dict]:
-    """`group_parameters` with `unet_layer_scales`, as an optimizer takes them; logs a table.
+    """Group parameters by rules and by the UNet's blocks for an optimizer, and log a table.
 
     Args:
-        model, rules, base_lr, weight_decay, decay_vectors: as in `group_parameters`.
-        unet_layer_decay: as in `unet_layer_scales`.
+        model, rules, base_lr, weight_decay, decay_vectors: As in `group_parameters`.
+        unet_layer_decay: Decay of `unet_layer_scales`.
 
     Returns:
-        groups with "params", "lr", "weight_decay".
+        Groups with "params", "lr", "weight_decay".
     """
     groups = group_parameters(
         model,
@@ -120,55 +117,43 @@ def optimizer_groups(
 
 
 def unet_layer_scales(names: Iterable[str], decay: float) -> dict[str, float]:
-    """Learning rate multipliers decay ** (number of blocks between a block and the heads).
+    """Compute learning rate multipliers that fall with the number of blocks before the heads.
 
     A block is a residual block with its attention (a resampling layer belongs to the one before
     it), the middle, or the first convolution: 1 + 8 + 1 + 12 in Stable Diffusion 1.5. The last
-    block before the heads has decay ** 1, as in ViTPose's recipe for its transformer (method
-    section 5.2); the UNet's output head has 1.
+    block has decay ** 1, as in ViTPose's recipe for its transformer (see docs/method.md).
 
     Args:
-        names: of parameters; those outside a UNet, and its output head, are left out.
-        decay: above 0; 1 for none.
+        names: Names of a model's parameters.
+        decay: Multiplier from one block to the one before it, above 0; 1 for none.
 
     Returns:
-        name -> multiplier.
+        Multipliers by name, without parameters outside of the UNet and those of its output head.
 
     Raises:
-        InputError: a decay that is not positive.
+        InputError: The decay isn't positive.
     """
     if not decay > 0:
-        raise InputError(f"SOLVER.UNET_LAYER_DECAY is {decay}, expected more than 0")
+        raise InputError(f"decay is {decay}, expected more than 0")
     places = {}
     for name in names:
-        match = _BLOCK.search(name)
-        if match and match["part"] in _ORDER:
-            places[name] = match
-    last: dict[tuple, int] = {}
-    for match in places.values():
-        if match["kind"] in ("resnets", "attentions"):
-            key = (match["part"], match["level"])
-            last[key] = max(last.get(key, 0), int(match["index"]))
-
-    def place(match: re.Match) -> tuple[int, int, int]:
-        number = _ORDER.index(match["part"])
-        if match["level"] is None:
-            return number, 0, 0
-        is_sampler = match["kind"] not in ("resnets", "attentions")
-        index = last[match["part"], match["level"]] if is_sampler else int(match["index"])
-        return number, int(match["level"]), index
-
-    order = sorted({place(match) for match in places.values()})
+        if match := _BLOCK.search(name):
+            part, level, index = match.groups()
+            after_level = level is not None and index is None
+            position = math.inf if after_level else int(index or 0)
+            places[name] = (_PARTS.index(part), int(level or 0), position)
+    blocks = {place for place in places.values() if place[-1] < math.inf}
     return {
-        name: decay ** (len(order) - order.index(place(match))) for name, match in places.items()
+        name: decay ** (1 + sum(block > place for block in blocks))
+        for name, place in places.items()
     }
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
-    """AdamW over `optimizer_groups`, clipping by value or by each parameter's norm if asked for.
+    """Build AdamW, with clipping by value or by each parameter's norm if the config asks for it.
 
-    Clipping by the whole model's norm (SOLVER.CLIP_GRADIENTS.CLIP_TYPE "full_model") happens in
-    the training loop.
+    The training loop clips by the norm of the whole model (SOLVER.CLIP_GRADIENTS.CLIP_TYPE
+    "full_model").
     """
     groups = optimizer_groups(
         model,
@@ -190,8 +175,8 @@ def _checked(rule: Rule) -> tuple[re.Pattern, float, float]:
         return re.compile(pattern), float(lr_multiplier), float(decay_multiplier)
     except (TypeError, ValueError, re.error) as error:
         raise InputError(
-            f"SOLVER.PARAM_RULES: {rule!r} is no (regular expression, lr multiplier, weight "
-            f"decay multiplier): {error}"
+            f"rules: {rule!r} isn't a (regular expression, lr multiplier, weight decay "
+            f"multiplier): {error}"
         ) from error
 
 

@@ -1,18 +1,22 @@
 """What the scripts run in each process."""
 
 import argparse
+from typing import Any
 
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, instantiate
+from detectron2.engine import default_setup
 from torch import nn
 
 from ..diffusion.speedups import optimize_for_inference
+from ..utils.errors import input_errors
 from ..utils.precision import amp_dtype
 from .checkpointer import SafeCheckpointer
-from .ema import take_averages
-from .setup import setup
+from .ema import load_averages
+from .lazy import LazyTrainer, build_lazy_checkpointer, evaluate_lazy, load_lazy_config
+from .setup import setup, setup_loggers
 from .trainer import Trainer
 
-__all__ = ["load_model", "train_or_evaluate"]
+__all__ = ["load_model", "train_or_evaluate", "train_or_evaluate_lazy"]
 
 
 def load_model(cfg: CfgNode, *, resume: bool = False, optimize: bool = True) -> nn.Module:
@@ -27,9 +31,9 @@ def load_model(cfg: CfgNode, *, resume: bool = False, optimize: bool = True) -> 
     """
     model = Trainer.build_model(cfg)
     checkpointer = SafeCheckpointer.of_config(cfg, model)
-    rest = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    loaded = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     if cfg.SOLVER.EMA.ENABLED:
-        take_averages(model, rest, cfg.SOLVER.EMA.DECAY)
+        load_averages(model, loaded)
     if optimize:
         optimize_for_inference(
             model,
@@ -41,18 +45,44 @@ def load_model(cfg: CfgNode, *, resume: bool = False, optimize: bool = True) -> 
     return model
 
 
-def train_or_evaluate(args: argparse.Namespace) -> dict | None:
-    """One process of `tools/train_net.py`, or of a script of yours that registers datasets.
+def train_or_evaluate(args: argparse.Namespace) -> dict[str, Any]:
+    """Run one process of `tools/train_net.py`, or of your own script that registers datasets.
 
     Args:
-        args: of Detectron2's `default_argument_parser`.
+        args: Arguments of Detectron2's `default_argument_parser`.
 
     Returns:
-        the figures of the last evaluation on the main process.
+        Metrics of the last evaluation on the main process, an empty dict on the others.
     """
     cfg = setup(args)
     if args.eval_only:
         return Trainer.test(cfg, load_model(cfg, resume=args.resume))
     trainer = Trainer(cfg)
+    trainer.resume_or_load(resume=args.resume)
+    return trainer.train()
+
+
+def train_or_evaluate_lazy(args: argparse.Namespace) -> dict[str, Any]:
+    """Run one process of `tools/lazyconfig_train_net.py`.
+
+    Args:
+        args: Arguments of Detectron2's `default_argument_parser`.
+
+    Returns:
+        Metrics of the last evaluation on the main process, an empty dict on the others.
+    """
+    cfg = load_lazy_config(args.config_file, args.opts)
+    with input_errors(f"train.output_dir {cfg.train.output_dir}", OSError):
+        default_setup(cfg, args)
+        setup_loggers(cfg.train.output_dir)
+    if args.eval_only:
+        model = instantiate(cfg.model).to(cfg.train.device)
+        checkpointer = build_lazy_checkpointer(cfg, model)
+        loaded = checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=args.resume)
+        if cfg.train.ema.enabled:
+            load_averages(model, loaded)
+        optimize_for_inference(model, **cfg.train.speed)
+        return evaluate_lazy(cfg, model)
+    trainer = LazyTrainer(cfg)
     trainer.resume_or_load(resume=args.resume)
     return trainer.train()

@@ -1,4 +1,4 @@
-"""Learning rates over the iterations."""
+"""Learning rate schedules."""
 
 import torch
 from detectron2.config import CfgNode
@@ -13,16 +13,16 @@ __all__ = ["RiseAndFallPoly", "WarmupPoly", "build_lr_scheduler", "rise_and_fall
 
 
 def rise_and_fall(update: int, *, peak: int, power: float, floor: float) -> float:
-    """Share of the base learning rate at an update of the official depth recipe.
+    """Compute the learning rate multiplier of the official depth recipe.
 
-    Polynomially up from the floor to 1, down again in the same time, and constant from then on
-    (method section 2.6).
+    It rises polynomially from the floor to 1, falls back in the same time, and then stays constant
+    (see docs/method.md).
 
     Args:
-        update: counted from 1.
-        peak: the update at which it is 1.
-        power: of the rise and of the fall.
-        floor: share below which it doesn't fall.
+        update: Number of the update, counted from 1.
+        peak: Update at which the multiplier is 1.
+        power: Power of the rise and of the fall.
+        floor: Multiplier at the start and at the end.
     """
     progress = update / peak
     if update < peak:
@@ -31,49 +31,48 @@ def rise_and_fall(update: int, *, peak: int, power: float, floor: float) -> floa
 
 
 class RiseAndFallPoly(ParamScheduler):
-    """`rise_and_fall` as a multiplier of the learning rate, fvcore's form of a schedule."""
+    """`rise_and_fall` as fvcore's schedules, which have no polynomial rise."""
 
     def __init__(self, *, peak_at: float, power: float, floor: float, num_updates: int):
         """
         Args:
-            peak_at: share of `num_updates` at which it is 1.
-            power, floor: as in `rise_and_fall`.
-            num_updates: of the training.
+            peak_at: Share of `num_updates` at which the multiplier is 1.
+            power: Power of the rise and of the fall.
+            floor: Multiplier at the start and at the end.
+            num_updates: Number of updates of the training.
 
         Raises:
-            InputError: a peak outside the training or a floor above the base rate.
+            InputError: The peak is outside of the training, or the floor isn't between 0 and 1.
         """
         if not 0 < peak_at <= 1:
-            raise InputError(f"SOLVER.LR_PEAK_AT is {peak_at}, expected a share of MAX_ITER")
+            raise InputError(f"peak_at is {peak_at}, expected more than 0 and at most 1")
         if not 0 <= floor <= 1:
-            raise InputError(f"SOLVER.POLY_LR_CONSTANT_ENDING is {floor}, expected 0 to 1")
+            raise InputError(f"floor is {floor}, expected 0 to 1")
         self.peak = max(round(peak_at * num_updates), 1)
         self.power = power
         self.floor = floor
         self.num_updates = num_updates
 
     def __call__(self, where: float) -> float:
-        """
-        Args:
-            where: finished share of the training.
-        """
+        """Compute the multiplier after a share of the training, from 0 to 1."""
         update = round(where * self.num_updates) + 1
         return rise_and_fall(update, peak=self.peak, power=self.power, floor=self.floor)
 
 
 class WarmupPoly(ParamScheduler):
-    """The values of DeepLab's "WarmupPolyLR" as a multiplier, for LazyConfigs.
+    """DeepLab's "WarmupPolyLR" as a multiplier, for LazyConfigs.
 
-    (1 - progress) ** power times a factor that rises linearly to 1 in the first updates.
+    The multiplier is (1 - progress) ** power times a factor that rises linearly to 1. Detectron2's
+    `WarmupParamScheduler` interpolates instead, so it has other values during the warm-up.
     """
 
     def __init__(self, *, power: float, warmup_factor: float, warmup_iters: int, num_updates: int):
         """
         Args:
-            power: of the fall.
-            warmup_factor: with which the rise begins.
-            warmup_iters: updates that it takes.
-            num_updates: of the training.
+            power: Power of the fall.
+            warmup_factor: Factor at the start.
+            warmup_iters: Number of updates of the warm-up.
+            num_updates: Number of updates of the training.
         """
         self.power = power
         self.warmup_factor = warmup_factor
@@ -81,10 +80,7 @@ class WarmupPoly(ParamScheduler):
         self.num_updates = num_updates
 
     def __call__(self, where: float) -> float:
-        """
-        Args:
-            where: finished share of the training.
-        """
+        """Compute the multiplier after a share of the training, from 0 to 1."""
         progress = 1.0
         if self.warmup_iters > 0:
             progress = min(where * self.num_updates / self.warmup_iters, 1.0)
@@ -93,10 +89,10 @@ class WarmupPoly(ParamScheduler):
 
 
 def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRScheduler:
-    """The schedule "RiseAndFallPolyLR" of `rise_and_fall`, or one of Detectron2's.
+    """Build the schedule SOLVER.LR_SCHEDULER_NAME: "RiseAndFallPolyLR" or one of Detectron2's.
 
     Raises:
-        InputError: a peak outside the training or a floor above the base rate.
+        InputError: The peak is outside of the training, or the floor isn't between 0 and 1.
     """
     solver = cfg.SOLVER
     if solver.LR_SCHEDULER_NAME != "RiseAndFallPolyLR":

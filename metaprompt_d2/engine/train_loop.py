@@ -1,24 +1,26 @@
 """One training iteration: accumulation, mixed precision, clipping, and a guard against NaN."""
 
-import contextlib
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NoReturn
 
 import torch
 from detectron2.engine import SimpleTrainer
+from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.utils import comm
 from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..utils.errors import InputError, NonFiniteError
+from ..utils.precision import autocast
 from .ema import WeightAverage
 
 __all__ = ["NonFiniteLossError", "TrainLoop"]
 
-# Where Detectron2's dense detectors (RetinaNet, FCOS) keep a running mean that scales their losses,
-# outside of their weights.
+# The running mean by which RetinaNet and FCOS scale their losses; their state dict lacks it.
 _NORMALIZER = "loss_normalizer"
 
 
@@ -27,17 +29,17 @@ class NonFiniteLossError(NonFiniteError):
 
 
 class TrainLoop(SimpleTrainer):
-    """Detectron2's `SimpleTrainer` with an iteration of our own.
+    """Detectron2's `SimpleTrainer` with its own iteration.
 
-    The losses of an iteration are averaged over processes in one collective and travel to the
-    host while the device already runs the backward pass, so that checking them for NaN before
-    the update makes nothing wait.
+    The losses of an iteration are averaged over processes in one collective. They travel to the
+    host while the device already runs the backward pass, so checking them for NaN before the update
+    doesn't make the host wait.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        data_loader: Iterable,
+        data_loader: Iterable[list[dict]],
         optimizer: torch.optim.Optimizer,
         *,
         seed: int,
@@ -48,13 +50,15 @@ class TrainLoop(SimpleTrainer):
     ):
         """
         Args:
-            model, data_loader, optimizer: as in `SimpleTrainer`.
-            seed: random numbers of an iteration (dropout) are a function of it, the iteration
-                and the process, so that a resumed run goes on as an uninterrupted one.
-            accumulation_steps: batches of the loader that one update averages over.
-            amp_dtype: autocast to it; float16 scales the loss too. None: float32.
-            max_grad_norm: clip the whole model's gradient to it.
-            average: of the weights, updated with them.
+            model: Model in training mode that returns a dict of losses.
+            data_loader: Endless iterable of batches.
+            optimizer: Optimizer of the model.
+            seed: Seed of random numbers such as dropout. Those of an iteration depend on the seed,
+                the iteration and the process alone, so a resumed run draws the same ones.
+            accumulation_steps: Number of batches of the loader that one update averages over.
+            amp_dtype: Autocast type; float16 also scales the loss. None for float32.
+            max_grad_norm: Norm to which the gradient of the whole model is clipped.
+            average: Average of the weights, updated with them.
         """
         super().__init__(model, data_loader, optimizer)
         self.seed = seed
@@ -66,92 +70,115 @@ class TrainLoop(SimpleTrainer):
         self.grad_scaler = torch.amp.GradScaler(
             self.device.type, enabled=amp_dtype == torch.float16
         )
+        # A forward pass overwrites BatchNorm's statistics before anyone can know that its loss is
+        # finite, so the last finished iteration's are kept, in memory that is allocated once.
         self._buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+        self._kept_buffers = [torch.empty_like(buffer) for buffer in self._buffers]
 
     def run_step(self) -> None:
-        """
+        """Run one iteration and update the model.
+
         Raises:
-            NonFiniteLossError: before the update, on all processes, naming the images.
+            NonFiniteLossError: A loss isn't finite. Raised before the update on all processes; the
+                message names the images.
+            InputError: Parameters have no gradient, which DistributedDataParallel refuses.
         """
         assert self.model.training, "the model was changed to eval mode"
-        buffers = [buffer.clone() for buffer in self._buffers]
-        data_time, file_names, losses = 0.0, [], []
-        for step in range(self.accumulation_steps):
+        _copy(self._buffers, self._kept_buffers)
+        data_time, file_names, pending = 0.0, [], []
+        for part in range(self.accumulation_steps):
             start = time.perf_counter()
             data = next(self._data_loader_iter)
             data_time += time.perf_counter() - start
             file_names += [item.get("file_name", "(no file name)") for item in data]
-            torch.manual_seed(self._step_seed(step))
-            with self._gradients_reduced(last=step + 1 == self.accumulation_steps):
-                losses.append(self._forward_backward(data))
-        values = _mean_losses(losses)
+            torch.manual_seed(self._seed_of(part))
+            with self._exchange_gradients(part):
+                with autocast(self.device, self.amp_dtype):
+                    losses = self.model(data)
+                pending.append(_PendingLosses(losses))
+                total = sum(losses.values()) / self.accumulation_steps
+                self.grad_scaler.scale(total).backward()
+        self._refuse_unused_parameters()
+        self.after_backward()
+        values = _mean_losses(pending)
         if not all(math.isfinite(value) for value in values.values()):
-            for buffer, before in zip(self._buffers, buffers, strict=True):
-                buffer.copy_(before)
-            self._raise_non_finite(values, file_names)
+            self._stop(values, file_names)
         self._update()
         self._write_losses(values, data_time)
 
-    def _forward_backward(self, data: list[dict]) -> "_LossesOnTheWay":
-        with torch.autocast(
-            self.device.type, dtype=self.amp_dtype, enabled=self.amp_dtype is not None
-        ):
-            losses = self._losses(data)
-        on_the_way = _LossesOnTheWay(losses)
-        total = sum(losses.values()) / self.accumulation_steps
-        self.grad_scaler.scale(total).backward()
-        return on_the_way
+    def save_last_finished(self) -> None:
+        """Save the last finished iteration; called when the one at hand can't be finished.
 
-    def _losses(self, data: list[dict]) -> dict[str, Tensor]:
-        try:
-            return self.model(data)
-        except RuntimeError as error:
-            if "find_unused_parameters" not in str(error):
-                raise
-        # DDP notices in the second iteration, after an update of all others.
+        Does nothing here. A trainer with a checkpointer overrides it.
+        """
+
+    def state_dict(self) -> dict[str, Any]:
+        state = super().state_dict() | {"seed": self.seed}
+        if self.grad_scaler.is_enabled():
+            state["grad_scaler"] = self.grad_scaler.state_dict()
+        if self._normalizer is not None:
+            state[_NORMALIZER] = self._normalizer
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.seed = state_dict.get("seed", self.seed)
+        if self.grad_scaler.is_enabled() and "grad_scaler" in state_dict:
+            self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
+        if _NORMALIZER in state_dict:
+            setattr(self._bare_model, _NORMALIZER, state_dict[_NORMALIZER])
+
+    def _seed_of(self, part: int) -> int:
+        batch = self.iter * self.accumulation_steps + part
+        return (self.seed * 1_000_003 + batch * comm.get_world_size() + comm.get_rank()) % 2**63
+
+    def _exchange_gradients(self, part: int) -> AbstractContextManager:
+        """Let processes exchange gradients in the last part of an accumulated batch only."""
+        is_last = part + 1 == self.accumulation_steps
+        if isinstance(self.model, DistributedDataParallel) and not is_last:
+            return self.model.no_sync()
+        return nullcontext()
+
+    def _refuse_unused_parameters(self) -> None:
+        """Explain before the first update what DDP would only say in the second iteration."""
+        if not isinstance(self.model, DistributedDataParallel):
+            return
+        if self.model.find_unused_parameters or self.iter > self.start_iter:
+            return
         unused = [
             name
             for name, parameter in self._bare_model.named_parameters()
-            if parameter.requires_grad and parameter not in self.optimizer.state
+            if parameter.requires_grad and parameter.grad is None
         ]
-        raise InputError(
-            f"{len(unused)} parameters had no gradient, such as {unused[:3]}: the head reads some "
-            "of the backbone's features only. Leave the others out (MODEL.META_PROMPT.OUT_FEATURES,"
-            " MODEL.FPN.IN_FEATURES), or set SOLVER.FIND_UNUSED_PARAMETERS True (in a LazyConfig "
-            "train.ddp.find_unused_parameters)"
+        if unused:
+            raise InputError(
+                f"{len(unused)} parameters had no gradient, such as {unused[:3]}: the head reads "
+                "only some of the backbone's features. Leave the others out "
+                "(MODEL.META_PROMPT.OUT_FEATURES, MODEL.FPN.IN_FEATURES), or set "
+                "SOLVER.FIND_UNUSED_PARAMETERS True (in a LazyConfig "
+                "train.ddp.find_unused_parameters)"
+            )
+
+    def _stop(self, values: dict[str, float], file_names: list[str]) -> NoReturn:
+        _copy(self._kept_buffers, self._buffers)
+        names = [name for others in comm.all_gather(file_names) for name in others]
+        self.save_last_finished()
+        raise NonFiniteLossError(
+            f"loss became NaN or infinite at iteration {self.iter}: {values}; images of the "
+            f"batch: {', '.join(names)}"
         )
 
     def _update(self) -> None:
         if self.max_grad_norm is not None or self.grad_scaler.is_enabled():
-            self.grad_scaler.unscale_(self.optimizer)  # clipping wants true gradients
+            self.grad_scaler.unscale_(self.optimizer)  # clipping needs true gradients
         if self.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.max_grad_norm)
         self.grad_scaler.step(self.optimizer)
         self.grad_scaler.update()
         if self.average is not None:
-            # Also where the scaler skipped the step: to know that, the host would have to wait.
+            # Also after a step that the scaler skipped: checking would force a GPU sync.
             self.average.update()
-        self.optimizer.zero_grad()  # now, so that evaluation has the gradients' memory
-
-    @contextlib.contextmanager
-    def _gradients_reduced(self, *, last: bool) -> Iterator[None]:
-        """Processes exchange gradients in the last part of an accumulated batch only."""
-        if not last and isinstance(self.model, DistributedDataParallel):
-            with self.model.no_sync():
-                yield
-        else:
-            yield
-
-    def _step_seed(self, step: int) -> int:
-        update = self.iter * self.accumulation_steps + step
-        return (self.seed * 1_000_003 + update * comm.get_world_size() + comm.get_rank()) % 2**63
-
-    def _raise_non_finite(self, values: dict[str, float], file_names: list[str]) -> None:
-        names = [name for others in comm.all_gather(file_names) for name in others]
-        raise NonFiniteLossError(
-            f"loss became NaN or infinite at iteration {self.iter}: {values}; images of the "
-            f"batch: {', '.join(names)}"
-        )
+        self.optimizer.zero_grad()  # frees the gradients' memory for an evaluation
 
     def _write_losses(self, values: dict[str, float], data_time: float) -> None:
         storage = get_event_storage()
@@ -160,29 +187,20 @@ class TrainLoop(SimpleTrainer):
         if len(values) > 1:
             storage.put_scalars(**values)
 
-    def state_dict(self) -> dict:
-        state = super().state_dict()
-        if self.grad_scaler.is_enabled():
-            state["grad_scaler"] = self.grad_scaler.state_dict()
-        if hasattr(self._bare_model, _NORMALIZER):
-            state[_NORMALIZER] = getattr(self._bare_model, _NORMALIZER)
-        return state
-
-    def load_state_dict(self, state_dict: dict) -> None:
-        super().load_state_dict(state_dict)
-        if self.grad_scaler.is_enabled() and "grad_scaler" in state_dict:
-            self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
-        if _NORMALIZER in state_dict:
-            setattr(self._bare_model, _NORMALIZER, state_dict[_NORMALIZER])
-
     @property
     def _bare_model(self) -> nn.Module:
         wrapped = isinstance(self.model, DistributedDataParallel)
         return self.model.module if wrapped else self.model
 
+    @property
+    def _normalizer(self) -> float | None:
+        """The model's `loss_normalizer`; a `DenseDetector` has one from its first loss on."""
+        model = self._bare_model
+        return getattr(model, _NORMALIZER, None) if isinstance(model, DenseDetector) else None
 
-class _LossesOnTheWay:
-    """The losses of one forward pass, averaged over processes, being copied to the host."""
+
+class _PendingLosses:
+    """Losses of one batch, averaged over processes, on their way to the host."""
 
     def __init__(self, losses: dict[str, Tensor]):
         self.names = list(losses)
@@ -202,6 +220,11 @@ class _LossesOnTheWay:
         return dict(zip(self.names, self._values.tolist(), strict=True))
 
 
-def _mean_losses(parts: list[_LossesOnTheWay]) -> dict[str, float]:
+def _mean_losses(parts: list[_PendingLosses]) -> dict[str, float]:
     values = [part.wait() for part in parts]
     return {name: sum(value[name] for value in values) / len(values) for name in values[0]}
+
+
+def _copy(sources: list[Tensor], targets: list[Tensor]) -> None:
+    for source, target in zip(sources, targets, strict=True):
+        target.copy_(source)

@@ -1,4 +1,4 @@
-"""FCOS, also compared with its YAML file, and our heads on Detectron2's ViT, as LazyConfigs."""
+"""LazyConfigs: FCOS, compared with its YAML file, and our heads on Detectron2's ViT."""
 
 import copy
 from pathlib import Path
@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 
 from metaprompt_d2.config import CONFIG_ROOT
 from metaprompt_d2.engine import LazyTrainer, build_optimizer, load_config, load_lazy_config
-from metaprompt_d2.engine.ema import take_averages
+from metaprompt_d2.engine.ema import load_averages
 
 SMALL_VIT = """
     model.backbone.net.img_size=64 model.backbone.net.embed_dim=16 model.backbone.net.depth=2
@@ -74,10 +74,10 @@ SHORT += "dataloader.train.num_workers=0 dataloader.test.num_workers=0 train.log
 
 
 def run(name: str, dataset: str, output_dir: Path, overrides: list[str]) -> LazyTrainer:
-    """What `tools/lazyconfig_train_net.py` does in a process."""
+    """Train as `tools/lazyconfig_train_net.py` does in a process."""
     trainer = built(name, dataset, output_dir, overrides)
     trainer.resume_or_load(resume=False)
-    trainer.train(0, 2)
+    trainer.train()
     assert np.isfinite(trainer.storage.latest()["total_loss"][0])
     return trainer
 
@@ -88,7 +88,7 @@ def built(name: str, dataset: str, output_dir: Path, overrides: list[str]) -> La
         f"metaprompt_d2://lazy/compose/{name}.py",
         [*SHORT, *data, f"train.output_dir={output_dir}", *overrides],
     )
-    if kind := cfg.dataloader.evaluator.get("evaluators"):  # this is no Cityscapes
+    if kind := cfg.dataloader.evaluator.get("evaluators"):  # the dataset isn't Cityscapes
         kind[:] = [part for part in kind if "Cityscapes" not in str(part._target_)]
     return LazyTrainer(cfg)
 
@@ -146,7 +146,7 @@ def test_fcos_from_yaml_has_the_losses_and_boxes_of_the_lazyconfig(
     assert losses[0] == losses[1]
     found = []
     for model in fcos_pair:
-        model.test_score_thresh = 0.0  # what is untrained is not sure of anything
+        model.test_score_thresh = 0.0  # an untrained model has low scores
         with torch.no_grad():
             found.append(model.eval()([{"image": image}])[0]["instances"])
     assert len(found[0]) > 10
@@ -187,7 +187,7 @@ def test_adapters_and_averages_train_from_a_lazyconfig(coco: CocoNames, tmp_path
     assert content["ema"]["num_updates"] == 2
     other = instantiate(trainer.cfg.model)
     other.load_state_dict(content["model"])
-    take_averages(other, content, 0.9)
+    load_averages(other, content)
     name = "backbone.bottom_up.refinement.meta_prompts.embeddings.0"
     assert other.get_parameter(name).equal(content["ema"]["averages"][name])
 

@@ -117,9 +117,7 @@ def test_an_accumulated_batch_has_the_gradient_of_a_whole_one(data: Path, tmp_pa
     }
     whole = train((), data, tmp_path / "whole", overrides=means)
     parts = train(("accumulation",), data, tmp_path / "parts", overrides=means)
-    states = [
-        trainer._trainer.optimizer.state_dict()["state"].values() for trainer in (whole, parts)
-    ]
+    states = [trainer.optimizer.state_dict()["state"].values() for trainer in (whole, parts)]
     # After the first update `exp_avg` is a tenth of the gradient.
     gradients = [[state["exp_avg"] for state in update] for update in states]
     largest = max(gradient.abs().max().item() for gradient in gradients[0])

@@ -11,7 +11,7 @@ def pose_names() -> list[str]:
     return [name for name, _ in build_model(smallest_pose_cfg()).named_parameters()]
 
 
-def test_rates_rise_along_the_unet_by_one_factor_a_block() -> None:
+def test_rates_rise_by_one_factor_per_block() -> None:
     scales = unet_layer_scales(pose_names(), 0.5)
     prefix = "backbone.refinement.unet"
 
@@ -31,7 +31,7 @@ def test_rates_rise_along_the_unet_by_one_factor_a_block() -> None:
     assert all(name.startswith(prefix) for name in scales)
 
 
-def test_everything_of_the_unet_but_its_output_head_is_counted() -> None:
+def test_all_of_the_unet_but_its_output_head_is_scaled() -> None:
     names = [
         *pose_names(),
         "backbone.refinement.unet.conv_out.weight",
@@ -41,7 +41,7 @@ def test_everything_of_the_unet_but_its_output_head_is_counted() -> None:
     assert left == names[-2:]
 
 
-def test_decay_multiplies_what_the_rules_say() -> None:
+def test_decay_and_rules_multiply() -> None:
     model = build_model(smallest_pose_cfg())
     groups = group_parameters(
         model,
@@ -56,5 +56,5 @@ def test_decay_multiplies_what_the_rules_say() -> None:
 
 
 def test_a_decay_that_is_not_positive_is_refused() -> None:
-    with pytest.raises(ValueError, match="UNET_LAYER_DECAY is 0"):
+    with pytest.raises(ValueError, match="decay is 0, expected more than 0"):
         unet_layer_scales([], 0)

@@ -10,8 +10,9 @@ from helpers import smallest_cfg, smallest_depth_cfg
 from hypothesis import given
 from torch import nn
 
-from metaprompt_d2.engine import build_lr_scheduler
+from metaprompt_d2.engine import RiseAndFallPoly, WarmupPoly, build_lr_scheduler
 from metaprompt_d2.engine.schedule import rise_and_fall
+from metaprompt_d2.utils.errors import InputError
 
 
 def sgd(*rates: float) -> torch.optim.Optimizer:
@@ -30,7 +31,7 @@ def run(scheduler, optimizer: torch.optim.Optimizer, count: int) -> list[list[fl
 
 @pytest.mark.parametrize(
     ("update", "expected"),
-    # method section 2.6, 1009 iterations an epoch
+    # the official recipe, 1009 iterations an epoch
     [
         (1, 3.0099e-5),
         (1009, 8.022e-5),
@@ -42,7 +43,7 @@ def run(scheduler, optimizer: torch.optim.Optimizer, count: int) -> list[list[fl
         (25 * 1009, 3e-5),
     ],
 )
-def test_nyu_depths_rates_are_the_published_ones(update: int, expected: float) -> None:
+def test_rates_of_nyu_depth_are_the_published_ones(update: int, expected: float) -> None:
     share = rise_and_fall(update, peak=12 * 1009, power=0.9, floor=0.06)
     assert share * 5e-4 == pytest.approx(expected, rel=5e-4)
 
@@ -76,7 +77,7 @@ def test_by_default_the_peak_is_in_the_middle() -> None:
     assert rates == pytest.approx([0.25, 0.5, 0.75, 1, 0.75, 0.5, 0.25, 0])
 
 
-def test_a_resumed_schedule_goes_on() -> None:
+def test_a_resumed_schedule_continues() -> None:
     cfg = smallest_depth_cfg({"SOLVER.MAX_ITER": 20})
     optimizer = sgd(1.0)
     scheduler = build_lr_scheduler(cfg, optimizer)
@@ -90,27 +91,31 @@ def test_a_resumed_schedule_goes_on() -> None:
     assert run(resumed, resumed_optimizer, 10) == expected
 
 
-def test_a_training_of_one_iteration_is_no_error() -> None:
+def test_one_iteration_is_enough() -> None:
     optimizer = sgd(1.0)
     build_lr_scheduler(smallest_depth_cfg({"SOLVER.MAX_ITER": 1}), optimizer)
     assert optimizer.param_groups[0]["lr"] == 1
 
 
-def test_detectron2s_schedules_are_still_there() -> None:
+def test_detectron2s_schedules_are_available() -> None:
     cfg = smallest_cfg({"SOLVER.LR_SCHEDULER_NAME": "WarmupCosineLR"})
     assert isinstance(build_lr_scheduler(cfg, sgd(1.0)), LRMultiplier)
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
-    [
-        ("LR_PEAK_AT", 0.0),
-        ("LR_PEAK_AT", 1.5),
-        ("POLY_LR_CONSTANT_ENDING", -0.1),
-        ("POLY_LR_CONSTANT_ENDING", 2.0),
-    ],
+    ("argument", "value"), [("peak_at", 0.0), ("peak_at", 1.5), ("floor", -0.1), ("floor", 2.0)]
 )
-def test_impossible_schedules_are_refused_by_their_key(key: str, value: float) -> None:
-    cfg = smallest_depth_cfg({f"SOLVER.{key}": value})
-    with pytest.raises(ValueError, match=rf"SOLVER\.{key} is {value}, expected"):
-        build_lr_scheduler(cfg, sgd(1.0))
+def test_impossible_schedules_are_refused(argument: str, value: float) -> None:
+    arguments = {"peak_at": 0.5, "power": 0.9, "floor": 0.06, "num_updates": 8}
+    with pytest.raises(InputError, match=f"{argument} is {value}, expected"):
+        RiseAndFallPoly(**arguments | {argument: value})
+
+
+def test_the_lazy_warm_up_has_the_rates_of_deeplabs_schedule() -> None:
+    keys = {"MAX_ITER": 20, "WARMUP_ITERS": 5, "WARMUP_FACTOR": 0.1, "POLY_LR_POWER": 0.9}
+    cfg = smallest_cfg({f"SOLVER.{key}": value for key, value in keys.items()})
+    assert cfg.SOLVER.LR_SCHEDULER_NAME == "WarmupPolyLR"
+    optimizer = sgd(1.0)
+    rates = [rate for (rate,) in run(build_lr_scheduler(cfg, optimizer), optimizer, 20)]
+    multiplier = WarmupPoly(power=0.9, warmup_factor=0.1, warmup_iters=5, num_updates=20)
+    assert [multiplier(update / 20) for update in range(20)] == pytest.approx(rates)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from detectron2.engine import HookBase
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
@@ -47,7 +48,7 @@ def make_loop(model: nn.Module, batch_size: int = 8, lr: float = 0.1, **options)
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
     loop = TrainLoop(model, batches(batch_size), optimizer, seed=3, **options)
     if loop.grad_scaler.is_enabled():
-        # The usual 2**16 overflows at first, and overflown steps are skipped.
+        # The usual 2**16 overflows at first, and the scaler skips such steps.
         loop.grad_scaler.load_state_dict(loop.grad_scaler.state_dict() | {"scale": 8.0})
     return loop
 
@@ -131,6 +132,30 @@ def test_a_nan_loss_names_iteration_and_images_and_leaves_the_model_as_it_was() 
         loop.run_step()
     floats = {key: value for key, value in before.items() if value.is_floating_point()}
     assert all(torch.equal(model.state_dict()[key], value) for key, value in floats.items())
+
+
+def test_restoring_statistics_needs_no_new_memory_in_an_iteration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = make_loop(Regression(norm=True))
+    monkeypatch.setattr(Tensor, "clone", None)
+    run(loop, 2)
+
+
+def test_hooks_see_the_gradients_once_per_update_before_it() -> None:
+    class Reader(HookBase):
+        def after_backward(self) -> None:
+            line = self.trainer.model.line
+            seen.append((line.weight.grad.clone(), line.weight.detach().clone()))
+
+    seen: list[tuple[Tensor, Tensor]] = []
+    model = Regression()
+    loop = make_loop(model, batch_size=2, lr=0.1, accumulation_steps=4)
+    loop.register_hooks([Reader()])
+    run(loop, 2)
+    assert len(seen) == 2
+    for (gradient, before), after in zip(seen, [seen[1][1], model.line.weight], strict=True):
+        torch.testing.assert_close(before - 0.1 * gradient, after)
 
 
 def test_a_nan_in_one_part_of_an_accumulated_batch_stops_the_update() -> None:

@@ -86,7 +86,7 @@ def test_the_host_asks_the_device_for_nothing_and_no_copy_blocks(task: str) -> N
     assert all(loss.device.type == "cuda" for loss in losses.values())
     given = {id(value) for item in batch for value in item.values()}
     assert {id(tensor) for tensor, _ in transfers.seen} >= given
-    # Only what the loader has pinned is copied while the host goes on.
+    # Only the batch, which the loader pins, is copied without waiting.
     waiting = [t.shape for t, waits in transfers.seen if waits or id(t) not in given]
     assert not waiting
 

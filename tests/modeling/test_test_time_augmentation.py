@@ -6,7 +6,6 @@ import weakref
 import pytest
 import torch
 from detectron2.config import get_cfg
-from detectron2.engine import DefaultTrainer
 from detectron2.modeling import build_model
 from helpers import NUM_CLASSES, random_image, smallest_cfg, smallest_depth_cfg
 from torch import Tensor, nn
@@ -174,10 +173,13 @@ def test_the_trainer_evaluates_with_it_where_it_is_enabled(
 ) -> None:
     evaluated = []
     monkeypatch.setattr(
-        DefaultTrainer, "test", classmethod(lambda cls, cfg, model, *_: evaluated.append(model))
+        "metaprompt_d2.engine.trainer.evaluate", lambda model, *_: evaluated.append(model)
     )
+    for part in ("build_test_loader", "build_evaluator"):
+        monkeypatch.setattr(Trainer, part, lambda *_: None)
     for enabled in (True, False):
-        Trainer.test(smallest_cfg(WINDOWS | AUG | {"TEST.AUG.ENABLED": enabled}), segmentor)
+        keys = WINDOWS | AUG | {"TEST.AUG.ENABLED": enabled, "DATASETS.TEST": ("street",)}
+        Trainer.test(smallest_cfg(keys), segmentor)
     assert evaluated[0].model is segmentor
     assert evaluated[1] is segmentor
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.modeling import build_model
-from mini_training import DEPTH_CONFIG, DEPTH_SMALL, figures, losses
+from mini_training import DEPTH_CONFIG, DEPTH_SMALL, losses, metrics_of
 
 from metaprompt_d2.engine import load_config
 
@@ -45,18 +45,18 @@ def trained(
     return folder, run_tool(*command)
 
 
-def test_losses_and_figures_are_those_of_the_yaml_recipe(
+def test_losses_and_metrics_are_those_of_the_yaml_recipe(
     run_tool: Callable[..., str], trained: tuple[Path, str], weights: Path, tmp_path: Path
 ) -> None:
     options = [*YAML, "MODEL.WEIGHTS", weights, "OUTPUT_DIR", tmp_path]
     output = run_tool("train_net.py", "--config-file", DEPTH_CONFIG, *options)
     assert losses(trained[0]) == losses(tmp_path)
-    assert figures(trained[1]) == figures(output)
+    assert metrics_of(trained[1]) == metrics_of(output)
     assert (trained[0] / "config.yaml").is_file()
     assert (trained[0] / "inference/mini_kitti_eigen_test/pictures.png").is_file()
 
 
-def test_a_stopped_training_goes_on_as_if_it_had_not(
+def test_a_stopped_training_resumes_as_if_it_had_not_stopped(
     run_tool: Callable[..., str], trained: tuple[Path, str], tmp_path: Path
 ) -> None:
     shutil.copy(trained[0] / "model_0000001.pth", tmp_path)
@@ -66,7 +66,7 @@ def test_a_stopped_training_goes_on_as_if_it_had_not(
     output = run_tool(*command)
     expected = losses(trained[0])
     assert losses(tmp_path) == {update: expected[update] for update in (2, 3)}
-    assert figures(output) == figures(trained[1])
+    assert metrics_of(output) == metrics_of(trained[1])
 
 
 def test_a_checkpoint_is_evaluated_and_averages_take_its_place(
@@ -76,7 +76,7 @@ def test_a_checkpoint_is_evaluated_and_averages_take_its_place(
     options += [f"train.output_dir={tmp_path}", "train.ema.enabled=true"]
     command = ["lazyconfig_train_net.py", "--config-file", CONFIG, "--eval-only", *LAZY, *options]
     output = run_tool(*command)
-    assert figures(output) == figures(trained[1])
+    assert metrics_of(output) == metrics_of(trained[1])
     assert "There are no averages to load" in output
 
 

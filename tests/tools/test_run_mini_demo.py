@@ -37,7 +37,7 @@ def test_the_depth_demo_compares_with_the_constant_median(
         float(value)
         for value in re.search(r"^rmse +([\d.]+) +([\d.]+)$", table, re.MULTILINE).groups()
     )
-    ratio = float(re.search(r"RMSE in metres: ([\d.]+) times", table)[1])
+    ratio = float(re.search(r"RMSE in meters: ([\d.]+) times", table)[1])
     assert ratio == pytest.approx(constant / rmse, abs=0.06)
     assert Path(re.search(r"^pictures: (.+)$", table, re.MULTILINE)[1]).is_file()
 

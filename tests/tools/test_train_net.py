@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from mini_training import CONFIG, SMALL, figures, free_port, losses
+from mini_training import CONFIG, SMALL, free_port, losses, metrics_of
 from PIL import Image
 
 VAL = "mini_cityscapes_fine_sem_seg_val"
@@ -30,7 +30,7 @@ def trained(run_tool: Callable[..., str], tmp_path_factory: pytest.TempPathFacto
     return output_dir
 
 
-def test_training_leaves_checkpoints_figures_and_pictures(trained: Path) -> None:
+def test_training_leaves_checkpoints_metrics_and_pictures(trained: Path) -> None:
     assert sorted(losses(trained)) == [0, 1, 2, 3, 4, 5]
     assert (trained / "last_checkpoint").read_text() == "model_final.pth"
     assert {"model_0000001.pth", "model_0000003.pth"} <= set(os.listdir(trained))
@@ -90,7 +90,7 @@ def test_evaluation_is_the_same_in_one_process_two_processes_and_two_machines(
     ]
     assert [process.wait(timeout=300) for process, _ in machines] == [0, 0]
 
-    assert figures(alone) == figures(two) == figures(machines[0][1].read_text())
+    assert metrics_of(alone) == metrics_of(two) == metrics_of(machines[0][1].read_text())
     for run in ("alone", "two", "machines"):
         file = tmp_path / run / "inference" / VAL / "sem_seg_predictions.json"
         segments = [
@@ -143,7 +143,7 @@ def test_two_processes_train_with_accumulation_and_bfloat16(
     )
     assert sorted(losses(tmp_path)) == [0, 1]
     assert "NaiveSyncBN" in output  # in the printed model
-    assert len(figures(output)) == 8
+    assert len(metrics_of(output)) == 8
 
 
 def test_a_loss_that_is_not_finite_stops_training_after_a_last_checkpoint(
@@ -225,7 +225,7 @@ def test_the_real_cityscapes_image_is_evaluated(
         *("DATASETS.TEST", "('cityscapes_fine_sem_seg_val',)"),
         DETECTRON2_DATASETS=str(real_data),
     )
-    assert all(0 <= value <= 100 for value in figures(output))
+    assert all(0 <= value <= 100 for value in metrics_of(output))
     pictures = tmp_path / "inference/cityscapes_fine_sem_seg_val/pictures.png"
     with Image.open(pictures) as image:
         assert image.width > 3 * 256

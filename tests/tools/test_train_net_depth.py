@@ -10,14 +10,14 @@ import cv2
 import numpy as np
 import pytest
 from depth_files import write_depth
-from mini_training import DEPTH_CONFIG, DEPTH_SMALL, figures, free_port, losses
+from mini_training import DEPTH_CONFIG, DEPTH_SMALL, free_port, losses, metrics_of
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 TEST = "mini_kitti_eigen_test"
 TRAINING = [*DEPTH_SMALL, *"SOLVER.MAX_ITER 6 TEST.EVAL_PERIOD 4".split()]
 COMMON = ["train_net.py", "--config-file", DEPTH_CONFIG]
-NUM_FIGURES = 9  # before the numbers of images
+NUM_METRICS = 9  # before the numbers of images
 
 
 def entries(output_dir: Path) -> list[dict]:
@@ -47,7 +47,7 @@ def depth_files(world: Path, split: str) -> list[Path]:
     return [root / line.split()[1].lstrip("/") for line in lines]
 
 
-def test_training_leaves_losses_figures_pictures_and_the_best_checkpoint(trained: Path) -> None:
+def test_training_leaves_losses_metrics_pictures_and_the_best_checkpoint(trained: Path) -> None:
     assert sorted(losses(trained)) == [0, 1, 2, 3, 4, 5]
     measured = entries(trained)
     assert len(measured) == 2  # at iteration 4 and at the end
@@ -71,16 +71,16 @@ def test_evaluation_is_the_same_in_one_process_and_two(
     url = f"tcp://127.0.0.1:{free_port()}"
     processes = ["--num-gpus", 2, "--dist-url", url]
     two = run_tool(*COMMON, "--eval-only", *processes, *options, tmp_path / "two")
-    assert figures(alone) == figures(two)
-    assert figures(alone)[NUM_FIGURES:] == [5, 0, 0]  # each image once
-    assert figures(alone)[5] == pytest.approx(entries(trained)[-1]["depth/rmse"], abs=1e-4)
+    assert metrics_of(alone) == metrics_of(two)
+    assert metrics_of(alone)[NUM_METRICS:] == [5, 0, 0]  # each image once
+    assert metrics_of(alone)[5] == pytest.approx(entries(trained)[-1]["depth/rmse"], abs=1e-4)
     for run in ("alone", "two"):
         files = list((tmp_path / run / "inference" / TEST / "depth").rglob("*.png"))
         assert len(files) == 5
         assert cv2.imread(str(files[0]), cv2.IMREAD_UNCHANGED).dtype == np.uint16
 
 
-def test_what_two_processes_train_has_the_figures_of_its_checkpoint(
+def test_what_two_processes_train_has_the_metrics_of_its_checkpoint(
     run_tool: Callable[..., str], tmp_path: Path
 ) -> None:
     """BatchNorm is not synchronised: each process has statistics of its own."""
@@ -92,7 +92,7 @@ def test_what_two_processes_train_has_the_figures_of_its_checkpoint(
     assert sorted(losses(tmp_path / "training")) == [0, 1, 2]
     weights = ["MODEL.WEIGHTS", tmp_path / "training/model_final.pth"]
     evaluation = run_tool(*COMMON, "--eval-only", *weights, *options, tmp_path / "evaluation")
-    assert figures(training) == figures(evaluation)
+    assert metrics_of(training) == metrics_of(evaluation)
 
 
 def test_the_real_nyu_image_is_evaluated(
@@ -104,10 +104,10 @@ def test_the_real_nyu_image_is_evaluated(
         *("MODEL.DEPTH_HEAD.MAX_DEPTH", 10.0, "OUTPUT_DIR", tmp_path),
         DETECTRON2_DATASETS=str(real_data),
     )
-    values = figures(output)
+    values = metrics_of(output)
     assert np.isfinite(values).all()
     assert 0 < values[5] < 10
-    assert values[NUM_FIGURES:] == [1, 0, 0]
+    assert values[NUM_METRICS:] == [1, 0, 0]
     with Image.open(tmp_path / "inference/nyu_depth_v2_train/pictures.png") as pictures:
         assert pictures.width == 4 * (160 + 4) - 4
 
@@ -172,6 +172,6 @@ def test_images_without_a_depth_value_train_nothing_and_are_named_in_the_evaluat
         DETECTRON2_DATASETS=str(world),
     )
     assert [entry[0]["total_loss"] for entry in losses(tmp_path / "out").values()] == [0, 0]
-    assert figures(output)[NUM_FIGURES:] == [4, 1, 0]
+    assert metrics_of(output)[NUM_METRICS:] == [4, 1, 0]
     assert "1 images have no pixel with ground truth to score and are left out" in output
     assert empty.name in output[output.index("are left out: ") :].splitlines()[0]

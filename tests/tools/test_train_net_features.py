@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from mini_training import DEPTH_CONFIG, DEPTH_SMALL, figures
+from mini_training import DEPTH_CONFIG, DEPTH_SMALL, metrics_of
 
 OPTIONS = [*DEPTH_SMALL, "TEST.NUM_PICTURES", "0", "SOLVER.MAX_ITER", "3", "TEST.EVAL_PERIOD", "2"]
 OPTIONS += "SOLVER.EMA.ENABLED True MODEL.DIFFUSION.LORA.RANK 2 SOLVER.BASE_LR 0.02".split()
@@ -17,10 +17,10 @@ OPTIONS += ["MODEL.DIFFUSION.LORA.ALPHA", "8"]
 def trained(
     run_tool: Callable[..., str], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, list[float]]:
-    """Output folder of a training, and the figures of its last evaluation."""
+    """Output folder of a training, and the metrics of its last evaluation."""
     folder = tmp_path_factory.mktemp("trained")
     output = run_tool("train_net.py", "--config-file", DEPTH_CONFIG, *OPTIONS, "OUTPUT_DIR", folder)
-    return folder, figures(output)
+    return folder, metrics_of(output)
 
 
 def test_checkpoints_hold_weights_and_averages_and_averages_are_evaluated(
@@ -34,8 +34,8 @@ def test_checkpoints_hold_weights_and_averages_and_averages_are_evaluated(
     arguments += ["MODEL.WEIGHTS", folder / "model_final.pth", "OUTPUT_DIR", tmp_path]
     averages = run_tool("train_net.py", *arguments)
     assert "Using the averages of 3 updates" in averages
-    assert figures(averages) == expected
-    assert figures(run_tool("train_net.py", *arguments, "SOLVER.EMA.ENABLED", False)) != expected
+    assert metrics_of(averages) == expected
+    assert metrics_of(run_tool("train_net.py", *arguments, "SOLVER.EMA.ENABLED", False)) != expected
 
 
 def test_merged_into_plain_weights_it_evaluates_the_same(
@@ -56,4 +56,4 @@ def test_merged_into_plain_weights_it_evaluates_the_same(
     arguments = ["--config-file", config, "--eval-only", "OUTPUT_DIR", tmp_path / "out"]
     output = run_tool("train_net.py", *arguments)
     assert "SOLVER.EMA" not in output.split("Starting inference")[-1]
-    assert figures(output) == pytest.approx(expected, rel=1e-3)
+    assert metrics_of(output) == pytest.approx(expected, rel=1e-3)

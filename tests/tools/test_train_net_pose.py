@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mini_training import POSE_CONFIG, POSE_SMALL, figures, free_port, losses
+from mini_training import POSE_CONFIG, POSE_SMALL, free_port, losses, metrics_of
 from PIL import Image
 
 REAL = ("val_det", "val_gt")
@@ -21,7 +21,7 @@ def trained(run_tool: Callable[..., str], tmp_path_factory: pytest.TempPathFacto
     return output_dir
 
 
-def test_training_leaves_figures_pictures_and_the_servers_file(
+def test_training_leaves_metrics_pictures_and_the_file_for_the_server(
     trained: Path, mini_data: Path
 ) -> None:
     assert sorted(losses(trained)) == [0, 1, 2]
@@ -48,7 +48,7 @@ def test_evaluation_is_the_same_in_one_process_and_two(
     two = run_tool(
         "train_net.py", *common, "--num-gpus", 2, "--dist-url", url, *options, tmp_path / "two"
     )
-    assert figures(alone) == pytest.approx(figures(two), nan_ok=True, abs=0.01)
+    assert metrics_of(alone) == pytest.approx(metrics_of(two), nan_ok=True, abs=0.01)
     people = [
         len(json.loads((tmp_path / run / f"inference/{VAL}/keypoints_results.json").read_text()))
         for run in ("alone", "two")

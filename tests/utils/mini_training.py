@@ -1,4 +1,4 @@
-"""The mini recipes at sizes where an iteration takes a blink, and what a run left behind."""
+"""The mini recipes at sizes where an iteration is quick, and readers of what a run wrote."""
 
 import json
 import re
@@ -33,7 +33,7 @@ POSE_SMALL = """
 
 
 def losses(output_dir: Path) -> dict[int, list[dict]]:
-    """All losses that a run and its resumptions wrote, by iteration."""
+    """Read the losses that a run and its resumptions wrote, by iteration."""
     result: dict[int, list[dict]] = {}
     for line in (output_dir / "metrics.json").read_text().splitlines():
         entry = json.loads(line)
@@ -43,8 +43,8 @@ def losses(output_dir: Path) -> dict[int, list[dict]]:
     return result
 
 
-def figures(output: str) -> list[float]:
-    """The figures of an evaluation, from Detectron2's last csv line."""
+def metrics_of(output: str) -> list[float]:
+    """Read the metrics of an evaluation from Detectron2's last csv line."""
     (*_, line) = re.findall(r"copypaste: (-?[\d.,naninf-]+)$", output, re.MULTILINE)
     return [float(value) for value in line.split(",")]
 

@@ -1,4 +1,4 @@
-"""Training features by the names that docs/training.md uses, and tiny trainings with them."""
+"""Training features by their names in docs/training.md, and tiny trainings with them."""
 
 import math
 from collections.abc import Iterable
@@ -32,7 +32,7 @@ FEATURES = {
     "converted": {SOLVER + "AMP.ENABLED": True, SOLVER + "AMP.CONVERT_FROZEN": True},
 }
 
-# Every pair that combines occurs in one of these.
+# Every pair of features that combines occurs in one of these.
 COMBINATIONS = [
     (
         "fp16",
@@ -48,10 +48,10 @@ COMBINATIONS = [
     ("fp16", "of levels", "accumulation", "clipping", "EMA", "frozen UNet"),
     ("bf16", "checkpointing", "accumulation", "clipping", "EMA", "frozen UNet"),
     ("bf16", "of levels", "accumulation", "clipping", "EMA", "frozen UNet", "converted"),
-    ("bf16", "converted"),  # of the VAE alone
+    ("bf16", "converted"),  # only the VAE's weights
 ]
 
-# And every feature in one of these.
+# Every feature occurs in one of these.
 IN_TWO_PROCESSES = [
     ("bf16", "of levels", "accumulation", "clipping", "EMA", "layer decay", "LoRA", "converted"),
     ("fp16", "checkpointing", "accumulation", "clipping", "EMA", "frozen UNet"),
@@ -77,7 +77,7 @@ SMALL = {
 
 
 def settings(features: Iterable[str]) -> dict:
-    """Config overrides of some features together."""
+    """Merge the config overrides of features."""
     return {key: value for name in features for key, value in FEATURES[name].items()}
 
 
@@ -89,7 +89,7 @@ def train(
     resume: bool = False,
     overrides: dict | None = None,
 ) -> Trainer:
-    """Two updates on the data of `write_cityscapes`; `resume`: the second one only."""
+    """Train two updates on the data of `write_cityscapes`; with `resume` only the second one."""
     with registered_cityscapes(data) as name:
         overrides = SMALL | settings(features) | (overrides or {})
         overrides |= {"DATASETS.TRAIN": (name,), "OUTPUT_DIR": str(folder)}
@@ -97,16 +97,16 @@ def train(
         trainer = Trainer(smallest_cfg(overrides))
         trainer.resume_or_load(resume=resume)
         assert trainer.start_iter == int(resume)
-        scaler = trainer._trainer.grad_scaler
+        scaler = trainer.grad_scaler
         if scaler.is_enabled() and not resume:
-            # The usual 2**16 overflows at first, and overflown steps are skipped.
+            # The usual 2**16 overflows at first, and the scaler skips such steps.
             scaler.load_state_dict(scaler.state_dict() | {"scale": 8.0})
         trainer.train()
     return trainer
 
 
 def train_and_resume(features: Iterable[str], data: Path, folder: Path) -> None:
-    """Two updates at once and one by one end the same, and move what is trained and no more."""
+    """Check that two updates at once and one by one end equally and move only what is trained."""
     whole = train(features, data, folder / "whole")
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
@@ -127,7 +127,7 @@ def train_and_resume(features: Iterable[str], data: Path, folder: Path) -> None:
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert moved <= trained
     assert len(moved) > 0.8 * len(trained)
-    num_states = len(whole._trainer.optimizer.state_dict()["state"])
+    num_states = len(whole.optimizer.state_dict()["state"])
     assert num_states == len(trained)
     loss = whole.storage.latest()["total_loss"]
     assert loss == parts.storage.latest()["total_loss"]
@@ -135,7 +135,7 @@ def train_and_resume(features: Iterable[str], data: Path, folder: Path) -> None:
 
 
 def assert_equal(one: object, other: object, path: str = "") -> None:
-    """Equal to the bit, through dicts and lists."""
+    """Check that values are equal to the bit, within dicts and lists too."""
     if isinstance(one, torch.Tensor):
         assert torch.equal(one, other), path
     elif isinstance(one, dict):
@@ -151,7 +151,7 @@ def assert_equal(one: object, other: object, path: str = "") -> None:
 
 
 def train_all_in_a_process(data: Path, folder: Path) -> None:
-    """What each of several processes runs."""
+    """Train all features in one of several processes."""
     torch.set_num_threads(1)
     for number, features in enumerate(IN_TWO_PROCESSES):
         train_and_resume(features, data, folder / str(number))

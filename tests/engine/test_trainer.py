@@ -1,0 +1,130 @@
+"""`Trainer` as users see it: tests without side effects, and parts that a subclass replaces."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, build_detection_train_loader
+from detectron2.engine import launch
+from helpers import registered_cityscapes, smallest_cfg
+from torch import nn
+from training_features import SMALL, make_data
+
+from metaprompt_d2.data import build_mapper
+from metaprompt_d2.engine import Trainer
+
+TESTING = {
+    "INPUT.MIN_SIZE_TEST": 64,
+    "INPUT.MAX_SIZE_TEST": 128,
+    "TEST.NUM_PICTURES": 0,
+    # Each process has its own statistics.
+    "MODEL.SEM_SEG_HEAD.NORM": "BN",
+}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_data(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def data(root: Path) -> Iterator[str]:
+    with registered_cityscapes(root) as name:
+        yield name
+
+
+def config(data: str, folder: Path, overrides: dict | None = None) -> CfgNode:
+    keys = SMALL | {"DATASETS.TRAIN": (data,), "OUTPUT_DIR": str(folder)} | (overrides or {})
+    torch.manual_seed(0)
+    return smallest_cfg(keys)
+
+
+def state_of(model: nn.Module) -> dict[str, torch.Tensor | bool]:
+    modes = {f"{name} trains": module.training for name, module in model.named_modules()}
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    return {name: tensor.detach().clone() for name, tensor in tensors} | modes
+
+
+def assert_unchanged(model: nn.Module, before: dict[str, torch.Tensor | bool]) -> None:
+    for name, value in state_of(model).items():
+        same = torch.equal(value, before[name]) if torch.is_tensor(value) else value == before[name]
+        assert same, name
+
+
+@pytest.mark.parametrize("augmented", [False, True])
+def test_a_model_is_unchanged_by_a_test(data: str, tmp_path: Path, augmented: bool) -> None:
+    aug = {"TEST.AUG.ENABLED": augmented, "TEST.AUG.MIN_SIZES": (64,), "TEST.AUG.MAX_SIZES": (128,)}
+    cfg = config(data, tmp_path, TESTING | aug | {"DATASETS.TEST": (data,)})
+    model = Trainer.build_model(cfg)
+    for training in (True, False):
+        before = state_of(model.train(training))
+        assert "sem_seg" in Trainer.test(cfg, model)
+        assert_unchanged(model, before)
+
+
+def perturb(model: nn.Module, rank: int) -> None:
+    """Give each process its own BatchNorm statistics."""
+    for name, buffer in model.named_buffers():
+        if "running_" in name:
+            buffer.add_(rank)
+
+
+def evaluate_in_a_process(root: Path, folder: Path) -> None:
+    torch.set_num_threads(1)
+    with registered_cityscapes(root) as data:
+        cfg = config(data, folder / "two", TESTING | {"DATASETS.TEST": (data,)})
+        model = Trainer.build_model(cfg)
+        perturb(model, torch.distributed.get_rank())
+        before = state_of(model)
+        results = Trainer.test(cfg, model)
+        assert_unchanged(model, before)
+    if torch.distributed.get_rank() == 0:
+        metrics = {name: float(value) for name, value in results["sem_seg"].items()}
+        torch.save({"model": model.state_dict(), "metrics": metrics}, folder / "rank0.pth")
+
+
+def test_all_processes_test_the_main_processes_model_and_keep_their_own(
+    root: Path, data: str, tmp_path: Path
+) -> None:
+    launch(evaluate_in_a_process, 2, dist_url="auto", args=(root, tmp_path))
+    expected = torch.load(tmp_path / "rank0.pth", weights_only=True)
+    cfg = config(data, tmp_path / "one", TESTING | {"DATASETS.TEST": (data,)})
+    model = Trainer.build_model(cfg)
+    model.load_state_dict(expected["model"])
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        results = Trainer.test(cfg, model)
+    finally:
+        torch.set_num_threads(threads)
+    assert results["sem_seg"] == pytest.approx(expected["metrics"], nan_ok=True)
+
+
+def test_a_loader_is_replaced_as_in_detectron2(data: str, tmp_path: Path) -> None:
+    class OneImage(Trainer):
+        @classmethod
+        def build_train_loader(cls, cfg: CfgNode):
+            return build_detection_train_loader(
+                DatasetCatalog.get(data)[:1],
+                mapper=build_mapper(cfg, is_train=True),
+                total_batch_size=2,
+                num_workers=0,
+            )
+
+    trainer = OneImage(config(data, tmp_path))
+    batch = next(iter(trainer.data_loader))
+    assert {item["file_name"] for item in batch} == {DatasetCatalog.get(data)[0]["file_name"]}
+
+
+def test_a_metric_that_misses_its_expected_value_fails_the_training(
+    data: str, tmp_path: Path
+) -> None:
+    keys = TESTING | {"DATASETS.TEST": (data,), "SOLVER.MAX_ITER": 1}
+    expected = [["sem_seg", "mIoU", 50.0, 100.0]]
+    trainer = Trainer(config(data, tmp_path, keys | {"TEST.EXPECTED_RESULTS": expected}))
+    assert trainer.train()["sem_seg"]["mIoU"] < 100
+    expected[0][2:] = [1000.0, 1.0]
+    with pytest.raises(SystemExit):
+        Trainer(config(data, tmp_path, keys | {"TEST.EXPECTED_RESULTS": expected})).train()
