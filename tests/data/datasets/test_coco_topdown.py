@@ -71,7 +71,7 @@ def test_nobody_at_all_is_an_error_that_says_why(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [16, 18])
 def test_another_number_of_joints_is_an_error(tmp_path: Path, count: int) -> None:
-    with pytest.raises(ValueError, match=f"annotation 3 has {count} joints, expected 17"):
+    with pytest.raises(ValueError, match=f"annotation 3 has {count} keypoints, expected 17"):
         annotated(tmp_path, [person(3, keypoints=[1] * 3 * count)])
 
 
