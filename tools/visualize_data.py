@@ -88,7 +88,7 @@ def encoded_person(item: dict, codec: UDPHeatmapCodec) -> Instances:
     height, width = item["image"].shape[1:]
     person = Instances((height, width))
     person.pred_boxes = Boxes(torch.tensor([[0.0, 0.0, width, height]]))
-    person.pred_keypoints = torch.cat([joints, item["joint_weights"][None, :, None]], dim=-1)
+    person.pred_keypoints = torch.cat([joints, item["keypoint_weights"][None, :, None]], dim=-1)
     return person
 
 

@@ -24,7 +24,7 @@ from detectron2.data import Metadata, MetadataCatalog
 from detectron2.structures import Boxes, Instances
 
 import metaprompt_d2  # noqa: F401  (fills the registries)
-from metaprompt_d2.codecs import NUM_JOINTS
+from metaprompt_d2.codecs import NUM_KEYPOINTS
 from metaprompt_d2.data import load_dataset_dicts
 from metaprompt_d2.data.coco_json import check_posed_people
 from metaprompt_d2.data.readers import read_depth, read_image
@@ -71,7 +71,7 @@ def json_reader(
     if isinstance(entries, list) and all(map(is_mask, entries)):
         return sem_seg_reader(file, entries, items, metadata)
     if isinstance(entries, list) and all(map(is_posed, entries)):
-        check_posed_people(str(file), entries, NUM_JOINTS)
+        check_posed_people(str(file), entries, NUM_KEYPOINTS)
         return people_reader(entries, score_threshold)
     raise InputError(
         f"{file} is no list of predictions: joints (image_id, score, keypoints), or masks "

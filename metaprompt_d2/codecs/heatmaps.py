@@ -1,4 +1,4 @@
-"""`UDPHeatmapCodec`: joints of a crop to Gaussian heatmaps, and heatmaps to joints.
+"""`UDPHeatmapCodec`: keypoints of a crop to Gaussian heatmaps, and heatmaps to keypoints.
 
 Targets and decoding are those of ViTPose (method section 5.2): sub-pixel Gaussians on UDP's grid;
 the position is the maximum, refined by one Newton step on the logarithm of the smoothed map: F.
@@ -22,7 +22,7 @@ _HESSIAN_EPS = 1.19e-7
 
 
 class UDPHeatmapCodec:
-    """Encodes a person's joints as heatmaps and decodes heatmaps to joints."""
+    """Encodes a person's keypoints as heatmaps and decodes heatmaps to keypoints."""
 
     def __init__(
         self,
@@ -60,18 +60,18 @@ class UDPHeatmapCodec:
         # pixels of the crop for one of the heatmap, x then y
         self.stride = (np.array(crop_size[::-1]) - 1) / (np.array(heatmap_size[::-1]) - 1)
 
-    def encode(self, joints: np.ndarray, visible: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def encode(self, keypoints: np.ndarray, visible: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """
         Args:
-            joints: (J, 2) in the crop's pixels, x then y.
-            visible: (J,) bool; joints that are labelled.
+            keypoints: (J, 2) in the crop's pixels, x then y.
+            visible: (J,) bool; keypoints that are labelled.
 
         Returns:
-            heatmaps (J, h, w) float32 with maximum 1, and weights (J,) float32: 0 for joints that
+            heatmaps (J, h, w) float32 with maximum 1, and weights (J,) float32: 0 for keypoints that
             are not labelled or whose Gaussian lies outside.
         """
         height, width = self.heatmap_size
-        mean = np.asarray(joints, np.float64) / self.stride  # (J, 2)
+        mean = np.asarray(keypoints, np.float64) / self.stride  # (J, 2)
         reach = self.sigma * 3
         # Truncated, as the reference does; it matters for points left of or above the map.
         center = np.trunc(mean + 0.5)
@@ -96,8 +96,8 @@ class UDPHeatmapCodec:
             heatmaps: (N, J, h, w).
 
         Returns:
-            joints (N, J, 2) in the crop's pixels, x then y, and scores (N, J), the maxima. A map
-            without a value above 0 has its joint at the crop's first pixel, with its maximum as
+            keypoints (N, J, 2) in the crop's pixels, x then y, and scores (N, J), the maxima. A map
+            without a value above 0 has its keypoint at the crop's first pixel, with its maximum as
             score.
 
         Raises:
@@ -120,7 +120,7 @@ class UDPHeatmapCodec:
         """One Newton step from the maxima (N, J, 2) of heatmaps; (N, J, 2) pixels of the heatmap.
 
         The reference's where the smoothing's kernel fits into the map. Near the border, where the
-        reference mirrors the map, which moves joints outwards by up to 1.5 pixels, kernels shrink.
+        reference mirrors the map, which moves keypoints outwards by up to 1.5 pixels, kernels shrink.
         """
         last = peaks.new_tensor(self.heatmap_size[::-1]) - 1
         starts = peaks.clamp(peaks.new_tensor(1), (last - 1).clamp(min=0))
@@ -128,7 +128,7 @@ class UDPHeatmapCodec:
         points = starts - _newton_step(logs)
         half = self.blur_kernel // 2
         inner = ((peaks > half) & (peaks < last - half)).all(dim=-1, keepdim=True)
-        # Less smoothing near the border: an uneven map must not send the joint far away.
+        # Less smoothing near the border: an uneven map must not send the keypoint far away.
         return torch.where(inner, points, points.clamp(peaks - 1.0, peaks + 1.0))
 
 
@@ -141,7 +141,7 @@ def average_with_mirrored(
 
     Args:
         heatmaps, mirrored: (N, J, h, w).
-        flip_indices: the joint that each one becomes in the mirror.
+        flip_indices: the keypoint that each one becomes in the mirror.
     """
     return (heatmaps + mirrored[:, list(flip_indices)].flip(-1)) / 2
 

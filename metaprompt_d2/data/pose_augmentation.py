@@ -20,18 +20,18 @@ __all__ = [
 
 @dataclass(frozen=True)
 class PersonView:
-    """What a crop shows of an image, and the joints in it.
+    """What a crop shows of an image, and the keypoints in it.
 
     Attributes:
-        joints: (J, 2) in the image's pixels, x then y; of the mirror image where `mirrored`.
-        visible: (J,) bool; joints that are labelled.
+        keypoints: (J, 2) in the image's pixels, x then y; of the mirror image where `mirrored`.
+        visible: (J,) bool; keypoints that are labelled.
         box_size: (2,) width and height of the person's box.
         center, extent: (2,) of the crop in the image, x then y, in pixels.
         rotation: of the crop's content, in degrees, clockwise.
         mirrored: the image is to be mirrored first.
     """
 
-    joints: np.ndarray
+    keypoints: np.ndarray
     visible: np.ndarray
     box_size: np.ndarray
     center: np.ndarray
@@ -67,7 +67,7 @@ class JitterCenter:
 
 
 class MirrorPerson:
-    """Half of the time mirror the image; left joints become right ones."""
+    """Half of the time mirror the image; left keypoints become right ones."""
 
     def __call__(self, view: PersonView, image_width: int) -> PersonView:
         if np.random.rand() > 0.5:
@@ -79,7 +79,7 @@ class MirrorPerson:
         swap = list(FLIP_INDICES)
         return replace(
             view,
-            joints=mirror(view.joints)[swap],
+            keypoints=mirror(view.keypoints)[swap],
             visible=view.visible[swap],
             center=mirror(view.center),
             mirrored=not view.mirrored,
@@ -93,25 +93,25 @@ class HalfBody:
         self,
         probability: float,
         *,
-        min_joints: int = 8,
+        min_keypoints: int = 8,
         upper_probability: float = 0.69,
         padding: float = 1.5,
     ):
         """
         Args:
             probability: of showing half a body.
-            min_joints: only where more joints are labelled.
-            upper_probability: of the upper body, where both have more than 2 labelled joints; 0.69
+            min_keypoints: only where more keypoints are labelled.
+            upper_probability: of the upper body, where both have more than 2 labelled keypoints; 0.69
                 is that of a standard normal draw below 0.5, with which the reference decides.
-            padding: factor on the box around the joints.
+            padding: factor on the box around the keypoints.
         """
         self.probability = _probability(probability, "HALF_BODY_PROB")
         self.upper_probability = _probability(upper_probability, "HALF_BODY_UPPER_PROB")
-        self.min_joints = min_joints
+        self.min_keypoints = min_keypoints
         self.padding = padding
 
     def __call__(self, view: PersonView, image_width: int) -> PersonView:
-        if view.visible.sum() <= self.min_joints or np.random.rand() >= self.probability:
+        if view.visible.sum() <= self.min_keypoints or np.random.rand() >= self.probability:
             return view
         points = self._half(view)
         if len(points) < 2 or np.ptp(points, axis=0).max() == 0:
@@ -121,9 +121,9 @@ class HalfBody:
         return replace(view, center=center, extent=extent)
 
     def _half(self, view: PersonView) -> np.ndarray:
-        is_upper = np.isin(np.arange(len(view.joints)), UPPER_BODY)
-        upper = view.joints[view.visible & is_upper]
-        lower = view.joints[view.visible & ~is_upper]
+        is_upper = np.isin(np.arange(len(view.keypoints)), UPPER_BODY)
+        upper = view.keypoints[view.visible & is_upper]
+        lower = view.keypoints[view.visible & ~is_upper]
         if len(upper) > 2 and np.random.rand() < self.upper_probability:
             return upper
         return lower if len(lower) > 2 else upper

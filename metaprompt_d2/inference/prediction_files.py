@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from detectron2.structures import BoxMode, Instances
 
-from ..codecs import JOINT_NAMES
+from ..codecs import KEYPOINT_NAMES
 from ..utils.errors import InputError
 from ..utils.files import atomic_write, write_png
 
@@ -99,7 +99,7 @@ class PredictionFiles:
         """Write `keypoints.json` if there were poses."""
         if not self._images:
             return
-        person = {"id": 1, "name": "person", "keypoints": list(JOINT_NAMES)}
+        person = {"id": 1, "name": "person", "keypoints": list(KEYPOINT_NAMES)}
         content = {
             "images": self._images,
             "annotations": self._people,

@@ -110,7 +110,7 @@ def silog_loss(pred: Tensor, target: Tensor, *, mean_weight: float = 0.5) -> Ten
 def weighted_heatmap_mse(pred: Tensor, target: Tensor, weights: Tensor) -> Tensor:
     """Mean of (weight * (pred - target))^2 over all elements, those of weight 0 included.
 
-    ViTPose's loss (method section 5.2): a batch with few labelled joints has a small one.
+    ViTPose's loss (method section 5.2): a batch with few labelled keypoints has a small one.
 
     Args:
         pred, target: (N, J, h, w).
@@ -127,12 +127,12 @@ def weighted_heatmap_mse(pred: Tensor, target: Tensor, weights: Tensor) -> Tenso
 
 
 def heatmap_cross_entropy(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Cross-entropy between the places of a joint, softmax of a map, and its normalised target.
+    """Cross-entropy between the places of a keypoint, softmax of a map, and its normalised target.
 
     Args:
         logits: (N, J, h, w).
         target: (N, J, h, w), 0 and above.
-        weights: (N, J); the mean is over joints by weight, 0 without any.
+        weights: (N, J); the mean is over keypoints by weight, 0 without any.
 
     Returns:
         scalar.

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from metaprompt_d2.codecs import (
     FLIP_INDICES,
-    JOINT_NAMES,
-    NUM_JOINTS,
+    KEYPOINT_NAMES,
+    NUM_KEYPOINTS,
     UDPHeatmapCodec,
     average_with_mirrored,
 )
@@ -19,15 +19,15 @@ CODEC = UDPHeatmapCodec((256, 192), (64, 48))
 LARGE = UDPHeatmapCodec((384, 288), (96, 72), sigma=3.0, blur_kernel=17)
 
 
-def round_trip(codec: UDPHeatmapCodec, joints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    heatmaps, weights = codec.encode(joints, np.ones(len(joints), bool))
+def round_trip(codec: UDPHeatmapCodec, keypoints: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    heatmaps, weights = codec.encode(keypoints, np.ones(len(keypoints), bool))
     decoded, _ = codec.decode(torch.from_numpy(heatmaps)[None])
     return decoded[0].numpy(), weights
 
 
 @settings(deadline=None, max_examples=50)
 @given(seed=st.integers(0, 2**32 - 1), codec=st.sampled_from([CODEC, LARGE]))
-def test_joints_come_back_within_half_a_pixel_of_the_crop(
+def test_keypoints_come_back_within_half_a_pixel_of_the_crop(
     seed: int, codec: UDPHeatmapCodec
 ) -> None:
     limit = np.array(codec.crop_size[::-1]) - 1
@@ -38,19 +38,19 @@ def test_joints_come_back_within_half_a_pixel_of_the_crop(
     np.testing.assert_allclose(decoded, shares * limit, atol=0.5)
 
 
-def test_an_uneven_map_moves_a_joint_at_the_border_by_one_pixel_at_most() -> None:
+def test_an_uneven_map_moves_a_keypoint_at_the_border_by_one_pixel_at_most() -> None:
     heatmaps = torch.rand(1, 500, 64, 48) * 0.5
     rows = torch.randint(64, (500,))
     heatmaps[0, torch.arange(500), rows, torch.randint(3, (500,))] = 1.0
-    joints, _ = CODEC.decode(heatmaps)
-    assert (joints[..., 0] <= 3 * CODEC.stride[0] + 1e-3).all()
-    assert (joints[0, :, 1] - rows * CODEC.stride[1]).abs().max() <= CODEC.stride[1] + 1e-3
+    keypoints, _ = CODEC.decode(heatmaps)
+    assert (keypoints[..., 0] <= 3 * CODEC.stride[0] + 1e-3).all()
+    assert (keypoints[0, :, 1] - rows * CODEC.stride[1]).abs().max() <= CODEC.stride[1] + 1e-3
 
 
 def test_a_target_is_the_references_pixel_by_pixel() -> None:
-    joint = np.array([[101.3, 37.9]])
-    heatmaps, weights = CODEC.encode(joint, np.array([True]))
-    mean = joint[0] / (191 / 47, 255 / 63)
+    keypoint = np.array([[101.3, 37.9]])
+    heatmaps, weights = CODEC.encode(keypoint, np.array([True]))
+    mean = keypoint[0] / (191 / 47, 255 / 63)
     column, row = (mean + 0.5).astype(int)
     expected = np.zeros((64, 48))
     for y in range(max(row - 6, 0), min(row + 7, 64)):
@@ -60,9 +60,9 @@ def test_a_target_is_the_references_pixel_by_pixel() -> None:
     assert weights[0] == 1
 
 
-def test_unlabelled_joints_and_those_far_outside_have_no_target_and_no_weight() -> None:
-    joints = np.array([[90.0, 90.0], [90.0, 90.0], [-40.0, 90.0], [90.0, 300.0], [-4.0, 90.0]])
-    heatmaps, weights = CODEC.encode(joints, np.array([True, False, True, True, True]))
+def test_unlabelled_keypoints_and_those_far_outside_have_no_target_and_no_weight() -> None:
+    keypoints = np.array([[90.0, 90.0], [90.0, 90.0], [-40.0, 90.0], [90.0, 300.0], [-4.0, 90.0]])
+    heatmaps, weights = CODEC.encode(keypoints, np.array([True, False, True, True, True]))
     assert weights.tolist() == [1, 0, 0, 0, 1]
     assert heatmaps.dtype == weights.dtype == np.float32
     assert [bool(heatmap.any()) for heatmap in heatmaps] == [True, False, False, False, True]
@@ -96,56 +96,56 @@ def test_decoding_is_the_references_wherever_the_kernel_fits() -> None:
     targets = random.uniform((30, 30), (160, 224), (40, 2))
     heatmaps, _ = CODEC.encode(targets, np.ones(40, bool))
     heatmaps = (heatmaps * random.uniform(0.7, 1, heatmaps.shape) + 0.05).astype(np.float32)
-    joints, scores = CODEC.decode(torch.from_numpy(heatmaps)[None])
-    for joint, score, heatmap in zip(joints[0], scores[0], heatmaps, strict=True):
+    keypoints, scores = CODEC.decode(torch.from_numpy(heatmaps)[None])
+    for keypoint, score, heatmap in zip(keypoints[0], scores[0], heatmaps, strict=True):
         row, column = np.unravel_index(heatmap.argmax(), heatmap.shape)
         assert 5 < row < 58 and 5 < column < 42
-        np.testing.assert_allclose(joint, reference_decode(heatmap), rtol=0, atol=2e-3)
+        np.testing.assert_allclose(keypoint, reference_decode(heatmap), rtol=0, atol=2e-3)
         assert score == heatmap.max()
 
 
-def test_the_references_mirrored_border_moves_joints_outwards() -> None:
+def test_the_references_mirrored_border_moves_keypoints_outwards() -> None:
     """Why decoding differs there."""
-    joint = np.array([[9.0, 130.0]])
-    heatmaps, _ = CODEC.encode(joint, np.array([True]))
+    keypoint = np.array([[9.0, 130.0]])
+    heatmaps, _ = CODEC.encode(keypoint, np.array([True]))
     assert reference_decode(heatmaps[0])[0] < 4
     decoded, _ = CODEC.decode(torch.from_numpy(heatmaps)[None])
-    np.testing.assert_allclose(decoded[0], joint, atol=0.01)
+    np.testing.assert_allclose(decoded[0], keypoint, atol=0.01)
 
 
 def test_without_blur_the_position_is_the_maximum() -> None:
     codec = UDPHeatmapCodec((256, 192), (64, 48), blur_kernel=0)
     heatmaps = torch.zeros(1, 1, 64, 48)
     heatmaps[0, 0, 20, 10] = 0.5
-    joints, scores = codec.decode(heatmaps)
-    np.testing.assert_allclose(joints[0, 0], [10 * 191 / 47, 20 * 255 / 63], rtol=1e-6)
+    keypoints, scores = codec.decode(heatmaps)
+    np.testing.assert_allclose(keypoints[0, 0], [10 * 191 / 47, 20 * 255 / 63], rtol=1e-6)
     assert scores.item() == 0.5
 
 
 def test_a_map_without_a_positive_value_gives_the_first_pixel_and_its_maximum() -> None:
-    joints, scores = CODEC.decode(torch.full((1, 2, 64, 48), -0.25))
-    assert (joints == 0).all()
+    keypoints, scores = CODEC.decode(torch.full((1, 2, 64, 48), -0.25))
+    assert (keypoints == 0).all()
     assert (scores == -0.25).all()
 
 
 def test_flat_and_tiny_maps_decode_to_numbers() -> None:
     codec = UDPHeatmapCodec((16, 12), (4, 3))
-    joints, _ = codec.decode(torch.ones(1, 1, 4, 3))
-    assert torch.isfinite(joints).all()
+    keypoints, _ = codec.decode(torch.ones(1, 1, 4, 3))
+    assert torch.isfinite(keypoints).all()
 
 
 def test_no_person_decodes_to_none() -> None:
-    joints, scores = CODEC.decode(torch.zeros(0, 17, 64, 48))
-    assert joints.shape == (0, 17, 2)
+    keypoints, scores = CODEC.decode(torch.zeros(0, 17, 64, 48))
+    assert keypoints.shape == (0, 17, 2)
     assert scores.shape == (0, 17)
 
 
-def test_the_mirrored_heatmaps_of_the_mirrored_joints_average_to_the_same() -> None:
-    joints = np.random.default_rng(0).uniform(20, 170, (NUM_JOINTS, 2))
-    mirrored = np.stack([191 - joints[:, 0], joints[:, 1]], axis=1)[list(FLIP_INDICES)]
-    seen = np.ones(NUM_JOINTS, bool)
+def test_the_mirrored_heatmaps_of_the_mirrored_keypoints_average_to_the_same() -> None:
+    keypoints = np.random.default_rng(0).uniform(20, 170, (NUM_KEYPOINTS, 2))
+    mirrored = np.stack([191 - keypoints[:, 0], keypoints[:, 1]], axis=1)[list(FLIP_INDICES)]
+    seen = np.ones(NUM_KEYPOINTS, bool)
     there, back = (
-        torch.from_numpy(CODEC.encode(points, seen)[0])[None] for points in (joints, mirrored)
+        torch.from_numpy(CODEC.encode(points, seen)[0])[None] for points in (keypoints, mirrored)
     )
     # The windows of 3 sigma are cut at whole pixels, on the other side in the mirror.
     torch.testing.assert_close(
@@ -156,7 +156,7 @@ def test_the_mirrored_heatmaps_of_the_mirrored_joints_average_to_the_same() -> N
 def test_the_mirror_swaps_left_and_right() -> None:
     assert [FLIP_INDICES[index] for index in FLIP_INDICES] == list(range(17))
     assert FLIP_INDICES[0] == 0
-    assert JOINT_NAMES[FLIP_INDICES[JOINT_NAMES.index("left_ankle")]] == "right_ankle"
+    assert KEYPOINT_NAMES[FLIP_INDICES[KEYPOINT_NAMES.index("left_ankle")]] == "right_ankle"
 
 
 @pytest.mark.parametrize(

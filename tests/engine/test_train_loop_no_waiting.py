@@ -47,7 +47,7 @@ def inputs(task: str) -> list[dict]:
     truth = {
         "sem_seg": lambda: {"sem_seg": torch.zeros(64, 64, dtype=torch.int64)},
         "depth": lambda: {"depth": torch.zeros(64, 64)},
-        "pose": lambda: {"heatmaps": torch.zeros(17, 16, 16), "joint_weights": torch.zeros(17)},
+        "pose": lambda: {"heatmaps": torch.zeros(17, 16, 16), "keypoint_weights": torch.zeros(17)},
     }
     return [{"image": torch.zeros(3, 64, 64, dtype=torch.uint8), **truth[task]()} for _ in range(2)]
 

@@ -215,17 +215,17 @@ def test_silog_of_other_shapes_is_refused() -> None:
         silog_loss(torch.ones(2, 1, 3, 4), torch.ones(2, 3, 4))
 
 
-def test_heatmap_mse_is_the_mean_over_joints_of_weighted_means() -> None:
+def test_heatmap_mse_is_the_mean_over_keypoints_of_weighted_means() -> None:
     pred, target, weights = torch.rand(3, 5, 4, 6), torch.rand(3, 5, 4, 6), torch.rand(3, 5)
-    by_joint = [
-        torch.mean((weights[:, joint, None, None] * (pred[:, joint] - target[:, joint])).square())
-        for joint in range(5)
+    by_keypoint = [
+        torch.mean((weights[:, index, None, None] * (pred[:, index] - target[:, index])).square())
+        for index in range(5)
     ]
-    expected = torch.stack(by_joint).mean()
+    expected = torch.stack(by_keypoint).mean()
     torch.testing.assert_close(weighted_heatmap_mse(pred, target, weights), expected)
 
 
-def test_heatmaps_of_unlabelled_joints_alone_have_no_loss_and_no_gradient() -> None:
+def test_heatmaps_of_unlabelled_keypoints_alone_have_no_loss_and_no_gradient() -> None:
     pred = torch.rand(2, 3, 4, 4, requires_grad=True)
     loss = weighted_heatmap_mse(pred, torch.rand(2, 3, 4, 4), torch.zeros(2, 3))
     loss.backward()
@@ -249,7 +249,7 @@ def test_heatmap_cross_entropy_is_least_where_the_softmax_is_the_target() -> Non
     assert uniform.item() == pytest.approx(math.log(20), rel=1e-5)
 
 
-def test_heatmap_cross_entropy_of_unlabelled_joints_alone_is_zero() -> None:
+def test_heatmap_cross_entropy_of_unlabelled_keypoints_alone_is_zero() -> None:
     logits = torch.rand(2, 3, 4, 4, requires_grad=True)
     loss = heatmap_cross_entropy(logits, torch.zeros(2, 3, 4, 4), torch.zeros(2, 3))
     loss.backward()

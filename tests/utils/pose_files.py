@@ -33,9 +33,9 @@ def smallest_pose_cfg(overrides: dict | None = None) -> CfgNode:
 
 
 def person(person_id: int, image_id: int = 1, **changes) -> dict:
-    """An annotation with 17 joints within the box (10, 10, 30, 60)."""
+    """An annotation with 17 keypoints within the box (10, 10, 30, 60)."""
     random = np.random.default_rng(person_id)
-    joints = np.column_stack([random.uniform(12, 38, 17), random.uniform(12, 68, 17), [2] * 17])
+    keypoints = np.column_stack([random.uniform(12, 38, 17), random.uniform(12, 68, 17), [2] * 17])
     return {
         "id": person_id,
         "image_id": image_id,
@@ -43,7 +43,7 @@ def person(person_id: int, image_id: int = 1, **changes) -> dict:
         "bbox": [10.0, 10.0, 30.0, 60.0],
         "area": 1200.0,
         "iscrowd": 0,
-        "keypoints": joints.round(2).ravel().tolist(),
+        "keypoints": keypoints.round(2).ravel().tolist(),
         "num_keypoints": 17,
     } | changes
 

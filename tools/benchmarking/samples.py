@@ -37,7 +37,7 @@ def training_inputs(cfg: CfgNode, batch_size: int, size: tuple[int, int]) -> lis
         elif cfg.MODEL.META_ARCHITECTURE == "TopDownPoseEstimator":
             height, width = (side // cfg.MODEL.HEATMAP_HEAD.STRIDE for side in size)
             item["heatmaps"] = torch.rand(17, height, width, generator=generator)
-            item["joint_weights"] = torch.ones(17)
+            item["keypoint_weights"] = torch.ones(17)
         else:
             raise InputError(
                 f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE!r}, for which training "

@@ -119,7 +119,7 @@ pose = loaders(
         augmentations=[
             L(JitterCenter)(probability=0.3, amount=0.4),
             L(MirrorPerson)(),
-            L(HalfBody)(probability=0.3, min_joints=8, upper_probability=0.69, padding=1.5),
+            L(HalfBody)(probability=0.3, min_keypoints=8, upper_probability=0.69, padding=1.5),
             L(ScaleAndRotate)(scale=0.5, rotation=40.0, rotation_probability=0.6),
         ],
         padding="${model.padding}",

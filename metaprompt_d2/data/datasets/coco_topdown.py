@@ -8,7 +8,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.builtin_meta import _get_builtin_metadata
 from detectron2.structures import BoxMode
 
-from ...codecs import NUM_JOINTS
+from ...codecs import NUM_KEYPOINTS
 from ...utils.errors import InputError
 from ..coco_json import read_detections, read_people
 
@@ -93,7 +93,7 @@ def load_annotated_people(json_file: str, image_root: str) -> list[dict]:
     Raises:
         FileNotFoundError, InputError: of `read_people`, or nobody is left.
     """
-    content = read_people(json_file, NUM_JOINTS)
+    content = read_people(json_file, NUM_KEYPOINTS)
     images = _image_dicts(content["images"], image_root)
     crowds, unlabelled, no_area, people = [], [], [], []
     for item in content["annotations"]:
@@ -144,7 +144,7 @@ def load_detected_people(json_file: str, image_root: str, detections_file: str) 
         FileNotFoundError: a file is missing.
         InputError: a file is no JSON of this layout, or nobody is left.
     """
-    images = _image_dicts(read_people(json_file, NUM_JOINTS)["images"], image_root)
+    images = _image_dicts(read_people(json_file, NUM_KEYPOINTS)["images"], image_root)
     detections = read_detections(detections_file)
     others, unknown, no_area, people = [], [], [], []
     for index, item in enumerate(detections):

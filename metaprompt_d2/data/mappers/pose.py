@@ -9,7 +9,7 @@ from detectron2.config import CfgNode, configurable
 from detectron2.data import detection_utils
 from torchvision.ops import nms
 
-from ...codecs import NUM_JOINTS, UDPHeatmapCodec, box_to_crop, crop_matrix, transform_points
+from ...codecs import NUM_KEYPOINTS, UDPHeatmapCodec, box_to_crop, crop_matrix, transform_points
 from ...utils.errors import InputError
 from ..pose_augmentation import (
     HalfBody,
@@ -25,7 +25,7 @@ __all__ = ["PoseMapper"]
 
 
 class PoseMapper:
-    """Cut a person out of the image and, in training, draw the heatmaps of the joints.
+    """Cut a person out of the image and, in training, draw the heatmaps of the keypoints.
 
     Method section 5.2, with UDP's coordinates.
     """
@@ -102,11 +102,11 @@ class PoseMapper:
 
                 * "image": (C, H, W) uint8, the crop;
                 * "crop_center", "crop_extent": (2,) in the file's pixels, x then y;
-                * in training "heatmaps": (J, h, w) float32, and "joint_weights": (J,) float32.
+                * in training "heatmaps": (J, h, w) float32, and "keypoint_weights": (J,) float32.
 
         Raises:
             FileNotFoundError, InputError: a file that is missing, unreadable or of another size, or
-                a person with another number of joints.
+                a person with another number of keypoints.
         """
         dataset_dict = copy.copy(dataset_dict)
         image = read_image(dataset_dict["file_name"], self.image_format)
@@ -124,10 +124,10 @@ class PoseMapper:
         dataset_dict["crop_extent"] = torch.from_numpy(view.extent)
         if self.is_train:
             heatmaps, weights = self.codec.encode(
-                transform_points(view.joints, matrix), view.visible
+                transform_points(view.keypoints, matrix), view.visible
             )
             dataset_dict["heatmaps"] = torch.from_numpy(heatmaps)
-            dataset_dict["joint_weights"] = torch.from_numpy(weights)
+            dataset_dict["keypoint_weights"] = torch.from_numpy(weights)
         return dataset_dict
 
     def select(self, dataset_dicts: list[dict]) -> list[dict]:
@@ -148,19 +148,19 @@ class PoseMapper:
         return [kept[index] for index in sorted(survivors)]
 
     def _view(self, dataset_dict: dict) -> PersonView:
-        joints = np.zeros((NUM_JOINTS, 3))
+        keypoints = np.zeros((NUM_KEYPOINTS, 3))
         if self.is_train:
             values = dataset_dict["annotations"][0]["keypoints"]
-            if len(values) != joints.size:
+            if len(values) != keypoints.size:
                 raise InputError(
                     f"person {dataset_dict.get('person_id')} of {dataset_dict['file_name']} has "
-                    f"{len(values) / 3:g} joints, expected {NUM_JOINTS}"
+                    f"{len(values) / 3:g} keypoints, expected {NUM_KEYPOINTS}"
                 )
-            joints = np.array(values, np.float64).reshape(NUM_JOINTS, 3)
+            keypoints = np.array(values, np.float64).reshape(NUM_KEYPOINTS, 3)
         box = np.array(dataset_dict["person_box"], np.float64)
         height, width = self.codec.crop_size
         center, extent = box_to_crop(box, aspect=width / height, padding=self.padding)
-        return PersonView(joints[:, :2], joints[:, 2] > 0, box[2:], center, extent)
+        return PersonView(keypoints[:, :2], keypoints[:, 2] > 0, box[2:], center, extent)
 
 
 def _train_augmentations(cfg: CfgNode) -> list[ViewAugmentation]:
@@ -172,7 +172,7 @@ def _train_augmentations(cfg: CfgNode) -> list[ViewAugmentation]:
         *([MirrorPerson()] if flip == "horizontal" else []),
         HalfBody(
             aug.HALF_BODY_PROB,
-            min_joints=aug.HALF_BODY_MIN_JOINTS,
+            min_keypoints=aug.HALF_BODY_MIN_JOINTS,
             upper_probability=aug.HALF_BODY_UPPER_PROB,
             padding=aug.HALF_BODY_PADDING,
         ),

@@ -10,7 +10,7 @@ from detectron2.utils.registry import Registry
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...codecs import NUM_JOINTS
+from ...codecs import NUM_KEYPOINTS
 from ...layers import DeconvStack, heatmap_cross_entropy, weighted_heatmap_mse
 from ...utils.errors import InputError, get_registered
 
@@ -18,7 +18,7 @@ __all__ = ["HEATMAP_HEADS_REGISTRY", "DeconvHeatmapHead", "build_heatmap_head"]
 
 HEATMAP_HEADS_REGISTRY = Registry("HEATMAP_HEADS")
 HEATMAP_HEADS_REGISTRY.__doc__ = """
-Heads that turn a backbone's features into heatmaps of joints. Called as `head(cfg, input_shape)`;
+Heads that turn a backbone's features into heatmaps of keypoints. Called as `head(cfg, input_shape)`;
 their `forward(features, image_size, targets=None)` is that of `DeconvHeatmapHead`.
 """
 
@@ -35,11 +35,11 @@ def build_heatmap_head(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> nn
 
 @HEATMAP_HEADS_REGISTRY.register()
 class DeconvHeatmapHead(nn.Module):
-    """One heatmap a joint from one map of the backbone, in one of two wirings.
+    """One heatmap a keypoint from one map of the backbone, in one of two wirings.
 
     * `deconv`: transposed convolutions, each doubling the size, and a 1x1 convolution; ViTPose's
       classic head (method section 5.2), for a map of stride 16.
-    * `prompts`: the prompts are shared out evenly among the joints, and each joint's heatmap is a
+    * `prompts`: the prompts are shared out evenly among the keypoints, and each keypoint's heatmap is a
       weighted sum of its own prompts' channels: the re-arranged map itself is the heatmap but for
       its scale. For the finest map, of stride 4.
     """
@@ -69,7 +69,7 @@ class DeconvHeatmapHead(nn.Module):
                 of "deconv" alone.
             stride: pixels of the image for one of the heatmaps.
             loss: "mse", the heatmaps' mean squared error, or "cross_entropy" over the places of a
-                joint, whose heatmaps are a softmax, with a maximum near 1 where it is sure.
+                keypoint, whose heatmaps are a softmax, with a maximum near 1 where it is sure.
             loss_weight: of it.
             heatmap_size: (h, w) of the heatmaps without what padded images add, over which the
                 softmax goes; None: all.
@@ -87,10 +87,10 @@ class DeconvHeatmapHead(nn.Module):
                 f"MODEL.HEATMAP_HEAD.LOSS is {loss!r}, expected one of {sorted(_LOSSES)}"
             )
         if wiring == "prompts":
-            if in_channels % NUM_JOINTS:
+            if in_channels % NUM_KEYPOINTS:
                 raise InputError(
-                    f"feature {in_feature!r} has {in_channels} channels, which {NUM_JOINTS} joints "
-                    "cannot share; MODEL.META_PROMPT.NUM_PROMPTS must be a multiple"
+                    f"feature {in_feature!r} has {in_channels} channels, which {NUM_KEYPOINTS} "
+                    "keypoints cannot share; MODEL.META_PROMPT.NUM_PROMPTS must be a multiple"
                 )
             deconv_dims, deconv_kernels = (), ()
         reached = in_stride / 2 ** len(deconv_dims)
@@ -110,8 +110,8 @@ class DeconvHeatmapHead(nn.Module):
             in_channels, deconv_dims, None, kernel_size=tuple(deconv_kernels)
         )
         channels = deconv_dims[-1] if deconv_dims else in_channels
-        groups = NUM_JOINTS if wiring == "prompts" else 1
-        self.predictor = nn.Conv2d(channels, NUM_JOINTS, 1, groups=groups)
+        groups = NUM_KEYPOINTS if wiring == "prompts" else 1
+        self.predictor = nn.Conv2d(channels, NUM_KEYPOINTS, 1, groups=groups)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 nn.init.normal_(module.weight, std=0.001)
@@ -150,7 +150,7 @@ class DeconvHeatmapHead(nn.Module):
         Args:
             features: by name, (N, C, h, w), of images that may be padded right and below.
             image_size: (H, W) of the images that the backbone saw.
-            targets: heatmaps (N, J, h', w') and joint weights (N, J); in training.
+            targets: heatmaps (N, J, h', w') and keypoint weights (N, J); in training.
 
         Returns:
             in training None and the loss `loss_heatmap`, on the targets' part of the map;

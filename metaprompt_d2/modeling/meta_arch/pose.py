@@ -45,7 +45,7 @@ class _People:
 
 @META_ARCH_REGISTRY.register()
 class TopDownPoseEstimator(nn.Module):
-    """Joints of people, each seen in a crop of its own.
+    """Keypoints of people, each seen in a crop of its own.
 
     ViTPose's procedure (method section 5.2): heatmaps averaged with those of the mirrored crop,
     decoded with sub-pixel accuracy on UDP's coordinates.
@@ -142,7 +142,7 @@ class TopDownPoseEstimator(nn.Module):
             batched_inputs: either one dict a person, as `PoseMapper` gives them,
 
                 * "image": (C, h, w), the crop, 0..255;
-                * "heatmaps": (J, h', w') and "joint_weights": (J,), in training;
+                * "heatmaps": (J, h', w') and "keypoint_weights": (J,), in training;
                 * "crop_center", "crop_extent": (2,), in inference, and "person_box" (x, y, width,
                   height), "box_score", "height" and "width" of the file;
 
@@ -168,9 +168,9 @@ class TopDownPoseEstimator(nn.Module):
             return self._losses(batched_inputs)
         people = [self._people(inputs) for inputs in batched_inputs]
         heatmaps = self._predict(torch.cat([item.crops for item in people]))
-        joints, scores = self.codec.decode(heatmaps)
+        keypoints, scores = self.codec.decode(heatmaps)
         counts = [len(item.crops) for item in people]
-        parts = (part.split(counts) for part in (joints, scores, heatmaps))
+        parts = (part.split(counts) for part in (keypoints, scores, heatmaps))
         return [
             {"instances": self._instances(*results)} for results in zip(people, *parts, strict=True)
         ]
@@ -182,7 +182,7 @@ class TopDownPoseEstimator(nn.Module):
         crops = torch.stack([self._normalize(inputs["image"]) for inputs in people])
         heatmaps, weights = (
             torch.stack([inputs[key].to(self.device, non_blocking=True) for inputs in people])
-            for key in ("heatmaps", "joint_weights")
+            for key in ("heatmaps", "keypoint_weights")
         )
         padded = padded_for(self.backbone, crops, self.size_divisibility)
         _, losses = self.heatmap_head(self.backbone(padded), padded.shape[-2:], (heatmaps, weights))
@@ -261,11 +261,11 @@ class TopDownPoseEstimator(nn.Module):
         return boxes[has_area], scores[has_area]
 
     def _instances(
-        self, people: _People, joints: Tensor, scores: Tensor, heatmaps: Tensor
+        self, people: _People, keypoints: Tensor, scores: Tensor, heatmaps: Tensor
     ) -> Instances:
-        limit = joints.new_tensor(self.codec.crop_size[::-1]) - 1
+        limit = keypoints.new_tensor(self.codec.crop_size[::-1]) - 1
         extents = people.extents[:, None]
-        points = joints / limit * extents + people.centers[:, None] - extents / 2
+        points = keypoints / limit * extents + people.centers[:, None] - extents / 2
         factors = [
             wanted / given
             for wanted, given in zip(people.output_size, people.image_size, strict=True)

@@ -1,4 +1,4 @@
-"""`PoseMapper` and its augmentations: crops, joints in them, heatmaps, who is selected."""
+"""`PoseMapper` and its augmentations: crops, keypoints in them, heatmaps, who is selected."""
 
 import json
 from collections.abc import Callable
@@ -26,7 +26,7 @@ from metaprompt_d2.data.datasets.coco_topdown import load_annotated_people
 def view(num_visible: int = 17) -> PersonView:
     random = np.random.default_rng(0)
     return PersonView(
-        joints=random.uniform(20, 70, (17, 2)),
+        keypoints=random.uniform(20, 70, (17, 2)),
         visible=np.arange(17) < num_visible,
         box_size=np.array([30.0, 60.0]),
         center=np.array([45.0, 45.0]),
@@ -43,12 +43,12 @@ def people_of(root: Path, annotations: list[dict]) -> list[dict]:
 
 
 def decoded(mapped: dict, mapper: PoseMapper) -> np.ndarray:
-    """Joints of the heatmaps in the file's pixels; of crops without rotation."""
-    joints, _ = mapper.codec.decode(mapped["heatmaps"][None])
+    """Keypoints of the heatmaps in the file's pixels; of crops without rotation."""
+    keypoints, _ = mapper.codec.decode(mapped["heatmaps"][None])
     matrix = crop_matrix(
         mapped["crop_center"].numpy(), mapped["crop_extent"].numpy(), mapper.codec.crop_size
     )
-    return transform_points(joints[0].double().numpy(), invert_affine(matrix))
+    return transform_points(keypoints[0].double().numpy(), invert_affine(matrix))
 
 
 def test_the_centre_is_shifted_with_its_probability_within_its_range() -> None:
@@ -59,12 +59,12 @@ def test_the_centre_is_shifted_with_its_probability_within_its_range() -> None:
     assert np.abs(shifts).max(axis=0) == pytest.approx([6, 12], rel=0.05)
 
 
-def test_the_mirror_swaps_joints_and_moves_the_centre() -> None:
+def test_the_mirror_swaps_keypoints_and_moves_the_centre() -> None:
     results = drawn(MirrorPerson(), count=400)
     mirrored = [item for item in results if item.mirrored]
     assert len(mirrored) / 400 == pytest.approx(0.5, abs=0.08)
     original = view()
-    np.testing.assert_allclose(mirrored[0].joints[1], [99, 0] + original.joints[2] * [-1, 1])
+    np.testing.assert_allclose(mirrored[0].keypoints[1], [99, 0] + original.keypoints[2] * [-1, 1])
     np.testing.assert_allclose(mirrored[0].center, [54, 45])
     assert (mirrored[0].visible == original.visible[list(FLIP_INDICES)]).all()
 
@@ -72,19 +72,20 @@ def test_the_mirror_swaps_joints_and_moves_the_centre() -> None:
 def test_half_bodies_come_with_their_probabilities() -> None:
     augmentation = HalfBody(0.3)
     centers = np.array([item.center for item in drawn(augmentation)])
-    joints = view().joints
+    keypoints = view().keypoints
     upper, lower = (
-        np.isclose(centers, part.mean(axis=0)).all(axis=1) for part in (joints[:11], joints[11:])
+        np.isclose(centers, part.mean(axis=0)).all(axis=1)
+        for part in (keypoints[:11], keypoints[11:])
     )
     assert (upper | lower).mean() == pytest.approx(0.3, abs=0.04)
     assert upper.sum() / (upper | lower).sum() == pytest.approx(0.69, abs=0.07)
     assert all((item.center == 45).all() for item in drawn(augmentation, 100, num_visible=8))
 
 
-def test_a_half_bodys_crop_keeps_the_aspect_and_holds_its_joints() -> None:
+def test_a_half_bodys_crop_keeps_the_aspect_and_holds_its_keypoints() -> None:
     item = HalfBody(1.0, upper_probability=1.0)(view(), 100)
     assert item.extent[0] / item.extent[1] == pytest.approx(0.75)
-    low, high = view().joints[:11].min(axis=0), view().joints[:11].max(axis=0)
+    low, high = view().keypoints[:11].min(axis=0), view().keypoints[:11].max(axis=0)
     assert (item.extent >= (high - low) * 1.5 - 1e-9).all()
 
 
@@ -125,7 +126,7 @@ def test_a_test_crop_is_warped_by_the_affine_and_has_no_heatmaps(tmp_path: Path)
     np.testing.assert_array_equal(mapped["image"].permute(1, 2, 0), expected)
 
 
-def test_heatmaps_stand_where_the_joints_are(tmp_path: Path) -> None:
+def test_heatmaps_stand_where_the_keypoints_are(tmp_path: Path) -> None:
     (item,) = people_of(tmp_path, [person(1)])
     cfg = smallest_pose_cfg(
         {
@@ -142,11 +143,11 @@ def test_heatmaps_stand_where_the_joints_are(tmp_path: Path) -> None:
     truth = np.reshape(item["annotations"][0]["keypoints"], (17, 3))[:, :2]
     pixel = mapped["crop_extent"].numpy() / (191, 255)
     assert (np.abs(decoded(mapped, mapper) - truth) < 0.5 * pixel).all()
-    assert mapped["joint_weights"].tolist() == [1] * 17
+    assert mapped["keypoint_weights"].tolist() == [1] * 17
 
 
 @pytest.mark.parametrize("size", [(256, 192), (384, 288)])
-def test_real_joints_come_back_within_half_a_pixel_of_the_crop(
+def test_real_keypoints_come_back_within_half_a_pixel_of_the_crop(
     real_data: Path, size: tuple
 ) -> None:
     folder = real_data / "coco"
@@ -158,22 +159,22 @@ def test_real_joints_come_back_within_half_a_pixel_of_the_crop(
         mapped = mapper(item)
         truth = np.reshape(item["annotations"][0]["keypoints"], (17, 3))
         seen = truth[:, 2] > 0
-        assert (mapped["joint_weights"].numpy() == seen).all()
+        assert (mapped["keypoint_weights"].numpy() == seen).all()
         pixel = mapped["crop_extent"].numpy() / (size[1] - 1, size[0] - 1)
         distance = np.abs(decoded(mapped, mapper) - truth[:, :2])[seen]
         assert (distance < 0.5 * pixel).all()
 
 
-def test_joints_follow_the_image_under_every_augmentation(tmp_path: Path) -> None:
-    """A white dot at a joint lies where the joint's heatmap has its maximum."""
+def test_keypoints_follow_the_image_under_every_augmentation(tmp_path: Path) -> None:
+    """A white dot at a keypoint lies where the keypoint's heatmap has its maximum."""
     annotation = person(1)
     (item,) = people_of(tmp_path, [annotation])
     image = np.zeros((80, 100, 3), np.uint8)
-    joint = np.array([30, 45])
-    cv2.circle(image, joint.tolist(), 1, (255, 255, 255), -1)
+    keypoint = np.array([30, 45])
+    cv2.circle(image, keypoint.tolist(), 1, (255, 255, 255), -1)
     item["file_name"] = str(tmp_path / "dot.png")
     cv2.imwrite(item["file_name"], image)
-    item["annotations"][0]["keypoints"] = [*joint.tolist(), 2] * 17
+    item["annotations"][0]["keypoints"] = [*keypoint.tolist(), 2] * 17
     mapper = PoseMapper(smallest_pose_cfg({"INPUT.PERSON_CROP.SIZE": (128, 96)}), is_train=True)
     compared = 0
     for _ in range(40):
@@ -189,10 +190,10 @@ def test_joints_follow_the_image_under_every_augmentation(tmp_path: Path) -> Non
     assert compared > 20
 
 
-def test_a_person_with_another_number_of_joints_is_named(tmp_path: Path) -> None:
+def test_a_person_with_another_number_of_keypoints_is_named(tmp_path: Path) -> None:
     (item,) = people_of(tmp_path, [person(5)])
     item["annotations"][0]["keypoints"] = [1] * 45
-    with pytest.raises(ValueError, match=r"person 5 of .*jpg has 15 joints, expected 17"):
+    with pytest.raises(ValueError, match=r"person 5 of .*jpg has 15 keypoints, expected 17"):
         PoseMapper(smallest_pose_cfg(), is_train=True)(item)
 
 

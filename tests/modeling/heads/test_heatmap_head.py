@@ -33,7 +33,7 @@ def test_a_map_larger_than_its_stride_says_is_resized() -> None:
     assert heatmaps.shape == (1, 17, 96, 72)
 
 
-def test_a_joint_reads_its_own_prompts_alone() -> None:
+def test_a_keypoint_reads_its_own_prompts_alone() -> None:
     head = DeconvHeatmapHead(**PROMPTS).eval()
     nn.init.ones_(head.predictor.weight)
     feature = torch.zeros(1, 34, 4, 4)
@@ -95,7 +95,7 @@ def test_the_config_chooses_head_and_wiring() -> None:
         ({"LOSS": "other"}, "LOSS is 'other', expected one of .'cross_entropy', 'mse'."),
         ({"IN_FEATURE": "p2"}, "2 doublings of 'p2' .stride 4. give heatmaps of stride 1,"),
         ({"DECONV_KERNELS": (5, 4)}, "kernel sizes"),
-        ({"WIRING": "prompts", "IN_FEATURE": "p4"}, "6 channels, which 17 joints cannot share"),
+        ({"WIRING": "prompts", "IN_FEATURE": "p4"}, "6 channels, which 17 keypoints cannot share"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(overrides: dict, message: str) -> None:

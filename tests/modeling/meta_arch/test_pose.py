@@ -34,7 +34,7 @@ def people(boxes: list[list[float]], size: tuple = (80, 100), **fields) -> Insta
 
 
 class _BrightSpots(nn.Module):
-    """A head that sees: joint j is where channel j of the backbone is bright."""
+    """A head that sees: keypoint j is where channel j of the backbone is bright."""
 
     def forward(
         self, features: Mapping[str, Tensor], image_size: tuple[int, int]
@@ -155,7 +155,7 @@ def test_instances_without_boxes_are_refused() -> None:
 def test_a_bright_spot_is_found_where_it_is(flip: bool) -> None:
     """Image -> crop -> heatmap -> image is a round trip, within the blur of the stride."""
     image = torch.zeros(3, 300, 400)
-    # The first joints' flipped ones see red too; the last, a right ankle, would be a left one.
+    # The first keypoints' flipped ones see red too; the last, a right ankle, would be a left one.
     image[0, 148:153, 248:253] = 255
     given = people([[200.0, 100, 290, 220]], (300, 400))
     (output,) = seeing_model(flip)([{"image": image, "instances": given}])
@@ -164,7 +164,7 @@ def test_a_bright_spot_is_found_where_it_is(flip: bool) -> None:
     torch.testing.assert_close(nose, torch.tensor([250.0, 150.0]), atol=3 * pixel, rtol=0)
 
 
-def test_the_mirrored_crop_joins_in_with_joints_swapped() -> None:
+def test_the_mirrored_crop_joins_in_with_keypoints_swapped() -> None:
     model = seeing_model(flip=True)
     image = image_of(256, 192)
     crops = model._normalize(image)[None]
@@ -186,11 +186,11 @@ def test_the_models_crop_is_the_mappers(tmp_path: Path) -> None:
     difference = (crop - model._normalize(mapped["image"])).abs() * 127.5
     assert difference.mean() < 1.5
     assert difference.max() < 12  # OpenCV rounds to 1/32 pixel, here of noise
-    joints = [
+    keypoints = [
         model([inputs])[0]["instances"].pred_keypoints[0, :, :2]
         for inputs in (mapped, {"image": image, "instances": given})
     ]
-    assert (joints[0] - joints[1]).abs().median() < 1
+    assert (keypoints[0] - keypoints[1]).abs().median() < 1
 
 
 def test_a_detector_named_by_config_finds_the_people(tmp_path: Path) -> None:
