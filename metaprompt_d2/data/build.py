@@ -105,7 +105,7 @@ def build_train_loader(
     on the number of processes nor on what ran before. With `aspect_ratio_grouping` this holds only
     without resuming, because batches wait for images of their kind.
 
-    Like Detectron2's, it takes these arguments, or a config and a mapper (and `seed`, `start_iter`).
+    It takes these arguments or, like Detectron2's, a config and a mapper, `seed` and `start_iter`.
 
     Args:
         dataset: Dicts of `load_dataset_dicts`.

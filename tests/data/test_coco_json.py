@@ -46,7 +46,7 @@ def test_what_is_left_out_is_completed(tmp_path: Path) -> None:
             {"annotations": [person(7, keypoints=[None] * 51)]},
             "annotation 7: keypoints is ",
         ),
-        ({"annotations": [person(7, keypoints=[1, 2, 2])]}, "annotation 7 has 1 keypoints, expected"),
+        ({"annotations": [person(7, keypoints=[1, 2, 2])]}, "annotation 7 has 1 keypoints, exp"),
         ({"annotations": [person(7, image_id=5)]}, "annotation 7 belongs to image 5, which"),
     ],
 )

@@ -56,7 +56,7 @@ def test_who_cannot_be_posed_is_left_out_and_counted(
     with caplog.at_level(logging.INFO):
         assert ids(annotated(tmp_path, rest)) == [1]
     assert "1 crowds (2)" in caplog.text
-    assert "2 people without a labelled joint (3, 4)" in caplog.text
+    assert "2 people without a labeled keypoint (3, 4)" in caplog.text
     assert "4 people whose box has no area within the image (5, 6, 7, 8)" in caplog.text
 
 
