@@ -15,8 +15,8 @@ from .scene import Scene
 CITIES = {"train": "minitown", "val": "minival"}
 DATES = {"train": "2011_09_26", "val": "2011_09_28"}
 MIN_AREA = 8  # pixels; people with a smaller visible area get no COCO annotation
-# COCO labels the keypoints of medium and large people only, from 32 x 32 pixels. Here this holds for
-# the default size. It is a share of the image, so that the same people are labeled at every size.
+# COCO labels the keypoints of medium and large people only, from 32 x 32 pixels. This is the share
+# of the image at the default size, so that the same people are labeled at every size.
 LABELED_SHARE = 32**2 / (256 * 512)
 MAX_DEPTH = 80.0  # meters; KITTI's benchmark has no larger value
 
