@@ -48,7 +48,7 @@ def get_config(name: str, overrides: Sequence[Any] = (), *, weights: str = "") -
 def build_model(cfg: CfgNode) -> nn.Module:
     """Build the model of a config for inference, with its weights.
 
-    MODEL.WEIGHTS is loaded. If it is empty, MODEL.DIFFUSION.WEIGHTS is loaded, and prompts and heads
+    MODEL.WEIGHTS is loaded or, if it is empty, MODEL.DIFFUSION.WEIGHTS. Then prompts and heads
     are random.
     """
     return load_model(cfg).eval()

@@ -50,7 +50,7 @@ def test_a_range_says_what_it_expects(bounds: Range, value: float, expected: str
         ("MODEL.META_PROMPT.REARRANGE", "flat", "is 'flat', expected one of ('pyramid', 'fused'"),
         ("MODEL.SPEED.COMPILE", "fast", "is 'fast', expected one of ('', 'default'"),
         ("MODEL.DIFFUSION.LORA.RANK", -2, "is -2, expected at least 0"),
-        ("MODEL.DIFFUSION.UNET.NUM_HEADS_PER_LEVEL", ["x"], "is ['x'], expected numbers"),
+        ("MODEL.DIFFUSION.UNET.NUM_HEADS_PER_LEVEL", ("x",), "is ('x',), expected numbers"),
         ("MODEL.DEPTH_HEAD.MAX_DEPTH", 0.0, "is 0.0, expected more than 0"),
         ("MODEL.DEPTH_HEAD.DECONV_KERNELS", (2, 5, 2), "is (2, 5, 2), expected one of (2, 3, 4)"),
         ("INPUT.POSE_AUG.SCALE", 1.0, "is 1.0, expected less than 1"),
