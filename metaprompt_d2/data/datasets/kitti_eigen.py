@@ -118,7 +118,7 @@ def find_pairs(root: str, split: str, drive: str) -> tuple[list[Pair], list[str]
     truth_folder, image_folder = find_truth_folder(root, drive), find_image_folder(root, drive)
     if truth_folder is None:
         return [], []
-    images = set(PathManager.ls(image_folder)) if image_folder else set()
+    images = set(PathManager.ls(image_folder)) if image_folder is not None else set()
     pairs, alone = [], []
     for frame in sorted(PathManager.ls(truth_folder)):
         stem, ending = os.path.splitext(frame)
@@ -128,7 +128,7 @@ def find_pairs(root: str, split: str, drive: str) -> tuple[list[Pair], list[str]
             continue
         truth = os.path.join(truth_folder, frame)
         image = next((file for file in (frame, f"{stem}.jpg") if file in images), None)
-        if image is None:
+        if image_folder is None or image is None:
             alone.append(truth)
         else:
             pairs.append((os.path.join(image_folder, image), truth))

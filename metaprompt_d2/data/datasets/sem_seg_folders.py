@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
@@ -61,7 +62,7 @@ def register_sem_seg_folders(
             image_dir, label_dir, image_suffix=image_suffix, label_suffix=label_suffix
         ),
     )
-    metadata = {"image_dir": str(image_dir), "stuff_classes": list(classes)}
+    metadata: dict[str, Any] = {"image_dir": str(image_dir), "stuff_classes": list(classes)}
     if label_dir is not None:
         metadata["gt_dir"] = str(label_dir)
     if colors is not None:
