@@ -1,10 +1,10 @@
-# `make demo` and `make test` set up everything they need on a fresh machine with Python 3.11.
+# `make demo` and `make test` install everything they need on a machine with Python 3.11 or newer.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: setup demo demo-depth demo-pose test lint format
+.PHONY: setup demo demo-depth demo-pose test lint format types docs wheel
 
 setup: $(READY)
 
@@ -35,3 +35,12 @@ lint: $(READY)
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+types: $(READY)
+	$(BIN)/mypy
+
+docs: $(READY)
+	$(BIN)/python docs/make_config.py
+
+wheel: $(READY)
+	$(BIN)/python -m pip wheel --no-deps --wheel-dir dist .

@@ -1,4 +1,4 @@
-"""Package metadata. Detectron2, which PyPI does not have, is checked for at import time."""
+"""Package metadata. Detectron2 is not on PyPI, so the package checks for it when imported."""
 
 import re
 from pathlib import Path
@@ -7,15 +7,17 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "metaprompt_d2/__init__.py").read_text())[1]
-# What datasets/prepare_nyu_depth_v2.py reads MATLAB's files with.
+PAPER = "https://arxiv.org/abs/2312.14733"
+
+# datasets/prepare_nyu_depth_v2.py reads MATLAB files with these.
 NYU = ["h5py>=3", "scipy>=1.11"]
-# What tools/web_demo.py serves its page with; its test drives Chromium by playwright.
+# tools/web_demo.py; its test drives Chromium with playwright.
 WEB = ["gradio>=6,<7"]
-# What MODEL.DIFFUSION.LORA needs.
+# MODEL.DIFFUSION.LORA.
 LORA = ["peft>=0.17"]
-# What tools/export_model.py writes ONNX with, and runs it with to check it.
+# tools/export_model.py writes ONNX files, then runs them to check them.
 EXPORT = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
-# What Detectron2's ViT imports.
+# Detectron2's ViT.
 VIT = ["timm>=0.9"]
 
 setup(
@@ -24,7 +26,33 @@ setup(
     description="Stable Diffusion's UNet with meta prompts as a Detectron2 backbone",
     long_description=(ROOT / "README.md").read_text(),
     long_description_content_type="text/markdown",
+    author="The metaprompt_d2 authors",
+    url=PAPER,
+    project_urls={
+        "Paper": PAPER,
+        "Official code": "https://github.com/fudan-zvg/meta-prompts",
+    },
     license="Apache-2.0",
+    license_files=["LICENSE"],
+    keywords=[
+        "detectron2",
+        "stable diffusion",
+        "meta prompts",
+        "semantic segmentation",
+        "depth estimation",
+        "pose estimation",
+    ],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.11",
     packages=[
         *find_packages(include=["metaprompt_d2", "metaprompt_d2.*"]),
@@ -32,7 +60,8 @@ setup(
     ],
     package_dir={"metaprompt_d2.configs": "configs"},
     package_data={
-        "metaprompt_d2.configs": ["**/*.yaml", "**/*.json", "**/*.safetensors", "lazy/**/*.py"]
+        "metaprompt_d2": ["py.typed"],
+        "metaprompt_d2.configs": ["**/*.yaml", "**/*.json", "**/*.safetensors", "lazy/**/*.py"],
     },
     install_requires=[
         "torch>=2.6",
@@ -49,10 +78,10 @@ setup(
         "tensorboard",
         "pycocotools>=2.0.6",
         "cityscapesscripts>=2.2",
-        # Its twin opencv-python serves as well; both bring the module cv2.
+        # opencv-python works too: both provide the module cv2.
         "opencv-python-headless>=4.8,<4.12",
         "numpy>=1.26,<2",  # Detectron2's SemSegEvaluator
-        "pillow>=10,<13",  # 13 cannot write 16-bit PNGs the way cityscapesscripts does
+        "pillow>=10,<13",  # cityscapesscripts writes 16-bit PNGs in a way that 13 refuses
         "matplotlib>=3.7",
         "tqdm",
         "setuptools<82",  # Detectron2's model_zoo imports pkg_resources

@@ -1,6 +1,6 @@
-"""Stable Diffusion's UNet, steered by meta prompts, as a backbone of Detectron2.
+"""Stable Diffusion's UNet, steered by meta prompts, as a Detectron2 backbone.
 
-Importing the package fills Detectron2's registries and registers the datasets.
+Importing this package fills Detectron2's registries and registers the datasets.
 """
 
 try:
@@ -19,6 +19,7 @@ from .model_zoo import build_model, get_config
 
 __all__ = [
     "Predictor",
+    "__version__",
     "add_metaprompt_config",
     "build_model",
     "data",

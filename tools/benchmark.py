@@ -31,6 +31,7 @@ from torch import nn
 import metaprompt_d2  # noqa: F401  (fills the registries)
 from metaprompt_d2.engine import load_config, load_model
 from metaprompt_d2.utils.errors import InputError, one_line_errors
+from metaprompt_d2.utils.tasks import find_task
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -61,7 +62,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def default_size(cfg: CfgNode) -> tuple[int, int]:
     """(height, width) of what the model is trained on."""
-    is_pose = cfg.MODEL.META_ARCHITECTURE == "TopDownPoseEstimator"
+    is_pose = find_task(cfg) == "pose"
     height, width = cfg.INPUT.PERSON_CROP.SIZE if is_pose else cfg.INPUT.CROP.SIZE
     return int(height), int(width)
 

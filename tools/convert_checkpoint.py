@@ -1,11 +1,12 @@
-"""Convert checkpoints of the official MetaPrompts code to this package's, and back.
+"""Convert official MetaPrompts checkpoints to this package's format, and back.
 
     python tools/convert_checkpoint.py best_mIoU_iter_80000.pth cityscapes.pth \
         --config-out cityscapes.yaml
     python tools/train_net.py --config-file cityscapes.yaml --eval-only
 
-`--to official` writes a file that the official code reads, key for key. `--to plain` writes what a
-training evaluates as weights of a plain model, with averages in their place and adapters merged:
+`--to official` writes a file that the official code reads. `--to plain` writes the weights that a
+training run evaluates as those of a plain model: averages (EMA) replace the weights, and adapters
+(LoRA) are merged.
 
     python tools/convert_checkpoint.py output/model_best.pth plain.pth --to plain \
         --config-file output/config.yaml --config-out plain.yaml
@@ -13,6 +14,7 @@ training evaluates as weights of a plain model, with averages in their place and
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import torch
 import yaml
@@ -23,6 +25,7 @@ from metaprompt_d2 import add_metaprompt_config
 from metaprompt_d2.checkpoint import (
     OfficialWeights,
     config_of_official,
+    find_state_dict,
     from_official,
     is_official,
     load_checkpoint,
@@ -35,7 +38,7 @@ from metaprompt_d2.engine import load_config, load_model
 from metaprompt_d2.utils.errors import InputError, one_line_errors
 from metaprompt_d2.utils.files import atomic_write
 
-# Recipe of a published checkpoint, by task and number of classes; None is any other.
+# Recipe of an official checkpoint, by task and number of classes. None stands for any number.
 RECIPES = {
     "sem_seg": {19: "cityscapes_seg.yaml", 150: "ade20k_seg.yaml", None: "Base-SemSeg.yaml"},
     "depth": {None: "nyu_depth.yaml"},
@@ -43,7 +46,7 @@ RECIPES = {
 
 
 class ConversionError(InputError):
-    """The input cannot be converted; the message lists why."""
+    """The input can't be converted. The message lists the reasons."""
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -57,16 +60,23 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--task",
         choices=("auto", "sem_seg", "depth"),
         default="auto",
-        help="what the checkpoint must be for; auto: told by its names",
+        help="expected task of the checkpoint; auto accepts any",
     )
     parser.add_argument(
-        "--to", choices=("ours", "official", "plain"), default="ours", help="layout to write"
+        "--to",
+        choices=("ours", "official", "plain"),
+        default="ours",
+        help="format to write (default: %(default)s)",
     )
     parser.add_argument(
-        "--config-file", type=Path, help="of the training that wrote the input; for --to plain"
+        "--config-file",
+        type=Path,
+        help="config of the training run that wrote the input; only for --to plain",
     )
     parser.add_argument(
-        "--config-out", type=Path, help="YAML to write, with which train_net.py runs the checkpoint"
+        "--config-out",
+        type=Path,
+        help="YAML file to write, a config for train_net.py that runs the output",
     )
     args = parser.parse_args(argv)
     if args.to == "official" and args.config_out:
@@ -80,42 +90,37 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def read_state_dict(path: Path) -> tuple[dict, dict]:
-    """The state dict of a checkpoint, and the file's other entries."""
+def read_state_dict(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Read the state dict of a checkpoint, and the file's top-level dict.
+
+    Raises:
+        ConversionError: Tensors hold NaN or infinity.
+    """
     loaded = load_checkpoint(path, mapped=True)
-    rest = loaded if isinstance(loaded, dict) else {}
-    for key in ("state_dict", "model"):
-        if isinstance(rest.get(key), dict):
-            state_dict = rest[key]
-            break
-    else:
-        state_dict, rest = rest, {}
-    state_dict = {k: v for k, v in state_dict.items() if isinstance(v, torch.Tensor)}
-    if not state_dict:
-        raise ConversionError(f"{path} holds no state dict")
-    broken = non_finite(state_dict)
-    if broken:
+    state_dict = find_state_dict(loaded, path)
+    if broken := non_finite(state_dict):
         raise ConversionError(f"{path}: {len(broken)} tensors hold NaN or infinity: {broken}")
-    return state_dict, rest
+    return state_dict, loaded
 
 
 def check_task(expected: str, task: str, path: Path) -> None:
-    """
+    """Compare a checkpoint's task with the expected one.
+
     Raises:
-        ConversionError: another task was asked for.
+        ConversionError: They differ.
     """
     if expected not in ("auto", task):
         raise ConversionError(f"{path} is a {task} checkpoint, but --task is {expected}")
 
 
 def to_ours(args: argparse.Namespace) -> None:
-    """Official checkpoint -> ours, with report, config keys and, where asked for, the YAML."""
-    state_dict, rest = read_state_dict(args.input)
+    """Convert an official checkpoint to our format. Prints a report and the config keys."""
+    state_dict, loaded = read_state_dict(args.input)
     if not is_official(state_dict):
         raise ConversionError(f"{args.input} has not the names of an official checkpoint")
     weights = from_official(state_dict)
     check_task(args.task, weights.task, args.input)
-    keys, untold = config_of_official(weights)
+    keys, unseen = config_of_official(weights)
     recipes = RECIPES[weights.task]
     recipe = recipes.get(keys.get("MODEL.SEM_SEG_HEAD.NUM_CLASSES"), recipes[None])
     keys["MODEL.WEIGHTS"] = str(args.output.resolve())
@@ -124,20 +129,25 @@ def to_ours(args: argparse.Namespace) -> None:
     print(weights.report(str(args.input)))
     print("config keys, with those of", recipe)
     for key, value in keys.items():
-        note = "  (as published; no tensor tells)" if key in untold else ""
+        note = "  (as published; no tensor tells)" if key in unseen else ""
         print(f"  {key} {value}{note}")
     if not cfg.DATASETS.TEST:
-        print("  DATASETS.TEST is left empty: no registered data set is known to have its classes")
+        print("  DATASETS.TEST is left empty: no registered dataset is known to have its classes")
     official = {"task": weights.task, "unused": weights.unused}
-    official |= {"meta": rest["meta"]} if isinstance(rest.get("meta"), dict) else {}
-    data = {"model": weights.model, "official": official, "__author__": "MetaPrompts"}
-    atomic_write(args.output, lambda stream: torch.save(data, stream))
-    print("wrote", args.output)
+    if isinstance(loaded.get("meta"), dict):
+        official["meta"] = loaded["meta"]
+    write(args.output, {"model": weights.model, "official": official, "__author__": "MetaPrompts"})
     write_config(args, cfg)
 
 
+def write(path: Path, data: dict[str, Any]) -> None:
+    """Write a checkpoint."""
+    atomic_write(path, lambda stream: torch.save(data, stream))
+    print("wrote", path)
+
+
 def write_config(args: argparse.Namespace, cfg: CfgNode) -> None:
-    """Write --config-out, where asked for."""
+    """Write the file of --config-out, if given."""
     if args.config_out:
         content = yaml.safe_dump(changed_keys(cfg), default_flow_style=False)
         atomic_write(args.config_out, lambda stream: stream.write(content.encode()))
@@ -145,10 +155,10 @@ def write_config(args: argparse.Namespace, cfg: CfgNode) -> None:
 
 
 def check_fit(cfg: CfgNode, given: dict[str, torch.Tensor], path: Path) -> None:
-    """Compare with the model that a config builds, name by name, without memory for it.
+    """Compare tensors with the model that a config builds. The model takes no memory.
 
     Raises:
-        ConversionError: listing what is missing, unknown or of another shape.
+        ConversionError: Tensors are missing, unknown or of another shape (all are listed).
     """
     cfg = cfg.clone()
     cfg.defrost()
@@ -169,7 +179,7 @@ def check_fit(cfg: CfgNode, given: dict[str, torch.Tensor], path: Path) -> None:
 
 
 def changed_keys(cfg: CfgNode) -> dict:
-    """The keys that differ from the defaults, nested as in YAML."""
+    """Return the keys that differ from the defaults, nested as in YAML."""
     defaults = get_cfg()
     add_metaprompt_config(defaults)
 
@@ -187,44 +197,39 @@ def changed_keys(cfg: CfgNode) -> dict:
 
 
 def to_theirs(args: argparse.Namespace) -> None:
-    """Our checkpoint -> official layout."""
-    state_dict, rest = read_state_dict(args.input)
+    """Convert our checkpoint to the official format."""
+    state_dict, loaded = read_state_dict(args.input)
     task = task_of(state_dict)
     check_task(args.task, task, args.input)
-    kept = rest.get("official", {})
-    weights = OfficialWeights(task, state_dict, kept.get("unused", {}))
-    official = to_official(weights)
-    data = {"meta": kept.get("meta", {}), "state_dict": official}
-    if task == "depth":
-        data = {"model": official}
-    atomic_write(args.output, lambda stream: torch.save(data, stream))
+    kept = loaded.get("official", {})
+    official = to_official(OfficialWeights(task, state_dict, kept.get("unused", {})))
     print(f"{args.input}: {len(state_dict)} tensors used, {len(official)} written")
     if not kept:
         print("  weights that the official code has but never reads are zero")
-    print("wrote", args.output)
+    if task == "depth":
+        write(args.output, {"model": official})
+    else:
+        write(args.output, {"meta": kept.get("meta", {}), "state_dict": official})
 
 
 def to_plain(args: argparse.Namespace) -> None:
-    """Checkpoint of a training -> weights of a model without adapters, as they are evaluated."""
+    """Convert a training run's checkpoint to the weights of a model without adapters."""
     overrides = ["MODEL.WEIGHTS", str(args.input), "MODEL.DEVICE", "cpu"]
     overrides += ["TEST.AMP.ENABLED", "False"]  # merge in float32
     cfg = load_config(str(args.config_file), overrides)
-    state_dict, rest = read_state_dict(args.input)
+    state_dict, loaded = read_state_dict(args.input)
     check_fit(cfg, state_dict, args.input)
     averages = cfg.SOLVER.EMA.ENABLED
-    if averages and "ema" not in rest:
+    if averages and "ema" not in loaded:
         raise ConversionError(f"{args.input} has no averages, but SOLVER.EMA.ENABLED is True")
     model = load_model(cfg)
     merge_lora(model)
-    plain = base_names(model.state_dict())
-    atomic_write(args.output, lambda stream: torch.save({"model": plain}, stream))
     print("weights:", "their averages (SOLVER.EMA)" if averages else "as they are")
     print("tensors of adapters merged:", sum(map(is_adapter, state_dict)))
-    print("wrote", args.output)
-    keys = {"MODEL.WEIGHTS": str(args.output.resolve()), "MODEL.DIFFUSION.LORA.RANK": 0}
-    keys["SOLVER.EMA.ENABLED"] = False
-    pairs = [part for pair in keys.items() for part in pair]
-    write_config(args, load_config(str(args.config_file), pairs))
+    write(args.output, {"model": base_names(model.state_dict())})
+    keys = ["MODEL.WEIGHTS", str(args.output.resolve())]
+    keys += ["MODEL.DIFFUSION.LORA.RANK", 0, "SOLVER.EMA.ENABLED", False]
+    write_config(args, load_config(str(args.config_file), keys))
 
 
 @one_line_errors()

@@ -5,9 +5,9 @@
     python tools/demo.py --config-file configs/kitti_depth.yaml --webcam --show \
         --opts MODEL.WEIGHTS output/kitti_depth/model_best.pth
 
-The config tells the task. A picture is written for every image, and a video for every video; with
-`--raw` also label maps, 16-bit depth maps, or one keypoints.json in COCO's format. Files that
-cannot be predicted are listed at the end, which is then an exit with status 1.
+The config determines the task. The tool writes a picture for every image and a video for every
+video; with `--raw` also label maps, 16-bit depth maps, or one keypoints.json in COCO's format.
+Files that cannot be predicted are listed at the end, and the exit status is then 1.
 """
 
 import argparse
@@ -41,15 +41,15 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--config-file", required=True, help="a file, or a name such as cityscapes_seg.yaml")
-    add("--input", nargs="+", default=[], help="images, videos, folders, glob patterns")
-    add("--webcam", nargs="?", type=int, const=0, metavar="N", help="predict camera N (0)")
-    add("--output", metavar="FOLDER", help="where to write; made if missing")
+    add("--config-file", required=True, help="config file, or a name such as cityscapes_seg.yaml")
+    add("--input", nargs="+", default=[], help="images, videos, folders or glob patterns")
+    add("--webcam", nargs="?", type=int, const=0, metavar="N", help="predict camera N (default: 0)")
+    add("--output", metavar="FOLDER", help="folder to write to, created if missing")
     add("--raw", action="store_true", help="also write label maps, depth maps or keypoints")
     add("--no-overlay", action="store_true", help="write no pictures")
-    add("--show", action="store_true", help="show predictions in a window; q or Esc ends")
-    add("--batch-size", type=int, default=1, help="images given to the model at once")
-    add("--depth-scale", type=float, default=256.0, help="of depth maps: metres times this (256)")
+    add("--show", action="store_true", help="show predictions in a window; press q or Esc to stop")
+    add("--batch-size", type=int, default=1, help="images per batch (default: 1)")
+    add("--depth-scale", type=float, default=256.0, help="depth values per meter (default: 256)")
     add("--boxes", metavar="JSON", help='people to pose: {"photo.jpg": [[x0, y0, x1, y1], ...]}')
     add("--opts", nargs=argparse.REMAINDER, default=[], help="config keys and values")
     args = parser.parse_args(argv)
@@ -67,10 +67,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def read_boxes(file: str | None, sources: list[Source]) -> dict[str, Any]:
-    """People's boxes by image file; the JSON names files as the command line, or without folder.
+    """Read people's boxes by image file; the JSON names files with or without their folder.
 
     Raises:
-        InputError: no such mapping, or a name that is no input.
+        InputError: The file holds no such mapping, or names a file that isn't an input.
     """
     if file is None:
         return {}
@@ -83,7 +83,7 @@ def read_boxes(file: str | None, sources: list[Source]) -> dict[str, Any]:
     known |= {source.file: source.file for source in sources}
     for name, boxes in content.items():
         if name not in known:
-            reason = "is the name of several inputs" if names[name] else "is no input"
+            reason = "is the name of several inputs" if names[name] else "isn't an input"
             raise InputError(f"{file} has boxes for {name}, which {reason}")
         try:
             fits = np.asarray(boxes, np.float64).reshape(len(boxes), -1).shape[1:] == (4,)
@@ -95,14 +95,15 @@ def read_boxes(file: str | None, sources: list[Source]) -> dict[str, Any]:
 
 
 def check_output(args: argparse.Namespace, sources: list[Source]) -> None:
-    """
+    """Check that no output replaces an input or the output of another input.
+
     Raises:
-        OSError: --output is a file.
-        InputError: what would be written replaces an input, or what another input gives.
+        MissingFileError: --output is a file.
+        InputError: An output would replace an input or another output.
     """
     folder = Path(args.output)
     if folder.exists() and not folder.is_dir():
-        raise MissingFileError(f"--output {folder} is no folder")
+        raise MissingFileError(f"--output {folder} isn't a folder")
     inputs = {os.path.realpath(source.file) for source in sources}
     targets: dict[Path, str] = {}
     for source in sources:
@@ -120,9 +121,10 @@ def check_output(args: argparse.Namespace, sources: list[Source]) -> None:
 
 
 def open_window() -> None:
-    """
+    """Open a window for predictions.
+
     Raises:
-        OSError: OpenCV or this machine has no windows.
+        OSError: This OpenCV or this machine cannot open windows.
     """
     if sys.platform == "linux" and not (os.getenv("DISPLAY") or os.getenv("WAYLAND_DISPLAY")):
         raise OSError("--show needs a display, and neither DISPLAY nor WAYLAND_DISPLAY is set")
@@ -136,7 +138,7 @@ def open_window() -> None:
 
 
 class Demo:
-    """Draws, writes and shows predictions."""
+    """Draw, write and show predictions."""
 
     def __init__(self, args: argparse.Namespace, predictor: Predictor):
         self.args = args
@@ -148,7 +150,7 @@ class Demo:
         self.failed: list[str] = []
 
     def images(self, sources: list[Source], boxes: dict[str, Any]) -> bool:
-        """Predict image files; False if the user wants no more."""
+        """Predict image files; return False if the user stops."""
         names = {source.file: source.name for source in sources}
         with tqdm(total=len(sources), unit="image", disable=None) as bar:
             predictions = self.predictor.stream(
@@ -164,7 +166,7 @@ class Demo:
         return True
 
     def video(self, video: Video, name: str, file: str) -> bool:
-        """Predict all frames of a video; False if the user wants no more."""
+        """Predict all frames of a video; return False if the user stops."""
         target = self.folder / f"{name}.mp4"
         writes = self.saves_pictures
         opened = VideoFile.open(target, video.frames_per_second) if writes else nullcontext()
@@ -177,7 +179,7 @@ class Demo:
                     if not self._deliver(pixels, output, frame, f"{file}#{number}", save):
                         return False
                     bar.update()
-            except KeyboardInterrupt:  # which is how a camera ends; half a file is not written
+            except KeyboardInterrupt:  # stops a camera; half a video file is not kept
                 if not video.is_camera:
                     raise
         return True
@@ -197,7 +199,7 @@ class Demo:
         save: Callable[[np.ndarray], None] | None,
         wait: bool = False,
     ) -> bool:
-        """One prediction to where it is wanted; False if the user wants no more."""
+        """Write and show a prediction as asked; return False if the user stops."""
         if self.args.raw:
             self.raw.add(name, output, file_name=file, size=pixels.shape[:2])
         if not self.draws:
@@ -212,7 +214,7 @@ class Demo:
 
 
 def run(args: argparse.Namespace) -> tuple[list[str], int]:
-    """All the work; returns what failed, and the number of inputs."""
+    """Predict all inputs; return the failures and the number of inputs."""
     sources = find_sources(args.input)
     images = [source for source in sources if not source.is_video]
     boxes = read_boxes(args.boxes, images)
@@ -221,18 +223,18 @@ def run(args: argparse.Namespace) -> tuple[list[str], int]:
     if args.output:
         check_output(args, sources)
         os.makedirs(args.output, exist_ok=True)
-    # What can be told now is told before the model is loaded.
+    # Errors of the input come before the model is loaded.
     camera = None if args.webcam is None else Video(args.webcam)
     demo = Demo(args, Predictor(get_config(args.config_file, args.opts)))
     try:
         if camera is not None:
             demo.video(camera, "webcam", f"camera {args.webcam}")
             return [], 1
-        goes_on = demo.images(images, boxes) if images else True
+        continues = demo.images(images, boxes) if images else True
         for source in sources:
-            if source.is_video and goes_on:
+            if source.is_video and continues:
                 try:
-                    goes_on = demo.video(Video(source.file), source.name, source.file)
+                    continues = demo.video(Video(source.file), source.name, source.file)
                 except ValueError as error:
                     demo.failed.append(str(error))
     finally:

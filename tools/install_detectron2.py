@@ -1,14 +1,14 @@
-"""Find Detectron2, or install it where `pip install detectron2` has nothing to offer.
+"""Find Detectron2, or install its Python files from PyPI.
 
-Detectron2 publishes no release on PyPI. This script, which needs the standard library only,
+Detectron2 has no release on PyPI. This script needs only the standard library. It
 
-1. uses the Detectron2 that is already importable, compiled operators and all;
-2. else takes the pure-Python files of Detectron2 out of the PyPI archive of LabGym, which carries
-   them byte for byte (Apache-2.0, commit b7ff9466 of 2024-01) under another package name, checks
-   the archive's SHA-256, gives them their own name back and installs them as `detectron2` 0.6;
+1. uses an installed Detectron2, with its compiled operators, if there is one;
+2. otherwise takes the pure-Python files of Detectron2 from a PyPI package (LabGym) that vendors an
+   unmodified copy (Apache-2.0, commit b7ff9466 of 2024-01) under another package name, checks the
+   archive's SHA-256, restores the package name and installs the files as `detectron2` 0.6.
 
-then checks that the result imports. Users of deformable convolutions or rotated boxes build
-Detectron2 by its own INSTALL.md first (tested: commit c69939aa85460e8135f40bce908a6cddaa73065f).
+It then checks that the result can be imported. To use deformable convolutions or rotated boxes,
+build Detectron2 by its INSTALL.md first (tested: commit c69939aa85460e8135f40bce908a6cddaa73065f).
 """
 
 import argparse
@@ -51,14 +51,14 @@ print(detectron2.__file__)
 
 
 class InstallError(RuntimeError):
-    """Detectron2 could not be found or installed; the message says why and what to do."""
+    """Detectron2 could not be installed."""
 
 
 def find_detectron2() -> tuple[str | None, str]:
     """Import Detectron2 in a fresh process, away from the source tree.
 
     Returns:
-        the path of its `__init__.py`, or None, and the last line of the error.
+        The path of its `__init__.py` and "", or None and the last line of the error.
     """
     with tempfile.TemporaryDirectory() as folder:
         result = subprocess.run(
@@ -73,9 +73,9 @@ def find_detectron2() -> tuple[str | None, str]:
 
 
 def download_archive(folder: Path) -> Path:
-    """Download the archive with pip and check that it is the one this script was written for."""
+    """Download the archive with pip and check its SHA-256."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir"]
-    # The wheel asks for Python < 3.11; as a mere archive it is good for every version.
+    # The wheel requires Python < 3.11, but its files are used with every version.
     command += ["--python-version", "3.10", "--only-binary=:all:", "--dest", str(folder), ARCHIVE]
     if subprocess.run(command).returncode != 0:
         raise InstallError(f"{ARCHIVE} could not be downloaded from PyPI")
@@ -87,7 +87,7 @@ def download_archive(folder: Path) -> Path:
 
 
 def extract_package(archive: Path, folder: Path) -> None:
-    """Write Detectron2's files, under their own name, as a source tree that pip can install."""
+    """Write Detectron2's files, with their package name restored, as an installable source tree."""
     with zipfile.ZipFile(archive) as files:
         for name in files.namelist():
             if not name.startswith("LabGym/detectron2/") or name.endswith("/"):
@@ -102,7 +102,7 @@ def extract_package(archive: Path, folder: Path) -> None:
 
 
 def install_from_archive() -> None:
-    """Download, rename and pip-install Detectron2's Python files."""
+    """Download and install Detectron2's Python files."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         extract_package(download_archive(folder), folder / "detectron2")
@@ -112,7 +112,7 @@ def install_from_archive() -> None:
 
 
 def warn_of_unusable_commit(init_file: str) -> None:
-    """Commits after 2024-12 import Meta-internal modules in their Cityscapes evaluator."""
+    """Warn about commits after 2024-12, whose Cityscapes evaluator imports internal modules."""
     evaluator = Path(init_file).parent / "evaluation" / "cityscapes_evaluation.py"
     if "deeplearning.projects" in evaluator.read_text():
         print(
@@ -123,9 +123,9 @@ def warn_of_unusable_commit(init_file: str) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line; returns the exit status."""
+    """Run the command line; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="look only, install nothing")
+    parser.add_argument("--check", action="store_true", help="only check, install nothing")
     args = parser.parse_args(argv)
 
     found, reason = find_detectron2()

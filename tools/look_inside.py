@@ -1,12 +1,12 @@
-"""What does each prompt look for, and what does each refinement step change?
+"""Draw what each prompt responds to and what each refinement step changes.
 
     python tools/look_inside.py --config-file output/mini_cityscapes_seg/config.yaml \
         --input photo.jpg --output inside \
         --opts MODEL.WEIGHTS output/mini_cityscapes_seg/model_final.pth
 
-writes two pictures: `photo_steps.png` has a row for each refinement step with the prediction that
-the head makes of it, the change of the prompts' responses, and the responses of some prompts;
-`photo_prompts.png` has all prompts' responses at the last step.
+This writes two pictures. `photo_steps.png` has a row for each refinement step: the head's
+prediction from it, the change of the prompts' responses, and the responses of some prompts.
+`photo_prompts.png` shows the responses of all prompts at the last step.
 """
 
 import argparse
@@ -46,23 +46,23 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--config-file", required=True, help="a file, or a name such as cityscapes_seg.yaml")
-    add("--input", required=True, help="an image")
-    add("--output", required=True, metavar="FOLDER", help="made if missing")
-    add("--feature", help="map of the responses, such as p3; default: the finest")
-    add("--prompts", nargs="+", type=int, help="numbers; default: those that tell most")
+    add("--config-file", required=True, help="config file, or a name such as cityscapes_seg.yaml")
+    add("--input", required=True, help="image to look at")
+    add("--output", required=True, metavar="FOLDER", help="folder to write to, created if missing")
+    add("--feature", help="feature map of the responses, such as p3 (default: the finest)")
+    add("--prompts", nargs="+", type=int, help="prompts to draw (default: the most selective)")
     add("--opts", nargs=argparse.REMAINDER, default=[], help="config keys and values")
     return parser.parse_args(argv)
 
 
 def at_height(picture: np.ndarray, height: int) -> np.ndarray:
-    """Scaled, aspect kept."""
+    """Resize to a height, keeping the aspect ratio."""
     width = round(picture.shape[1] * height / picture.shape[0])
     return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def title_of(prompt: int, association: Association) -> str:
-    """`17: car +0.64`."""
+    """Format a title such as `17: car +0.64`."""
     return f"{prompt}: {association.name} {association.correlation:+.2f}"
 
 
@@ -74,7 +74,7 @@ def steps_picture(
     prompts: list[int],
     found: list[Association],
 ) -> np.ndarray:
-    """A row for each step: prediction, change, responses of some prompts."""
+    """Draw a row for each step: prediction, change, responses of some prompts."""
     maps = [step.responses[feature].numpy() for step in inside.steps]
     seen = at_height(inside.image, max(inside.image.shape[0], _LEAST_HEIGHT))
     rows = []
@@ -94,7 +94,7 @@ def steps_picture(
 
 
 def run(args: argparse.Namespace) -> None:
-    """Look, draw and print."""
+    """Run the model, write both pictures and print what the drawn prompts follow."""
     predictor = Predictor(get_config(args.config_file, [*args.opts, *WHOLE_IMAGES]))
     image = read_image(args.input, "RGB")
     inside = look_inside(predictor, args.input)

@@ -1,10 +1,10 @@
-"""Predict a registered data set to PNGs and, once it is complete, an archive for a test server.
+"""Write predictions of a registered dataset as PNGs and as an archive for a test server.
 
     python tools/predict_dataset.py --config-file configs/cityscapes_seg.yaml \
         --dataset cityscapes_fine_sem_seg_test --output results.zip \
         MODEL.WEIGHTS output/cityscapes_seg/model_best.pth TEST.AUG.ENABLED True
 
-The other options are those of `train_net.py`.
+All other options are those of `train_net.py`.
 """
 
 import argparse
@@ -21,21 +21,12 @@ from metaprompt_d2.modeling import with_test_time_augmentation
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse and check the command line."""
     parser = default_argument_parser(epilog=__doc__)
-    parser.add_argument("--dataset", required=True, help="name of a registered data set")
-    parser.add_argument(
-        "--output", required=True, help="archive to write; the PNGs go to a folder of its name"
-    )
-    parser.add_argument(
-        "--format",
-        choices=PREDICTION_FORMATS,
-        default="auto",
-        help="label ids of cityscapes, 1..150 of ade20k, class ids; auto: by the classes",
-    )
-    parser.add_argument(
-        "--allow-incomplete",
-        action="store_true",
-        help="accept fewer images than the data set was published with",
-    )
+    add = parser.add_argument
+    add("--dataset", required=True, help="name of a registered dataset")
+    add("--output", required=True, help="archive to write; PNGs go to a folder of that name")
+    formats = "label ids of cityscapes, 1..150 of ade20k, or class ids; auto: by the classes"
+    add("--format", choices=PREDICTION_FORMATS, default="auto", help=formats)
+    add("--allow-incomplete", action="store_true", help="accept fewer images than were published")
     args = parser.parse_args(argv)
     if not args.output.endswith(".zip"):
         parser.error(f"--output {args.output} must end in .zip")
@@ -43,7 +34,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    """One process of the run."""
+    """Predict the dataset in one of the processes."""
     cfg = setup(args)
     loader = Trainer.build_test_loader(cfg, args.dataset)  # names missing folders first
     writer = SemSegPredictionWriter(

@@ -1,9 +1,9 @@
-"""Train a small latent diffusion model on the mini world's images, without any label.
+"""Train a small latent diffusion model on the mini world's images, without labels.
 
-The result is an ordinary diffusers folder with the structure of Stable Diffusion 1.x in the small:
+The result is an ordinary diffusers folder, structured like Stable Diffusion 1.x:
 `vae/` (AutoencoderKL), `unet/` (UNet2DConditionModel), `scheduler/` (DDPMScheduler), and
-`context.safetensors`, the learned tokens which the cross-attention reads instead of a text.
-`metrics.json` keeps the settings and the errors on the training and the held-out images.
+`context.safetensors`, learned tokens that the cross-attention reads instead of a text.
+`metrics.json` holds the settings and the errors on the training and the held-out images.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--unet-iterations", type=int, default=5000, help="training steps of the UNet")
     add("--vae-batch-size", type=int, default=4, help="images per step of the autoencoder")
     add("--batch-size", type=int, default=8, help="latents per step of the UNet")
-    add("--views", type=int, default=6, help="augmented views encoded of every training image")
+    add("--views", type=int, default=6, help="augmented views to encode per training image")
     add("--image-height", type=int, default=128, help=f"a multiple of {SIZE_MULTIPLE}")
     add("--image-width", type=int, default=256, help=f"a multiple of {SIZE_MULTIPLE}")
     add("--seed", type=int, default=0, help="seed of weights, augmentation and noise")
@@ -55,12 +55,12 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     if args.image_height % SIZE_MULTIPLE or args.image_width % SIZE_MULTIPLE:
         parser.error(f"the image height and width must be multiples of {SIZE_MULTIPLE}")
     if args.output.exists() and not (args.output / "vae").is_dir():
-        parser.error(f"{args.output} exists and is no diffusion model; it is left as it is")
+        parser.error(f"{args.output} exists and isn't a diffusion model; it is left unchanged")
     return args
 
 
 def pretrain(args: argparse.Namespace) -> dict[str, object]:
-    """Train both models, write the folder and the pictures, and return settings and errors."""
+    """Train both models, write the folder and the pictures, and return the settings and errors."""
     height, width = args.image_height, args.image_width
     train_images = load_images(args.images / "train", height, width)
     val_images = load_images(args.images / "val", height, width)
@@ -79,7 +79,7 @@ def pretrain(args: argparse.Namespace) -> dict[str, object]:
 
     tokens = context.detach().half().float()
     for model in (vae, unet):
-        model.half().float()  # what follows measures and shows the rounded weights, as saved
+        model.half().float()  # measure and show the weights as saved
     metrics = {name: value for name, value in vars(args).items() if isinstance(value, int)} | {
         "train_images": len(train_images),
         "train": evaluate(vae, unet, tokens, train_images[: len(val_images)], args.seed),

@@ -32,7 +32,7 @@ from metaprompt_d2.data.datasets.kitti_eigen import load_kitti_eigen
 from metaprompt_d2.data.readers import read_depth
 from metaprompt_d2.engine import load_config
 from metaprompt_d2.evaluation import TopDownKeypointEvaluator
-from metaprompt_d2.metrics import depth_figures, valid_depth_mask
+from metaprompt_d2.metrics import compute_depth_metrics, valid_depth_mask
 from metaprompt_d2.utils.errors import one_line_errors
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -154,7 +154,7 @@ def constant_median(cfg: CfgNode) -> tuple[float, dict[str, float]]:
     rules = {name: metadata.get(name) for name in ("crop", "min_depth", "max_depth")}
     median = np.median(np.concatenate([depth[depth > 0] for depth in depth_maps("train")]))
     scores = [
-        depth_figures(np.full_like(truth, median), truth, valid_depth_mask(truth, **rules))
+        compute_depth_metrics(np.full_like(truth, median), truth, valid_depth_mask(truth, **rules))
         for truth in depth_maps("test")
     ]
     return float(median), {name: np.mean([score[name] for score in scores]) for name in scores[0]}

@@ -36,6 +36,7 @@ import metaprompt_d2  # noqa: F401  (fills the registries)
 from metaprompt_d2.config import check_combinations
 from metaprompt_d2.engine import WeightAverage, build_optimizer, convert_frozen_weights, load_config
 from metaprompt_d2.utils.errors import InputError, one_line_errors
+from metaprompt_d2.utils.tasks import find_task
 
 GIB = 2**30
 
@@ -216,13 +217,15 @@ def forward(cfg: CfgNode, model: nn.Module, num_images: int) -> Tensor:
     """The sum of the losses of random crops."""
     device = next(model.parameters()).device.type
     size = tuple(cfg.INPUT.CROP.SIZE)
-    architecture = cfg.MODEL.META_ARCHITECTURE
-    if architecture not in ("DepthEstimator", "SlidingWindowSegmentor"):
-        raise InputError(f"MODEL.META_ARCHITECTURE {architecture}: only depth and segmentation")
+    task = find_task(cfg)
+    if task not in ("depth", "sem_seg"):
+        raise InputError(
+            f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE}: only depth and segmentation"
+        )
     inputs = []
     for _ in range(num_images):
         image = torch.rand(3, *size, device=device) * 255
-        if architecture == "DepthEstimator":
+        if task == "depth":
             truth = {"depth": torch.rand(size, device=device) + 1}
         else:
             classes = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES

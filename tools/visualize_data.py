@@ -1,12 +1,12 @@
-"""Draw what a config trains on: the files of its data sets, or what the mapper makes of them.
+"""Draw a config's training data: the annotated files, or samples as the model gets them.
 
     python tools/visualize_data.py --source annotation --config-file configs/ade20k_seg.yaml \
         --output-dir pictures
     python tools/visualize_data.py --source dataloader --config-file configs/nyu_depth.yaml \
         --output-dir pictures
 
-`dataloader` shows images as the model gets them: scaled, cropped, mirrored and recoloured; of
-people the crop, the joints' heatmaps, and the joints that these decode to.
+`annotation` draws the datasets' files. `dataloader` draws augmented samples: scaled, cropped,
+flipped and recolored. For pose it draws crops, heatmaps and the keypoints decoded from them.
 """
 
 import argparse
@@ -22,10 +22,10 @@ from detectron2.structures import Boxes, Instances
 
 import metaprompt_d2  # noqa: F401  (fills the registries)
 from metaprompt_d2.codecs import UDPHeatmapCodec
-from metaprompt_d2.data import build_mapper, load_dataset_dicts
+from metaprompt_d2.data import build_heatmap_codec, load_dataset_dicts
 from metaprompt_d2.data.readers import read_checked_labels, read_depth, read_image
 from metaprompt_d2.engine import Trainer, load_config
-from metaprompt_d2.evaluation import joined_people
+from metaprompt_d2.evaluation import merge_people
 from metaprompt_d2.utils.errors import one_line_errors
 from metaprompt_d2.utils.files import write_png
 from metaprompt_d2.visualization import annotated_people, draw_ground_truth
@@ -36,29 +36,30 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--source", choices=("annotation", "dataloader"), required=True)
-    parser.add_argument("--config-file", required=True, metavar="FILE")
-    parser.add_argument("--output-dir", default="./", help="made if missing; default: %(default)s")
-    parser.add_argument("--num-images", type=int, default=20, help="default: %(default)s")
-    parser.add_argument("opts", nargs=argparse.REMAINDER, help="config keys and values")
+    add = parser.add_argument
+    add("--source", choices=("annotation", "dataloader"), required=True, help="what to draw")
+    add("--config-file", required=True, metavar="FILE", help="config of a training")
+    add("--output-dir", default="./", help="folder, created if missing (default: %(default)s)")
+    add("--num-images", type=int, default=20, help="number of pictures (default: %(default)s)")
+    add("opts", nargs=argparse.REMAINDER, help="config keys and values")
     return parser.parse_args(argv)
 
 
 def annotations(cfg: CfgNode) -> Iterator[tuple[dict, np.ndarray]]:
-    """Every image of the training sets and its picture."""
+    """Yield every image of the training sets and its picture."""
     for name in cfg.DATASETS.TRAIN:
         metadata = MetadataCatalog.get(name)
         images: dict[str, list[dict]] = {}
         for item in load_dataset_dicts(name):
             images.setdefault(item["file_name"], []).append(item)
         for items in images.values():
-            item = joined_people(items)
+            item = merge_people(items)
             image = read_image(item["file_name"], "RGB")
             truth = {"people": annotated_people(item)}
             if "sem_seg_file_name" in item:
                 truth["sem_seg"] = read_checked_labels(
                     item,
-                    image.shape[:2],
+                    (image.shape[0], image.shape[1]),
                     num_classes=len(metadata.stuff_classes),
                     ignore_value=metadata.get("ignore_label", 255),
                 )
@@ -68,9 +69,8 @@ def annotations(cfg: CfgNode) -> Iterator[tuple[dict, np.ndarray]]:
 
 
 def samples(cfg: CfgNode) -> Iterator[tuple[dict, np.ndarray]]:
-    """Every sample of the training stream and its picture."""
+    """Yield every sample of the training loader and its picture."""
     metadata: Metadata = MetadataCatalog.get(cfg.DATASETS.TRAIN[0])
-    codec = getattr(build_mapper(cfg, is_train=True), "codec", None)
     for batch in Trainer.build_train_loader(cfg):
         for item in batch:
             pixels = item["image"].permute(1, 2, 0).numpy()
@@ -78,17 +78,17 @@ def samples(cfg: CfgNode) -> Iterator[tuple[dict, np.ndarray]]:
             keys = ("sem_seg", "depth", "heatmaps")
             truth = {key: item[key].numpy() for key in keys if key in item}
             if "heatmaps" in item:
-                truth["people"] = encoded_person(item, codec)
+                truth["people"] = encoded_person(item, build_heatmap_codec(cfg))
             yield item, draw_ground_truth(image, metadata, **truth)
 
 
 def encoded_person(item: dict, codec: UDPHeatmapCodec) -> Instances:
-    """The person of a crop, as its heatmaps say."""
-    joints, _ = codec.decode(item["heatmaps"][None])
+    """Decode the person of a crop from its heatmaps."""
+    keypoints, _ = codec.decode(item["heatmaps"][None])
     height, width = item["image"].shape[1:]
     person = Instances((height, width))
     person.pred_boxes = Boxes(torch.tensor([[0.0, 0.0, width, height]]))
-    person.pred_keypoints = torch.cat([joints, item["keypoint_weights"][None, :, None]], dim=-1)
+    person.pred_keypoints = torch.cat([keypoints, item["keypoint_weights"][None, :, None]], dim=-1)
     return person
 
 

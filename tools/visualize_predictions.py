@@ -1,4 +1,4 @@
-"""Draw predictions of an evaluation beside image and ground truth.
+"""Draw predictions of an evaluation next to the image and ground truth.
 
     python tools/visualize_predictions.py --dataset ade20k_sem_seg_val --output pictures \
         --input output/ade20k_seg/inference/ade20k_sem_seg_val/sem_seg_predictions.json
@@ -7,8 +7,8 @@
     python tools/visualize_predictions.py --dataset mini_coco_person_topdown_val --output pictures \
         --input output/mini_coco_pose/inference/mini_coco_person_topdown_val/keypoints_results.json
 
-Segmentation is read from the evaluator's sem_seg_predictions.json, people from its
-keypoints_results.json, depth from the folder that TEST.DEPTH_EVAL.SAVE_PNG writes.
+Input is the evaluator's sem_seg_predictions.json, its keypoints_results.json, or the folder of
+depth maps that TEST.DEPTH_EVAL.SAVE_PNG writes.
 """
 
 import argparse
@@ -28,13 +28,13 @@ from metaprompt_d2.codecs import NUM_KEYPOINTS
 from metaprompt_d2.data import load_dataset_dicts
 from metaprompt_d2.data.coco_json import check_posed_people
 from metaprompt_d2.data.readers import read_depth, read_image
-from metaprompt_d2.evaluation import draw_prediction, joined_people
+from metaprompt_d2.evaluation import draw_prediction, merge_people
 from metaprompt_d2.utils.errors import InputError, one_line_errors
 from metaprompt_d2.utils.files import read_json, write_png
 
-DEPTH_SCALE = 256.0  # of the evaluator's PNGs
+DEPTH_SCALE = 256.0  # values per meter in the evaluator's PNGs
 
-# From a dataset's item to the model's output; None where there is no prediction.
+# Returns the model output of a dataset dict, or None if there is no prediction.
 Reader = Callable[[dict], dict | None]
 
 
@@ -43,16 +43,13 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--input", type=Path, required=True, help="JSON file or folder of PNGs")
-    parser.add_argument("--output", type=Path, required=True, help="folder, made if missing")
-    parser.add_argument("--dataset", required=True, help="name of the registered data set")
-    parser.add_argument(
-        "--score-threshold",
-        type=float,
-        default=0.0,
-        help="people of lower scores are not drawn; default: %(default)s",
-    )
-    parser.add_argument("--num-images", type=int, default=20, help="default: %(default)s")
+    add = parser.add_argument
+    add("--input", type=Path, required=True, help="JSON file or folder of PNGs")
+    add("--output", type=Path, required=True, help="folder to write to, created if missing")
+    add("--dataset", required=True, help="name of the registered dataset")
+    threshold = "minimum score of people to draw (default: %(default)s)"
+    add("--score-threshold", type=float, default=0.0, help=threshold)
+    add("--num-images", type=int, default=20, help="number of pictures (default: %(default)s)")
     args = parser.parse_args(argv)
     if not args.input.exists():
         parser.error(f"{args.input} does not exist")
@@ -62,10 +59,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def json_reader(
     file: Path, items: list[dict], metadata: Metadata, score_threshold: float
 ) -> Reader:
-    """Of an evaluator's JSON file, by what its entries hold.
+    """Read an evaluator's JSON file, which holds masks or keypoints.
 
     Raises:
-        InputError: entries with neither masks nor joints.
+        InputError: The file holds neither.
     """
     entries = read_json(str(file))
     if isinstance(entries, list) and all(map(is_mask, entries)):
@@ -74,13 +71,13 @@ def json_reader(
         check_posed_people(str(file), entries, NUM_KEYPOINTS)
         return people_reader(entries, score_threshold)
     raise InputError(
-        f"{file} is no list of predictions: joints (image_id, score, keypoints), or masks "
+        f"{file} isn't a list of predictions: keypoints (image_id, score, keypoints), or masks "
         "(file_name, category_id, segmentation with size and counts)"
     )
 
 
 def people_reader(entries: list[dict], score_threshold: float) -> Reader:
-    """Of COCO's result format, one person an entry; the boxes are those of the joints."""
+    """Read people in COCO's result format; their boxes enclose their keypoints."""
     people = defaultdict(list)
     for entry in entries:
         if entry["score"] >= score_threshold:
@@ -89,11 +86,11 @@ def people_reader(entries: list[dict], score_threshold: float) -> Reader:
     def read(item: dict) -> dict | None:
         if item["image_id"] not in people:
             return None
-        joints = torch.tensor(np.stack(people[item["image_id"]]), dtype=torch.float32)
+        keypoints = torch.tensor(np.stack(people[item["image_id"]]), dtype=torch.float32)
         found = Instances((item["height"], item["width"]))
-        corners = [joints[..., :2].amin(dim=1), joints[..., :2].amax(dim=1)]
+        corners = [keypoints[..., :2].amin(dim=1), keypoints[..., :2].amax(dim=1)]
         found.pred_boxes = Boxes(torch.cat(corners, dim=1))
-        found.pred_keypoints = joints
+        found.pred_keypoints = keypoints
         return {"instances": found}
 
     return read
@@ -102,10 +99,9 @@ def people_reader(entries: list[dict], score_threshold: float) -> Reader:
 def sem_seg_reader(
     file: Path, entries: list[dict], items: list[dict], metadata: Metadata
 ) -> Reader:
-    """Of one mask a class and image. The images may have moved with their folders.
+    """Read one mask per class and image. The images may have moved together with their folders.
 
-    Raises:
-        InputError: when read, for a mask of another size or class than the data set has.
+    The reader raises InputError if a mask doesn't fit the dataset's image or classes.
     """
     masks = defaultdict(list)
     for entry in entries:
@@ -141,13 +137,13 @@ def sem_seg_reader(
 
 
 def below_common_folder(files: Iterable[str]) -> dict[str, str]:
-    """The part of each path that the files do not share, by the path."""
+    """Map each path to the part of it below the folder that all files share."""
     root = os.path.commonpath([os.path.dirname(file) for file in files])
     return {file: os.path.relpath(file, root or ".") for file in files}
 
 
 def is_mask(entry: object) -> bool:
-    """Whether an entry has what `sem_seg_reader` reads."""
+    """Check whether an entry is a mask for `sem_seg_reader`."""
     try:
         size, counts = entry["segmentation"]["size"], entry["segmentation"]["counts"]
         kinds = [type(entry["file_name"]), type(entry["category_id"]), type(counts)]
@@ -157,12 +153,12 @@ def is_mask(entry: object) -> bool:
 
 
 def is_posed(entry: object) -> bool:
-    """Whether an entry is meant for `people_reader`."""
+    """Check whether an entry is a person for `people_reader`."""
     return isinstance(entry, dict) and "keypoints" in entry
 
 
 def depth_reader(folder: Path, items: list[dict]) -> Reader:
-    """Of an evaluator's folder of PNGs, laid out as the images are."""
+    """Read an evaluator's folder of PNGs, laid out like the images."""
     names = below_common_folder([item["file_name"] for item in items])
 
     def read(item: dict) -> dict | None:
@@ -186,7 +182,7 @@ def main(argv: list[str] | None = None) -> None:
         images[item["file_name"]].append(item)
     args.output.mkdir(parents=True, exist_ok=True)
     drawn = 0
-    for item in map(joined_people, images.values()):
+    for item in map(merge_people, images.values()):
         output = read(item) if drawn < args.num_images else None
         if output is None:
             continue

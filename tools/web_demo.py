@@ -1,10 +1,10 @@
-"""A web page that looks inside trained models: predictions, prompts and refinement steps.
+"""Serve a web page that shows predictions, prompts and refinement steps of trained models.
 
     python tools/web_demo.py --runs output
     python tools/web_demo.py --config-file configs/kitti_depth.yaml --weights model_best.pth
 
-Needs Gradio: pip install -e '.[web]'. The page is served to this machine only, unless
-`--server-name 0.0.0.0` opens it to others, and neither it nor the server calls anybody else.
+This needs Gradio: pip install -e '.[web]'. Only this machine can open the page, unless
+`--server-name 0.0.0.0` is given. Neither the page nor the server connects to any other host.
 """
 
 import argparse
@@ -35,10 +35,14 @@ footer { display: none !important }
 _INTRODUCTION = """
 # What do the prompts look for?
 The UNet of Stable Diffusion reads an image in several refinement steps, steered by learned prompts.
-Drop an image, then compare any two views of what went on: slide through the **steps**, choose a
+Drop an image, then compare any two views of the model: slide through the **steps**, and choose a
 **prompt** by its number or by clicking its map below.
 """
-_SYSTEM_FONTS = ["ui-sans-serif", "system-ui", "sans-serif"]  # Gradio's own come from the network
+_SYSTEM_FONTS = [
+    "ui-sans-serif",
+    "system-ui",
+    "sans-serif",
+]  # Gradio's own are downloaded
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -47,11 +51,11 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--runs", nargs="*", default=["output"], help="folders of trainings; default: output")
-    add("--config-file", default="", help="of one more model")
-    add("--weights", default="", help="of that model")
-    add("--server-name", default="127.0.0.1", help="address to listen at; default: %(default)s")
-    add("--server-port", type=int, default=7860, help="default: %(default)s")
+    add("--runs", nargs="*", default=["output"], help="folders of training runs (default: output)")
+    add("--config-file", default="", help="config of an additional model")
+    add("--weights", default="", help="checkpoint of that model")
+    add("--server-name", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    add("--server-port", type=int, default=7860, help="port (default: %(default)s)")
     args = parser.parse_args(argv)
     if args.weights and not args.config_file:
         parser.error("--weights needs the --config-file of its model")
@@ -59,7 +63,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 class _Panel:
-    """One of the two views that are compared."""
+    """One of the two views to compare."""
 
     def __init__(self, name: str, view: str):
         self.picture = gr.Image(
@@ -82,7 +86,7 @@ class _Panel:
 def _draw(
     look: Look | None, view: str, step: int, prompt: int, feature: str
 ) -> tuple[np.ndarray | None, str]:
-    """Picture and caption of a panel."""
+    """Return the picture and caption of a panel."""
     if look is None:
         return None, ""
     arguments = view, min(step, look.num_steps), min(prompt, look.num_prompts - 1), feature
@@ -90,7 +94,7 @@ def _draw(
 
 
 class _Page:
-    """The page's parts and what they do."""
+    """The components of the page and their events."""
 
     def __init__(self, checkpoints: list[Checkpoint]):
         self.checkpoints = {checkpoint.label: checkpoint for checkpoint in checkpoints}
@@ -158,7 +162,7 @@ class _Page:
         return gr.Dropdown(labels, value=labels[0])
 
     def _look(self, label: str, file: str | None) -> list[Any]:
-        """The look, and what can be chosen in it."""
+        """Look inside a model; return the result and the updated controls."""
         if file is None:
             raise gr.Error("Drop an image first.")
         try:
@@ -179,7 +183,7 @@ class _Page:
 
 
 def build_page(checkpoints: list[Checkpoint]) -> gr.Blocks:
-    """The page, ready to be launched."""
+    """Build the page, ready to be launched."""
     with gr.Blocks(title="metaprompt_d2", analytics_enabled=False, fill_width=True) as page:
         _Page(checkpoints)
     return page

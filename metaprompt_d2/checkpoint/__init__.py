@@ -1,10 +1,10 @@
-"""Weights of others in and out, read safely and tensor by tensor, with a report."""
+"""Read and write the weights of other codes, safely and with a report."""
 
 from .official import OfficialWeights, from_official, is_official, task_of, to_official
 from .official_config import config_of_official
 from .report import LoadReport
 from .stable_diffusion import diffusion_sizes, load_diffusion_weights
-from .tensor_files import TensorFileError, load_checkpoint, non_finite
+from .tensor_files import TensorFileError, find_state_dict, load_checkpoint, non_finite
 
 __all__ = [
     "LoadReport",
@@ -12,6 +12,7 @@ __all__ = [
     "TensorFileError",
     "config_of_official",
     "diffusion_sizes",
+    "find_state_dict",
     "from_official",
     "is_official",
     "load_checkpoint",

@@ -1,169 +1,156 @@
-"""Stable Diffusion's tensors under CompVis' names (one-file checkpoints) and under diffusers'.
+"""Stable Diffusion's layer names in CompVis' code (one-file checkpoints) and in diffusers."""
 
-diffusers' converters lead one way; the way back, which it has none for, is written here. Names
-stand without CompVis' prefixes `model.diffusion_model.` and `first_stage_model.`.
-"""
-
-import re
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
 
-from diffusers.loaders.single_file_utils import (
-    convert_ldm_unet_checkpoint,
-    convert_ldm_vae_checkpoint,
-)
 from torch import Tensor
 
 from ..utils.errors import InputError
+from .names import count, rename
 
 __all__ = [
     "UNET_PREFIX",
     "VAE_PREFIX",
     "from_compvis_unet",
     "from_compvis_vae",
-    "to_compvis_unet",
-    "to_compvis_vae",
+    "squeeze_attention",
+    "unet_layers",
+    "unsqueeze_attention",
+    "vae_layers",
 ]
 
+# Prefixes in CompVis' files. The tables below have names without them.
 UNET_PREFIX = "model.diffusion_model."
 VAE_PREFIX = "first_stage_model."
 
-AnyTensor = TypeVar("AnyTensor")
-
-# diffusers' names -> CompVis', within a residual block and an attention block.
 _RESNET = {
-    "norm1": "in_layers.0",
-    "conv1": "in_layers.2",
-    "time_emb_proj": "emb_layers.1",
-    "norm2": "out_layers.0",
-    "conv2": "out_layers.3",
-    "conv_shortcut": "skip_connection",
+    "in_layers.0": "norm1",
+    "in_layers.2": "conv1",
+    "emb_layers.1": "time_emb_proj",
+    "out_layers.0": "norm2",
+    "out_layers.3": "conv2",
+    "skip_connection": "conv_shortcut",
 }
-_VAE_RESNET = {"conv_shortcut": "nin_shortcut"}
+_VAE_RESNET = {name: name for name in ("norm1", "conv1", "norm2", "conv2")}
+_VAE_RESNET["nin_shortcut"] = "conv_shortcut"
 _VAE_ATTENTION = {
-    "group_norm": "norm",
-    "to_q": "q",
-    "to_k": "k",
-    "to_v": "v",
-    "to_out.0": "proj_out",
+    "norm": "group_norm",
+    "q": "to_q",
+    "k": "to_k",
+    "v": "to_v",
+    "proj_out": "to_out.0",
 }
 
 
-def from_compvis_unet(tensors: Mapping[str, AnyTensor]) -> dict[str, AnyTensor]:
-    """
-    Args:
-        tensors: of the UNet, under CompVis' names.
-
-    Returns:
-        the same tensors under diffusers' names.
+def from_compvis_unet(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename a UNet's tensors from CompVis' names to diffusers'. Unknown names stay.
 
     Raises:
-        InputError: the names are not those of a UNet with downsampling.
+        InputError: The names aren't those of a UNet with downsampling.
     """
-    downsamplers = [
-        int(match[1])
-        for name in tensors
-        if (match := re.match(r"input_blocks\.(\d+)\.0\.op", name))
-    ]
-    if not downsamplers:
+    if not count(r"^input_blocks\.\d+\.0\.op", tensors):
         raise InputError("no UNet in CompVis' layout: input_blocks without a downsampling layer")
-    config = {"layers_per_block": min(downsamplers) - 1}
-    config |= {"class_embed_type": None, "addition_embed_type": None}
-    prefixed = {UNET_PREFIX + name: value for name, value in tensors.items()}
-    return convert_ldm_unet_checkpoint(prefixed, config)
+    layers = unet_layers(tensors)
+    return {rename(name, layers) or name: value for name, value in tensors.items()}
 
 
-def from_compvis_vae(tensors: Mapping[str, AnyTensor]) -> dict[str, AnyTensor]:
-    """
+def from_compvis_vae(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename a VAE encoder's tensors from CompVis' names to diffusers'. Unknown names stay."""
+    layers = vae_layers(tensors)
+    renamed = {rename(name, layers) or name: value for name, value in tensors.items()}
+    return {name: squeeze_attention(name, value) for name, value in renamed.items()}
+
+
+def squeeze_attention(name: str, value: Tensor) -> Tensor:
+    """Turn a 1x1 convolution of the VAE encoder's attention, as CompVis has it, into a matrix.
+
     Args:
-        tensors: of the VAE or of its encoder alone, under CompVis' names.
-
-    Returns:
-        the same tensors under diffusers' names; the attention's 1x1 convolutions as linear layers.
+        name: Name in diffusers.
+        value: Any tensor. Other tensors than these convolutions are returned unchanged.
     """
-    levels = {match[1] for name in tensors if (match := re.match(r"encoder\.down\.(\d+)\.", name))}
-    blocks = [None] * len(levels)
-    prefixed = {VAE_PREFIX + name: value for name, value in tensors.items()}
-    return convert_ldm_vae_checkpoint(
-        prefixed, {"down_block_types": blocks, "up_block_types": blocks}
-    )
+    return value[:, :, 0, 0] if _is_vae_attention(name) and value.ndim == 4 else value
 
 
-def to_compvis_unet(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The way back of `from_compvis_unet`."""
-    levels = _count(r"down_blocks\.(\d+)\.", tensors)
-    layers = _count(r"down_blocks\.0\.resnets\.(\d+)\.", tensors)
-    prefixes = _unet_prefixes(
-        levels, layers, {name.rpartition(".attentions.")[0] for name in tensors}
-    )
-    return {_rename(name, prefixes, _RESNET): value for name, value in tensors.items()}
+def unsqueeze_attention(name: str, value: Tensor) -> Tensor:
+    """Undo `squeeze_attention`."""
+    return value[:, :, None, None] if _is_vae_attention(name) and value.ndim == 2 else value
 
 
-def to_compvis_vae(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The way back of `from_compvis_vae`, for the encoder and `quant_conv`."""
-    prefixes = {
+def unet_layers(names: Iterable[str]) -> dict[str, str]:
+    """Map CompVis' layer names of a UNet to diffusers'.
+
+    Args:
+        names: Names of the UNet's tensors in either layout, with any prefix. They tell the numbers
+            of levels and layers.
+    """
+    names = list(names)
+    levels = 1 + count(r"input_blocks\.\d+\.0\.op|down_blocks\.\d+\.downsamplers", names)
+    decoder_layers = count(r"output_blocks\.\d+\.|up_blocks\.\d+\.resnets\.\d+\.", names) // levels
+    encoder_layers = decoder_layers - 1
+    table = {
+        "time_embed.0": "time_embedding.linear_1",
+        "time_embed.2": "time_embedding.linear_2",
+        "input_blocks.0.0": "conv_in",
+        **_join("middle_block.0", "mid_block.resnets.0", _RESNET),
+        "middle_block.1": "mid_block.attentions.0",
+        **_join("middle_block.2", "mid_block.resnets.1", _RESNET),
+        "out.0": "conv_norm_out",
+        "out.2": "conv_out",
+    }
+    for level in range(levels):  # fine to coarse; the coarsest level has no attention
+        is_coarsest = level == levels - 1
+        first = 1 + level * (encoder_layers + 1)
+        for layer in range(encoder_layers):
+            theirs, ours = f"input_blocks.{first + layer}", f"down_blocks.{level}"
+            table |= _join(f"{theirs}.0", f"{ours}.resnets.{layer}", _RESNET)
+            if not is_coarsest:
+                table[f"{theirs}.1"] = f"{ours}.attentions.{layer}"
+        if not is_coarsest:
+            downsampler = f"input_blocks.{first + encoder_layers}.0.op"
+            table[downsampler] = f"down_blocks.{level}.downsamplers.0.conv"
+    for level in range(levels):  # coarse to fine
+        is_coarsest, is_finest = level == 0, level == levels - 1
+        first = level * decoder_layers
+        for layer in range(decoder_layers):
+            theirs, ours = f"output_blocks.{first + layer}", f"up_blocks.{level}"
+            table |= _join(f"{theirs}.0", f"{ours}.resnets.{layer}", _RESNET)
+            if not is_coarsest:
+                table[f"{theirs}.1"] = f"{ours}.attentions.{layer}"
+        if not is_finest:
+            upsampler = f"output_blocks.{first + encoder_layers}.{1 if is_coarsest else 2}"
+            table[upsampler] = f"up_blocks.{level}.upsamplers.0"
+    return table
+
+
+def vae_layers(names: Iterable[str]) -> dict[str, str]:
+    """Map CompVis' layer names of a VAE's encoder to diffusers'.
+
+    Args:
+        names: As in `unet_layers`.
+    """
+    names = list(names)
+    levels = count(r"encoder\.down(_blocks)?\.\d+\.", names)
+    layers = count(r"encoder\.(down\.0\.block|down_blocks\.0\.resnets)\.\d+\.", names)
+    table = {
         "quant_conv": "quant_conv",
         "encoder.conv_in": "encoder.conv_in",
-        "encoder.conv_norm_out": "encoder.norm_out",
+        **_join("encoder.mid.block_1", "encoder.mid_block.resnets.0", _VAE_RESNET),
+        **_join("encoder.mid.attn_1", "encoder.mid_block.attentions.0", _VAE_ATTENTION),
+        **_join("encoder.mid.block_2", "encoder.mid_block.resnets.1", _VAE_RESNET),
+        "encoder.norm_out": "encoder.conv_norm_out",
         "encoder.conv_out": "encoder.conv_out",
-        "encoder.mid_block.resnets.0": "encoder.mid.block_1",
-        "encoder.mid_block.resnets.1": "encoder.mid.block_2",
-        "encoder.mid_block.attentions.0": "encoder.mid.attn_1",
-    }
-    for level in range(_count(r"encoder\.down_blocks\.(\d+)\.", tensors)):
-        ours, theirs = f"encoder.down_blocks.{level}", f"encoder.down.{level}"
-        prefixes[f"{ours}.downsamplers.0"] = f"{theirs}.downsample"
-        for layer in range(_count(r"encoder\.down_blocks\.0\.resnets\.(\d+)\.", tensors)):
-            prefixes[f"{ours}.resnets.{layer}"] = f"{theirs}.block.{layer}"
-    renamed = {}
-    for name, value in tensors.items():
-        in_attention = ".attentions." in name
-        if in_attention and value.ndim == 2:
-            value = value[:, :, None, None]
-        inner = _VAE_ATTENTION if in_attention else _VAE_RESNET
-        renamed[_rename(name, prefixes, inner)] = value
-    return renamed
-
-
-def _unet_prefixes(levels: int, layers: int, with_attention: set[str]) -> dict[str, str]:
-    """Where each block of diffusers' UNet stands in CompVis' flat lists of blocks."""
-    prefixes = {
-        "conv_in": "input_blocks.0.0",
-        "time_embedding.linear_1": "time_embed.0",
-        "time_embedding.linear_2": "time_embed.2",
-        "mid_block.resnets.0": "middle_block.0",
-        "mid_block.attentions.0": "middle_block.1",
-        "mid_block.resnets.1": "middle_block.2",
-        "conv_norm_out": "out.0",
-        "conv_out": "out.2",
     }
     for level in range(levels):
-        down, up, first = f"down_blocks.{level}", f"up_blocks.{level}", level * (layers + 1)
+        theirs, ours = f"encoder.down.{level}", f"encoder.down_blocks.{level}"
         for layer in range(layers):
-            block = f"input_blocks.{1 + first + layer}"
-            prefixes[f"{down}.resnets.{layer}"] = f"{block}.0"
-            prefixes[f"{down}.attentions.{layer}"] = f"{block}.1"
-        prefixes[f"{down}.downsamplers.0.conv"] = f"input_blocks.{first + layers + 1}.0.op"
-        for layer in range(layers + 1):
-            block = f"output_blocks.{first + layer}"
-            prefixes[f"{up}.resnets.{layer}"] = f"{block}.0"
-            prefixes[f"{up}.attentions.{layer}"] = f"{block}.1"
-        place = 2 if up in with_attention else 1
-        prefixes[f"{up}.upsamplers.0"] = f"output_blocks.{first + layers}.{place}"
-    return prefixes
+            table |= _join(f"{theirs}.block.{layer}", f"{ours}.resnets.{layer}", _VAE_RESNET)
+        table[f"{theirs}.downsample"] = f"{ours}.downsamplers.0"
+    return table
 
 
-def _rename(name: str, prefixes: Mapping[str, str], inner: Mapping[str, str]) -> str:
-    for prefix, theirs in prefixes.items():
-        if name.startswith(f"{prefix}."):
-            rest = name.removeprefix(f"{prefix}.")
-            layer, _, kind = rest.rpartition(".")
-            if ".resnets." in name or inner is _VAE_ATTENTION:
-                rest = f"{inner.get(layer, layer)}.{kind}"
-            return f"{theirs}.{rest}"
-    raise InputError(f"{name!r} is no name of a Stable Diffusion UNet or VAE encoder")
+def _join(theirs: str, ours: str, layers: Mapping[str, str]) -> dict[str, str]:
+    """Return the table of a block's layers with the block's two names in front."""
+    return {f"{theirs}.{old}": f"{ours}.{new}" for old, new in layers.items()}
 
 
-def _count(pattern: str, names: Iterable[str]) -> int:
-    """How many different numbers a pattern's group takes."""
-    return len({match[1] for name in names if (match := re.match(pattern, name))})
+def _is_vae_attention(name: str) -> bool:
+    return "encoder.mid_block.attentions." in name

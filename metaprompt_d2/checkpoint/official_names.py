@@ -1,123 +1,103 @@
-"""Names of the official MetaPrompts checkpoints against ours, as rules that lead both ways.
+"""Layer names of the official MetaPrompts code and ours."""
 
-In a rule `{1}` is a number counted from 1 and `{0}` the same counted from 0, `{n}` a number that
-stays, `{*}` any rest; both sides have them in the same order. The first rule that fits holds.
-"""
-
-import re
 from collections.abc import Iterable
-from functools import cache
 
-__all__ = ["DIFFUSION_PREFIXES", "official_rules", "rename"]
+from .compvis import unet_layers, vae_layers
+from .names import count
 
-Rule = tuple[str, str]  # (official name, our name)
+__all__ = ["OUR_UNET", "OUR_VAE", "PREFIXES", "UNET", "VAE", "official_layers"]
 
-# The diffusion parts, whose inner names are CompVis' there and diffusers' here.
-DIFFUSION_PREFIXES = {
-    "unet": ("unet.unet.diffusion_model.", "backbone.refinement.unet."),
-    "vae": ("encoder_vq.", "backbone.latent_encoder."),
-}
+# Prefixes of the diffusion parts. Within them the official code has CompVis' names, and we have
+# diffusers'.
+UNET, OUR_UNET = "unet.unet.diffusion_model.", "backbone.refinement.unet."
+VAE, OUR_VAE = "encoder_vq.", "backbone.latent_encoder."
 
-_PROMPTS = "backbone.refinement.meta_prompts"
-_REARRANGEMENT = "backbone.rearrangement"
-_TOKEN = re.compile(r"\{([01n*])\}")
-_FUSED_LEVELS = 4
+# Prefix of the whole backbone in the official code.
+PREFIXES = {"sem_seg": "", "depth": "encoder."}
 
 
-def official_rules(task: str, *, prompt_sets: int, deconvolutions: int) -> list[Rule]:
-    """
+def official_layers(task: str, names: Iterable[str]) -> dict[str, str]:
+    """Map the official layer names to ours.
+
     Args:
         task: "sem_seg" or "depth".
-        prompt_sets: sets of prompts in the checkpoint.
-        deconvolutions: transposed convolutions of the depth decoder.
-
-    Returns:
-        rules for every name outside the UNet and the VAE (method sections 4.2 and 4.3).
+        names: Names of the checkpoint's tensors, official or ours. They tell the numbers of layers.
     """
-    one_for_all = task == "sem_seg" and prompt_sets == 1
-    rules = [
-        ("t{1}", "backbone.refinement.step_embeddings.{0}"),
-        ("meta_prompts", f"{_PROMPTS}.embeddings.0")
-        if one_for_all
-        else ("meta_prompts{1}", _PROMPTS + ".embeddings.{0}"),
-        ("text_adapter{1}.fc.{n}.{*}", _PROMPTS + ".adapters.{0}.{n}.{*}"),
-    ]
+    names = list(names)
+    head = _segmentation_head if task == "sem_seg" else _depth_head
+    prefix = PREFIXES[task]
+    backbone = {prefix + theirs: ours for theirs, ours in _backbone(task, names).items()}
+    return backbone | head(names)
+
+
+def _backbone(task: str, names: list[str]) -> dict[str, str]:
+    unet = unet_layers(name for name in names if UNET in name or OUR_UNET in name)
+    vae = vae_layers(name for name in names if VAE in name or OUR_VAE in name)
+    table = {UNET + theirs: OUR_UNET + ours for theirs, ours in unet.items()}
+    table |= {VAE + theirs: OUR_VAE + ours for theirs, ours in vae.items()}
+
+    refinement = "backbone.refinement"
+    prompt_sets = count(r"meta_prompts\d*$|meta_prompts\.embeddings\.\d+$", names)
+    share_prompts = task == "sem_seg" and prompt_sets == 1
+    if share_prompts:
+        table["meta_prompts"] = f"{refinement}.meta_prompts.embeddings.0"
+    for step in range(count(r"^(encoder\.)?t\d+$|\.step_embeddings\.\d+$", names)):
+        table[f"t{step + 1}"] = f"{refinement}.step_embeddings.{step}"
+        table[f"text_adapter{step + 1}.fc"] = f"{refinement}.meta_prompts.adapters.{step}"
+        if not share_prompts:
+            table[f"meta_prompts{step + 1}"] = f"{refinement}.meta_prompts.embeddings.{step}"
+
+    rearrangement = "backbone.rearrangement"
+    levels = count(
+        r"^(encoder\.)?(upconv|layer)\d+\.|\.rearrangement\.(projections|branches)\.\d+\.", names
+    )
     if task == "sem_seg":
-        return rules + _segmentation_rules()
-    rules += _fusion_rules()
-    rules = [(f"encoder.{theirs}", ours) for theirs, ours in rules]
-    return [
-        *rules,
-        *_deconvolution_rules("decoder", "depth_head.decoder", deconvolutions),
-        ("last_layer_depth.{n}.{*}", "depth_head.predictor.{n}.{*}"),
-    ]
+        for level in range(levels):
+            table[f"upconv{level + 1}"] = f"{rearrangement}.projections.{level}"
+    else:
+        table["layer1"] = f"{rearrangement}.branches.0"
+        for level in range(1, levels):
+            branch = f"{rearrangement}.branches.{level}"
+            table |= _deconvolutions(f"layer{level + 1}", branch, level)
+        table["out_layer"] = f"{rearrangement}.fuse"
+    return table
 
 
-def rename(name: str, rules: Iterable[Rule], *, to_official: bool) -> str | None:
-    """The other side's name; None where no rule fits."""
-    for official, ours in rules:
-        pattern, template = (ours, official) if to_official else (official, ours)
-        match = _expression(pattern).fullmatch(name)
-        if match:
-            values = iter(match.groups())
-            numbers = iter(_TOKEN.findall(pattern))
-            return _TOKEN.sub(lambda t: _counted(next(values), next(numbers), t[1]), template)  # noqa: B023
-    return None
+def _segmentation_head(names: list[str]) -> dict[str, str]:
+    table = {
+        **_convolution("decode_head.bottleneck", "sem_seg_head.bottleneck"),
+        **_convolution("decode_head.fpn_bottleneck", "sem_seg_head.fuse"),
+        "decode_head.conv_seg": "sem_seg_head.predictor",
+        **_convolution("auxiliary_head.convs.0", "sem_seg_head.aux_head.0"),
+        "auxiliary_head.conv_seg": "sem_seg_head.aux_head.2",
+    }
+    for scale in range(count(r"(psp_modules|pyramid_pooling)\.\d+", names)):
+        ours = f"sem_seg_head.pyramid_pooling.{scale}.1"
+        table |= _convolution(f"decode_head.psp_modules.{scale}.1", ours)
+    for level in range(count(r"(lateral_conv|\.lateral)s\.\d+\.", names)):
+        ours = f"sem_seg_head.laterals.{level}"
+        table |= _convolution(f"decode_head.lateral_convs.{level}", ours)
+        table |= _convolution(f"decode_head.fpn_convs.{level}", f"sem_seg_head.outputs.{level}")
+    return table
 
 
-@cache
-def _expression(pattern: str) -> re.Pattern:
-    parts = _TOKEN.split(pattern)  # text and tokens in turn
-    parts[::2] = map(re.escape, parts[::2])
-    parts[1::2] = ("(.+)" if token == "*" else r"(\d+)" for token in parts[1::2])
-    return re.compile("".join(parts))
+def _depth_head(names: list[str]) -> dict[str, str]:
+    # Two layers with weights for each transposed convolution, and two for the last convolution.
+    layers = count(r"^decoder\.(de)?conv_layers\.\d+|^depth_head\.decoder\.\d+", names)
+    decoder = _deconvolutions("decoder", "depth_head.decoder", layers // 2 - 1)
+    return decoder | {"last_layer_depth": "depth_head.predictor"}
 
 
-def _counted(value: str, counted_from: str, counts_from: str) -> str:
-    """A number that is counted from 0 or 1 on one side as the other side counts it."""
-    if counted_from == counts_from:
-        return value
-    return str(int(value) + int(counts_from) - int(counted_from))
+def _convolution(theirs: str, ours: str) -> dict[str, str]:
+    """A convolution with its norm: mmcv's ConvModule there, Detectron2's Conv2d here."""
+    return {f"{theirs}.conv": ours, f"{theirs}.bn": f"{ours}.norm"}
 
 
-def _segmentation_rules() -> list[Rule]:
-    return [
-        ("upconv{1}.{*}", _REARRANGEMENT + ".projections.{0}.{*}"),
-        *_convolution_rules("decode_head.psp_modules.{n}.1", "sem_seg_head.pyramid_pooling.{n}.1"),
-        *_convolution_rules("decode_head.lateral_convs.{n}", "sem_seg_head.laterals.{n}"),
-        *_convolution_rules("decode_head.fpn_convs.{n}", "sem_seg_head.outputs.{n}"),
-        *_convolution_rules("decode_head.fpn_bottleneck", "sem_seg_head.fuse"),
-        *_convolution_rules("decode_head.bottleneck", "sem_seg_head.bottleneck"),
-        ("decode_head.conv_seg.{*}", "sem_seg_head.predictor.{*}"),
-        *_convolution_rules("auxiliary_head.convs.0", "sem_seg_head.aux_head.0"),
-        ("auxiliary_head.conv_seg.{*}", "sem_seg_head.aux_head.2.{*}"),
-    ]
-
-
-def _convolution_rules(official: str, ours: str) -> list[Rule]:
-    """mmcv's conv module against Detectron2's convolution with a norm inside."""
-    return [
-        (f"{official}.bn.{{*}}", f"{ours}.norm.{{*}}"),
-        (f"{official}.conv.{{*}}", f"{ours}.{{*}}"),
-    ]
-
-
-def _fusion_rules() -> list[Rule]:
-    rules = [
-        ("layer1.{n}.{*}", _REARRANGEMENT + ".branches.0.{n}.{*}"),
-        ("out_layer.{n}.{*}", _REARRANGEMENT + ".fuse.{n}.{*}"),
-    ]
-    for level in range(1, _FUSED_LEVELS):
-        branch = f"{_REARRANGEMENT}.branches.{level}"
-        rules += _deconvolution_rules(f"layer{level + 1}", branch, level)
-    return rules
-
-
-def _deconvolution_rules(official: str, ours: str, count: int) -> list[Rule]:
-    """Two lists there, one after the other here: transposed convolutions, then a convolution."""
-    first = 3 * count  # each has a norm and an activation
-    return [
-        (f"{official}.conv_layers.0.{{*}}", f"{ours}.{first}.{{*}}"),
-        (f"{official}.conv_layers.1.{{*}}", f"{ours}.{first + 1}.{{*}}"),
-        (f"{official}.deconv_layers.{{n}}.{{*}}", f"{ours}.{{n}}.{{*}}"),
-    ]
+def _deconvolutions(theirs: str, ours: str, number: int) -> dict[str, str]:
+    """Transposed convolutions, then a convolution: two lists there, a single list here."""
+    first = 3 * number  # a transposed convolution, a norm and an activation each
+    return {
+        f"{theirs}.deconv_layers": ours,
+        f"{theirs}.conv_layers.0": f"{ours}.{first}",
+        f"{theirs}.conv_layers.1": f"{ours}.{first + 1}",
+    }

@@ -1,52 +1,53 @@
-"""What the official checkpoints hold and the official code never reads."""
+"""Tensors of the official checkpoints that the official code never reads."""
 
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from .official_names import DIFFUSION_PREFIXES
+from .official_names import PREFIXES, UNET, VAE
 
 __all__ = ["unused_tensors"]
 
-_UNET, _VAE = (official for official, _ in DIFFUSION_PREFIXES.values())
+# Stable Diffusion 1.x's noise schedule.
 _TIMESTEPS = 1000
 _BETA_RANGE = 0.00085, 0.0120
 
 
-def unused_tensors(task: str, diffusion: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """
+def unused_tensors(task: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Make the tensors that the official code has and never reads.
+
     Args:
         task: "sem_seg" or "depth".
-        diffusion: the UNet's and the VAE's tensors under the official names.
+        state_dict: The other tensors, under the official names.
 
     Returns:
-        dead tensors under the official names: weights of zero, and in segmentation Stable
-        Diffusion's noise schedule.
+        Weights of zero and, for segmentation, the noise schedule, under the official names.
     """
-    channels, latent_channels = diffusion[f"{_UNET}input_blocks.0.0.weight"].shape[:2]
+    unet, vae = PREFIXES[task] + UNET, PREFIXES[task] + VAE
+    channels, latent_channels = state_dict[f"{unet}input_blocks.0.0.weight"].shape[:2]
     shapes = {
-        f"{_VAE}post_quant_conv.weight": (latent_channels, latent_channels, 1, 1),
-        f"{_VAE}post_quant_conv.bias": (latent_channels,),
-        f"{_UNET}out.0.weight": (channels,),
-        f"{_UNET}out.0.bias": (channels,),
-        f"{_UNET}out.2.weight": (latent_channels, channels, 3, 3),
-        f"{_UNET}out.2.bias": (latent_channels,),
+        f"{vae}post_quant_conv.weight": (latent_channels, latent_channels, 1, 1),
+        f"{vae}post_quant_conv.bias": (latent_channels,),
+        f"{unet}out.0.weight": (channels,),
+        f"{unet}out.0.bias": (channels,),
+        f"{unet}out.2.weight": (latent_channels, channels, 3, 3),
+        f"{unet}out.2.bias": (latent_channels,),
     }
     if task == "sem_seg":
         width = 4 * channels
         shapes |= {
-            f"{_UNET}time_embed.0.weight": (width, channels),
-            f"{_UNET}time_embed.0.bias": (width,),
-            f"{_UNET}time_embed.2.weight": (width, width),
-            f"{_UNET}time_embed.2.bias": (width,),
+            f"{unet}time_embed.0.weight": (width, channels),
+            f"{unet}time_embed.0.bias": (width,),
+            f"{unet}time_embed.2.weight": (width, width),
+            f"{unet}time_embed.2.bias": (width,),
         }
-    unused = {name: torch.zeros(shape) for name, shape in shapes.items() if name not in diffusion}
+    unused = {name: torch.zeros(s) for name, s in shapes.items() if name not in state_dict}
     return unused | (_noise_schedule() if task == "sem_seg" else {})
 
 
 def _noise_schedule() -> dict[str, Tensor]:
-    """The buffers of Stable Diffusion 1.x's DDPM (Ho et al., arXiv 2006.11239), float32."""
+    """Compute the buffers of Stable Diffusion 1.x's DDPM (Ho et al., arXiv 2006.11239), float32."""
     low, high = (beta**0.5 for beta in _BETA_RANGE)
     betas = torch.linspace(low, high, _TIMESTEPS, dtype=torch.float64) ** 2
     alphas = 1 - betas

@@ -1,4 +1,4 @@
-"""`LoadReport`: which tensors of a file were used, which not and why, and which were missing."""
+"""`LoadReport`: the tensors of a file that were used, ignored or missing."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -9,19 +9,20 @@ __all__ = ["LoadReport"]
 
 @dataclass
 class LoadReport:
-    """Printed with `str`."""
+    """What became of a file's tensors. `str` formats it for people."""
 
     source: str
     used: int = 0
-    ignored: Counter[str] = field(default_factory=Counter)  # reason -> tensors
-    missing: list[str] = field(default_factory=list)  # names under this package
+    ignored: Counter[str] = field(default_factory=Counter)  # reason -> number of tensors
+    missing: list[str] = field(default_factory=list)  # our names
 
     def ignore(self, names: Iterable[str], reasons: Iterable[tuple[str, str]]) -> None:
-        """Count tensors without a use.
+        """Count tensors that aren't used.
 
         Args:
-            names: of the tensors.
-            reasons: (beginning of a name, reason), the first that fits holds; "" fits all.
+            names: Names of the tensors.
+            reasons: Pairs of a name's prefix and a reason. The first that fits counts; the prefix
+                "" fits all.
         """
         reasons = list(reasons)
         for name in names:

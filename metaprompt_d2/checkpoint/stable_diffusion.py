@@ -1,6 +1,7 @@
-"""Stable Diffusion weights, in the formats that users hold, into the parts that a model has.
+"""Load Stable Diffusion's weights into a model.
 
-A folder in diffusers' layout, the same on the Hugging Face hub, or one file in CompVis' layout.
+They come from a folder in diffusers' layout, a model on the Hugging Face hub, or one file in
+CompVis' layout.
 """
 
 import logging
@@ -26,7 +27,7 @@ from ..utils.files import read_json
 from .compvis import UNET_PREFIX, VAE_PREFIX, from_compvis_unet, from_compvis_vae
 from .report import LoadReport
 from .sizes import sizes_from_configs, sizes_from_shapes
-from .tensor_files import StoredTensor, open_tensors
+from .tensor_files import non_finite, open_tensors
 
 __all__ = ["diffusion_sizes", "load_diffusion_weights"]
 
@@ -37,7 +38,7 @@ _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _STEM = "diffusion_pytorch_model"
 _FILES = (f"{_STEM}.safetensors", f"{_STEM}.bin")
 
-# Beginning of a tensor's name -> why the model has no use for it.
+# Prefix of tensors that the model doesn't have -> why.
 _UNUSED = {
     "unet": [
         ("time_embedding.", "time MLP: learned step embeddings take its place"),
@@ -63,33 +64,31 @@ _FORMER_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "
 
 @dataclass(frozen=True)
 class _DiffusionFile:
-    """Stable Diffusion's tensors, not read yet, under diffusers' names."""
+    """Stable Diffusion's tensors under diffusers' names, mapped from their files."""
 
-    unet: dict[str, StoredTensor]
-    vae: dict[str, StoredTensor]
-    others: tuple[str, ...] = ()
+    unet: dict[str, Tensor]
+    vae: dict[str, Tensor]
+    others: tuple[str, ...] = ()  # names of other tensors in the file
     configs: dict[str, dict[str, Any]] = field(default_factory=dict)  # config.json of the parts
 
 
 def load_diffusion_weights(model: nn.Module, source: str, *, strict: bool = True) -> LoadReport:
-    """Fill every `FeatureUNet` and `LatentEncoder` within a model, and log the report.
+    """Load weights into every `FeatureUNet` and `LatentEncoder` within a model, and log a report.
 
-    Tensors are read one by one and only where the model has them.
+    Only tensors that the model has are read.
 
     Args:
-        model: with the diffusion parts somewhere in it.
-        source: a folder with `unet/` and `vae/` as diffusers' `save_pretrained` writes them
-            (safetensors or bin, also in several files), the id of one on the Hugging Face hub
-            (its cache and HF_HUB_OFFLINE are respected), or one file in CompVis' layout
-            (`.safetensors`, `.ckpt`). Any floating-point precision.
-        strict: a tensor that the file lacks is an error; otherwise it keeps its initial value.
-
-    Returns:
-        the report.
+        model: Model with the diffusion parts somewhere in it.
+        source: Folder with `unet/` and `vae/` as diffusers' `save_pretrained` writes them
+            (safetensors or bin, sharded or not), the id of such a model on the Hugging Face hub
+            (the hub's cache and HF_HUB_OFFLINE are respected), or a file in CompVis' layout
+            (`.safetensors`, `.ckpt`). Any floating-point type.
+        strict: Whether a tensor that the file lacks is an error. If False, it keeps its initial
+            value.
 
     Raises:
-        MissingFileError: there is no such folder or file, here or on the hub.
-        InputError: the model has no diffusion part, or tensors that don't fit (all are listed).
+        MissingFileError: There is no such folder or file, here or on the hub.
+        InputError: The model has no diffusion part, or tensors don't fit (all are listed).
     """
     modules = {
         part: [module for module in model.modules() if isinstance(module, kind)]
@@ -128,25 +127,30 @@ def load_diffusion_weights(model: nn.Module, source: str, *, strict: bool = True
 
 
 def diffusion_sizes(source: str) -> dict[str, Any]:
-    """The sizes of a diffusion model, from its own config or else from its tensors' shapes.
+    """Find the sizes of a diffusion model, from its own config or else its tensors' shapes.
 
     Args:
-        source: as in `load_diffusion_weights`.
+        source: As in `load_diffusion_weights`.
 
     Returns:
-        values of keys below MODEL.DIFFUSION, e.g. {"UNET.BLOCK_OUT_CHANNELS": (320, ...)}.
+        Values of keys below MODEL.DIFFUSION, e.g. {"UNET.BLOCK_OUT_CHANNELS": (320, ...)}.
 
     Raises:
-        MissingFileError, InputError: as `load_diffusion_weights`.
+        MissingFileError: There is no such folder or file, here or on the hub.
+        InputError: The model has another structure than Stable Diffusion 1 and 2.
     """
     file = _open(source)
     if file.configs.keys() == _PARTS.keys():
-        return sizes_from_configs(file.configs["unet"], file.configs["vae"])
-    shapes = [
-        {name: tensor.shape for name, tensor in part.items()} for part in (file.unet, file.vae)
-    ]
-    sizes, untold = sizes_from_shapes(*shapes)
-    for key in untold:
+        try:
+            return sizes_from_configs(file.configs["unet"], file.configs["vae"])
+        except KeyError as error:
+            raise InputError(f"{source}: config.json lacks the key {error}") from error
+    unet, vae = (
+        {name: tuple(tensor.shape) for name, tensor in part.items()}
+        for part in (file.unet, file.vae)
+    )
+    sizes, unseen = sizes_from_shapes(unet, vae)
+    for key in unseen:
         logger.warning("%s does not tell %s: taken as %s, as published", source, key, sizes[key])
     return sizes
 
@@ -174,16 +178,19 @@ def _open_compvis(path: Path) -> _DiffusionFile:
     for start, found in ((UNET_PREFIX, unet), (VAE_PREFIX, vae)):
         if not found:
             raise InputError(
-                f"{path} has no tensor {start}*: it is no Stable Diffusion file in CompVis' layout"
+                f"{path} has no tensor {start}*: it isn't a Stable Diffusion file in CompVis' "
+                "layout"
             )
     others = (name for name in tensors if not name.startswith((UNET_PREFIX, VAE_PREFIX)))
     return _DiffusionFile(from_compvis_unet(unet), from_compvis_vae(vae), tuple(others))
 
 
 def _open_diffusers(source: str, find: Callable[[str], Path | None]) -> _DiffusionFile:
-    """
+    """Open a model in diffusers' layout.
+
     Args:
-        find: local path of a file, by its name in the folder; None where there is none.
+        source: Folder or id of the model.
+        find: Returns the local path of a file of the model, or None if the model lacks it.
     """
     parts, configs = {}, {}
     for part in _PARTS:
@@ -195,9 +202,7 @@ def _open_diffusers(source: str, find: Callable[[str], Path | None]) -> _Diffusi
     return _DiffusionFile(parts["unet"], vae, configs=configs)
 
 
-def _open_part(
-    source: str, part: str, find: Callable[[str], Path | None]
-) -> dict[str, StoredTensor]:
+def _open_part(source: str, part: str, find: Callable[[str], Path | None]) -> dict[str, Tensor]:
     for name in _FILES:
         file = find(f"{part}/{name}")
         if file is not None:
@@ -205,7 +210,7 @@ def _open_part(
         index = find(f"{part}/{name}.index.json")
         if index is None:
             continue
-        tensors: dict[str, StoredTensor] = {}
+        tensors: dict[str, Tensor] = {}
         for shard in sorted(set(read_json(index)["weight_map"].values())):
             file = find(f"{part}/{shard}")
             if file is None:
@@ -228,9 +233,9 @@ def _from_hub(repository: str, name: str) -> Path | None:
         return Path(hf_hub_download(repository, name))
     except RepositoryNotFoundError as error:
         raise MissingFileError(
-            f"MODEL.DIFFUSION.WEIGHTS: {repository} is no folder here and no model on the hub"
+            f"MODEL.DIFFUSION.WEIGHTS: {repository} is neither a folder here nor a model on the hub"
         ) from error
-    except (EntryNotFoundError, OfflineModeIsEnabled):  # not in it, or not in the cache
+    except (EntryNotFoundError, OfflineModeIsEnabled):  # not in the model, or not in the cache
         return None
     except HfHubHTTPError as error:
         raise MissingFileError(
@@ -239,32 +244,29 @@ def _from_hub(repository: str, name: str) -> Path | None:
 
 
 def _current_name(name: str) -> str:
-    """A VAE tensor's name in today's diffusers."""
+    """Return a VAE tensor's name in today's diffusers."""
     if ".attentions." not in name:
         return name
     start, layer, kind = name.rsplit(".", 2)
     return f"{start}.{_FORMER_NAMES.get(layer, layer)}.{kind}"
 
 
-def _misfits(part: str, module: nn.Module, stored: Mapping[str, StoredTensor]) -> list[str]:
+def _misfits(part: str, module: nn.Module, stored: Mapping[str, Tensor]) -> list[str]:
+    """List the tensors of other shapes in the file."""
+    own: dict[str, Tensor] = base_names(module.state_dict())
     return [
-        f"{part}.{name}: {stored[name].shape} in the file, {tuple(value.shape)} in the model"
-        for name, value in base_names(module.state_dict()).items()
+        f"{part}.{name}: {tuple(stored[name].shape)} in the file, {tuple(value.shape)} in the model"
+        for name, value in own.items()
         if name in stored and stored[name].shape != value.shape
     ]
 
 
 @torch.no_grad()
-def _fill(module: nn.Module, stored: Mapping[str, StoredTensor]) -> list[str]:
-    """Copy tensors into a module; returns the names of those that hold NaN or infinity."""
-    broken = []
+def _fill(module: nn.Module, stored: Mapping[str, Tensor]) -> list[str]:
+    """Copy tensors into a module. Returns the names of those that hold NaN or infinity."""
     own: dict[str, Tensor] = base_names(module.state_dict())
-    for name in own.keys() & stored.keys():
-        value = stored[name].read()
-        if not torch.isfinite(value).all():
-            broken.append(name)
-        own[name].copy_(value)
-    return sorted(broken)
+    filled = {name: value.copy_(stored[name]) for name, value in own.items() if name in stored}
+    return sorted(non_finite(filled))
 
 
 def _misfit_message(source: str, file: _DiffusionFile, problems: list[str]) -> str:

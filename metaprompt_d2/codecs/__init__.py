@@ -1,6 +1,6 @@
-"""People to crops, keypoints to heatmaps, and back: plain arrays and tensors."""
+"""Convert people to crops and keypoints to heatmaps, and back."""
 
-from .crops import box_to_crop, crop_matrix, invert_affine, points_to_crop, transform_points
+from .crops import box_to_crop, crop_matrix, points_to_crop, transform_points
 from .heatmaps import UDPHeatmapCodec, average_with_mirrored
 from .keypoint_schema import FLIP_INDICES, KEYPOINT_NAMES, NUM_KEYPOINTS, UPPER_BODY
 
@@ -13,7 +13,6 @@ __all__ = [
     "average_with_mirrored",
     "box_to_crop",
     "crop_matrix",
-    "invert_affine",
     "points_to_crop",
     "transform_points",
 ]

@@ -1,30 +1,30 @@
-"""Boxes to crops of one aspect, and the affine maps between image and crop.
+"""Convert boxes to crops of one aspect ratio, and points of the image to points of a crop.
 
-Pixels are unit-distance points (UDP): a crop of extent e fills n pixels so that its edges lie on
-the centres of the first and last pixel, a scale of (n - 1) / e. J. Huang et al., "The Devil is in
-the Details: Delving into Unbiased Data Processing for Human Pose Estimation", CVPR 2020 (arXiv
-1911.07524); the arithmetic is that of ViTPose (method section 5.2).
+Distances are measured in the unit of UDP: the edges of a crop of extent e and n pixels lie on the
+centers of its first and last pixel, so that its scale is (n - 1) / e. See J. Huang et al., "The
+Devil is in the Details: Delving into Unbiased Data Processing for Human Pose Estimation", CVPR 2020
+(arXiv 1911.07524). The arithmetic is that of ViTPose.
 """
 
 import numpy as np
 
 from ..utils.errors import InputError
 
-__all__ = ["box_to_crop", "crop_matrix", "invert_affine", "points_to_crop", "transform_points"]
+__all__ = ["box_to_crop", "crop_matrix", "points_to_crop", "transform_points"]
 
 
 def box_to_crop(
     box: np.ndarray, *, aspect: float, padding: float = 1.25
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The smallest crop of an aspect that holds a box, enlarged about its centre.
+    """Find the smallest crop of an aspect ratio that holds a box, and enlarge it.
 
     Args:
-        box: (..., 4) x, y, width, height in pixels.
-        aspect: width over height of the crop.
-        padding: factor on the crop's sides.
+        box: Boxes (..., 4) as x, y, width, height in pixels.
+        aspect: Width of the crop over its height.
+        padding: Factor on the crop's sides.
 
     Returns:
-        centres (..., 2) and extents (..., 2), both x then y, in pixels.
+        Centers (..., 2) and extents (..., 2), both x then y, in pixels.
     """
     box = np.asarray(box, np.float64)
     corner, size = box[..., :2], box[..., 2:]
@@ -36,7 +36,7 @@ def box_to_crop(
 def points_to_crop(
     points: np.ndarray, *, aspect: float, padding: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """As `box_to_crop`, of the box around points (N, 2), but centred on their mean."""
+    """Find the crop of the box around points (N, 2) with `box_to_crop`, centered on their mean."""
     low, high = points.min(axis=0), points.max(axis=0)
     _, extent = box_to_crop(np.concatenate([low, high - low]), aspect=aspect, padding=padding)
     return points.mean(axis=0), extent
@@ -45,18 +45,18 @@ def points_to_crop(
 def crop_matrix(
     center: np.ndarray, extent: np.ndarray, size: tuple[int, int], rotation: float = 0.0
 ) -> np.ndarray:
-    """From pixels of the image to pixels of the crop.
+    """Make the affine map from pixels of the image to pixels of the crop.
 
     Args:
-        center, extent: (2,) of the crop in the image, x then y, in pixels.
-        size: (height, width) of the crop in its own pixels.
-        rotation: in degrees, clockwise as it looks; the crop's content turns by this.
+        center, extent: Place of the crop in the image, (2,), x then y, in pixels.
+        size: Size (height, width) of the crop in its own pixels.
+        rotation: Degrees by which the crop's content turns clockwise.
 
     Returns:
-        (2, 3) float64.
+        Matrix (2, 3) of float64.
 
     Raises:
-        InputError: an extent that is not positive, or a crop of less than 2 pixels a side.
+        InputError: The extent isn't positive, or a side of the crop has less than 2 pixels.
     """
     extent = np.asarray(extent, np.float64)
     if not (np.isfinite(extent).all() and (extent > 0).all()):
@@ -71,12 +71,6 @@ def crop_matrix(
     return np.concatenate([linear, offset[:, None]], axis=1)
 
 
-def invert_affine(matrix: np.ndarray) -> np.ndarray:
-    """(2, 3) -> (2, 3)."""
-    linear = np.linalg.inv(matrix[:, :2])
-    return np.concatenate([linear, -linear @ matrix[:, 2:]], axis=1)
-
-
 def transform_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Map points (..., 2) by a matrix (2, 3)."""
+    """Map points (..., 2) with a matrix (2, 3)."""
     return points @ matrix[:, :2].T + matrix[:, 2]

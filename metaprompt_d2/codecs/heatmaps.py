@@ -1,9 +1,9 @@
-"""`UDPHeatmapCodec`: keypoints of a crop to Gaussian heatmaps, and heatmaps to keypoints.
+"""`UDPHeatmapCodec`: encode keypoints as Gaussian heatmaps, and decode heatmaps to keypoints.
 
-Targets and decoding are those of ViTPose (method section 5.2): sub-pixel Gaussians on UDP's grid;
-the position is the maximum, refined by one Newton step on the logarithm of the smoothed map: F.
-Zhang et al., "Distribution-Aware Coordinate Representation for Human Pose Estimation", CVPR 2020
-(arXiv 1910.06278), in the form of arXiv 1911.07524.
+Targets and decoding are ViTPose's. Targets are Gaussians on UDP's grid with sub-pixel centers. The
+decoded position is the maximum, refined by one Newton step on the logarithm of the smoothed map, as
+in F. Zhang et al., "Distribution-Aware Coordinate Representation for Human Pose Estimation", CVPR
+2020 (arXiv 1910.06278), in the form of arXiv 1911.07524.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from ..utils.errors import InputError
 
 __all__ = ["UDPHeatmapCodec", "average_with_mirrored"]
 
-# Bounds of the smoothed map before its logarithm, and what keeps its Hessian invertible.
+# Bounds of the smoothed map before its logarithm; term that keeps its Hessian invertible.
 _LOG_RANGE = (1e-3, 50.0)
 _HESSIAN_EPS = 1.19e-7
 
@@ -34,13 +34,14 @@ class UDPHeatmapCodec:
     ):
         """
         Args:
-            crop_size, heatmap_size: (height, width) in pixels.
-            sigma: of the Gaussians, in pixels of the heatmap; they end at 3 sigma.
-            blur_kernel: of the smoothing before decoding, odd, in pixels of the heatmap; 0 takes
-                the maximum as it is, without sub-pixel refinement.
+            crop_size, heatmap_size: Sizes as (height, width) in pixels.
+            sigma: Standard deviation of the Gaussians in pixels of the heatmap. They are cut off at
+                3 sigma.
+            blur_kernel: Kernel size of the smoothing before decoding, an odd number of pixels of
+                the heatmap. With 0 the maximum isn't refined.
 
         Raises:
-            InputError: sizes, a sigma or a kernel that mean nothing.
+            InputError: A size, sigma or the kernel is impossible.
         """
         if min(*crop_size, *heatmap_size) < 2:
             raise InputError(
@@ -48,32 +49,31 @@ class UDPHeatmapCodec:
                 "least 2 pixels a side"
             )
         if not sigma > 0:
-            raise InputError(f"MODEL.HEATMAP_HEAD.SIGMA is {sigma}, expected more than 0")
+            raise InputError(f"sigma is {sigma}, expected more than 0")
         if blur_kernel < 0 or (blur_kernel and blur_kernel % 2 == 0):
-            raise InputError(
-                f"MODEL.HEATMAP_HEAD.BLUR_KERNEL is {blur_kernel}, expected an odd number or 0"
-            )
-        self.crop_size = tuple(crop_size)
-        self.heatmap_size = tuple(heatmap_size)
+            raise InputError(f"blur_kernel is {blur_kernel}, expected an odd number or 0")
+        self.crop_size: tuple[int, int] = tuple(crop_size)
+        self.heatmap_size: tuple[int, int] = tuple(heatmap_size)
         self.sigma = sigma
         self.blur_kernel = blur_kernel
-        # pixels of the crop for one of the heatmap, x then y
+        # Pixels of the crop for one of the heatmap, x then y.
         self.stride = (np.array(crop_size[::-1]) - 1) / (np.array(heatmap_size[::-1]) - 1)
 
     def encode(self, keypoints: np.ndarray, visible: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """
+        """Encode one person's keypoints.
+
         Args:
-            keypoints: (J, 2) in the crop's pixels, x then y.
-            visible: (J,) bool; keypoints that are labelled.
+            keypoints: Keypoints (J, 2) in pixels of the crop, x then y.
+            visible: Mask (J,) of the labeled keypoints.
 
         Returns:
-            heatmaps (J, h, w) float32 with maximum 1, and weights (J,) float32: 0 for keypoints that
-            are not labelled or whose Gaussian lies outside.
+            Heatmaps (J, h, w) in float32 with maximum 1, and weights (J,) in float32, which are 0
+            for keypoints that aren't labeled or whose Gaussian lies outside.
         """
         height, width = self.heatmap_size
         mean = np.asarray(keypoints, np.float64) / self.stride  # (J, 2)
         reach = self.sigma * 3
-        # Truncated, as the reference does; it matters for points left of or above the map.
+        # Truncated as in the reference, which matters for points left of or above the map.
         center = np.trunc(mean + 0.5)
         limit = np.array([width, height])
         outside = ((center - reach).astype(int) >= limit).any(axis=1)
@@ -91,17 +91,17 @@ class UDPHeatmapCodec:
         return heatmaps.astype(np.float32), weights.astype(np.float32)
 
     def decode(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
-        """
+        """Decode heatmaps.
+
         Args:
-            heatmaps: (N, J, h, w).
+            heatmaps: Heatmaps (N, J, h, w).
 
         Returns:
-            keypoints (N, J, 2) in the crop's pixels, x then y, and scores (N, J), the maxima. A map
-            without a value above 0 has its keypoint at the crop's first pixel, with its maximum as
-            score.
+            Keypoints (N, J, 2) in pixels of the crop, x then y, and their scores (N, J), the
+            maxima. The keypoint of a map without positive values is the crop's first pixel.
 
         Raises:
-            InputError: heatmaps of another size.
+            InputError: The heatmaps have another size.
         """
         if tuple(heatmaps.shape[-2:]) != self.heatmap_size:
             raise InputError(
@@ -117,10 +117,11 @@ class UDPHeatmapCodec:
         return points * points.new_tensor(self.stride), scores
 
     def _refine(self, heatmaps: Tensor, peaks: Tensor) -> Tensor:
-        """One Newton step from the maxima (N, J, 2) of heatmaps; (N, J, 2) pixels of the heatmap.
+        """Take one Newton step from the maxima (N, J, 2) of heatmaps, in their pixels.
 
-        The reference's where the smoothing's kernel fits into the map. Near the border, where the
-        reference mirrors the map, which moves keypoints outwards by up to 1.5 pixels, kernels shrink.
+        Where the smoothing kernel fits into the map, this is the reference's step. Near the border
+        the reference mirrors the map, which moves keypoints outwards by up to 1.5 pixels; here the
+        kernel shrinks.
         """
         last = peaks.new_tensor(self.heatmap_size[::-1]) - 1
         starts = peaks.clamp(peaks.new_tensor(1), (last - 1).clamp(min=0))
@@ -128,29 +129,27 @@ class UDPHeatmapCodec:
         points = starts - _newton_step(logs)
         half = self.blur_kernel // 2
         inner = ((peaks > half) & (peaks < last - half)).all(dim=-1, keepdim=True)
-        # Less smoothing near the border: an uneven map must not send the keypoint far away.
+        # There is less smoothing near the border, and an uneven map could move the keypoint far.
         return torch.where(inner, points, points.clamp(peaks - 1.0, peaks + 1.0))
 
 
 def average_with_mirrored(
     heatmaps: Tensor, mirrored: Tensor, flip_indices: Sequence[int]
 ) -> Tensor:
-    """Average heatmaps with those of the mirrored crop, neither shifted.
-
-    On UDP's grid the mirror image needs no shift.
+    """Average heatmaps with those of the mirrored crop, which need no shift on UDP's grid.
 
     Args:
-        heatmaps, mirrored: (N, J, h, w).
-        flip_indices: the keypoint that each one becomes in the mirror.
+        heatmaps, mirrored: Heatmaps (N, J, h, w).
+        flip_indices: Index of each keypoint's counterpart in the mirror image.
     """
     return (heatmaps + mirrored[:, list(flip_indices)].flip(-1)) / 2
 
 
 def _log_around(maps: Tensor, columns: Tensor, rows: Tensor, kernel_size: int) -> Tensor:
-    """Logarithm of the smoothed maps (N, J, h, w) at 3x3 pixels around one each; (N, J, 3, 3).
+    """Compute the logarithm of smoothed maps (N, J, h, w) at 3x3 pixels of each: (N, J, 3, 3).
 
-    The smoothing is a Gaussian of OpenCV's sigma for its kernel's size. Where a kernel would reach
-    beyond the map it is smaller, by axis, so that it averages over true neighbours only.
+    The smoothing kernel is a Gaussian with OpenCV's sigma for its size. Where it would reach beyond
+    the map, it is smaller along that axis, so that it averages over true neighbors only.
     """
     half = kernel_size // 2
     height, width = maps.shape[-2:]
@@ -171,7 +170,7 @@ def _log_around(maps: Tensor, columns: Tensor, rows: Tensor, kernel_size: int) -
 
 
 def _smoothing_kernels(half: int) -> Tensor:
-    """(half + 1, 3, 2 half + 3): kernels of each half size, centred on three pixels in a row."""
+    """Make kernels of each half size, centered on three neighbors: (half + 1, 3, 2 half + 3)."""
     steps = torch.arange(-half - 1, half + 2, dtype=torch.float64)
     kernels = []
     for reach in range(half + 1):
@@ -184,7 +183,7 @@ def _smoothing_kernels(half: int) -> Tensor:
 
 
 def _newton_step(logs: Tensor) -> Tensor:
-    """Hessian^-1 gradient in the middle of (N, J, 3, 3); (N, J, 2), x then y."""
+    """Compute Hessian^-1 gradient at the center of (N, J, 3, 3): (N, J, 2), x then y."""
     (before, above, _), (left, middle, right), (_, below, after) = (
         row.unbind(-1) for row in logs.unbind(-2)
     )
@@ -200,5 +199,5 @@ def _newton_step(logs: Tensor) -> Tensor:
         ],
         dim=-1,
     )
-    # A flat map has no second derivative to step by.
+    # A flat map has no second derivative, and no step.
     return torch.where(determinant[..., None].abs() > 0, step / determinant[..., None], 0)

@@ -1,22 +1,14 @@
-"""COCO's 17 keypoints of a person."""
+"""The 17 keypoints of a person in COCO."""
 
 __all__ = ["FLIP_INDICES", "KEYPOINT_NAMES", "NUM_KEYPOINTS", "UPPER_BODY"]
 
-KEYPOINT_NAMES = (
-    "nose",
-    *("left_eye", "right_eye", "left_ear", "right_ear"),
-    *("left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist"),
-    *("left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle"),
-)
+_PAIRED = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+
+KEYPOINT_NAMES = ("nose", *(f"{side}_{part}" for part in _PAIRED for side in ("left", "right")))
 NUM_KEYPOINTS = len(KEYPOINT_NAMES)
 
-# The keypoint that each one becomes in the mirror.
-FLIP_INDICES = tuple(
-    KEYPOINT_NAMES.index({"left": "right", "right": "left"}.get(side, side) + rest)
-    for side, rest in (
-        (name.split("_")[0], name[len(name.split("_")[0]) :]) for name in KEYPOINT_NAMES
-    )
-)
+# Keypoint i of the mirror image is keypoint FLIP_INDICES[i] of the image.
+FLIP_INDICES = (0, *(index + 1 if index % 2 else index - 1 for index in range(1, NUM_KEYPOINTS)))
 
-# Head, shoulders, arms; the others are hips and legs.
+# Indices of the head, the shoulders and the arms; the others are hips and legs.
 UPPER_BODY = tuple(range(KEYPOINT_NAMES.index("left_hip")))

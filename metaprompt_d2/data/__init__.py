@@ -16,7 +16,14 @@ from .depth_augmentation import (
     KBCrop,
     RandomWindow,
 )
-from .mappers import DATASET_MAPPERS_REGISTRY, DepthMapper, PoseMapper, SemSegMapper, build_mapper
+from .mappers import (
+    DATASET_MAPPERS_REGISTRY,
+    DepthMapper,
+    PoseMapper,
+    SemSegMapper,
+    build_heatmap_codec,
+    build_mapper,
+)
 from .pose_augmentation import HalfBody, JitterCenter, MirrorPerson, PersonView, ScaleAndRotate
 
 __all__ = [
@@ -41,6 +48,7 @@ __all__ = [
     "ResizeToBox",
     "ScaleAndRotate",
     "SemSegMapper",
+    "build_heatmap_codec",
     "build_mapper",
     "build_test_loader",
     "build_train_loader",

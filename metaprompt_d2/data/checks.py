@@ -7,11 +7,9 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..utils.errors import InputError, UnknownKeyError
+from ..utils.tasks import find_task
 
 __all__ = ["check_datasets", "check_registered"]
-
-# Meta-architectures that predict MODEL.SEM_SEG_HEAD.NUM_CLASSES maps, one per class.
-_SEGMENTORS = ("SemanticSegmentor", "SlidingWindowSegmentor")
 
 
 def check_registered(names: Sequence[str]) -> None:
@@ -41,7 +39,8 @@ def check_datasets(cfg: CfgNode) -> None:
     """
     names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
     check_registered(names)
-    if cfg.MODEL.META_ARCHITECTURE not in _SEGMENTORS:
+    is_detectron2s = cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor"
+    if not is_detectron2s and find_task(cfg) != "sem_seg":
         return
     num_classes = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
     for name in names:

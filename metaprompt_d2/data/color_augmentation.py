@@ -1,4 +1,4 @@
-"""Augmentations of colour that look values up in tables: uint8 in, uint8 out."""
+"""Color augmentations of uint8 images by look-up tables."""
 
 import random
 
@@ -25,12 +25,12 @@ class ColorTransform(Transform):
 
 
 class TableTransform(ColorTransform):
-    """Look every value up in a table."""
+    """Looks every value up in a table."""
 
     def __init__(self, table: np.ndarray):
         """
         Args:
-            table: 256 uint8 values.
+            table: Table of 256 uint8 values.
         """
         super().__init__()
         self.table = table
@@ -40,13 +40,13 @@ class TableTransform(ColorTransform):
 
 
 class HueSaturationValueTransform(ColorTransform):
-    """Look hue, saturation and value up in a table each, in OpenCV's 8-bit HSV (hue 0..179)."""
+    """Looks hue, saturation and value up in tables, in OpenCV's 8-bit HSV (hue 0..179)."""
 
     def __init__(self, tables: np.ndarray, image_format: str):
         """
         Args:
-            tables: (256, 3) uint8, for hue, saturation and value.
-            image_format: "RGB" or "BGR".
+            tables: Tables (256, 3) of uint8 for hue, saturation and value.
+            image_format: Format "RGB" or "BGR".
         """
         super().__init__()
         self.tables = tables
@@ -60,22 +60,22 @@ class HueSaturationValueTransform(ColorTransform):
 
 
 class ColorAugSSD(ColorAugSSDTransform):
-    """Detectron2's photometric distortion, draw by draw and bit by bit, in a third of its time.
+    """Detectron2's photometric distortion with the same results in a third of the time.
 
-    Detectron2 computes every pixel in float32 or int64; here its formulas make the tables.
+    Detectron2 computes every pixel in float32 or int64; here its formulas compute tables.
     """
 
     def __init__(self, image_format: str):
         """
         Args:
-            image_format: "RGB" or "BGR".
+            image_format: Format "RGB" or "BGR".
 
         Raises:
-            InputError: another image format.
+            InputError: Another image format.
         """
         if image_format not in ("RGB", "BGR"):
-            raise InputError(f"INPUT.FORMAT is {image_format!r}, expected 'RGB' or 'BGR'")
-        super().__init__(img_format="BGR")  # what Detectron2 would swap stays as it is
+            raise InputError(f"image_format is {image_format!r}, expected 'RGB' or 'BGR'")
+        super().__init__(img_format="BGR")  # channels stay in their order
         self.image_format = image_format
 
     def convert(self, img: np.ndarray, alpha: float = 1, beta: float = 0) -> np.ndarray:

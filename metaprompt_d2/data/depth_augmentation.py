@@ -1,4 +1,4 @@
-"""Augmentations of an image with its depth map (method section 2.4), in Detectron2's form."""
+"""Augmentations of an image together with its depth map."""
 
 import numpy as np
 from detectron2.data import transforms as T
@@ -21,10 +21,10 @@ __all__ = [
 
 
 class DepthAugInput(T.AugInput):
-    """An image and, where there is one, its depth map; transforms move both alike.
+    """An image and optionally its depth map, which are transformed alike.
 
-    Depth passes through `Transform.apply_segmentation`: it is cropped, flipped and, where an image
-    is resized, taken from the nearest pixel, so that no depth is made up at edges.
+    Depth passes through `Transform.apply_segmentation`. Resizing takes it from the nearest pixel,
+    so that no depth is invented at edges.
     """
 
     def __init__(
@@ -32,9 +32,9 @@ class DepthAugInput(T.AugInput):
     ):
         """
         Args:
-            image: (H, W, 3) uint8.
-            depth: (H, W) float32 metres, 0 = no value.
-            depth_scale: the depth file holds metres times this.
+            image: Image (H, W, 3) of uint8.
+            depth: Depth (H, W) of float32 in meters, 0 = no value.
+            depth_scale: Factor on meters in the depth file.
         """
         super().__init__(image)
         self.depth = depth
@@ -47,13 +47,13 @@ class DepthAugInput(T.AugInput):
 
 
 class PasteTransform(ColorTransform):
-    """Overwrite columns of the image."""
+    """Overwrites columns of the image."""
 
     def __init__(self, left: int, strip: np.ndarray):
         """
         Args:
-            left: first column.
-            strip: (H, columns) uint8, for every channel.
+            left: First column.
+            strip: Values (H, columns) of uint8 for every channel.
         """
         super().__init__()
         self.left = left
@@ -66,30 +66,29 @@ class PasteTransform(ColorTransform):
 
 
 class CutDepth(T.Augmentation):
-    """Overwrite a random vertical strip of the image with its depth map.
+    """Overwrites a random vertical strip of the image with its depth map.
 
-    Ishii & Yamashita 2021 (arXiv 2107.07684), in the form with full height that depth recipes use:
-    it starts at column a * W and is 0.75 * b * (W - a * W) wide, a and b uniform in [0, 1).
+    See Ishii and Yamashita, 2021 (arXiv 2107.07684). Depth recipes use strips of full height, which
+    start at column a * W and are 0.75 * b * (W - a * W) wide, with a and b uniform in [0, 1).
     """
 
     def __init__(self, max_depth: float, *, max_share: float = 0.75, wrap_around: bool = False):
         """
         Args:
-            max_depth: in metres; depth is pasted as 255 * depth / max_depth, at most 255.
-            max_share: of the columns right of the strip's start that it may cover.
-            wrap_around: paste the depth file's own 16-bit values modulo 256 instead, as the
-                official code does; `max_depth` is not used then.
+            max_depth: Depth in meters that is pasted as 255. Smaller depths are proportional,
+                larger ones are 255.
+            max_share: Largest share of the columns right of the strip's start that it covers.
+            wrap_around: Whether to paste the depth file's own 16-bit values modulo 256 instead, as
+                the official code does. `max_depth` is unused then.
 
         Raises:
-            InputError: a depth or share that means nothing.
+            InputError: The depth or the share is out of its range.
         """
         super().__init__()
         if not max_depth > 0:
-            raise InputError(
-                f"INPUT.DEPTH_AUG.CUT_DEPTH_MAX_DEPTH is {max_depth}, expected metres above 0"
-            )
+            raise InputError(f"max_depth is {max_depth}, expected meters above 0")
         if not 0 < max_share <= 1:
-            raise InputError(f"CutDepth's max_share is {max_share}, expected 0 < max_share <= 1")
+            raise InputError(f"max_share is {max_share}, expected 0 < max_share <= 1")
         self.max_depth = max_depth
         self.max_share = max_share
         self.wrap_around = wrap_around
@@ -108,19 +107,24 @@ class CutDepth(T.Augmentation):
 
 
 class EveryNth(T.Augmentation):
-    """Apply an augmentation to the 1st, (n+1)th, (2n+1)th, ... input that this object sees.
+    """Applies an augmentation to the 1st, (n+1)th, (2n+1)th, ... input that this object sees.
 
-    Every worker of a loader has an object of its own and counts from its own start, so that a
-    resumed run differs from an uninterrupted one.
+    Every worker of a loader has its own object and counts from its start. A resumed run therefore
+    differs from an uninterrupted one.
     """
 
     def __init__(self, augmentation: T.Augmentation, n: int):
         """
         Args:
-            augmentation: what to apply.
-            n: at least 1.
+            augmentation: Augmentation to apply.
+            n: Number of inputs from one to the next that is augmented.
+
+        Raises:
+            InputError: `n` is less than 1.
         """
         super().__init__()
+        if n < 1:
+            raise InputError(f"n is {n}, expected at least 1")
         self.augmentation = augmentation
         self.n = n
         self._seen = 0
@@ -132,7 +136,7 @@ class EveryNth(T.Augmentation):
 
 
 class KBCrop(T.Augmentation):
-    """KITTI's benchmark crop, `kb_crop_box`."""
+    """Cuts images to KITTI's benchmark crop, `kb_crop_box`."""
 
     def get_transform(self, image: np.ndarray) -> Transform:
         rows, columns = kb_crop_box(*image.shape[:2])
@@ -141,12 +145,15 @@ class KBCrop(T.Augmentation):
 
 
 class RandomWindow(T.Augmentation):
-    """Cut out a window of one size. (Detectron2's `RandomCrop` returns smaller ones silently.)"""
+    """Cuts out a random window of one size.
+
+    Detectron2's `RandomCrop` returns smaller windows of smaller images without a warning.
+    """
 
     def __init__(self, size: tuple[int, int]):
         """
         Args:
-            size: (height, width).
+            size: Size of the window as (height, width).
         """
         super().__init__()
         self.size = size
@@ -165,12 +172,12 @@ class RandomWindow(T.Augmentation):
 
 
 class BrightnessContrast(T.Augmentation):
-    """v -> v * (1 + c) + 255 * b, clipped and truncated; c and b uniform."""
+    """Maps v to v * (1 + c) + 255 * b, clipped and truncated, with uniform c and b."""
 
     def __init__(self, brightness: float, contrast: float):
         """
         Args:
-            brightness, contrast: b is drawn from +-brightness, c from +-contrast.
+            brightness, contrast: Largest absolute values of b and c.
         """
         super().__init__()
         self.brightness = brightness
@@ -184,21 +191,19 @@ class BrightnessContrast(T.Augmentation):
 
 
 class Gamma(T.Augmentation):
-    """v -> 255 * (v / 255) ** gamma, truncated; gamma uniform."""
+    """Maps v to 255 * (v / 255) ** gamma, truncated, with a uniform gamma."""
 
     def __init__(self, gamma_range: tuple[float, float]):
         """
         Args:
-            gamma_range: lowest and highest gamma.
+            gamma_range: Lowest and highest gamma.
 
         Raises:
-            InputError: not 0 < lowest <= highest.
+            InputError: Not 0 < lowest <= highest.
         """
         super().__init__()
         if not 0 < gamma_range[0] <= gamma_range[1]:
-            raise InputError(
-                f"INPUT.DEPTH_AUG.GAMMA_RANGE is {gamma_range}, expected 0 < low <= high"
-            )
+            raise InputError(f"gamma_range is {gamma_range}, expected 0 < low <= high")
         self.gamma_range = gamma_range
 
     def get_transform(self, image: np.ndarray) -> Transform:
@@ -208,20 +213,20 @@ class Gamma(T.Augmentation):
 
 
 class HueSaturationValue(T.Augmentation):
-    """Shift hue (cyclic, 180 = full circle), saturation and value (clipped), truncated; uniform."""
+    """Shifts hue (cyclic, 180 = full circle), saturation and value (clipped), truncated."""
 
     def __init__(self, hue: float, saturation: float, value: float, image_format: str = "RGB"):
         """
         Args:
-            hue, saturation, value: shifts are drawn from +-these.
-            image_format: "RGB" or "BGR".
+            hue, saturation, value: Largest absolute values of the uniform shifts.
+            image_format: Format "RGB" or "BGR".
 
         Raises:
-            InputError: another image format.
+            InputError: Another image format.
         """
         super().__init__()
         if image_format not in ("RGB", "BGR"):
-            raise InputError(f"INPUT.FORMAT is {image_format!r}, expected 'RGB' or 'BGR'")
+            raise InputError(f"image_format is {image_format!r}, expected 'RGB' or 'BGR'")
         self.hue = hue
         self.saturation = saturation
         self.value = value

@@ -1,4 +1,4 @@
-"""Augmentations of a person's crop (method section 5.2): they move the view, pixels come last."""
+"""Augmentations of a person's crop. They move the view; pixels are read once, at the end."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,15 +20,16 @@ __all__ = [
 
 @dataclass(frozen=True)
 class PersonView:
-    """What a crop shows of an image, and the keypoints in it.
+    """The part of an image that a crop shows, and the keypoints in it.
 
     Attributes:
-        keypoints: (J, 2) in the image's pixels, x then y; of the mirror image where `mirrored`.
-        visible: (J,) bool; keypoints that are labelled.
-        box_size: (2,) width and height of the person's box.
-        center, extent: (2,) of the crop in the image, x then y, in pixels.
-        rotation: of the crop's content, in degrees, clockwise.
-        mirrored: the image is to be mirrored first.
+        keypoints: Keypoints (J, 2) in pixels of the image, or of the mirror image if `mirrored`, x
+            then y.
+        visible: Mask (J,) of the labeled keypoints.
+        box_size: Width and height (2,) of the person's box.
+        center, extent: Place of the crop in the image, (2,), x then y, in pixels.
+        rotation: Degrees by which the crop's content turns clockwise.
+        mirrored: Whether the image is mirrored first.
     """
 
     keypoints: np.ndarray
@@ -40,23 +41,27 @@ class PersonView:
     mirrored: bool = False
 
 
-# View and width of the image in pixels -> view; drawn from NumPy's global generator.
+# Function from a view and the image's width in pixels to a view. Random numbers are NumPy's global
+# generator's.
 ViewAugmentation = Callable[[PersonView, int], PersonView]
 
 
 class JitterCenter:
-    """Sometimes shift the crop by a share of the box, uniform, drawn anew for every sample.
+    """Sometimes shifts the crop by a uniform share of the box, drawn for every sample.
 
-    (The reference draws it once, when the data set is built.)
+    The reference draws it once, when the dataset is built.
     """
 
     def __init__(self, probability: float, amount: float):
         """
         Args:
-            probability: of a shift.
-            amount: the shift is within half of this times the box's width and height.
+            probability: Probability of a shift.
+            amount: Twice the largest shift, as a share of the box's width and height.
+
+        Raises:
+            InputError: The probability isn't in 0..1.
         """
-        self.probability = _probability(probability, "CENTER_JITTER_PROB")
+        self.probability = _check_probability("probability", probability)
         self.amount = amount
 
     def __call__(self, view: PersonView, image_width: int) -> PersonView:
@@ -67,7 +72,7 @@ class JitterCenter:
 
 
 class MirrorPerson:
-    """Half of the time mirror the image; left keypoints become right ones."""
+    """Mirrors the image half of the time, and swaps left and right keypoints."""
 
     def __call__(self, view: PersonView, image_width: int) -> PersonView:
         if np.random.rand() > 0.5:
@@ -87,7 +92,7 @@ class MirrorPerson:
 
 
 class HalfBody:
-    """Sometimes show the upper or the lower body alone."""
+    """Sometimes shows the upper or the lower body only."""
 
     def __init__(
         self,
@@ -99,14 +104,18 @@ class HalfBody:
     ):
         """
         Args:
-            probability: of showing half a body.
-            min_keypoints: only where more keypoints are labelled.
-            upper_probability: of the upper body, where both have more than 2 labelled keypoints; 0.69
-                is that of a standard normal draw below 0.5, with which the reference decides.
-            padding: factor on the box around the keypoints.
+            probability: Probability of a half body.
+            min_keypoints: Number of labeled keypoints that a person must exceed.
+            upper_probability: Probability of the upper body where both halves have more than 2
+                labeled keypoints. 0.69 is that of the reference, which compares a standard normal
+                draw with 0.5.
+            padding: Factor on the box around the keypoints.
+
+        Raises:
+            InputError: A probability isn't in 0..1.
         """
-        self.probability = _probability(probability, "HALF_BODY_PROB")
-        self.upper_probability = _probability(upper_probability, "HALF_BODY_UPPER_PROB")
+        self.probability = _check_probability("probability", probability)
+        self.upper_probability = _check_probability("upper_probability", upper_probability)
         self.min_keypoints = min_keypoints
         self.padding = padding
 
@@ -130,23 +139,23 @@ class HalfBody:
 
 
 class ScaleAndRotate:
-    """Scale the crop's extent and sometimes rotate its content, normally distributed."""
+    """Scales the crop's extent and sometimes rotates its content, by normal distributions."""
 
     def __init__(self, scale: float, rotation: float, rotation_probability: float):
         """
         Args:
-            scale: the factor is 1 + scale * N(0, 1), within 1 +- scale.
-            rotation: the angle is rotation * N(0, 1) degrees, within +- 2 rotation.
-            rotation_probability: of a rotation.
+            scale: Number s: the factor is 1 + s * N(0, 1), clipped to 1 +- s.
+            rotation: Number r: the angle is r * N(0, 1) degrees, clipped to +- 2 r.
+            rotation_probability: Probability of a rotation.
 
         Raises:
-            InputError: a scale that lets the crop vanish, or no probability.
+            InputError: The crop could vanish, or the probability isn't in 0..1.
         """
         if not 0 <= scale < 1:
-            raise InputError(f"INPUT.POSE_AUG.SCALE is {scale}, expected 0 <= SCALE < 1")
+            raise InputError(f"scale is {scale}, expected 0 <= scale < 1")
         self.scale = scale
         self.rotation = rotation
-        self.rotation_probability = _probability(rotation_probability, "ROTATION_PROB")
+        self.rotation_probability = _check_probability("rotation_probability", rotation_probability)
 
     def __call__(self, view: PersonView, image_width: int) -> PersonView:
         factor = np.clip(1 + self.scale * np.random.randn(), 1 - self.scale, 1 + self.scale)
@@ -156,7 +165,7 @@ class ScaleAndRotate:
         return replace(view, extent=view.extent * factor, rotation=view.rotation + rotation)
 
 
-def _probability(value: float, key: str) -> float:
+def _check_probability(name: str, value: float) -> float:
     if not 0 <= value <= 1:
-        raise InputError(f"INPUT.POSE_AUG.{key} is {value}, expected a probability")
+        raise InputError(f"{name} is {value}, expected a probability")
     return value

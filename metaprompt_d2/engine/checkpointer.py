@@ -1,4 +1,4 @@
-"""`SafeCheckpointer`: Detectron2's checkpointer that neither loses nor runs anything."""
+"""`SafeCheckpointer`: atomic writes and safe loading for Detectron2's checkpointer."""
 
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from torch import nn
 
 from ..checkpoint import (
     TensorFileError,
+    find_state_dict,
     from_official,
     is_official,
     load_checkpoint,
@@ -23,7 +24,7 @@ from ..utils.files import atomic_write
 
 __all__ = ["BEST_CHECKPOINT", "SafeCheckpointer"]
 
-# Kept beside the periodic ones; `--resume` never starts from it.
+# Saved next to the periodic checkpoints. `--resume` never starts from it.
 BEST_CHECKPOINT = "model_best"
 
 _ADAPTER_ADVICE = (
@@ -33,16 +34,16 @@ _ADAPTER_ADVICE = (
 
 
 class SafeCheckpointer(DetectionCheckpointer):
-    """Differences to `DetectionCheckpointer`:
+    """A `DetectionCheckpointer` with atomic writes and safe, strict loading.
 
-    * without a checkpoint the model starts from `diffusion_weights`;
-    * files are written under a temporary name and renamed, so that a killed run leaves the last
-      whole checkpoint, and a model with NaN or infinity is not written at all;
-    * files are read without running code from them; safetensors and the official MetaPrompts
-      checkpoints too;
-    * tensors of other shapes, NaN, other adapters (LoRA), and a file of which no tensor fits, are
-      errors; official checkpoints must fit tensor for tensor;
-    * a model with adapters also takes checkpoints without.
+    * Without a checkpoint, the model starts from `diffusion_weights`.
+    * Files are written atomically: a killed run leaves the last complete checkpoint. A model with
+      NaN or infinity is never written.
+    * Files are read without running code from them. Safetensors and official MetaPrompts
+      checkpoints load too.
+    * Tensors of other shapes, NaN, missing or unknown adapters (LoRA), and files of which no
+      tensor fits, are errors. Official checkpoints must fit tensor for tensor.
+    * Checkpoints without adapters load into models with adapters.
     """
 
     def __init__(
@@ -56,9 +57,11 @@ class SafeCheckpointer(DetectionCheckpointer):
     ):
         """
         Args:
-            model, save_dir, kwargs: as in `DetectionCheckpointer`.
-            diffusion_weights: MODEL.DIFFUSION.WEIGHTS.
-            strict_diffusion: MODEL.DIFFUSION.STRICT.
+            model: Model to save and load.
+            save_dir: Folder of the checkpoints.
+            diffusion_weights: Source for `load_diffusion_weights`, "" for none.
+            strict_diffusion: Whether tensors that the source lacks are errors.
+            kwargs: Further arguments of `DetectionCheckpointer`.
         """
         super().__init__(model, save_dir, **kwargs)
         self.diffusion_weights = diffusion_weights
@@ -66,7 +69,7 @@ class SafeCheckpointer(DetectionCheckpointer):
 
     @classmethod
     def of_config(cls, cfg: CfgNode, model: nn.Module, **kwargs: Any) -> "SafeCheckpointer":
-        """With OUTPUT_DIR and MODEL.DIFFUSION of a config; `kwargs` as in the constructor."""
+        """Build the checkpointer that a config describes. `kwargs` are the constructor's."""
         return cls(
             model,
             cfg.OUTPUT_DIR,
@@ -76,7 +79,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         )
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Load a checkpoint, or the diffusion weights where `path` is empty."""
+        """Load a checkpoint, or the diffusion weights if `path` is empty."""
         if not path and self.diffusion_weights:
             source = PathManager.get_local_path(self.diffusion_weights)
             load_diffusion_weights(self.model, source, strict=self.strict_diffusion)
@@ -84,14 +87,14 @@ class SafeCheckpointer(DetectionCheckpointer):
         return super().load(path, *args, **kwargs)
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """Write `<name>.pth`, whole or not at all.
+        """Write `<name>.pth` atomically.
 
         Args:
-            name: of the file, without ending.
-            kwargs: further data to save.
+            name: File name without extension.
+            kwargs: Further data to save.
 
         Raises:
-            NonFiniteError: a parameter or buffer is NaN or infinite; nothing was written.
+            NonFiniteError: A parameter or buffer is NaN or infinite. Nothing was written.
         """
         if not self.save_dir or not self.save_to_disk:
             return
@@ -110,50 +113,43 @@ class SafeCheckpointer(DetectionCheckpointer):
             self.tag_last_checkpoint(file.name)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Remember the checkpoint that `--resume` starts from."""
         tag = Path(self.save_dir) / "last_checkpoint"
         atomic_write(tag, lambda stream: stream.write(last_filename_basename.encode()))
 
-    def _load_file(self, filename: str) -> Any:
-        if filename.endswith(".pkl"):
-            loaded = _load_pickle(filename)
-        else:
-            loaded = super()._load_file(filename)
-        arrays = {name: torch.as_tensor(value) for name, value in loaded["model"].items()}
-        broken = non_finite(arrays)
-        if broken:
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        is_pickle = filename.endswith(".pkl")
+        loaded = _load_pickle(filename) if is_pickle else super()._load_file(filename)
+        tensors = {name: torch.as_tensor(value) for name, value in loaded["model"].items()}
+        if broken := non_finite(tensors):
             raise TensorFileError(
                 f"{filename}: {len(broken)} tensors hold NaN or infinity: {broken}"
             )
         return loaded
 
-    def _torch_load(self, filename: str) -> Any:
+    def _torch_load(self, filename: str) -> dict[str, Any]:
         loaded = load_checkpoint(filename)
-        state_dict = loaded
-        for key in ("state_dict", "model"):
-            if isinstance(state_dict, dict):
-                state_dict = state_dict.get(key, state_dict)
-        if not isinstance(state_dict, dict) or not state_dict:
-            raise TensorFileError(f"{filename} holds no state dict: {type(state_dict).__name__}")
-        if not is_official(state_dict):
-            return loaded if "model" in loaded else {"model": state_dict}
-        try:
-            weights = from_official(state_dict)
-        except ValueError as error:
-            raise TensorFileError(f"{filename}: {error}") from error
-        return {"model": weights.model, "official": weights.task}
+        state_dict = find_state_dict(loaded, filename)
+        if is_official(state_dict):
+            try:
+                weights = from_official(state_dict)
+            except InputError as error:
+                raise TensorFileError(f"{filename}: {error}") from error
+            return {"model": weights.model, "official": weights.task}
+        return (loaded if "model" in loaded else {}) | {"model": state_dict}
 
-    def _load_model(self, checkpoint: Any) -> Any:
+    def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         own = base_names({name: name for name in self.model.state_dict()})
-        checkpoint["model"] = {own.get(n, n): value for n, value in checkpoint["model"].items()}
-        given = set(checkpoint["model"])
+        given = {own.get(name, name): value for name, value in checkpoint["model"].items()}
+        checkpoint["model"] = given.copy()  # the parent class changes it
         incompatible = super()._load_model(checkpoint)
+        is_official_file = "official" in checkpoint
+        has_adapters = any(map(is_adapter, given))
         problems = [
             f"{name}: {tuple(in_file)} in the file, {tuple(in_model)} in the model"
             for name, in_file, in_model in incompatible.incorrect_shapes
         ]
-        # A model may get adapters on top of a file without; those of a file must all have a place.
-        has_adapters = any(map(is_adapter, given))
-        is_official_file = "official" in checkpoint
+        # A model may have adapters that the file lacks, but all or none of them.
         problems += [
             f"{name}: missing in the file"
             for name in incompatible.missing_keys
@@ -169,7 +165,7 @@ class SafeCheckpointer(DetectionCheckpointer):
                 f"checkpoint does not fit the model, {len(problems)} tensors differ:\n  "
                 + "\n  ".join(problems)
             )
-        if given and given == set(incompatible.unexpected_keys):
+        if given and given.keys() == set(incompatible.unexpected_keys):
             raise InputError(
                 f"none of the checkpoint's {len(given)} tensors belongs to the model; "
                 f"its first is {min(given)!r}"
@@ -178,6 +174,7 @@ class SafeCheckpointer(DetectionCheckpointer):
 
 
 def _load_pickle(filename: str) -> dict[str, Any]:
+    """Read a pickle of Detectron2's model zoo, Detectron 1 or Caffe2."""
     loaded = load_checkpoint(PathManager.get_local_path(filename))
     if not isinstance(loaded, dict):
         raise TensorFileError(f"{filename} holds no state dict: {type(loaded).__name__}")

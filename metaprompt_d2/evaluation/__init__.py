@@ -1,11 +1,11 @@
-"""Evaluators and the registry that finds them."""
+"""Evaluators, their registry, and writers of pictures and of files for test servers."""
 
 from .build import EVALUATORS_REGISTRY, build_evaluators
 from .cityscapes import DistributedCityscapesSemSegEvaluator
 from .depth import DepthEvaluator
 from .keypoints import TopDownKeypointEvaluator
 from .merged import MergedEvaluators
-from .pictures import PICTURES_REGISTRY, PictureWriter, draw_prediction, joined_people
+from .pictures import PICTURES_REGISTRY, PictureWriter, draw_prediction, merge_people
 from .predictions import PREDICTION_FORMATS, SemSegPredictionWriter
 from .sem_seg import CheckedSemSegEvaluator
 
@@ -22,5 +22,5 @@ __all__ = [
     "TopDownKeypointEvaluator",
     "build_evaluators",
     "draw_prediction",
-    "joined_people",
+    "merge_people",
 ]

@@ -1,4 +1,4 @@
-"""Evaluators: their registry, and from a dataset's `evaluator_type` to them."""
+"""The registry of evaluators, and the function that builds the evaluators of a dataset."""
 
 import logging
 import os
@@ -27,20 +27,26 @@ logger = logging.getLogger(__name__)
 
 EVALUATORS_REGISTRY = Registry("EVALUATORS")
 EVALUATORS_REGISTRY.__doc__ = """
-Functions, each of the name of an `evaluator_type` in datasets' metadata, that make its evaluators.
-Called as `function(cfg, dataset_name, output_dir)`; they return a list of `DatasetEvaluator`.
+Maps an `evaluator_type` of datasets' metadata to a function that builds evaluators.
+
+The function is called as `function(cfg, dataset_name, output_dir)` and returns a list of
+Detectron2's `DatasetEvaluator`. Several may report the same task, with different metrics.
+Each evaluator is used as follows:
+
+* `reset()` is called on every process before the first batch.
+* `process(inputs, outputs)` takes the dataset dicts of a batch and the model's outputs, in the same
+  order. It changes neither, and keeps no output: `MergedEvaluators` empties the list `outputs`
+  after the last evaluator, so that the memory is free when the next batch is predicted.
+* `evaluate()` is called on every process, gathers from all of them, and returns
+  `{task: {metric: value}}` on the main process and None on others. Samplers may repeat images to
+  give every process the same number; a repeated image should count once.
 """
 
 
 @EVALUATORS_REGISTRY.register()
 def sem_seg(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
-    return [
-        CheckedSemSegEvaluator(
-            name,
-            output_dir=output_dir,
-            confusion_matrix=cfg.TEST.SEM_SEG_EVAL.CONFUSION_MATRIX,
-        )
-    ]
+    draws = cfg.TEST.SEM_SEG_EVAL.CONFUSION_MATRIX
+    return [CheckedSemSegEvaluator(name, output_dir=output_dir, confusion_matrix=draws)]
 
 
 @EVALUATORS_REGISTRY.register()
@@ -65,7 +71,7 @@ def coco_person_topdown(cfg: CfgNode, name: str, output_dir: str) -> list[Datase
         TopDownKeypointEvaluator(
             name,
             output_dir=output_dir,
-            joint_score_threshold=options.JOINT_SCORE_THRESH,
+            keypoint_score_threshold=options.JOINT_SCORE_THRESH,
             oks_nms_threshold=options.OKS_NMS_THRESH,
         )
     ]
@@ -100,14 +106,14 @@ def pascal_voc(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluato
 
 
 def build_evaluators(cfg: CfgNode, name: str) -> list[DatasetEvaluator]:
-    """
+    """Build the evaluators of a dataset. They write to OUTPUT_DIR/inference/<name>.
+
     Args:
-        cfg: results go to OUTPUT_DIR/inference/<name>; TEST.DEPTH_EVAL, TEST.SEM_SEG_EVAL,
-            TEST.POSE.
-        name: of a registered dataset.
+        cfg: Config with the keys of TEST.
+        name: Name of a registered dataset.
 
     Raises:
-        InputError: a dataset whose `evaluator_type` is unknown here.
+        InputError: The dataset's `evaluator_type` is not registered.
     """
     evaluator_type = MetadataCatalog.get(name).get("evaluator_type", None)
     if evaluator_type not in EVALUATORS_REGISTRY:
@@ -115,5 +121,5 @@ def build_evaluators(cfg: CfgNode, name: str) -> list[DatasetEvaluator]:
             f"dataset {name!r} has the evaluator_type {evaluator_type!r}, expected one of "
             f"{sorted(known for known, _ in EVALUATORS_REGISTRY)}"
         )
-    make = EVALUATORS_REGISTRY.get(evaluator_type)
-    return make(cfg, name, os.path.join(cfg.OUTPUT_DIR, "inference", name))
+    build = EVALUATORS_REGISTRY.get(evaluator_type)
+    return build(cfg, name, os.path.join(cfg.OUTPUT_DIR, "inference", name))

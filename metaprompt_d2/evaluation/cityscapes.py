@@ -1,6 +1,5 @@
 """The official Cityscapes scorer, on any number of machines."""
 
-import os
 import tempfile
 from collections import OrderedDict
 from pathlib import Path
@@ -12,10 +11,10 @@ __all__ = ["DistributedCityscapesSemSegEvaluator"]
 
 
 class DistributedCityscapesSemSegEvaluator(CityscapesSemSegEvaluator):
-    """Detectron2's evaluator without its need of one file system for all processes.
+    """Detectron2's evaluator without the need for a file system that all processes share.
 
-    Each process writes its predictions to a folder of its own; the main process collects the
-    (compressed) files and runs the scorer of cityscapesscripts over all of them.
+    Each process writes its predictions to its own folder. The main process collects the
+    (compressed) files and runs the scorer of cityscapesscripts on all of them.
     """
 
     def reset(self) -> None:
@@ -23,17 +22,17 @@ class DistributedCityscapesSemSegEvaluator(CityscapesSemSegEvaluator):
         self._temp_dir = self._working_dir.name
 
     def evaluate(self) -> OrderedDict | None:
-        """
+        """Score the predictions of all processes.
+
         Returns:
             {"sem_seg": {"IoU", "iIoU", "IoU_sup", "iIoU_sup"}} in percent on the main process.
-            Unlike Detectron2's mIoU, IoU counts a class that only occurs as a false positive.
+            Unlike Detectron2's mIoU, IoU includes classes that occur only as false positives.
         """
-        own = Path(self._temp_dir)
-        files = {file.name: file.read_bytes() for file in own.iterdir()}
-        for others in comm.gather(files):
-            for name, content in others.items():
-                if not os.path.exists(own / name):
-                    (own / name).write_bytes(content)
+        folder = Path(self._temp_dir)
+        own = {file.name: file.read_bytes() for file in folder.iterdir()}
+        for files in comm.gather(own):
+            for name in files.keys() - own.keys():
+                (folder / name).write_bytes(files[name])
         results = super().evaluate()
         self._working_dir.cleanup()
         return results

@@ -1,4 +1,4 @@
-"""Depth figures by image, averaged over the images."""
+"""Depth metrics, averaged over the images of a dataset."""
 
 import logging
 import os
@@ -14,9 +14,9 @@ from detectron2.utils import comm
 from ..data.readers import read_depth
 from ..metrics import (
     DEPTH_CROPS,
-    DEPTH_FIGURES,
+    DEPTH_METRICS,
     clean_depth,
-    depth_figures,
+    compute_depth_metrics,
     kb_crop_box,
     valid_depth_mask,
 )
@@ -27,30 +27,28 @@ __all__ = ["DepthEvaluator"]
 
 logger = logging.getLogger(__name__)
 
-# What a PNG of the KITTI benchmark holds for one metre; its 0 stands for no value.
+# Values per meter in the PNGs of the KITTI benchmark; 0 marks pixels without a value.
 _PNG_SCALE = 256
 _PNG_RANGE = (1, 2**16 - 1)
 
-_SHOWN = 50  # names in a warning
+_MAX_LISTED = 50  # names in a warning
 
 
 class _Score(NamedTuple):
-    """Of one image: `depth_figures`, None without ground truth, and pixels of no number."""
-
-    figures: dict[str, float] | None
+    metrics: dict[str, float] | None  # None without ground truth
     num_nan: int
     num_infinite: int
 
     @property
-    def is_broken(self) -> bool:
-        return self.num_nan > 0 or self.num_infinite > 0
+    def is_finite(self) -> bool:
+        return self.num_nan == self.num_infinite == 0
 
 
 class DepthEvaluator(DatasetEvaluator):
-    """Mean over images of the figures of method section 2.8, each image counted once.
+    """Compute `DEPTH_METRICS` per image and average them over the images.
 
-    The dataset's metadata says how: `max_depth` in metres, and optionally `min_depth` (1e-3) and
-    `crop` (one of `DEPTH_CROPS`, "none").
+    The dataset's metadata sets `max_depth` in meters and optionally `min_depth` (1e-3) and `crop`
+    (one of `DEPTH_CROPS`, "none").
     """
 
     def __init__(
@@ -63,22 +61,23 @@ class DepthEvaluator(DatasetEvaluator):
     ):
         """
         Args:
-            dataset_name: its items have "file_name" and, unless they are without ground truth,
-                "depth_file_name" and "depth_scale"; where "kb_crop" is true, predictions are those
-                of KITTI's benchmark frame, to which the ground truth is cropped.
-            output_dir: for predictions as PNG.
-            crop: instead of the dataset's.
-            save_png: write `<output_dir>/depth/<path of the image>.png`, the path below the folder
-                that all images of the dataset share.
+            dataset_name: Name of a dataset. Its dicts have "file_name" and, if there is ground
+                truth, "depth_file_name" and "depth_scale". If "kb_crop" is True, predictions cover
+                KITTI's benchmark frame, and the ground truth is cropped to it.
+            output_dir: Folder for predictions as PNG.
+            crop: Crop to score; default: the dataset's.
+            save_png: Whether to write each prediction to `<output_dir>/depth/<path>.png`, where
+                the path is the image's below the folder that all images share.
 
         Raises:
-            InputError: metadata without `max_depth`, an unknown crop, or no folder for PNGs.
+            InputError: The metadata has no `max_depth`, the crop is unknown, or there is no folder
+                for the PNGs.
         """
         metadata = MetadataCatalog.get(dataset_name)
         self.dataset_name = dataset_name
         self.max_depth = metadata.get("max_depth", None)
         if self.max_depth is None:
-            raise InputError(f"metadata of dataset {dataset_name!r} has no max_depth (in metres)")
+            raise InputError(f"metadata of dataset {dataset_name!r} has no max_depth (in meters)")
         self.min_depth = metadata.get("min_depth", 1e-3)
         self.crop = crop or metadata.get("crop", "none")
         if self.crop not in DEPTH_CROPS:
@@ -88,7 +87,7 @@ class DepthEvaluator(DatasetEvaluator):
             )
         if save_png and not output_dir:
             raise InputError("an output_dir is needed to write predictions as PNG")
-        self.png_dir = Path(output_dir) / "depth" if save_png else None
+        self.png_dir = Path(output_dir, "depth") if save_png and output_dir else None
         self._image_root = ""
         self._scores: dict[str, _Score] = {}
 
@@ -103,8 +102,8 @@ class DepthEvaluator(DatasetEvaluator):
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """
         Raises:
-            FileNotFoundError: a file of ground truth that is missing.
-            InputError: ground truth that cannot be read, or of another size than the prediction.
+            MissingFileError: A ground truth file is missing.
+            InputError: A ground truth file cannot be read or has another size than the prediction.
         """
         for item, output in zip(inputs, outputs, strict=True):
             depth, num_nan, num_infinite = clean_depth(
@@ -112,38 +111,41 @@ class DepthEvaluator(DatasetEvaluator):
                 min_depth=self.min_depth,
                 max_depth=self.max_depth,
             )
-            figures = self._figures(item, depth) if "depth_file_name" in item else None
-            self._scores[item["file_name"]] = _Score(figures, num_nan, num_infinite)
+            metrics = self._compute_metrics(item, depth) if "depth_file_name" in item else None
+            self._scores[item["file_name"]] = _Score(metrics, num_nan, num_infinite)
             if self.png_dir is not None:
-                write_png(_to_png(depth), self._png_file(item["file_name"]))
+                name = os.path.relpath(item["file_name"], self._image_root)
+                pixels = np.rint(depth * _PNG_SCALE).clip(*_PNG_RANGE).astype(np.uint16)
+                write_png(pixels, (self.png_dir / name).with_suffix(".png"))
 
     def evaluate(self) -> OrderedDict | None:
-        """
+        """Average the metrics over the images of all processes.
+
         Returns:
-            {"depth": `DEPTH_FIGURES`, and "images" that were scored, "images_without_truth" that
-            have no pixel to score, "images_not_finite" whose prediction holds NaN or infinity}, on
-            the main process; None on others.
+            {"depth": metrics} on the main process, None on others. Besides `DEPTH_METRICS`, the
+            metrics count "images" that were scored, "images_without_truth" that have no pixel to
+            score, and "images_not_finite" whose predictions contain NaN or infinity.
         """
         gathered = comm.gather(self._scores)
         if not comm.is_main_process():
             return None
-        # Samplers repeat images to fill up processes.
+        # Samplers repeat images to give every process the same number.
         scores = {name: score for part in gathered for name, score in part.items()}
         _warn(scores, self.min_depth, self.max_depth)
-        scored = [score.figures for score in scores.values() if score.figures is not None]
+        scored = [score.metrics for score in scores.values() if score.metrics is not None]
         means = {
-            name: sum(figures[name] for figures in scored) / len(scored) if scored else np.nan
-            for name in DEPTH_FIGURES
+            name: sum(metrics[name] for metrics in scored) / len(scored) if scored else np.nan
+            for name in DEPTH_METRICS
         }
         counts = {
             "images": len(scored),
             "images_without_truth": len(scores) - len(scored),
-            "images_not_finite": sum(score.is_broken for score in scores.values()),
+            "images_not_finite": sum(not score.is_finite for score in scores.values()),
         }
         return OrderedDict({"depth": means | counts})
 
-    def _figures(self, item: dict, depth: np.ndarray) -> dict[str, float] | None:
-        target = _ground_truth(item)
+    def _compute_metrics(self, item: dict, depth: np.ndarray) -> dict[str, float] | None:
+        target = _read_target(item)
         if depth.shape != target.shape:
             cropped = ", cropped" if item.get("kb_crop", False) else ""
             raise InputError(
@@ -153,20 +155,16 @@ class DepthEvaluator(DatasetEvaluator):
         mask = valid_depth_mask(
             target, crop=self.crop, min_depth=self.min_depth, max_depth=self.max_depth
         )
-        return depth_figures(depth, target, mask) if mask.any() else None
-
-    def _png_file(self, image_file: str) -> Path:
-        relative = os.path.relpath(image_file, self._image_root)
-        return (self.png_dir / relative).with_suffix(".png")
+        return compute_depth_metrics(depth, target, mask) if mask.any() else None
 
 
-def _ground_truth(item: dict) -> np.ndarray:
+def _read_target(item: dict) -> np.ndarray:
     target = read_depth(item["depth_file_name"], item["depth_scale"])
     if not item.get("kb_crop", False):
         return target
     try:
         return target[kb_crop_box(*target.shape)]
-    except ValueError as error:
+    except InputError as error:
         raise InputError(f"depth file {item['depth_file_name']}: {error}") from error
 
 
@@ -175,34 +173,29 @@ def _size(depth: np.ndarray) -> str:
 
 
 def _warn(scores: dict[str, _Score], min_depth: float, max_depth: float) -> None:
-    """Name the images that are left out or that were cleaned."""
-    without_truth = sorted(name for name, score in scores.items() if score.figures is None)
+    """Log the names of images that are not scored or whose predictions are not finite."""
+    without_truth = sorted(name for name, score in scores.items() if score.metrics is None)
     if without_truth:
         logger.warning(
             "%d images have no pixel with ground truth to score and are left out: %s",
             len(without_truth),
-            _listed(without_truth),
+            _list(without_truth),
         )
-    broken = [
+    not_finite = [
         f"{name} ({score.num_nan} NaN, {score.num_infinite} infinite)"
         for name, score in sorted(scores.items())
-        if score.is_broken
+        if not score.is_finite
     ]
-    if broken:
+    if not_finite:
         logger.warning(
             "predictions of %d images are not finite; NaN is scored as %g m, infinity as %g m: %s",
-            len(broken),
+            len(not_finite),
             min_depth,
             max_depth,
-            _listed(broken),
+            _list(not_finite),
         )
 
 
-def _listed(names: list[str]) -> str:
-    shown, rest = names[:_SHOWN], len(names) - _SHOWN
-    return ", ".join(shown) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _to_png(depth: np.ndarray) -> np.ndarray:
-    """Convert metres to the 16-bit values of KITTI's PNG files."""
-    return np.rint(depth * _PNG_SCALE).clip(*_PNG_RANGE).astype(np.uint16)
+def _list(names: list[str]) -> str:
+    rest = len(names) - _MAX_LISTED
+    return ", ".join(names[:_MAX_LISTED]) + (f" and {rest} more" if rest > 0 else "")

@@ -1,4 +1,4 @@
-"""People's joints scored by OKS, as COCO's server does."""
+"""COCO keypoint metrics of people that were posed one by one."""
 
 import contextlib
 import io
@@ -23,16 +23,16 @@ __all__ = ["TopDownKeypointEvaluator"]
 
 logger = logging.getLogger(__name__)
 
-_PERSON = 1  # COCO's category
+_PERSON = 1  # COCO's category id
 # In the order of COCOeval's `stats`.
-_FIGURES = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
+_METRICS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
 
 
 class TopDownKeypointEvaluator(DatasetEvaluator):
-    """COCO's keypoint figures of people that were posed one by one (method section 5.2).
+    """Rescore people by their keypoints, suppress duplicates by OKS, and run COCO's evaluation.
 
-    People are rescored by their joints, near-copies are suppressed by OKS, and the rest is scored
-    by pycocotools against the dataset's `json_file`, every person once.
+    The procedure is ViTPose's (`topdown_coco_dataset.py`). The metrics are those of pycocotools
+    against the dataset's `json_file`. Every person counts once.
     """
 
     def __init__(
@@ -40,26 +40,26 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
         dataset_name: str,
         *,
         output_dir: str | None = None,
-        joint_score_threshold: float = 0.2,
+        keypoint_score_threshold: float = 0.2,
         oks_nms_threshold: float = 0.9,
     ):
         """
         Args:
-            dataset_name: its metadata has `json_file`, annotations in COCO's layout.
-            output_dir: for `keypoints_results.json`, as COCO's server takes it.
-            joint_score_threshold: a person's score is the box's times the mean of the joints'
-                scores above it.
-            oks_nms_threshold: OKS above which the lower score is dropped.
+            dataset_name: Dataset with `json_file`, annotations in COCO's format, in its metadata.
+            output_dir: Folder for `keypoints_results.json`, in the format of COCO's server.
+            keypoint_score_threshold: A person's score is the box score times the mean of the
+                keypoint scores above this.
+            oks_nms_threshold: OKS above which the person with the lower score is dropped.
 
         Raises:
-            InputError: metadata without `json_file`.
+            InputError: The metadata has no `json_file`.
         """
         self.dataset_name = dataset_name
         self.json_file = MetadataCatalog.get(dataset_name).get("json_file", None)
         if self.json_file is None:
             raise InputError(f"metadata of dataset {dataset_name!r} has no json_file")
         self.output_dir = output_dir
-        self.joint_score_threshold = joint_score_threshold
+        self.keypoint_score_threshold = keypoint_score_threshold
         self.oks_nms_threshold = oks_nms_threshold
         self._people: dict[tuple, dict] = {}
 
@@ -69,36 +69,37 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """
         Args:
-            inputs: with "image_id" and, where each is one person, "person_id".
-            outputs: "instances" with `pred_keypoints`, `scores` of the boxes, and `crop_areas`.
+            inputs: Dicts with "image_id" and, if each is one person, "person_id".
+            outputs: "instances" with `pred_keypoints`, box `scores` and `crop_areas`.
 
         Raises:
-            InputError: another number of joints than COCO's.
+            InputError: The number of keypoints is not COCO's.
         """
         for item, output in zip(inputs, outputs, strict=True):
             instances = output["instances"]
             keypoints = instances.pred_keypoints.double().cpu().numpy()
             if keypoints.shape[1:] != (len(OKS_SIGMAS), 3):
                 raise InputError(
-                    f"predictions for image {item['image_id']} have {keypoints.shape[1]} joints, "
-                    f"expected {len(OKS_SIGMAS)}"
+                    f"predictions for image {item['image_id']} have {keypoints.shape[1]} "
+                    f"keypoints, expected {len(OKS_SIGMAS)}"
                 )
             fields = keypoints, instances.scores.tolist(), instances.crop_areas.tolist()
-            for index, (joints, score, area) in enumerate(zip(*fields, strict=True)):
+            for index, (points, score, area) in enumerate(zip(*fields, strict=True)):
                 key = (item["image_id"], item.get("person_id"), index)
-                self._people[key] = {"keypoints": joints, "score": score, "area": area}
+                self._people[key] = {"keypoints": points, "score": score, "area": area}
 
     def evaluate(self) -> OrderedDict | None:
-        """
+        """Run COCO's evaluation on the people of all processes.
+
         Returns:
-            {"keypoints": AP, AP50, AP75, APm, APl, AR, AR50, AR75, ARm, ARl in percent (NaN where
-            nobody of that size is annotated), and the number of "people" before suppression} on
-            the main process; None on others. Without predictions all figures are 0.
+            {"keypoints": metrics} on the main process, None on others. The metrics are AP, AP50,
+            AP75, APm, APl, AR, AR50, AR75, ARm and ARl in percent (NaN for sizes without annotated
+            people, 0 without predictions), and the number of "people" before suppression.
         """
         gathered = comm.gather(self._people)
         if not comm.is_main_process():
             return None
-        # Samplers may repeat people to fill up processes.
+        # Samplers repeat people to give every process the same number.
         people = {key: person for part in gathered for key, person in part.items()}
         results = self._results(people)
         logger.info("%d people posed, %d left after suppression by OKS", len(people), len(results))
@@ -106,11 +107,11 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
             file = Path(self.output_dir) / "keypoints_results.json"
             file.parent.mkdir(parents=True, exist_ok=True)
             atomic_write(file, lambda stream: stream.write(json.dumps(results).encode()))
-        figures = self._figures(results) | {"people": len(people)}
-        return OrderedDict({"keypoints": figures})
+        metrics = self._compute_metrics(results) | {"people": len(people)}
+        return OrderedDict({"keypoints": metrics})
 
     def _results(self, people: dict[tuple, dict]) -> list[dict]:
-        """What COCO's server takes: rescored people that survive suppression, by image."""
+        """Rescore and suppress people image by image; return them in COCO's result format."""
         images: dict[int, list[dict]] = {}
         for key in sorted(people, key=lambda key: (key[0], key[1] or 0, key[2])):
             images.setdefault(key[0], []).append(people[key])
@@ -120,7 +121,7 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
             boxes, areas = (
                 np.array([person[key] for person in found]) for key in ("score", "area")
             )
-            scores = person_score(boxes, keypoints[..., 2], self.joint_score_threshold)
+            scores = person_score(boxes, keypoints[..., 2], self.keypoint_score_threshold)
             for index in oks_nms(keypoints[..., :2], scores, areas, self.oks_nms_threshold):
                 results.append(
                     {
@@ -132,10 +133,10 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
                 )
         return results
 
-    def _figures(self, results: list[dict]) -> dict[str, float]:
+    def _compute_metrics(self, results: list[dict]) -> dict[str, float]:
         if not results:
-            logger.warning("nobody was posed in dataset %r: all figures are 0", self.dataset_name)
-            return dict.fromkeys(_FIGURES, 0.0)
+            logger.warning("nobody was posed in dataset %r: all metrics are 0", self.dataset_name)
+            return dict.fromkeys(_METRICS, 0.0)
         report = io.StringIO()
         with contextlib.redirect_stdout(report):
             truth = COCO()
@@ -147,8 +148,8 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
             evaluation.accumulate()
             evaluation.summarize()
         logger.info("%s", report.getvalue())
-        # pycocotools says -1 where there is nobody to find.
+        # pycocotools reports -1 if nobody of a size is annotated.
         return {
             name: float(value) * 100 if value >= 0 else float("nan")
-            for name, value in zip(_FIGURES, evaluation.stats, strict=True)
+            for name, value in zip(_METRICS, evaluation.stats, strict=True)
         }

@@ -1,8 +1,9 @@
-"""Several evaluators under one name."""
+"""Several evaluators that report the same task."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 
-from detectron2.evaluation import DatasetEvaluators
+from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 
 from ..utils.errors import InputError
 
@@ -10,35 +11,40 @@ __all__ = ["MergedEvaluators"]
 
 
 class MergedEvaluators(DatasetEvaluators):
-    """Evaluators whose results share a task, joined figure by figure.
+    """Run several evaluators and merge their metrics by task.
 
     Detectron2's `DatasetEvaluators` refuses two evaluators that both report, say, "sem_seg", as
     the official Cityscapes scorer and `SemSegEvaluator` do.
     """
 
-    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
-        """As in `DatasetEvaluators`; empties `outputs`.
+    def __init__(self, evaluators: Sequence[DatasetEvaluator]):
+        super().__init__(evaluators)
+        self.evaluators = evaluators
 
-        `inference_on_dataset` would hold them while the next images are predicted, and those of
-        a photograph take many GB.
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        """Pass a batch to every evaluator, then empty `outputs`.
+
+        `inference_on_dataset` keeps the list until the next batch is predicted, and the outputs of
+        one photograph take many GB. `EVALUATORS_REGISTRY` tells evaluators not to rely on it.
         """
         super().process(inputs, outputs)
         outputs.clear()
 
     def evaluate(self) -> OrderedDict | None:
-        """
+        """Merge the results of all evaluators.
+
         Returns:
-            {task: {figure: value}} on the main process, None elsewhere.
+            {task: {metric: value}} on the main process, None on others.
 
         Raises:
-            InputError: two evaluators that report the same figure of the same task.
+            InputError: Two evaluators report the same metric of the same task.
         """
         merged: OrderedDict[str, dict] = OrderedDict()
-        for evaluator in self._evaluators:
-            for task, figures in (evaluator.evaluate() or {}).items():
+        for evaluator in self.evaluators:
+            for task, metrics in (evaluator.evaluate() or {}).items():
                 known = merged.setdefault(task, {})
-                twice = sorted(known.keys() & figures.keys())
+                twice = sorted(known.keys() & metrics.keys())
                 if twice:
                     raise InputError(f"two evaluators report {twice} of {task!r}")
-                known.update(figures)
+                known.update(metrics)
         return merged or None

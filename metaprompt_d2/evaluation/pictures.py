@@ -1,7 +1,8 @@
-"""Pictures of a test set's first predictions, drawn while it is evaluated."""
+"""Pictures of predictions next to their ground truth, drawn during evaluation."""
 
 import logging
 import os
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -23,29 +24,28 @@ from ..visualization import (
     stack_rows,
 )
 
-__all__ = ["PICTURES_REGISTRY", "PictureWriter", "draw_prediction", "joined_people"]
+__all__ = ["PICTURES_REGISTRY", "PictureWriter", "draw_prediction", "merge_people"]
 
 logger = logging.getLogger(__name__)
 
-_MAX_WIDTH = 6400  # pixels of a row; three of Cityscapes' images stay as they are
+_MAX_WIDTH = 6400  # pixels of a row; enough for three images of Cityscapes
 
 PICTURES_REGISTRY = Registry("PICTURES")
 PICTURES_REGISTRY.__doc__ = """
-Functions that draw one image, each of the name of an `evaluator_type` in datasets' metadata or of a
-model's output. Called as `draw_prediction` is, and return what it does.
+Maps an `evaluator_type` or output key to a function with the signature of `draw_prediction`.
 """
 
 
 @PICTURES_REGISTRY.register()
 def sem_seg(item: dict, output: dict, metadata: Metadata) -> np.ndarray | None:
-    """Classes; other maps that Detectron2's `SemanticSegmentor` gives have no picture."""
+    """Draw classes. Other dense outputs, which use the key "sem_seg" too, have no picture."""
     if metadata.get("stuff_classes", None) is None:
         return None
     image, truth = read_image(item["file_name"], "RGB"), None
     if item.get("sem_seg_file_name") is not None:
         truth = read_checked_labels(
             item,
-            image.shape[:2],
+            (image.shape[0], image.shape[1]),
             num_classes=len(metadata.stuff_classes),
             ignore_value=metadata.get("ignore_label", 255),
         )
@@ -68,7 +68,7 @@ def depth(item: dict, output: dict, metadata: Metadata) -> np.ndarray:
 
 @PICTURES_REGISTRY.register()
 def instances(item: dict, output: dict, metadata: Metadata) -> np.ndarray | None:
-    """People with joints; other instances have no picture."""
+    """Draw people with keypoints; other instances have no picture."""
     found = output["instances"]
     if not found.has("pred_keypoints"):
         return None
@@ -77,48 +77,39 @@ def instances(item: dict, output: dict, metadata: Metadata) -> np.ndarray | None
 
 
 def draw_prediction(item: dict, output: dict, metadata: Metadata) -> np.ndarray | None:
-    """One row: image, ground truth where there is one, and prediction.
+    """Draw the image, the ground truth (if any) and the prediction in a row.
 
     Args:
-        item: of a dataset.
-        output: of a model for it.
-        metadata: of the dataset.
+        item: Dataset dict of the image.
+        output: Model output for the image.
+        metadata: Metadata of the dataset.
 
     Returns:
-        (H', W', 3) uint8 RGB; None for a task without pictures.
+        (H', W', 3) uint8 RGB, or None if the output has no picture.
     """
     names = (metadata.get("evaluator_type", None), *output)
     name = next((name for name in names if name in PICTURES_REGISTRY), None)
     return None if name is None else PICTURES_REGISTRY.get(name)(item, output, metadata)
 
 
-def joined_people(items: list[dict]) -> dict:
-    """The dict of an image, with the annotations of all its people, of those of each person."""
-    notes = [note for item in items for note in item.get("annotations", ())]
-    return items[0] | {"annotations": notes}
-
-
-def _shrunk(row: np.ndarray) -> np.ndarray:
-    """No wider than `_MAX_WIDTH`: rows are kept until the evaluation ends."""
-    height, width = row.shape[:2]
-    if width <= _MAX_WIDTH:
-        return row
-    size = _MAX_WIDTH, max(round(height * _MAX_WIDTH / width), 1)
-    return cv2.resize(row, size, interpolation=cv2.INTER_AREA)
+def merge_people(items: Sequence[dict]) -> dict:
+    """Merge per-person dicts of an image into one dict with all annotations."""
+    annotations = [person for item in items for person in item.get("annotations", ())]
+    return items[0] | {"annotations": annotations}
 
 
 class PictureWriter(DatasetEvaluator):
-    """Writes `<output_dir>/pictures.png`: image, ground truth and prediction, a row an image.
+    """Write the first predictions to `<output_dir>/pictures.png`, one row per image.
 
-    In a training, TensorBoard shows it, too.
+    During training, the pictures are also sent to TensorBoard.
     """
 
     def __init__(self, dataset_name: str, output_dir: str, num_pictures: int):
         """
         Args:
-            dataset_name: for names and colours of classes, and the maximum depth.
-            output_dir: made if missing.
-            num_pictures: images to draw; in several processes, the main process's first ones.
+            dataset_name: Name of a dataset, whose metadata has class names, colors or max_depth.
+            output_dir: Folder to write to, created if missing.
+            num_pictures: Maximum number of images; the first ones of the main process.
         """
         self.dataset_name = dataset_name
         self.metadata = MetadataCatalog.get(dataset_name)
@@ -137,25 +128,14 @@ class PictureWriter(DatasetEvaluator):
             if "instances" in output:
                 self._add_people(item, output["instances"])
             elif len(self._rows) < self.num_pictures:
-                row = draw_prediction(item, output, self.metadata)
-                if row is not None:
-                    self._rows.append(_shrunk(row))
-
-    def _add_people(self, item: dict, found: Instances) -> None:
-        """Keep what is drawn when all people of the image have come."""
-        name = item["file_name"]
-        if not found.has("pred_keypoints"):
-            return
-        if name in self._people or len(self._people) < self.num_pictures:
-            kept = Instances(found.image_size)
-            kept.pred_boxes = found.pred_boxes.to("cpu")
-            kept.pred_keypoints = found.pred_keypoints.cpu()
-            item = {key: value for key, value in item.items() if key != "image"}
-            self._people.setdefault(name, []).append((item, kept))
+                self._rows += self._draw(item, output)
 
     def evaluate(self) -> None:
-        """Write the file; there are no figures."""
-        rows = [*self._rows, *map(self._people_row, self._people.values())]
+        """Write the file; there are no metrics."""
+        rows = [*self._rows]
+        for people in self._people.values():
+            items, found = zip(*people, strict=True)
+            rows += self._draw(merge_people(items), {"instances": Instances.cat(list(found))})
         if not rows:
             return
         file = os.path.join(self.output_dir, "pictures.png")
@@ -166,7 +146,25 @@ class PictureWriter(DatasetEvaluator):
             get_event_storage().put_image(name, pictures.transpose(2, 0, 1))
         logger.info("Pictures of %d predictions: %s", len(rows), file)
 
-    def _people_row(self, people: list[tuple[dict, Instances]]) -> np.ndarray:
-        items, found = zip(*people, strict=True)
-        output = {"instances": Instances.cat(list(found))}
-        return draw_prediction(joined_people(items), output, self.metadata)
+    def _draw(self, item: dict, output: dict) -> list[np.ndarray]:
+        """Draw a row if there is one, shrunk to `_MAX_WIDTH`: rows stay in memory until the end."""
+        row = draw_prediction(item, output, self.metadata)
+        if row is None:
+            return []
+        height, width = row.shape[:2]
+        if width > _MAX_WIDTH:
+            size = _MAX_WIDTH, max(round(height * _MAX_WIDTH / width), 1)
+            row = cv2.resize(row, size, interpolation=cv2.INTER_AREA)
+        return [row]
+
+    def _add_people(self, item: dict, found: Instances) -> None:
+        """Keep people until all people of their image have arrived."""
+        name = item["file_name"]
+        if not found.has("pred_keypoints"):
+            return
+        if name in self._people or len(self._people) < self.num_pictures:
+            kept = Instances(found.image_size)
+            kept.pred_boxes = found.pred_boxes.to("cpu")
+            kept.pred_keypoints = found.pred_keypoints.cpu()
+            item = {key: value for key, value in item.items() if key != "image"}
+            self._people.setdefault(name, []).append((item, kept))

@@ -1,4 +1,4 @@
-"""Predicted label maps as the test servers of Cityscapes and ADE20K take them."""
+"""Write predicted label maps in the formats of the Cityscapes and ADE20K test servers."""
 
 import logging
 import os
@@ -23,22 +23,22 @@ logger = logging.getLogger(__name__)
 
 PREDICTION_FORMATS = ("auto", "cityscapes", "ade20k", "ids")
 
-# Images of the published sets.
+# Number of images in the published datasets.
 _PUBLISHED = {
     "cityscapes_fine_sem_seg_val": 500,
     "cityscapes_fine_sem_seg_test": 1525,
     "ade20k_sem_seg_val": 2000,
     "ade20k_sem_seg_test": 3352,
 }
-_SHOWN = 5  # names in messages
+_MAX_LISTED = 5  # names in messages
 
 
 class SemSegPredictionWriter(DatasetEvaluator):
-    """Writes every prediction of a dataset as PNG and, once none is missing, an archive of all.
+    """Write each prediction of a dataset as a PNG and, if all are there, an archive of them.
 
-    * "cityscapes": label ids (7 is road), named as the image: what the benchmark's server reads;
-    * "ade20k": 1..150, named as the image, as ADE20K's server wants them;
-    * "ids": class ids from 0 (16 bits beyond 256 classes), with the images' sub-folders.
+    * "cityscapes": label ids (7 is road), named like the images, for the benchmark's server;
+    * "ade20k": 1..150, named like the images, for ADE20K's server;
+    * "ids": class ids from 0 (16 bits beyond 256 classes), in the images' subfolders.
     """
 
     def __init__(
@@ -51,15 +51,15 @@ class SemSegPredictionWriter(DatasetEvaluator):
     ):
         """
         Args:
-            dataset_name: any registered dataset, with or without ground truth.
-            archive: the .zip to write; the PNGs go to the folder of that name without ".zip",
+            dataset_name: Name of a registered dataset, with or without ground truth.
+            archive: Archive (.zip) to write. The PNGs go to a folder of that name without ".zip",
                 which all processes must share.
-            file_format: one of `PREDICTION_FORMATS`; "auto" goes by the dataset's classes.
-            allow_incomplete: accept a dataset with fewer images than were published.
+            file_format: One of `PREDICTION_FORMATS`; "auto" chooses by the dataset's classes.
+            allow_incomplete: Whether to accept a dataset with fewer images than were published.
 
         Raises:
-            InputError: another format or ending, classes that don't fit the format, two images of
-                one name, or a dataset that is not there as a whole.
+            InputError: The format or file extension is unknown, the classes don't fit the format,
+                two images have the same name, or the dataset is incomplete.
         """
         if file_format not in PREDICTION_FORMATS:
             raise InputError(f"format {file_format!r}: expected one of {PREDICTION_FORMATS}")
@@ -90,7 +90,7 @@ class SemSegPredictionWriter(DatasetEvaluator):
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """
         Raises:
-            InputError: outputs of another task, or of other classes than the dataset's.
+            InputError: The model predicts another task, or other classes than the dataset's.
         """
         for item, output in zip(inputs, outputs, strict=True):
             if "sem_seg" not in output:
@@ -108,21 +108,21 @@ class SemSegPredictionWriter(DatasetEvaluator):
             self._written.add(name)
 
     def evaluate(self) -> None:
-        """Write the archive, on the main process; there are no figures.
+        """Write the archive on the main process.
 
         Raises:
-            InputError: images without a prediction of this run; no archive is written then.
+            InputError: Some images have no prediction of this run; no archive is written.
         """
         written = set().union(*comm.all_gather(self._written))
         if not comm.is_main_process():
             return
         expected = sorted(self.names.values())
-        missing = [name for name in expected if name not in written or not self._is_there(name)]
+        missing = [name for name in expected if name not in written or not self._has(name)]
         if missing:
-            more = ", ..." if len(missing) > _SHOWN else ""
+            more = ", ..." if len(missing) > _MAX_LISTED else ""
             raise InputError(
                 f"{len(missing)} of {len(expected)} predictions are missing in {self.folder}, "
-                f"{self.archive} is not written: {', '.join(missing[:_SHOWN])}{more}"
+                f"{self.archive} is not written: {', '.join(missing[:_MAX_LISTED])}{more}"
             )
         atomic_write(self.archive, lambda stream: self._write_archive(stream, expected))
         logger.info("%d predictions: %s", len(expected), self.archive)
@@ -132,21 +132,21 @@ class SemSegPredictionWriter(DatasetEvaluator):
             for name in names:
                 archive.write(self.folder / name, name)
 
-    def _is_there(self, name: str) -> bool:
+    def _has(self, name: str) -> bool:
         file = self.folder / name
         return file.is_file() and file.stat().st_size > 0
 
 
 def _values(file_format: str, classes: Sequence[str], dataset_name: str) -> np.ndarray:
-    """What stands in the PNG for each class."""
+    """Return the PNG value of each class."""
     cityscapes = [trainId2label[train_id] for train_id in range(19)]
     known = {
         "cityscapes": [label.name for label in cityscapes],
         "ade20k": list(ADE20K_SEM_SEG_CATEGORIES),
     }
     if file_format == "auto":
-        fitting = (name for name, names in known.items() if list(classes) == names)
-        file_format = next(fitting, "ids")
+        matches = (name for name, names in known.items() if list(classes) == names)
+        file_format = next(matches, "ids")
     if file_format == "ids":
         return np.arange(len(classes), dtype=np.uint8 if len(classes) <= 256 else np.uint16)
     if list(classes) != known[file_format]:
@@ -159,7 +159,7 @@ def _values(file_format: str, classes: Sequence[str], dataset_name: str) -> np.n
 
 
 def _png_names(files: Sequence[str], keeps_folders: bool) -> dict[str, str]:
-    """Image file -> name of its prediction."""
+    """Map each image file to the name of its prediction."""
     names = {file: os.path.basename(file) for file in files}
     if keeps_folders:
         root = os.path.commonpath([os.path.dirname(file) for file in files])

@@ -1,4 +1,4 @@
-"""Detectron2's segmentation figures, with ground truth that is checked, a table and a picture."""
+"""Semantic segmentation metrics, with a table of the classes and a confusion matrix."""
 
 import logging
 import os
@@ -17,19 +17,20 @@ from tabulate import tabulate
 from ..data.readers import read_checked_labels
 from ..utils.errors import InputError
 from ..utils.files import atomic_write
-from .boundary_iou import BoundaryIoU
+from .mask_boundary_iou import MaskBoundaryIoU
 
-__all__ = ["CheckedSemSegEvaluator", "write_confusion_matrix"]
+__all__ = ["CheckedSemSegEvaluator"]
 
 logger = logging.getLogger(__name__)
 
-_MAX_WITH_NUMBERS = 30  # classes; numbers in more cells cannot be read
+_MAX_WITH_NUMBERS = 30  # classes; with more, the numbers in the cells are unreadable
 
 
 class CheckedSemSegEvaluator(SemSegEvaluator):
-    """`SemSegEvaluator` that names a label file which doesn't fit, instead of miscounting.
+    """Detectron2's `SemSegEvaluator` with checked ground truth and `MaskBoundaryIoU`.
 
-    Its figures have Detectron2's names and values, but for Boundary IoU: see `BoundaryIoU`.
+    All of Detectron2's metrics keep their names and values. A label file that doesn't fit its
+    image or holds unknown ids is an error that names the file, instead of a wrong count.
     """
 
     def __init__(
@@ -37,13 +38,13 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
     ):
         """
         Args:
-            dataset_name: with "stuff_classes" and "ignore_label" in its metadata.
-            output_dir: for predictions as RLE and the figures.
-            confusion_matrix: draw it to `<output_dir>/confusion_matrix.png`.
+            dataset_name: Dataset with "stuff_classes" and "ignore_label" in its metadata.
+            output_dir: Folder for the predictions as RLE and the metrics.
+            confusion_matrix: Whether to draw `<output_dir>/confusion_matrix.png`.
 
         Raises:
-            InputError: a dataset without these or without ground truth, or a picture without a
-                folder.
+            InputError: The dataset lacks metadata or ground truth, or there is no folder for the
+                confusion matrix.
         """
         metadata = MetadataCatalog.get(dataset_name)
         for key in ("stuff_classes", "ignore_label"):
@@ -57,102 +58,93 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
         if confusion_matrix and not output_dir:
             raise InputError("an output_dir is needed to draw the confusion matrix")
         super().__init__(dataset_name, output_dir=output_dir)
-        self._compute_boundary_iou = False  # Detectron2's own
+        self.dataset_name = dataset_name
+        self.output_dir = output_dir
         self.confusion_matrix = confusion_matrix
+        self.classes: Sequence[str] = metadata.stuff_classes
+        self.ignore_value: int = metadata.ignore_label
 
     def reset(self) -> None:
         super().reset()
-        self._boundary_iou = BoundaryIoU(self._num_classes)
+        self._mask_boundary_iou = MaskBoundaryIoU(len(self.classes))
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """
         Raises:
-            InputError: outputs of other classes than the dataset's, or ground truth of another
-                size than the image or with unknown ids.
+            InputError: The model has another number of classes than the dataset, or a label file
+                has another size than its image or unknown ids.
         """
-        side = self._num_classes + 1
         for item, output in zip(inputs, outputs, strict=True):
-            if len(output["sem_seg"]) != self._num_classes:
+            if len(output["sem_seg"]) != len(self.classes):
                 raise InputError(
                     f"the model has {len(output['sem_seg'])} classes, dataset "
-                    f"{self._dataset_name!r} {self._num_classes}"
+                    f"{self.dataset_name!r} {len(self.classes)}"
                 )
-            predicted = output["sem_seg"].argmax(dim=0).cpu().numpy()
-            truth = self._ground_truth(item)
-            pairs = np.bincount((side * predicted + truth).ravel(), minlength=side**2)
-            self._conf_matrix += pairs.reshape(side, side)
-            self._boundary_iou.add(predicted, truth)
-            self._predictions += self.encode_json_sem_seg(predicted, item["file_name"])
+            truth = read_checked_labels(
+                item | {"sem_seg_file_name": self.input_file_to_gt_file[item["file_name"]]},
+                (item["height"], item["width"]),
+                num_classes=len(self.classes),
+                ignore_value=self.ignore_value,
+            ).astype(np.int32)
+            self.sem_seg_loading_fn = lambda _, dtype, labels=truth: labels.astype(dtype)
+            super().process([item], [output])
+            truth[truth == self.ignore_value] = len(self.classes)
+            self._mask_boundary_iou.add(output["sem_seg"].argmax(dim=0).cpu().numpy(), truth)
 
     def evaluate(self) -> OrderedDict | None:
-        """As in `SemSegEvaluator`; logs a table of the classes.
+        """Compute the metrics and log a table of the classes.
 
         Returns:
-            {"sem_seg": {"mIoU", "fwIoU", "mACC", "pACC", "IoU-<class>", "BoundaryIoU-<class>",
-            ...}} in percent on the main process, None on others.
+            {"sem_seg": metrics in percent} on the main process, None on others. The metrics are
+            Detectron2's "mIoU", "fwIoU", "mACC", "pACC", "IoU-<class>", ..., and
+            "MaskBoundaryIoU-<class>".
         """
-        counts = comm.gather(self._boundary_iou.counts)
+        counts = comm.gather(self._mask_boundary_iou.counts)
         results = super().evaluate()
         if results is None:
             return None
-        self._boundary_iou.counts = np.sum(counts, axis=0)
-        self._add_boundary_iou(results["sem_seg"])
-        logger.info("%s:\n%s", self._dataset_name, _table(results["sem_seg"], self._class_names))
-        if self.confusion_matrix:
-            file = os.path.join(self._output_dir, "confusion_matrix.png")
-            write_confusion_matrix(self._conf_matrix[:-1, :-1].T, self._class_names, file)
-            logger.info("Confusion matrix: %s", file)
+        self._mask_boundary_iou.counts = np.sum(counts, axis=0)
+        metrics = results["sem_seg"]
+        for name, value in zip(self.classes, self._mask_boundary_iou.compute(), strict=True):
+            metrics[f"MaskBoundaryIoU-{name}"] = 100 * value
+        logger.info("%s:\n%s", self.dataset_name, _table(metrics, self.classes))
+        if self.output_dir:
+            file = os.path.join(self.output_dir, "sem_seg_evaluation.pth")
+            atomic_write(file, lambda stream: torch.save(metrics, stream))
+            if self.confusion_matrix:
+                file = os.path.join(self.output_dir, "confusion_matrix.png")
+                _draw_confusion_matrix(self._conf_matrix[:-1, :-1].T, self.classes, file)
+                logger.info("Confusion matrix: %s", file)
         return results
 
-    def _ground_truth(self, item: dict) -> np.ndarray:
-        """(H, W) class ids; K where there is none."""
-        labels = read_checked_labels(
-            item | {"sem_seg_file_name": self.input_file_to_gt_file[item["file_name"]]},
-            (item["height"], item["width"]),
-            num_classes=self._num_classes,
-            ignore_value=self._ignore_label,
-        )
-        labels = labels.astype(np.int32)
-        labels[labels == self._ignore_label] = self._num_classes
-        return labels
 
-    def _add_boundary_iou(self, figures: dict[str, float]) -> None:
-        """Under Detectron2's names, to the figures and their file."""
-        for name, value in zip(self._class_names, self._boundary_iou.figures(), strict=True):
-            figures[f"BoundaryIoU-{name}"] = 100 * value
-            figures[f"min(IoU, B-Iou)-{name}"] = min(figures[f"IoU-{name}"], 100 * value)
-        if self._output_dir:
-            file = os.path.join(self._output_dir, "sem_seg_evaluation.pth")
-            atomic_write(file, lambda stream: torch.save(figures, stream))
-
-
-def _table(figures: Mapping[str, float], classes: Sequence[str]) -> str:
-    """IoU, boundary IoU and accuracy of every class, and what sums them up."""
-    columns = ("IoU", "BoundaryIoU", "ACC")
-    values = np.array([[figures[f"{column}-{name}"] for column in columns] for name in classes])
+def _table(metrics: Mapping[str, float], classes: Sequence[str]) -> str:
+    """Format the IoU, mask boundary IoU and accuracy of every class, and their means."""
+    columns = ("IoU", "MaskBoundaryIoU", "ACC")
+    values = np.array([[metrics[f"{column}-{name}"] for column in columns] for name in classes])
     boundary = values[np.isfinite(values[:, 1]), 1]
     mean_boundary = boundary.mean() if len(boundary) else np.nan
     rows = [
         *zip(classes, *values.T, strict=True),
-        ("mean", figures["mIoU"], mean_boundary, figures["mACC"]),
-        ("by pixels", figures["fwIoU"], np.nan, figures["pACC"]),
+        ("mean", metrics["mIoU"], mean_boundary, metrics["mACC"]),
+        ("by pixels", metrics["fwIoU"], np.nan, metrics["pACC"]),
     ]
     return tabulate(
-        [[None if value != value else value for value in row] for row in rows],  # NaN: no figure
-        ("class", "IoU", "boundary IoU", "accuracy"),
+        [[None if value != value else value for value in row] for row in rows],  # NaN: undefined
+        ("class", "IoU", "mask boundary IoU", "accuracy"),
         floatfmt=".2f",
         missingval="-",
         tablefmt="simple",
     )
 
 
-def write_confusion_matrix(counts: np.ndarray, classes: Sequence[str], file: str) -> None:
-    """Draw which share of each true class was predicted as what.
+def _draw_confusion_matrix(counts: np.ndarray, classes: Sequence[str], file: str) -> None:
+    """Draw the fraction of each true class that was predicted as each class.
 
     Args:
-        counts: (K, K) pixels, rows: true class, columns: predicted class.
+        counts: (K, K) numbers of pixels; rows are true classes, columns predicted ones.
         classes: K names.
-        file: .png to write, whole or not at all.
+        file: PNG file to write.
     """
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)

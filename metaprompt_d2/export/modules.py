@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..diffusion import MetaPrompts
-from ..modeling.meta_arch import DepthEstimator, SlidingWindowSegmentor, TopDownPoseEstimator
+from ..modeling import TaskModel
 from ..utils.errors import InputError
 
 __all__ = ["ExportableModel", "exportable"]
@@ -55,13 +55,6 @@ class ExportableModel(nn.Module):
         return outputs[:, 0] if self.task == "depth" else outputs
 
 
-_TASKS = {
-    "sem_seg": SlidingWindowSegmentor,
-    "depth": DepthEstimator,
-    "pose": TopDownPoseEstimator,
-}
-
-
 def exportable(
     model: nn.Module, *, argmax: bool = False, dynamic_size: bool = False
 ) -> ExportableModel:
@@ -74,10 +67,12 @@ def exportable(
         InputError: another meta-architecture, `argmax` for another task, or a dynamic size of
             crops.
     """
-    task = next((name for name, kind in _TASKS.items() if isinstance(model, kind)), None)
-    if task is None:
-        names = [kind.__name__ for kind in _TASKS.values()]
-        raise InputError(f"{type(model).__name__} cannot be exported, only {names}")
+    if not isinstance(model, TaskModel):
+        raise InputError(
+            f"{type(model).__name__} cannot be exported, only the meta-architectures of "
+            "metaprompt_d2.modeling"
+        )
+    task = model.task
     if argmax and task != "sem_seg":
         raise InputError(f"a {task} model has no classes to take the best of")
     if dynamic_size and task == "pose":

@@ -16,11 +16,12 @@ from detectron2.structures import Boxes, Instances
 from PIL import Image
 from torch import Tensor, nn
 
-from ..data import PoseMapper, build_mapper
+from ..data import build_mapper
 from ..data.readers import image_pixels, read_image
 from ..engine import load_model
 from ..modeling import with_test_time_augmentation
 from ..utils.errors import InputError
+from ..utils.tasks import find_task
 from .sources import Video, find_sources
 
 __all__ = ["Prediction", "Predictor"]
@@ -64,7 +65,7 @@ class Predictor:
         bare = load_model(self.cfg).eval() if model is None else model.eval()
         self.model = with_test_time_augmentation(self.cfg, bare)
         mapper = build_mapper(self.cfg, is_train=False)
-        self._poses = isinstance(mapper, PoseMapper)  # which are predicted from whole images here
+        self._poses = find_task(self.cfg) == "pose"  # which are predicted from whole images here
         self._augmentation = T.AugmentationList([] if self._poses else [mapper.augmentations])
         self.metadata = _metadata(self.cfg)
 

@@ -8,12 +8,14 @@ from .losses import (
     silog_loss,
     weighted_heatmap_mse,
 )
+from .resize import resize
 
 __all__ = [
     "DeconvStack",
     "heatmap_cross_entropy",
     "lovasz_softmax",
     "mean_cross_entropy",
+    "resize",
     "silog_loss",
     "weighted_heatmap_mse",
 ]

@@ -1,4 +1,4 @@
-"""Building blocks that more than one part of the models needs."""
+"""`DeconvStack`: upsampling by transposed convolutions."""
 
 from collections.abc import Sequence
 
@@ -8,17 +8,16 @@ from ..utils.errors import InputError
 
 __all__ = ["DeconvStack"]
 
-# kernel size -> (padding, output padding) with which a stride-2 transposed convolution doubles
+# Kernel size -> (padding, output padding) of a stride-2 transposed convolution that doubles.
 _DOUBLING_PADDING = {2: (0, 0), 3: (1, 1), 4: (1, 0)}
 
 
 class DeconvStack(nn.Sequential):
-    """Transposed convolutions, each doubling the size, usually followed by one 3x3 convolution.
+    """Transposed convolutions, each of which doubles the size, and an optional 3x3 convolution.
 
     ConvTranspose (no bias) - BatchNorm - ReLU for every entry of `hidden_channels`, then
-    Conv3x3 - BatchNorm - ReLU unless `out_channels` is None. The `Decoder` of the official depth
-    code, in which both the fused re-arrangement and the depth head use it (method section 2.1,
-    2.2).
+    Conv3x3 - BatchNorm - ReLU unless `out_channels` is None. This is the `Decoder` of the official
+    depth code, which uses it in the fused re-arrangement and in the depth head.
     """
 
     def __init__(
@@ -31,12 +30,14 @@ class DeconvStack(nn.Sequential):
     ):
         """
         Args:
-            in_channels, out_channels: channels in and out; None for no last convolution.
-            hidden_channels: channels after each doubling.
-            kernel_size: of the transposed convolutions, one for all or one each: 2, 3 or 4.
+            in_channels, out_channels: Channels of input and output; without `out_channels` there is
+                no last convolution.
+            hidden_channels: Channels after each doubling.
+            kernel_size: Kernel size of the transposed convolutions, 2, 3 or 4: one for all of them
+                or one for each.
 
         Raises:
-            InputError: another kernel size, or another number of them than of doublings.
+            InputError: A kernel size is unknown, or there are not as many as doublings.
         """
         if isinstance(kernel_size, int):
             kernel_size = [kernel_size] * len(hidden_channels)

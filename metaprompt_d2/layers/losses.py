@@ -1,4 +1,4 @@
-"""Losses as plain functions."""
+"""Losses as plain functions of tensors."""
 
 import torch
 from torch import Tensor
@@ -16,42 +16,44 @@ __all__ = [
 
 
 def mean_cross_entropy(logits: Tensor, labels: Tensor, *, ignore_value: int = 255) -> Tensor:
-    """Cross-entropy averaged over *all* pixels, ignored ones included.
+    """Compute the cross-entropy averaged over *all* pixels, ignored ones included.
 
-    Ignored pixels add nothing to the sum but count in the mean (mmsegmentation 0.30's
-    `avg_non_ignore=False`, with which the official recipe trains).
+    Ignored pixels add nothing to the sum but count in the mean. The official recipe trains with
+    this, mmsegmentation 0.30's `avg_non_ignore=False`.
 
     Args:
-        logits: (N, K, H, W).
-        labels: (N, H, W), classes 0..K-1 or `ignore_value`.
+        logits: Logits (N, K, H, W).
+        labels: Labels (N, H, W): classes 0..K-1 or `ignore_value`.
+        ignore_value: Label of ignored pixels.
 
     Returns:
-        scalar.
+        A scalar.
     """
     return F.cross_entropy(logits, labels, ignore_index=ignore_value, reduction="none").mean()
 
 
 def lovasz_softmax(logits: Tensor, labels: Tensor, *, ignore_value: int = 255) -> Tensor:
-    """Lovasz-Softmax loss over the whole batch, mean over the classes present in the labels.
+    """Compute the Lovasz-Softmax loss of a batch, the mean over the classes in the labels.
 
-    M. Berman et al., "The Lovasz-Softmax loss", CVPR 2018 (arXiv 1705.08790). A batch without one
-    labelled pixel gives 0 with zero gradient.
+    See M. Berman et al., "The Lovasz-Softmax loss", CVPR 2018 (arXiv 1705.08790). A batch without
+    labeled pixels gives 0 with zero gradient.
 
     Args:
-        logits: (N, K, H, W).
-        labels: (N, H, W), classes 0..K-1 or `ignore_value`.
+        logits: Logits (N, K, H, W).
+        labels: Labels (N, H, W): classes 0..K-1 or `ignore_value`.
+        ignore_value: Label of ignored pixels.
 
     Returns:
-        scalar.
+        A scalar.
     """
     probabilities = logits.softmax(dim=1).permute(1, 0, 2, 3).flatten(1)  # (K, pixels)
     labels = labels.flatten()
-    # Ignored pixels sort last with error 0 and are no foreground: they change neither the
-    # Jaccard index of the pixels before them nor the sum. So shapes stay fixed and nothing
-    # waits for the device.
+    # Ignored pixels have an error of 0, sort last and aren't foreground: they change neither the
+    # Jaccard index of the pixels before them nor the sum. Masking them keeps the shapes fixed, so
+    # that nothing waits for the device.
     valid = labels != ignore_value
     classes = torch.arange(len(probabilities), device=labels.device)
-    if labels.device.type == "cpu":  # nothing to wait for, and sorting dominates
+    if labels.device.type == "cpu":  # without waiting; sorting dominates
         classes = classes[torch.isin(classes, labels)]
         probabilities = probabilities[classes]
     foreground = ((labels == classes[:, None]) & valid).to(probabilities.dtype)
@@ -63,10 +65,10 @@ def lovasz_softmax(logits: Tensor, labels: Tensor, *, ignore_value: int = 255) -
 
 
 def _lovasz_gradient(foreground: Tensor) -> Tensor:
-    """Gradient of the Lovasz extension of the Jaccard loss with respect to sorted errors.
+    """Compute the gradient of the Jaccard loss's Lovasz extension with respect to sorted errors.
 
     Args:
-        foreground: (K, pixels) of 0 and 1, in the order of falling errors.
+        foreground: Masks (K, pixels) of 0 and 1, from the largest to the smallest error.
     """
     total = foreground.sum(dim=1, keepdim=True)
     intersection = total - foreground.cumsum(dim=1)
@@ -76,69 +78,71 @@ def _lovasz_gradient(foreground: Tensor) -> Tensor:
 
 
 def silog_loss(pred: Tensor, target: Tensor, *, mean_weight: float = 0.5) -> Tensor:
-    """Scale-invariant logarithmic loss sqrt(mean(g^2) - mean_weight * mean(g)^2).
+    """Compute the scale-invariant logarithmic loss sqrt(mean(g^2) - mean_weight * mean(g)^2).
 
-    g = ln(target) - ln(pred) over the valid pixels of the whole batch. D. Eigen et al., "Depth Map
-    Prediction from a Single Image using a Multi-Scale Deep Network", NIPS 2014 (arXiv 1406.2283),
-    with a square root, as the official recipe trains (method section 2.5). A batch without one
-    valid pixel, and a perfect prediction, give 0 with zero gradient; both are NaN there.
+    g = ln(target) - ln(pred) over the valid pixels of the whole batch. See D. Eigen et al., "Depth
+    Map Prediction from a Single Image using a Multi-Scale Deep Network", NIPS 2014 (arXiv
+    1406.2283); the official recipe adds the square root. A batch without valid pixels and a perfect
+    prediction give 0 with zero gradient, where the official code gives NaN.
 
     Args:
-        pred: depth in metres, above 0.
-        target: of the same shape, in metres; valid where above 0, without an upper bound.
-        mean_weight: lambda, from 0 (no invariance to scale) to 1 (full invariance).
+        pred: Depth in meters, above 0.
+        target: Ground truth of the same shape in meters; pixels above 0 are valid.
+        mean_weight: Weight lambda, from 0 (no invariance to scale) to 1 (full invariance).
 
     Returns:
-        scalar.
+        A scalar.
 
     Raises:
-        InputError: shapes that differ.
+        InputError: The shapes differ.
     """
     if pred.shape != target.shape:
         raise InputError(f"depth is {tuple(pred.shape)} where its target is {tuple(target.shape)}")
-    # Sums over masked maps keep the shapes fixed, so that nothing waits for the device.
+    # Sums of masked maps keep the shapes fixed, so that nothing waits for the device.
     valid = target > 0
     difference = torch.where(valid, target, 1).log() - torch.where(valid, pred, 1).log()
     count = valid.sum().clamp(min=1)
     variance = difference.square().sum() / count
     variance = variance - mean_weight * (difference.sum() / count).square()
-    # The square root has no finite gradient at 0; rounding may even lead below it.
+    # The square root has no finite gradient at 0, and rounding may even give less.
     vanishes = variance <= 0
     return torch.where(vanishes, 0, torch.where(vanishes, 1, variance).sqrt())
 
 
 def weighted_heatmap_mse(pred: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Mean of (weight * (pred - target))^2 over all elements, those of weight 0 included.
+    """Compute the mean of (weight * (pred - target))^2 over all elements, as ViTPose does.
 
-    ViTPose's loss (method section 5.2): a batch with few labelled keypoints has a small one.
+    Elements of weight 0 count in the mean: a batch with few labeled keypoints has a small loss.
 
     Args:
-        pred, target: (N, J, h, w).
-        weights: (N, J).
+        pred, target: Heatmaps (N, J, h, w).
+        weights: Keypoint weights (N, J).
 
     Returns:
-        scalar.
+        A scalar.
 
     Raises:
-        InputError: shapes that differ.
+        InputError: The shapes differ.
     """
     _check_heatmaps(pred, target)
     return (weights[..., None, None] * (pred - target)).square().mean()
 
 
 def heatmap_cross_entropy(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Cross-entropy between the places of a keypoint, softmax of a map, and its normalised target.
+    """Compute the cross-entropy of a keypoint's position, a softmax over the pixels of its map.
+
+    The targets are normalized to a distribution.
 
     Args:
-        logits: (N, J, h, w).
-        target: (N, J, h, w), 0 and above.
-        weights: (N, J); the mean is over keypoints by weight, 0 without any.
+        logits: Logits (N, J, h, w).
+        target: Heatmaps (N, J, h, w), not negative.
+        weights: Keypoint weights (N, J).
 
     Returns:
-        scalar.
+        A scalar: the weighted mean over keypoints, 0 if all weights are 0.
 
     Raises:
-        InputError: shapes that differ.
+        InputError: The shapes differ.
     """
     _check_heatmaps(logits, target)
     target = target.flatten(2)

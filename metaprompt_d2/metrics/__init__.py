@@ -1,25 +1,22 @@
-"""Figures of predictions against ground truth: plain functions on arrays."""
+"""Metrics of predictions against ground truth: plain functions on arrays."""
 
 from .depth import (
     DEPTH_CROPS,
-    DEPTH_FIGURES,
+    DEPTH_METRICS,
     clean_depth,
-    depth_crop_mask,
-    depth_figures,
+    compute_depth_metrics,
     kb_crop_box,
     valid_depth_mask,
 )
-from .oks import OKS_SIGMAS, keypoint_similarity, oks_nms, person_score
+from .oks import OKS_SIGMAS, oks_nms, person_score
 
 __all__ = [
     "DEPTH_CROPS",
-    "DEPTH_FIGURES",
+    "DEPTH_METRICS",
     "OKS_SIGMAS",
     "clean_depth",
-    "depth_crop_mask",
-    "depth_figures",
+    "compute_depth_metrics",
     "kb_crop_box",
-    "keypoint_similarity",
     "oks_nms",
     "person_score",
     "valid_depth_mask",

@@ -1,4 +1,7 @@
-"""Figures of one depth map, and the pixels on which the benchmarks take them (method 2.8)."""
+"""Depth metrics of one image, and the pixels on which benchmarks compute them.
+
+The definitions follow the official MetaPrompts code, `depth/utils_depth/metrics.py`.
+"""
 
 import numpy as np
 
@@ -6,21 +9,18 @@ from ..utils.errors import InputError
 
 __all__ = [
     "DEPTH_CROPS",
-    "DEPTH_FIGURES",
+    "DEPTH_METRICS",
     "clean_depth",
+    "compute_depth_metrics",
     "depth_crop_mask",
-    "depth_figures",
     "kb_crop_box",
     "valid_depth_mask",
 ]
 
-# What `depth_figures` returns: shares, ratios, metres or natural logarithms, never percent.
-DEPTH_FIGURES = (
-    *("d1", "d2", "d3"),
-    *("abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog"),
-)
+# Keys of the metrics. All are fractions, ratios, meters or logarithms, never percentages.
+DEPTH_METRICS = ("d1", "d2", "d3", "abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog")
 
-# Rows and columns, from and to, as shares of the frame.
+# Top, bottom, left and right as fractions of the frame.
 _RELATIVE_CROPS = {
     # R. Garg et al., "Unsupervised CNN for Single View Depth Estimation", ECCV 2016
     "garg": (0.40810811, 0.99189189, 0.03594771, 0.96405229),
@@ -33,10 +33,12 @@ _KB_HEIGHT, _KB_WIDTH = 352, 1216
 
 
 def kb_crop_box(height: int, width: int) -> tuple[slice, slice]:
-    """Rows and columns of the KITTI benchmark's frame: the bottom 352 rows, 1216 centred columns.
+    """Return the rows and columns of KITTI's benchmark frame.
+
+    The frame is the bottom 352 rows and the central 1216 columns.
 
     Raises:
-        InputError: an image smaller than that.
+        InputError: The image is smaller than the frame.
     """
     if height < _KB_HEIGHT or width < _KB_WIDTH:
         raise InputError(
@@ -47,19 +49,19 @@ def kb_crop_box(height: int, width: int) -> tuple[slice, slice]:
     return slice(height - _KB_HEIGHT, height), slice(left, left + _KB_WIDTH)
 
 
-def depth_crop_mask(crop: str, shape: tuple[int, int]) -> np.ndarray:
-    """The part of the frame that a benchmark scores.
+def depth_crop_mask(crop: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Mark the part of the frame that a benchmark scores.
 
     Args:
-        crop: one of `DEPTH_CROPS`. "nyu" is absolute, for frames of 480x640; "garg" and "eigen"
+        crop: One of `DEPTH_CROPS`. "nyu" is absolute, for frames of 480x640; "garg" and "eigen"
             are relative, for frames of `kb_crop_box`.
-        shape: (height, width).
+        shape: Frame size as (height, width).
 
     Returns:
         (height, width) bool.
 
     Raises:
-        InputError: another name.
+        InputError: The crop is unknown.
     """
     if crop not in DEPTH_CROPS:
         raise InputError(f"depth crop is {crop!r}, expected one of {DEPTH_CROPS}")
@@ -80,12 +82,12 @@ def depth_crop_mask(crop: str, shape: tuple[int, int]) -> np.ndarray:
 def valid_depth_mask(
     target: np.ndarray, *, crop: str, min_depth: float, max_depth: float
 ) -> np.ndarray:
-    """Pixels to score: in the crop, with ground truth strictly between the two depths.
+    """Mark the pixels to score: inside the crop, with ground truth strictly between the limits.
 
     Args:
-        target: (H, W) metres, 0 = no ground truth.
-        crop: one of `DEPTH_CROPS`.
-        min_depth, max_depth: metres.
+        target: (H, W) ground truth in meters, 0 where unknown.
+        crop: One of `DEPTH_CROPS`.
+        min_depth, max_depth: Limits in meters.
     """
     return (target > min_depth) & (target < max_depth) & depth_crop_mask(crop, target.shape)
 
@@ -93,41 +95,45 @@ def valid_depth_mask(
 def clean_depth(
     pred: np.ndarray, *, min_depth: float, max_depth: float
 ) -> tuple[np.ndarray, int, int]:
-    """Infinity becomes max_depth and NaN min_depth; nothing else is clamped.
+    """Replace infinity by `max_depth` and NaN by `min_depth`; other values stay unclamped.
 
     Returns:
-        the cleaned copy, the number of NaN and that of infinite pixels.
+        The cleaned copy, the number of NaN pixels and the number of infinite pixels.
     """
     nan, infinite = np.isnan(pred), np.isinf(pred)
     cleaned = np.where(infinite, max_depth, np.where(nan, min_depth, pred)).astype(pred.dtype)
     return cleaned, int(nan.sum()), int(infinite.sum())
 
 
-def depth_figures(pred: np.ndarray, target: np.ndarray, mask: np.ndarray) -> dict[str, float]:
-    """Figures of one image, in float64.
+def compute_depth_metrics(
+    pred: np.ndarray, target: np.ndarray, mask: np.ndarray
+) -> dict[str, float]:
+    """Compute the depth metrics of one image in float64.
+
+    d1, d2 and d3 are the fractions of pixels whose ratio to the ground truth is below 1.25, 1.25^2
+    and 1.25^3. silog is sqrt(mean(e^2) - mean(e)^2 / 2) of e = ln(pred) - ln(target), without the
+    factor 100 of KITTI's server. A prediction of zero or less makes logarithms infinite or NaN.
 
     Args:
-        pred, target: (H, W) metres.
-        mask: (H, W) bool, the pixels to score. Without one, every figure is NaN.
+        pred, target: (H, W) depths in meters.
+        mask: (H, W) bool, the pixels to score.
 
     Returns:
-        `DEPTH_FIGURES`. d1, d2, d3: shares of pixels whose ratio to the truth is below 1.25,
-        1.25^2, 1.25^3; silog: sqrt(mean(e^2) - mean(e)^2 / 2) of e = ln(pred) - ln(target), not
-        times 100. A prediction that is not positive has no logarithm: it gives infinity or NaN.
+        The value of each of `DEPTH_METRICS`; NaN if the mask is empty.
     """
     if not mask.any():
-        return dict.fromkeys(DEPTH_FIGURES, float("nan"))
+        return dict.fromkeys(DEPTH_METRICS, float("nan"))
     pred, target = pred[mask].astype(np.float64), target[mask].astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.maximum(target / pred, pred / target)
         error, log_error = pred - target, np.log(pred) - np.log(target)
-        figures = {
-            **{f"d{power}": np.mean(ratio < 1.25**power) for power in (1, 2, 3)},
-            "abs_rel": np.mean(np.abs(error) / target),
-            "sq_rel": np.mean(error**2 / target),
-            "rmse": np.sqrt(np.mean(error**2)),
-            "rmse_log": np.sqrt(np.mean(log_error**2)),
-            "log10": np.mean(np.abs(log_error)) / np.log(10),
-            "silog": np.sqrt(np.mean(log_error**2) - 0.5 * np.mean(log_error) ** 2),
-        }
-    return {name: float(figures[name]) for name in DEPTH_FIGURES}
+        values = (
+            *(np.mean(ratio < 1.25**power) for power in (1, 2, 3)),
+            np.mean(np.abs(error) / target),
+            np.mean(error**2 / target),
+            np.sqrt(np.mean(error**2)),
+            np.sqrt(np.mean(log_error**2)),
+            np.mean(np.abs(log_error)) / np.log(10),
+            np.sqrt(np.mean(log_error**2) - 0.5 * np.mean(log_error) ** 2),
+        )
+    return dict(zip(DEPTH_METRICS, map(float, values), strict=True))

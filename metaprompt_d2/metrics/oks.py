@@ -1,54 +1,44 @@
-"""Object keypoint similarity of people, suppression by it, and scores from joints (method 5.2)."""
+"""Object keypoint similarity (OKS), suppression by it, and person scores, as in ViTPose."""
 
 import numpy as np
 
 __all__ = ["OKS_SIGMAS", "keypoint_similarity", "oks_nms", "person_score"]
 
-# Deviations of COCO's annotators, a joint.
+# Standard deviations of COCO's annotators, one per keypoint.
 OKS_SIGMAS = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1000
 
 
 def keypoint_similarity(
-    joints: np.ndarray,
-    others: np.ndarray,
-    area: float,
-    other_areas: np.ndarray,
-    sigmas: np.ndarray = OKS_SIGMAS,
+    keypoints: np.ndarray, others: np.ndarray, area: float, other_areas: np.ndarray
 ) -> np.ndarray:
-    """OKS between one person and several, over all joints.
+    """Compute the OKS between one person and several others, over all keypoints.
 
     Args:
-        joints: (J, 2) in pixels.
-        others: (N, J, 2).
-        area: of the person, in square pixels.
-        other_areas: (N,); each pair's mean counts.
-        sigmas: (J,).
+        keypoints: (17, 2) in pixels.
+        others: (N, 17, 2).
+        area: Area of the person in square pixels.
+        other_areas: (N,) areas; each pair is compared at its mean area.
 
     Returns:
-        (N,) from 0 to 1.
+        (N,) similarities from 0 to 1.
     """
-    squared = ((others - joints) ** 2).sum(axis=-1)
+    squared = ((others - keypoints) ** 2).sum(axis=-1)
     areas = (area + np.asarray(other_areas)) / 2 + np.spacing(1)
-    return np.exp(-squared / ((2 * sigmas) ** 2 * areas[:, None] * 2)).mean(axis=-1)
+    return np.exp(-squared / ((2 * OKS_SIGMAS) ** 2 * areas[:, None] * 2)).mean(axis=-1)
 
 
 def oks_nms(
-    joints: np.ndarray,
-    scores: np.ndarray,
-    areas: np.ndarray,
-    threshold: float,
-    sigmas: np.ndarray = OKS_SIGMAS,
+    keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray, threshold: float
 ) -> np.ndarray:
-    """Greedily keep people by falling score that resemble no kept one more than a threshold.
+    """Keep people greedily by descending score; drop those too similar to a person kept before.
 
     Args:
-        joints: (N, J, 2) of one image, in pixels.
+        keypoints: (N, 17, 2) of one image, in pixels.
         scores, areas: (N,).
-        threshold: OKS above which the lower score is dropped; 1 or more keeps everyone.
-        sigmas: (J,).
+        threshold: OKS above which the person with the lower score is dropped; 1 keeps everyone.
 
     Returns:
-        indices of those that are kept, by falling score.
+        Indices of the people to keep, by descending score.
     """
     order = np.argsort(-np.asarray(scores), kind="stable")
     kept = []
@@ -56,21 +46,22 @@ def oks_nms(
         first, order = order[0], order[1:]
         kept.append(first)
         similar = keypoint_similarity(
-            joints[first], joints[order], areas[first], areas[order], sigmas
+            keypoints[first], keypoints[order], areas[first], areas[order]
         )
         order = order[similar <= threshold]
     return np.array(kept, int)
 
 
 def person_score(
-    box_scores: np.ndarray, joint_scores: np.ndarray, threshold: float = 0.2
+    box_scores: np.ndarray, keypoint_scores: np.ndarray, threshold: float = 0.2
 ) -> np.ndarray:
-    """Box score times the mean of the joint scores above a threshold, 0 where none is.
+    """Multiply each box score by the mean of the keypoint scores above a threshold, or by 0.
 
     Args:
         box_scores: (N,).
-        joint_scores: (N, J).
+        keypoint_scores: (N, 17).
+        threshold: Keypoint score above which a keypoint counts.
     """
-    counted = joint_scores > threshold
-    total = np.where(counted, joint_scores, 0).sum(axis=-1)
+    counted = keypoint_scores > threshold
+    total = np.where(counted, keypoint_scores, 0).sum(axis=-1)
     return box_scores * total / np.maximum(counted.sum(axis=-1), 1)

@@ -1,4 +1,4 @@
-"""Detectron2's model parts on the diffusion backbone; importing fills the registries."""
+"""Backbones, heads and meta-architectures for Detectron2's registries."""
 
 from .backbone import MetaPromptBackbone
 from .fpn import FinerMap, MetaPromptFPN
@@ -13,8 +13,10 @@ from .heads import (
 )
 from .meta_arch import (
     ConfigurableFCOS,
+    DenseModel,
     DepthEstimator,
     SlidingWindowSegmentor,
+    TaskModel,
     TopDownPoseEstimator,
 )
 from .person_detector import PersonDetector
@@ -26,6 +28,7 @@ __all__ = [
     "ConfigurableFCOS",
     "DeconvDepthHead",
     "DeconvHeatmapHead",
+    "DenseModel",
     "DenseModelWithTTA",
     "DepthEstimator",
     "FinerMap",
@@ -33,6 +36,7 @@ __all__ = [
     "MetaPromptFPN",
     "PersonDetector",
     "SlidingWindowSegmentor",
+    "TaskModel",
     "TopDownPoseEstimator",
     "UPerHead",
     "build_depth_head",

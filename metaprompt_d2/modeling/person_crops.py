@@ -1,4 +1,4 @@
-"""People's boxes from `Instances`, and their crops, on the model's device."""
+"""Get people's boxes from `Instances`, and cut their crops on the model's device."""
 
 import numpy as np
 import torch
@@ -15,18 +15,18 @@ _BOX_FIELDS = ("pred_boxes", "proposal_boxes", "gt_boxes")
 
 
 def given_boxes(instances: Instances, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Boxes and scores that a user gives with an image.
+    """Get the boxes that a user gives with an image, and their scores.
 
     Args:
-        instances: with `pred_boxes`, `proposal_boxes` or `gt_boxes` in pixels of its own
-            `image_size`, and `scores`, 1 where it has none.
-        size: (height, width) of the image.
+        instances: `Instances` with `pred_boxes`, `proposal_boxes` or `gt_boxes` in pixels of their
+            own `image_size`, and `scores` (default: 1).
+        size: Size of the image as (height, width).
 
     Returns:
-        corners (K, 4) in the image's pixels, and scores (K,).
+        Corners (K, 4) in pixels of the image, and scores (K,).
 
     Raises:
-        InputError: no boxes.
+        InputError: The instances have no boxes.
     """
     field = next((name for name in _BOX_FIELDS if instances.has(name)), None)
     if field is None:
@@ -48,18 +48,18 @@ def cut_crops(
     *,
     outside: Tensor,
 ) -> Tensor:
-    """Crops of an image by UDP's affine, bilinear.
+    """Cut crops out of an image with UDP's affine map and bilinear interpolation.
 
-    As OpenCV's `warpAffine` in `PoseMapper`, without its rounding to 1/32 pixel.
+    The result is that of OpenCV's `warpAffine` in `PoseMapper`, without its rounding to 1/32 pixel.
 
     Args:
-        image: (C, H, W).
-        centers, extents: (K, 2) in the image, x then y, in pixels.
-        size: (height, width) of the crops.
-        outside: (C, 1, 1), the value beyond the image.
+        image: Image (C, H, W).
+        centers, extents: Place of the crops in the image, (K, 2), x then y, in pixels.
+        size: Size of the crops as (height, width).
+        outside: Value (C, 1, 1) outside of the image.
 
     Returns:
-        (K, C, height, width).
+        Crops (K, C, height, width).
     """
     height, width = size
     if not len(centers):

@@ -1,4 +1,4 @@
-"""`PersonDetector`: any detector of Detectron2 as the source of people's boxes."""
+"""`PersonDetector`: find people with any detector of Detectron2."""
 
 import torch
 from detectron2 import model_zoo
@@ -18,8 +18,8 @@ __all__ = ["PersonDetector"]
 class PersonDetector:
     """Finds people in images.
 
-    No `nn.Module`: a pose model that has one neither trains nor saves it. The weights are read at
-    the first call.
+    It isn't an `nn.Module`, so that a pose model with a detector neither trains nor saves it. The
+    weights are read at the first call.
     """
 
     def __init__(
@@ -32,20 +32,20 @@ class PersonDetector:
     ):
         """
         Args:
-            cfg: of the detector; MODEL.WEIGHTS "" leaves it at random.
-            image_format: of the images to come.
-            person_class: number of the class "person".
-            score_threshold: from which detections count.
+            cfg: Config of the detector; with an empty MODEL.WEIGHTS its weights are random.
+            image_format: Format of the images that it is called with.
+            person_class: Index of the class "person".
+            score_threshold: Lowest score of a detection that counts.
         """
         self.cfg = cfg
         self.swaps_channels = image_format != cfg.INPUT.FORMAT
         self.person_class = person_class
         self.score_threshold = score_threshold
-        self._model = None
+        self._model: torch.nn.Module | None = None
 
     @classmethod
-    def of_config(cls, cfg: CfgNode) -> "PersonDetector":
-        """The detector of MODEL.PERSON_DETECTOR.
+    def from_config(cls, cfg: CfgNode) -> "PersonDetector":
+        """Make the detector of MODEL.PERSON_DETECTOR.
 
         Raises:
             MissingFileError: CONFIG_FILE is neither a file nor in Detectron2's model zoo.
@@ -73,12 +73,13 @@ class PersonDetector:
 
     @torch.no_grad()
     def __call__(self, image: Tensor) -> tuple[Boxes, Tensor]:
-        """
+        """Find people in an image.
+
         Args:
-            image: (3, H, W), 0..255.
+            image: Image (3, H, W), 0..255.
 
         Returns:
-            boxes of N people in the image's pixels, and scores (N,).
+            Boxes of N people in pixels of the image, and scores (N,).
         """
         if self._model is None:
             self._model = self._load()
@@ -104,7 +105,7 @@ class PersonDetector:
             state = {
                 name: torch.as_tensor(value) for name, value in loaded.get("model", loaded).items()
             }
-            # Detectron2's own files lack the normalisation's constants and the anchors.
+            # Detectron2's own files lack the pixel statistics and the anchors.
             missing = set(model.state_dict()) - set(state)
             missing -= {name for name in missing if name.startswith(("pixel_", "anchor_"))}
             missing -= {name for name in missing if ".anchor_generator." in name}

@@ -1,11 +1,16 @@
-"""Windows that slide over an image, and the average of what they saw where they overlap."""
+"""Predict in windows, and keep and resize outputs that are too large for the device.
+
+Windows slide over an image. Where they overlap, their predictions are averaged on a canvas of the
+image's size, which is allocated in main memory where it is large.
+"""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+from ..layers import resize
 
 __all__ = [
     "Window",
@@ -25,17 +30,20 @@ _GIB = 2**30
 
 # Rows and columns of an image.
 Window = tuple[slice, slice]
-# Number of the image, window, whether mirrored.
+# Index of the image, window, and whether it is mirrored.
 _View = tuple[int, Window, bool]
 
 
 def window_starts(length: int, size: int, stride: int) -> list[int]:
-    """First positions of the windows along one axis; the last window ends at the border.
+    """Place windows along one axis; the last window ends at the border.
 
     Args:
-        length: of the axis, in pixels.
-        size: of a window; an axis shorter than it is one window of its own length.
-        stride: distance of two windows.
+        length: Length of the axis in pixels.
+        size: Length of a window; a shorter axis is one window.
+        stride: Distance between windows.
+
+    Returns:
+        The first position of each window.
     """
     count = max(length - size + stride - 1, 0) // stride + 1
     return [max(min(index * stride + size, length) - size, 0) for index in range(count)]
@@ -44,13 +52,13 @@ def window_starts(length: int, size: int, stride: int) -> list[int]:
 def sliding_windows(
     image_size: tuple[int, int], size: tuple[int, int], stride: tuple[int, int]
 ) -> list[Window]:
-    """Windows over an image, row by row, all of one size (method section 3.5).
+    """Place windows of one size over an image, row by row.
 
     Args:
-        image_size, size, stride: (height, width) in pixels.
+        image_size, size, stride: Image, windows and their distance, as (height, width) in pixels.
     """
     rows, columns = (
-        [slice(start, min(start + extent, length)) for start in window_starts(length, extent, step)]
+        _slices(length, extent, window_starts(length, extent, step))
         for length, extent, step in zip(image_size, size, stride, strict=True)
     )
     return [(row, column) for row in rows for column in columns]
@@ -59,16 +67,19 @@ def sliding_windows(
 def shifted_window_starts(
     length: int, size: int, count: int, *, cover_all: bool = True
 ) -> list[int]:
-    """First positions of `count` windows, (length - size) // (count - 1) apart.
+    """Place `count` windows along one axis, (length - size) // (count - 1) apart.
 
-    That stride need not divide evenly, so that the windows may end short of the border: on KITTI's
-    1216 columns, 16 windows of 352 leave 9 (method section 2.7).
+    This stride need not divide evenly, so that the windows may end before the border: on KITTI's
+    1216 columns, 16 windows of 352 leave 9.
 
     Args:
-        length: of the axis, in pixels.
-        size: of a window; an axis not longer is one window of its own length.
-        count: of windows.
-        cover_all: add a window at the border, and more where the windows would stand apart.
+        length: Length of the axis in pixels.
+        size: Length of a window; an axis that isn't longer is one window.
+        count: Number of windows.
+        cover_all: Whether to add a window at the border, and more where they would leave gaps.
+
+    Returns:
+        The first position of each window.
     """
     stride = max(length - size, 0) // max(count - 1, 1)
     if cover_all:
@@ -79,21 +90,22 @@ def shifted_window_starts(
 def shifted_windows(
     image_size: tuple[int, int], count: int, *, cover_all: bool = True
 ) -> list[Window]:
-    """Square windows as large as the image's shorter side, shifted along its longer side.
+    """Place square windows with the image's shorter side along its longer side.
 
     Args:
-        image_size: (height, width) in pixels.
-        count, cover_all: as in `shifted_window_starts`.
+        image_size: Size of the image as (height, width).
+        count, cover_all: See `shifted_window_starts`.
     """
     side = min(image_size)
     rows, columns = (
-        [
-            slice(start, start + side)
-            for start in shifted_window_starts(length, side, count, cover_all=cover_all)
-        ]
+        _slices(length, side, shifted_window_starts(length, side, count, cover_all=cover_all))
         for length in image_size
     )
     return [(row, column) for row in rows for column in columns]
+
+
+def _slices(length: int, size: int, starts: Sequence[int]) -> list[slice]:
+    return [slice(start, min(start + size, length)) for start in starts]
 
 
 def predict_in_windows(
@@ -106,22 +118,22 @@ def predict_in_windows(
     canvas_gib: float = math.inf,
     stride: int = 1,
 ) -> Tensor:
-    """Average a dense prediction over windows and, if asked for, their mirror images.
+    """Average a dense prediction over windows and, optionally, their mirror images.
 
-    Holds one canvas of the output and one batch of windows, never all windows. Pixels without a
-    window are NaN.
+    Only one canvas of the output and one batch of windows are in memory. Pixels without a window
+    are NaN.
 
     Args:
-        predict: (B, C, h, w) windows -> (B, K, h * stride, w * stride).
-        images: (N, C, H, W), or maps of them.
-        windows: of one size, in pixels: multiples of `stride`.
-        batch_size: windows passed to `predict` at once, mirrored ones counted too.
-        flip: predict every window mirrored as well and mirror the result back.
-        canvas_gib: a larger canvas lies in the main memory.
-        stride: pixels for one of `images`.
+        predict: Function from windows (B, C, h, w) to maps (B, K, h * stride, w * stride).
+        images: Images (N, C, H, W), or maps of them.
+        windows: Windows of one size in pixels: multiples of `stride`.
+        batch_size: Windows that are passed to `predict` at once, mirrored ones included.
+        flip: Whether to predict every window mirrored too, and mirror the result back.
+        canvas_gib: Size in GiB above which the canvas is in main memory.
+        stride: Pixels for one of `images`.
 
     Returns:
-        (N, K, H * stride, W * stride).
+        Maps (N, K, H * stride, W * stride).
     """
     height, width = (side * stride for side in images.shape[-2:])
     whole = windows == [(slice(0, height), slice(0, width))]
@@ -164,34 +176,33 @@ def _batches(views: list[_View], batch_size: int) -> Iterator[list[_View]]:
 
 
 def fits_canvas(shape: Sequence[int], max_gib: float) -> bool:
-    """Whether float32 values of a shape take at most that many GiB."""
+    """Check whether float32 values of a shape take at most `max_gib` GiB."""
     return 4 * torch.Size(shape).numel() <= max_gib * _GIB
 
 
 def allocate_canvas(
     shape: Sequence[int], dtype: torch.dtype, device: torch.device, max_gib: float
 ) -> Tensor:
-    """Zeros on a device or, where they are larger than `max_gib`, in the main memory."""
-    return torch.zeros(
-        tuple(shape), dtype=dtype, device=device if fits_canvas(shape, max_gib) else "cpu"
-    )
+    """Allocate zeros on a device or, where they take more than `max_gib`, in main memory."""
+    place = device if fits_canvas(shape, max_gib) else "cpu"
+    return torch.zeros(tuple(shape), dtype=dtype, device=place)
 
 
 def resize_map(maps: Tensor, size: tuple[int, int], max_gib: float) -> Tensor:
-    """Bilinear, without aligned corners; the result is the only memory of its size.
+    """Resize maps as `resize` does, without other memory of the result's size.
 
     Args:
-        maps: (K, h, w).
-        size: (height, width).
-        max_gib: a larger result lies in the main memory.
+        maps: Maps (K, h, w).
+        size: Size of the result as (height, width).
+        max_gib: Size in GiB above which the result is in main memory.
 
     Returns:
-        (K, height, width); `maps` itself where it has the size already.
+        Maps (K, height, width), or `maps` itself where it has this size already.
     """
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps
     if maps.device.type == "cpu" or fits_canvas((len(maps), *size), max_gib):
-        return _interpolate(maps, size)
+        return resize(maps[None], size)[0]
     result = torch.empty((len(maps), *size), dtype=maps.dtype)
     for rows, strip in resize_in_strips(maps, size):
         result[:, rows] = strip
@@ -199,14 +210,14 @@ def resize_map(maps: Tensor, size: tuple[int, int], max_gib: float) -> Tensor:
 
 
 def resize_in_strips(maps: Tensor, size: tuple[int, int]) -> Iterator[tuple[slice, Tensor]]:
-    """What `resize_map` gives, some rows at a time.
+    """Resize maps as `resize_map` does, some rows at a time.
 
     Args:
-        maps: (K, h, w).
-        size: (height, width).
+        maps: Maps (K, h, w).
+        size: Size of the result as (height, width).
 
     Yields:
-        rows of the result and their values, (K, rows, width), on the device of `maps`: 64 MiB in
+        Rows of the result and their values (K, rows, width) on the device of `maps`: 64 MiB in
         float32, or one row.
     """
     height, width = size
@@ -221,16 +232,12 @@ def _resize_rows(maps: Tensor, size: tuple[int, int], rows: slice) -> Tensor:
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps[:, rows]
     if rows == slice(0, height):
-        return _interpolate(maps, size)
+        return resize(maps[None], size)[0]
     last = maps.shape[-2] - 1
-    centres = torch.arange(rows.start, rows.stop, device=maps.device, dtype=torch.float64) + 0.5
-    source = (centres * maps.shape[-2] / height - 0.5).clamp(0, last)
+    centers = torch.arange(rows.start, rows.stop, device=maps.device, dtype=torch.float64) + 0.5
+    source = (centers * maps.shape[-2] / height - 0.5).clamp(0, last)
     above = source.floor().long()
     below = (above + 1).clamp(max=last)
     share = (source - above).to(maps.dtype)[:, None]
     strip = torch.lerp(maps[:, above], maps[:, below], share)
-    return _interpolate(strip, (len(centres), width))
-
-
-def _interpolate(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(maps[None], size=tuple(size), mode="bilinear", align_corners=False)[0]
+    return resize(strip[None], (len(centers), width))[0]

@@ -1,4 +1,4 @@
-"""Dense predictions averaged over scales and mirror images, for segmentation and depth."""
+"""Average dense predictions over scales and mirror images."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,40 +11,38 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..data import ResizeToBox
 from ..utils.errors import InputError
-from .meta_arch import DepthEstimator, SlidingWindowSegmentor
+from .meta_arch import DenseModel
 from .sliding_window import allocate_canvas, fits_canvas, resize_in_strips
 
 __all__ = ["DenseModelWithTTA", "with_test_time_augmentation"]
 
-_SEGMENTORS = (SlidingWindowSegmentor, SemanticSegmentor)
-
 
 def with_test_time_augmentation(cfg: CfgNode, model: nn.Module) -> nn.Module:
-    """The model as TEST.AUG asks for: wrapped, or itself where there is nothing to average.
+    """Wrap a model as TEST.AUG says.
 
-    Models other than dense ones (Detectron2's detectors) are returned as they are.
+    The model is returned as it is where there is nothing to average, and if it isn't a dense model.
     """
     if not cfg.TEST.AUG.ENABLED:
         return model
     bare = model.module if isinstance(model, DistributedDataParallel) else model
-    if not isinstance(bare, (*_SEGMENTORS, DepthEstimator)):
+    if not isinstance(bare, DenseModel | SemanticSegmentor):
         return model
     wrapped = DenseModelWithTTA(cfg, bare)
-    # A depth estimator's own windows and mirror images need no wrapper.
+    # A depth estimator averages over windows and mirror images without a wrapper.
     return model if wrapped.boxes == [None] and not wrapped.flip else wrapped
 
 
 class DenseModelWithTTA(nn.Module):
-    """Average a model's predictions over scales of the image and their mirror images.
+    """Averages a model's predictions over scales of the image and their mirror images.
 
-    Class probabilities are averaged (method section 3.5), and depth in metres; each pass at the
-    size of the output. Windows are the model's own. The mirror image passes through the model with
-    the image, so that windows of both fill its batches; a `DepthEstimator` mirrors by itself.
+    Class probabilities are averaged as in mmsegmentation, and depth in meters, at the output's
+    size. The model places its windows by itself. The image and its mirror image pass through the
+    model together, so that windows of both fill its batches. A `DepthEstimator` mirrors by itself.
 
-    Memory: one sum of K x H x W float32 values (K classes, H x W the output's size), in the main
-    memory where it is larger than `canvas_gib`; the model's output for one pass at the scale's size
-    (for a pass and its mirror image, if both fit `canvas_gib`); and a few strips of rows of 64 MiB
-    (or of one row). Neither the number of scales nor, besides the sum, the output's size matters.
+    Memory: one sum of K x H x W float32 values (K classes, H x W the output's size), in main memory
+    where it is larger than `canvas_gib`; the model's output for one scale (and its mirror image, if
+    both fit `canvas_gib`); and a few strips of rows of 64 MiB, or of one row. The number of scales
+    doesn't matter.
     """
 
     @configurable
@@ -59,21 +57,22 @@ class DenseModelWithTTA(nn.Module):
     ):
         """
         Args:
-            model: with the interface of `SlidingWindowSegmentor` or `DepthEstimator`.
-            boxes: (long side, short side) that the image is fitted into, one for each scale; None
+            model: A `DenseModel`, or Detectron2's `SemanticSegmentor`.
+            boxes: Box (long side, short side) of each scale, into which the image is fitted; None
                 for the image as it is.
-            flip: average over the mirror images of all scales, too.
-            num_channels: K, by which the size of outputs is known beforehand; 1 for depth.
-            canvas_gib: a sum larger than this lies in the main memory, not on the model's device;
-                and mirror images of which the outputs take more are predicted by themselves.
+            flip: Whether to average over the mirror images too.
+            num_channels: Number of channels K of outputs, 1 for depth.
+            canvas_gib: Size in GiB above which the sum is kept in main memory and not on the
+                model's device, and above which mirror images are predicted separately.
 
         Raises:
-            InputError: no scale, or a box that no image fits.
+            InputError: There is no scale, or a box is impossible.
         """
         super().__init__()
         if not boxes:
-            raise InputError("TEST.AUG.MIN_SIZES is empty: there is no scale to predict at")
+            raise InputError("boxes is empty, expected at least one scale")
         self.model = model
+        self.task = _task(model)
         self.boxes = list(boxes)
         self.resizes = [None if box is None else ResizeToBox(*box) for box in self.boxes]
         self.flip = flip
@@ -82,7 +81,7 @@ class DenseModelWithTTA(nn.Module):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, model: nn.Module) -> dict:
-        is_depth = isinstance(model, DepthEstimator)
+        is_depth = _task(model) == "depth"
         return {
             "model": model,
             "boxes": _boxes(cfg),
@@ -97,38 +96,39 @@ class DenseModelWithTTA(nn.Module):
 
     @torch.no_grad()
     def forward(self, batched_inputs: list[dict]) -> list[dict[str, Tensor]]:
-        """
+        """Predict each image at all scales.
+
         Args:
-            batched_inputs: as the model takes them, with images that no scale was applied to.
+            batched_inputs: Inputs of the model, with images that aren't resized.
 
         Returns:
-            one dict an image with "sem_seg": class probabilities (K, height, width), or "depth":
-            (height, width) in metres.
+            One dict for each image with "sem_seg": class probabilities (K, height, width), or
+            "depth": (height, width) in meters.
 
         Raises:
-            InputError: a scale at which the model cannot take the image.
+            InputError: The model cannot take the image at a scale.
         """
         return [self._predict(inputs) for inputs in batched_inputs]
 
     def _predict(self, inputs: dict) -> dict[str, Tensor]:
         height, width = inputs["image"].shape[-2:]
         size = inputs.get("height", height), inputs.get("width", width)
-        task, total, passes = "", None, 0
-        for task, maps, mirrored in self._passes(inputs):
+        total, passes = None, 0
+        for maps, mirrored in self._passes(inputs):
             if total is None:
                 dtype = torch.promote_types(maps.dtype, torch.float32)
                 total = allocate_canvas((len(maps), *size), dtype, self.device, self.canvas_gib)
             for rows, strip in resize_in_strips(maps, size):
                 strip = strip.to(total.dtype)
-                strip = strip.softmax(dim=0) if task == "sem_seg" else strip
+                strip = strip.softmax(dim=0) if self.task == "sem_seg" else strip
                 total[:, rows] += (strip.flip(-1) if mirrored else strip).to(total.device)
             passes += 1
             del maps  # before the next pass
         total /= passes
-        return {task: total[0] if task == "depth" else total}
+        return {self.task: total[0] if self.task == "depth" else total}
 
-    def _passes(self, inputs: dict) -> Iterator[tuple[str, Tensor, bool]]:
-        """Task, (K, h, w) output at the scale's size, and whether it is mirrored, of all passes."""
+    def _passes(self, inputs: dict) -> Iterator[tuple[Tensor, bool]]:
+        """Yield each pass's output (K, h, w) at the scale's size, and whether it is mirrored."""
         image, name = inputs["image"], inputs.get("file_name", "an image")
         for box, resize in zip(self.boxes, self.resizes, strict=True):
             scaled = image if resize is None else _resized_image(image, resize)
@@ -137,45 +137,47 @@ class DenseModelWithTTA(nn.Module):
                 images = [scaled.flip(-1) if mirrored else scaled for mirrored in views]
                 outputs = self._outputs(images, box, name)
                 for mirrored in views:
-                    yield *outputs.pop(0), mirrored
+                    yield outputs.pop(0), mirrored
 
     def _outputs(
         self, images: Sequence[Tensor], box: tuple[int, int] | None, name: str
-    ) -> list[tuple[str, Tensor]]:
-        """Task and (K, h, w) output of views of an image at one scale."""
+    ) -> list[Tensor]:
+        """Predict views of an image at one scale: outputs (K, h, w)."""
         try:
             outputs = self.model([{"image": image} for image in images])
-        except ValueError as error:
+        except InputError as error:
             height, width = images[0].shape[-2:]
             source = "" if box is None else f" (TEST.AUG.MIN_SIZES {box[1]})"
             raise InputError(
                 f"{name} of {height}x{width} pixels (height x width){source} cannot be "
                 f"predicted: {error}"
             ) from error
-        return [_maps(output) for output in outputs]
+        maps = [output[self.task] for output in outputs]
+        return [depth[None] for depth in maps] if self.task == "depth" else maps
 
 
-def _maps(output: dict[str, Tensor]) -> tuple[str, Tensor]:
-    """Task and (K, h, w) values of a model's output."""
-    return ("depth", output["depth"][None]) if "depth" in output else ("sem_seg", output["sem_seg"])
+def _task(model: nn.Module) -> str:
+    return model.task if isinstance(model, DenseModel) else "sem_seg"
 
 
 def _views(flip: bool, *, together: bool) -> list[list[bool]]:
-    """Which images pass at once, the image as it is (False) and mirrored."""
+    """List the batches of an image: the image as it is (False) and mirrored."""
     if not flip:
         return [[False]]
     return [[False, True]] if together else [[False], [True]]
 
 
 def _boxes(cfg: CfgNode) -> list[tuple[int, int] | None]:
-    """(long side, short side) of every scale; None for the image's own size."""
+    """Read the box (long side, short side) of every scale; None for the image's own size."""
     aug = cfg.TEST.AUG
     short_sides, long_sides = list(aug.MIN_SIZES), list(aug.MAX_SIZES)
-    # Detectron2's own default is made for detectors.
+    # Detectron2's default is meant for detectors.
     if tuple(short_sides) == tuple(get_cfg().TEST.AUG.MIN_SIZES):
         short_sides = [cfg.INPUT.MIN_SIZE_TEST]
         long_sides = [cfg.INPUT.MAX_SIZE_TEST]
     long_sides = long_sides or [aug.MAX_SIZE] * len(short_sides)
+    if not short_sides:
+        raise InputError("TEST.AUG.MIN_SIZES is empty: there is no scale to predict at")
     if len(long_sides) != len(short_sides):
         raise InputError(
             f"TEST.AUG.MAX_SIZES has {len(long_sides)} sizes, TEST.AUG.MIN_SIZES {len(short_sides)}"
@@ -193,7 +195,7 @@ def _boxes(cfg: CfgNode) -> list[tuple[int, int] | None]:
 
 
 def _resized_image(image: Tensor, resize: ResizeToBox) -> Tensor:
-    """(C, H, W) of any number type, resized as the test images of one scale are."""
+    """Resize an image (C, H, W) of any number type as mappers resize it."""
     pixels = np.ascontiguousarray(image.cpu().numpy().transpose(1, 2, 0))
     pixels = resize.get_transform(pixels).apply_image(pixels)
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))

@@ -1,4 +1,4 @@
-"""Pictures of predictions, of ground truth, and of what goes on inside a model."""
+"""Draw predictions, ground truth, and what happens inside a model."""
 
 from .depth import compare_depth
 from .ground_truth import draw_ground_truth

@@ -1,4 +1,4 @@
-"""Pictures of depth."""
+"""Draw depth maps and their errors."""
 
 from collections.abc import Callable
 
@@ -9,30 +9,30 @@ from .layout import WHITE, side_by_side, title_height, with_title, write_text
 
 __all__ = ["DEPTH_COLORS", "color_mapped", "compare_depth", "thickened"]
 
-DEPTH_COLORS = cv2.COLORMAP_VIRIDIS  # reversed: near is bright
+DEPTH_COLORS = cv2.COLORMAP_VIRIDIS  # used reversed: near is bright
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-_NO_VALUE = 128  # grey, which no colour map below has
+_NO_VALUE = 128  # gray, which none of the color maps contains
 _ERROR_COLORS = cv2.COLORMAP_MAGMA
-_LARGE_ERROR = 0.2  # share of the depth's scale at which the error's ends
+_LARGE_ERROR = 0.2  # end of the error scale as a fraction of the depth scale
 
 
 def compare_depth(
     image: np.ndarray, prediction: np.ndarray, truth: np.ndarray | None, *, max_depth: float
 ) -> np.ndarray:
-    """Image, ground truth, prediction and absolute error, each map over its scale in metres.
+    """Draw image, ground truth, prediction and absolute error, each map with a scale bar.
 
-    Ground truth and prediction share one scale, from 0 to the farthest ground truth; the error's
-    ends at a fifth of it. What lies beyond has the scale's last colour, what has no value is grey.
-    Sparse ground truth, as a laser's, is drawn with larger points.
+    Ground truth and prediction share one scale, from 0 to the farthest ground truth. The error
+    scale ends at a fifth of it. Values beyond a scale have its last color; missing values are
+    gray. Sparse ground truth, such as a laser's, is drawn with larger points.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        prediction: (H, W) metres; NaN and infinity have no value.
-        truth: (H, W) metres, 0 = no value, or None: then only image and prediction are drawn.
-        max_depth: metres at which the scale ends at the latest.
+        prediction: (H, W) meters. NaN and infinity are drawn as missing.
+        truth: (H, W) meters, 0 where unknown. None draws only image and prediction.
+        max_depth: Upper limit of the scale in meters.
 
     Returns:
-        (H', W', 3) uint8 RGB with a title over each picture.
+        (H', W', 3) uint8 RGB with a title above each picture.
     """
     farthest = max_depth
     if truth is not None and truth.any():
@@ -49,7 +49,7 @@ def compare_depth(
     prediction = np.where(np.isfinite(prediction), prediction, np.nan)
     if truth is not None:
         truth = np.where(truth > 0, truth, np.nan)
-        # The nearest of the points that meet in a pixel lies in front.
+        # Where points overlap, the nearest is in front.
         add("ground truth", thickened(truth, np.fmin), farthest, DEPTH_COLORS, True)
     add("prediction", prediction, farthest, DEPTH_COLORS, True)
     if truth is not None:
@@ -59,7 +59,7 @@ def compare_depth(
 
 
 def color_mapped(values: np.ndarray, end: float, color_map: int, reverse: bool) -> np.ndarray:
-    """Colours of 0..end, RGB; NaN is grey."""
+    """Map values from 0 to `end` to RGB colors; NaN is gray."""
     missing = np.isnan(values)
     share = np.where(missing, 0, values / end).clip(0, 1)
     levels = np.rint((1 - share if reverse else share) * 255).astype(np.uint8)
@@ -69,7 +69,7 @@ def color_mapped(values: np.ndarray, end: float, color_map: int, reverse: bool) 
 
 
 def _scale_bar(width: int, height: int, end: float, color_map: int, reverse: bool) -> np.ndarray:
-    """A strip with the colours of 0..end over their metres, 2 * `height` high."""
+    """Draw a strip with the colors of a scale above its numbers, 2 * `height` pixels high."""
     bar = np.full((2 * height, width, 3), WHITE, np.uint8)
     ramp = np.broadcast_to(np.linspace(0, end, width), (height - height // 4, width))
     bar[height // 4 : height] = color_mapped(ramp, end, color_map, reverse)
@@ -83,7 +83,7 @@ def _scale_bar(width: int, height: int, end: float, color_map: int, reverse: boo
 def thickened(
     values: np.ndarray, choose: Callable[[np.ndarray, np.ndarray], np.ndarray]
 ) -> np.ndarray:
-    """Values grown to 3x3 pixels where most pixels have none (NaN)."""
+    """Grow values to 3x3 pixels if most pixels are NaN; `choose` decides where they overlap."""
     if np.isnan(values).mean() < 0.5:
         return values
     for axis in (0, 1):

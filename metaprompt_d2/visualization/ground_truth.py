@@ -1,4 +1,4 @@
-"""What is known of an image, for a look at data."""
+"""Draw the ground truth of an image."""
 
 import cv2
 import numpy as np
@@ -22,18 +22,19 @@ def draw_ground_truth(
     people: Instances | None = None,
     heatmaps: np.ndarray | None = None,
 ) -> np.ndarray:
-    """An image beside what is known of it.
+    """Draw an image next to each kind of its ground truth that is given.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        metadata: for `sem_seg` as in `compare_sem_seg`, for `depth` with "max_depth".
-        sem_seg: (H, W) class ids or `metadata.ignore_label` (drawn black).
-        depth: (H, W) metres, 0 = no value (drawn grey).
-        people: as in `compare_people`, which then enlarges small images, too.
-        heatmaps: (J, h, w) of one person's joints, 0..1, whose corners lie on the image's.
+        metadata: Metadata as in `compare_sem_seg` for classes, "max_depth" for depth, and as in
+            `compare_people` for people.
+        sem_seg: (H, W) class ids; ids without a class, such as the ignore label, are black.
+        depth: (H, W) meters; 0 where unknown (gray).
+        people: People as in `compare_people`. Small images are then enlarged.
+        heatmaps: (K, h, w) keypoint heatmaps of one person, 0..1, aligned with the image's corners.
 
     Returns:
-        (H', W', 3) uint8 RGB with a title over each picture.
+        (H', W', 3) uint8 RGB with a title above each picture.
     """
     pictures = [("image", image)]
     if sem_seg is not None:
@@ -47,7 +48,7 @@ def draw_ground_truth(
     if people is not None:
         scale = people_scale(image)
         size = (image.shape[1] * scale, image.shape[0] * scale)
-        pictures.append(("joints", draw_people(image, people, metadata, scale=scale)))
+        pictures.append(("keypoints", draw_people(image, people, metadata, scale=scale)))
         pictures = [
             (title, cv2.resize(picture, size, interpolation=cv2.INTER_NEAREST))
             for title, picture in pictures

@@ -1,4 +1,4 @@
-"""How pictures stand together: titles, gaps, rows."""
+"""Arrange pictures in rows and columns with titles."""
 
 from collections.abc import Sequence
 
@@ -13,35 +13,28 @@ _GAP = 4  # pixels between pictures
 
 
 def stack_rows(rows: Sequence[np.ndarray]) -> np.ndarray:
-    """Rows of pictures under each other, narrower ones filled with white.
-
-    Args:
-        rows: (H_i, W_i, 3) uint8.
-    """
+    """Stack rows of pictures, (H_i, W_i, 3) uint8; fill narrow ones up with white."""
     width = max(row.shape[1] for row in rows)
-    return np.vstack(
-        [
-            np.pad(
-                row,
-                ((0, _GAP), (0, width - row.shape[1]), (0, 0)),
-                constant_values=WHITE,
-            )
-            for row in rows
-        ]
-    )
+    padded = []
+    for row in rows:
+        margins = (0, _GAP), (0, width - row.shape[1]), (0, 0)
+        padded.append(np.pad(row, margins, constant_values=WHITE))
+    return np.vstack(padded)
 
 
 def side_by_side(columns: Sequence[np.ndarray]) -> np.ndarray:
-    """Pictures of one height with gaps between them."""
+    """Join pictures of the same height with gaps between them."""
     gap = np.full((columns[0].shape[0], _GAP, 3), WHITE, np.uint8)
     return np.hstack([part for column in columns for part in (column, gap)][:-1])
 
 
 def title_height(image: np.ndarray) -> int:
+    """Return the height of a title in pixels, which grows with the image."""
     return max(14, image.shape[0] // 14)
 
 
 def with_title(picture: np.ndarray, title: str) -> np.ndarray:
+    """Put a title above a picture."""
     height = title_height(picture)
     bar = np.full((height, picture.shape[1], 3), WHITE, np.uint8)
     write_text(bar, title, (2, int(height * 0.75)), height)
@@ -49,5 +42,5 @@ def with_title(picture: np.ndarray, title: str) -> np.ndarray:
 
 
 def write_text(picture: np.ndarray, text: str, origin: tuple[int, int], height: int) -> None:
-    """Black text for a line of `height` pixels, in place; `origin` is (x, y) of its base line."""
+    """Write black text in place; `origin` is its baseline (x, y), `height` that of the line."""
     cv2.putText(picture, text, origin, _FONT, height / 33, (0, 0, 0), 1, cv2.LINE_AA)

@@ -1,4 +1,4 @@
-"""A prediction drawn over its image, for any task."""
+"""Draw a prediction over its image, for any task."""
 
 from typing import Any
 
@@ -15,19 +15,19 @@ __all__ = ["draw_overlay"]
 
 
 def draw_overlay(image: np.ndarray, output: dict[str, Any], metadata: Metadata) -> np.ndarray:
-    """Classes and their names over the image, depth in its place, or skeletons on it.
+    """Draw classes with their names over the image, depth instead of it, or skeletons on it.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        output: of a model for it: "sem_seg", "depth", or what Detectron2's own models give.
-        metadata: as `compare_sem_seg`, `compare_depth` and `compare_people` need it. Depth's
-            colours run from 0 (bright) to its "max_depth"; what has no value is grey.
+        output: Model output for the image: "sem_seg", "depth" or those of Detectron2's models.
+        metadata: Metadata as in `compare_sem_seg` and `compare_people`. Depth colors run from 0
+            (bright) to "max_depth"; missing values are gray.
 
     Returns:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        InputError: an output of an unknown task.
+        InputError: The output belongs to an unknown task.
     """
     if "sem_seg" in output and "panoptic_seg" not in output:
         return draw_classes(image, output["sem_seg"].argmax(dim=0).cpu().numpy(), metadata)
@@ -35,7 +35,7 @@ def draw_overlay(image: np.ndarray, output: dict[str, Any], metadata: Metadata) 
         depth = output["depth"].float().cpu().numpy()
         depth = np.where(np.isfinite(depth), depth, np.nan)
         return color_mapped(depth, metadata.max_depth, DEPTH_COLORS, True)
-    if "instances" in output and output["instances"].has("crop_areas"):  # poses of this package
+    if "instances" in output and output["instances"].has("crop_areas"):  # this package's poses
         return draw_people(image, output["instances"].to("cpu"), metadata)
     visualizer = Visualizer(image, metadata)
     if "panoptic_seg" in output:

@@ -1,4 +1,4 @@
-"""Pictures of people with their joints."""
+"""Draw people with their keypoints."""
 
 import cv2
 import numpy as np
@@ -11,24 +11,24 @@ from .layout import side_by_side, with_title
 
 __all__ = ["annotated_people", "compare_people", "draw_heatmaps", "draw_people", "people_scale"]
 
-_PEOPLE_SIZE = 512  # pixels to which smaller images are enlarged before skeletons are drawn
+_PEOPLE_SIZE = 512  # pixels; smaller images are enlarged before drawing skeletons
 
 
 def compare_people(
     image: np.ndarray, prediction: Instances, truth: Instances | None, metadata: Metadata
 ) -> np.ndarray:
-    """Image, annotated and predicted skeletons side by side, drawn by Detectron2's `Visualizer`.
+    """Draw the image, annotated and predicted skeletons side by side.
 
-    Small images are enlarged by a whole factor.
+    Detectron2's `Visualizer` draws the skeletons. Small images are enlarged by an integer factor.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        prediction, truth: with `pred_keypoints` (K, J, 3) and `pred_boxes` in the image's pixels,
-            on the CPU. Joints with a third value up to 0.05 are not drawn.
-        metadata: with "keypoint_names" and "keypoint_connection_rules".
+        prediction, truth: People on the CPU with `pred_keypoints` (N, K, 3) and `pred_boxes` in
+            pixels of the image. Keypoints whose third value is at most 0.05 are not drawn.
+        metadata: Metadata with "keypoint_names" and "keypoint_connection_rules".
 
     Returns:
-        (H', W', 3) uint8 RGB with a title over each picture.
+        (H', W', 3) uint8 RGB with a title above each picture.
     """
     scale = people_scale(image)
     predicted = draw_people(image, prediction, metadata, scale=scale)
@@ -43,7 +43,7 @@ def compare_people(
 def draw_people(
     image: np.ndarray, people: Instances, metadata: Metadata, *, scale: int = 1
 ) -> np.ndarray:
-    """Skeletons and boxes over the image, enlarged by `scale`; arguments as in `compare_people`."""
+    """Draw skeletons and boxes on the image, enlarged by `scale`. See `compare_people`."""
     shown = Instances(image.shape[:2])
     shown.pred_keypoints = people.pred_keypoints
     shown.pred_boxes = Boxes(people.pred_boxes.tensor.clone())
@@ -52,27 +52,27 @@ def draw_people(
 
 
 def people_scale(image: np.ndarray) -> int:
-    """The factor by which an image is enlarged so that skeletons can be seen."""
+    """Return the factor by which to enlarge an image so that skeletons are visible."""
     return max(1, _PEOPLE_SIZE // max(image.shape[:2]))
 
 
 def annotated_people(item: dict) -> Instances | None:
-    """A dataset dict's annotations as `compare_people` takes them; None where there are none."""
-    notes = item.get("annotations", ())
-    if not notes:
+    """Convert a dataset dict's annotations for `compare_people`; None if there are none."""
+    found = item.get("annotations", ())
+    if not found:
         return None
-    boxes = [BoxMode.convert(note["bbox"], note["bbox_mode"], BoxMode.XYXY_ABS) for note in notes]
-    joints = [np.reshape(note["keypoints"], (-1, 3)) for note in notes]
+    boxes = [BoxMode.convert(each["bbox"], each["bbox_mode"], BoxMode.XYXY_ABS) for each in found]
+    keypoints = [np.reshape(each["keypoints"], (-1, 3)) for each in found]
     people = Instances((item["height"], item["width"]))
     people.pred_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32))
-    people.pred_keypoints = torch.tensor(np.stack(joints), dtype=torch.float32)
+    people.pred_keypoints = torch.tensor(np.stack(keypoints), dtype=torch.float32)
     return people
 
 
 def draw_heatmaps(image: np.ndarray, heatmaps: np.ndarray) -> np.ndarray:
-    """The strongest of all joints' heatmaps (J, h, w), 0..1, in red over the image (H, W, 3)."""
+    """Draw the maximum over (K, h, w) heatmaps, 0..1, in red over the (H, W, 3) image."""
     height, width = image.shape[:2]
-    # UDP: the first and last pixels of map and image lie on each other.
+    # As in UDP, the first and last pixels of heatmap and image coincide.
     rows = np.linspace(0, heatmaps.shape[1] - 1, height, dtype=np.float32)
     columns = np.linspace(0, heatmaps.shape[2] - 1, width, dtype=np.float32)
     x, y = np.meshgrid(columns, rows)

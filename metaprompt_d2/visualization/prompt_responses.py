@@ -1,4 +1,4 @@
-"""Pictures of prompts' responses and of refinement steps."""
+"""Draw the responses of prompts and the changes between refinement steps."""
 
 from collections.abc import Sequence
 
@@ -16,13 +16,10 @@ _OPACITY = 0.75
 
 
 def response_range(responses: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Lowest and highest value that colours tell apart, for maps that are to be compared.
+    """Return the 1st and 99th percentile of several maps, as a common range of colors.
 
     Args:
-        responses: (h, w) maps of one prompt, e.g. of all steps.
-
-    Returns:
-        their 1st and 99th percentile.
+        responses: (h, w) maps to compare, such as one prompt's at all steps.
     """
     values = np.concatenate([response.ravel() for response in responses])
     low, high = np.percentile(values, (1, 99))
@@ -32,12 +29,12 @@ def response_range(responses: Sequence[np.ndarray]) -> tuple[float, float]:
 def draw_response(
     image: np.ndarray, response: np.ndarray, limits: tuple[float, float] | None = None
 ) -> np.ndarray:
-    """Where a prompt responds: dark for the lowest values, bright for the highest.
+    """Draw a prompt's response over the image, dark for low values, bright for high ones.
 
     Args:
-        image: (H, W, 3) uint8 RGB, shown in grey beneath.
-        response: (h, w), enlarged bilinearly to the image.
-        limits: of `response_range`; by default those of this map.
+        image: (H, W, 3) uint8 RGB, shown in gray.
+        response: (h, w) map, resized bilinearly to the image.
+        limits: Range of the colors; default: the `response_range` of this map.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -51,13 +48,13 @@ def draw_response(
 def draw_change(
     image: np.ndarray, before: np.ndarray, after: np.ndarray, end: float = 2.0
 ) -> np.ndarray:
-    """Where a step changed what the prompts respond: root mean square over all prompts.
+    """Draw where a step changed the responses: the root mean square over all prompts.
 
     Args:
-        image: (H, W, 3) uint8 RGB, shown in grey beneath.
-        before, after: (num_prompts, h, w) of one step and the next. A prompt's change counts in
-            standard deviations of its map before.
-        end: change that has the brightest colour.
+        image: (H, W, 3) uint8 RGB, shown in gray.
+        before, after: (num_prompts, h, w) responses of one step and the next. Changes are measured
+            in standard deviations of each prompt's map before the step.
+        end: Change that gets the brightest color.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -71,13 +68,13 @@ def draw_change(
 def draw_prompts(
     image: np.ndarray, responses: np.ndarray, titles: Sequence[str], *, columns: int = 6
 ) -> np.ndarray:
-    """All prompts' responses under each other, each over its own range of values.
+    """Draw the responses of all prompts in a grid, each with its own range of colors.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         responses: (num_prompts, h, w).
-        titles: one a prompt.
-        columns: pictures a row.
+        titles: One title per prompt.
+        columns: Number of pictures per row.
 
     Returns:
         (H', W', 3) uint8 RGB.
@@ -91,10 +88,11 @@ def draw_prompts(
 
 
 def draw_table(rows: Sequence[Sequence[tuple[str, np.ndarray | None]]]) -> np.ndarray:
-    """Pictures with titles in rows and columns; None leaves a gap.
+    """Arrange pictures with titles in a table; None leaves a gap.
 
     Args:
-        rows: title and (H, W, 3) uint8 RGB of every picture; H is the same for all, W in a column.
+        rows: Title and (H, W, 3) uint8 RGB of each picture. All have the same height, and those of
+            a column the same width.
 
     Returns:
         (H', W', 3) uint8 RGB.
@@ -114,5 +112,5 @@ def draw_table(rows: Sequence[Sequence[tuple[str, np.ndarray | None]]]) -> np.nd
 
 
 def _blend(image: np.ndarray, colors: np.ndarray) -> np.ndarray:
-    grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    return cv2.addWeighted(grey, 1 - _OPACITY, colors, _OPACITY, 0)
+    gray = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    return cv2.addWeighted(gray, 1 - _OPACITY, colors, _OPACITY, 0)

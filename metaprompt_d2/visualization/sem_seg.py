@@ -1,4 +1,4 @@
-"""Pictures of semantic segmentation."""
+"""Draw semantic segmentation."""
 
 from collections.abc import Iterator
 
@@ -15,16 +15,16 @@ __all__ = ["colorize", "compare_sem_seg", "draw_classes"]
 def compare_sem_seg(
     image: np.ndarray, prediction: np.ndarray, truth: np.ndarray | None, metadata: Metadata
 ) -> np.ndarray:
-    """Image, ground truth and prediction side by side, classes in the data set's colours.
+    """Draw the image, ground truth and prediction side by side in the dataset's colors.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         prediction: (H, W) class ids.
-        truth: (H, W) class ids or `metadata.ignore_label` (drawn black), or None.
-        metadata: with "stuff_classes", "stuff_colors" (else a fixed palette), "ignore_label".
+        truth: (H, W) class ids, or None. Ids without a class, such as the ignore label, are black.
+        metadata: Metadata with "stuff_classes" and optionally "stuff_colors".
 
     Returns:
-        (H', W', 3) uint8 RGB with a title over each picture.
+        (H', W', 3) uint8 RGB with a title above each picture.
     """
     pictures = [("image", image)]
     if truth is not None:
@@ -34,7 +34,7 @@ def compare_sem_seg(
 
 
 def colorize(image: np.ndarray, labels: np.ndarray, metadata: Metadata) -> np.ndarray:
-    """Blend class colours over the image; ids that are no class stay black."""
+    """Blend class colors over the image; ids without a class become black."""
     num_classes = len(metadata.stuff_classes)
     unknown = (labels < 0) | (labels >= num_classes)
     colors = _class_colors(metadata)[np.where(unknown, 0, labels)]
@@ -44,18 +44,16 @@ def colorize(image: np.ndarray, labels: np.ndarray, metadata: Metadata) -> np.nd
 
 
 def draw_classes(image: np.ndarray, labels: np.ndarray, metadata: Metadata) -> np.ndarray:
-    """`colorize` with each class's name on its largest area, written by Detectron2's `Visualizer`.
-
-    Names stand where an area is wide, near its middle; what is thinner than the letters gets none.
+    """Color the classes and write each class's name on its largest area, if it is wide enough.
 
     Args:
-        image, labels, metadata: as in `colorize`.
+        image, labels, metadata: As in `colorize`.
 
     Returns:
         (H, W, 3) uint8 RGB.
     """
     visualizer = Visualizer(colorize(image, labels, metadata), metadata)
-    size = max(10, int(np.sqrt(labels.size)) // 90)  # points, of 1.4 pixels
+    size = max(10, int(np.sqrt(labels.size)) // 90)  # points of 1.4 pixels
     for label, (x, y), radius in _wide_places(labels, len(metadata.stuff_classes)):
         name = metadata.stuff_classes[label]
         if radius > size:
@@ -69,11 +67,11 @@ def draw_classes(image: np.ndarray, labels: np.ndarray, metadata: Metadata) -> n
 def _wide_places(
     labels: np.ndarray, num_classes: int
 ) -> Iterator[tuple[int, tuple[float, float], float]]:
-    """Every class's id, a wide place (x, y) near its largest area's middle, and the radius."""
-    step = max(1, min(labels.shape) // 256)  # accurate enough, and fast
+    """Yield each class id, a wide place (x, y) near the center of its largest area, a radius."""
+    step = max(1, min(labels.shape) // 256)  # accurate enough and fast
     small = labels[::step, ::step]
     for label in np.unique(small[(small >= 0) & (small < num_classes)]):
-        mask = np.pad((small == label).astype(np.uint8), 1)  # areas end at the border
+        mask = np.pad((small == label).astype(np.uint8), 1)  # so that areas end at the border
         _, components, stats, centers = cv2.connectedComponentsWithStats(mask, connectivity=4)
         largest = 1 + stats[1:, cv2.CC_STAT_AREA].argmax()
         radii = cv2.distanceTransform((components == largest).astype(np.uint8), cv2.DIST_L2, 3)
@@ -83,13 +81,13 @@ def _wide_places(
 
 
 def _class_colors(metadata: Metadata) -> np.ndarray:
-    """(classes, 3) uint8 RGB: the data set's, or a fixed palette."""
+    """Return (num_classes, 3) uint8 RGB: the dataset's colors, or a fixed palette."""
     colors = metadata.get("stuff_colors", None)
     return np.asarray(colors or _palette(len(metadata.stuff_classes)), np.uint8)
 
 
 def _palette(num_classes: int) -> np.ndarray:
-    """Distinct colours: hues by the golden ratio."""
+    """Return distinct colors whose hues are spaced by the golden ratio."""
     hue = (np.arange(num_classes) * 0.618034 % 1 * 180).astype(np.uint8)
     hsv = np.stack([hue, np.full_like(hue, 180), np.full_like(hue, 230)], axis=-1)
     return cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0]

@@ -1,4 +1,4 @@
-"""Names of the official checkpoints under ours, and back, bit by bit."""
+"""Official checkpoints under our names and back, bit by bit."""
 
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from metaprompt_d2.checkpoint import (
 from metaprompt_d2.engine import SafeCheckpointer
 
 HEAD = "unet.unet.diffusion_model.out.2.bias"
-
 
 FIXTURES = {"seg_ade_r3_c1222.pt": "sem_seg", "depth_nyu_r3_c1222.pt": "depth"}
 
@@ -117,8 +116,14 @@ def test_all_unknown_names_are_listed(official: dict) -> None:
         assert f"{name}: no name of the official model" in str(error.value)
 
 
+def test_an_unknown_name_within_the_unet_is_listed_too(official: dict) -> None:
+    name = "unet.unet.diffusion_model.label_emb.0.weight"
+    with pytest.raises(ValueError, match=rf"{name}: no name of the official model"):
+        from_official(official | {name: torch.zeros(1)})
+
+
 @pytest.mark.parametrize("fixture", FIXTURES)
-def test_official_files_are_recognised(golden: Path, fixture: str) -> None:
+def test_official_files_are_recognized(golden: Path, fixture: str) -> None:
     theirs = load(golden, fixture)
     assert is_official(theirs)
     assert is_official({f"module.{name}": value for name, value in theirs.items()})
@@ -182,7 +187,7 @@ def test_older_names_of_the_prompts_and_a_module_prefix_are_accepted(
 def test_prompts_and_adapters_of_every_step_are_accepted_in_segmentation_too(
     official: dict,
 ) -> None:
-    """The older private layout (method section 4.4)."""
+    """The layout of an older revision of the official code."""
     older = {name: value for name, value in official.items() if name != "meta_prompts"}
     for step in (1, 2, 3):
         older[f"class_embeddings{step}"] = torch.randn(24, 48)
@@ -225,7 +230,7 @@ def test_a_depth_tensor_stands_under_our_name(golden: Path, theirs: str, name: s
     assert torch.equal(from_official(official).model[name], official[theirs])
 
 
-def test_a_model_that_the_official_code_has_not_is_refused(official: dict) -> None:
+def test_a_model_that_the_official_code_lacks_is_refused(official: dict) -> None:
     weights = from_official(official)
     model = {name: v for name, v in weights.model.items() if not name.startswith("backbone.")}
     with pytest.raises(ValueError, match="has no place for 0 tensors"):
@@ -238,7 +243,7 @@ def test_a_model_that_the_official_code_has_not_is_refused(official: dict) -> No
 def test_an_official_file_of_another_number_of_steps_is_refused(
     golden: Path, tmp_path: Path, official: dict
 ) -> None:
-    """The official readers are not strict and hide it (method section 6, B9)."""
+    """The official readers aren't strict and hide it."""
     file = tmp_path / "latest.pth"
     torch.save({"state_dict": official}, file)
     model = tiny_model({"MODEL.META_PROMPT.REFINE_STEPS": 2})

@@ -353,6 +353,15 @@ def test_a_unet_of_another_structure_is_refused(folder: Path) -> None:
         diffusion_sizes(str(folder))
 
 
+def test_a_config_without_a_size_is_named(folder: Path) -> None:
+    file = folder / "vae" / "config.json"
+    config = json.loads(file.read_text())
+    del config["latent_channels"]
+    file.write_text(json.dumps(config))
+    with pytest.raises(ValueError, match=r"config\.json lacks the key 'latent_channels'"):
+        diffusion_sizes(str(folder))
+
+
 def test_sizes_from_weights_need_weights() -> None:
     with pytest.raises(ValueError, match=r"SIZES_FROM_WEIGHTS needs MODEL\.DIFFUSION\.WEIGHTS"):
         smallest_cfg({"MODEL.DIFFUSION.SIZES_FROM_WEIGHTS": True})

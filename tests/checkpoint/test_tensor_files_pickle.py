@@ -52,7 +52,7 @@ def test_strings_of_python_2_load() -> None:
 def test_a_hostile_pickle_is_refused_before_it_runs(tmp_path: Path, protocol: int) -> None:
     target = tmp_path / "proof"
     file = pickled({"model": {"weight": MakesFolder(target)}}, protocol)
-    with pytest.raises(pickle.UnpicklingError, match=r"mkdir, which is no array"):
+    with pytest.raises(pickle.UnpicklingError, match=r"mkdir, which isn't an array"):
         load_pickled_arrays(file)
     assert not target.exists()
     # The same pickle does run where nobody watches.

@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from detectron2.data import MetadataCatalog
+from detectron2.data.detection_utils import create_keypoint_hflip_indices
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -153,6 +155,12 @@ def test_the_mirrored_heatmaps_of_the_mirrored_keypoints_average_to_the_same() -
     )
 
 
+def test_the_mirror_swaps_keypoints_as_detectron2_does() -> None:
+    dataset = "keypoints_coco_2017_val"
+    assert tuple(MetadataCatalog.get(dataset).keypoint_names) == KEYPOINT_NAMES
+    assert list(FLIP_INDICES) == create_keypoint_hflip_indices(dataset)
+
+
 def test_the_mirror_swaps_left_and_right() -> None:
     assert [FLIP_INDICES[index] for index in FLIP_INDICES] == list(range(17))
     assert FLIP_INDICES[0] == 0
@@ -162,8 +170,8 @@ def test_the_mirror_swaps_left_and_right() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"sigma": 0}, "SIGMA is 0"),
-        ({"blur_kernel": 4}, "BLUR_KERNEL is 4"),
+        ({"sigma": 0}, "sigma is 0"),
+        ({"blur_kernel": 4}, "blur_kernel is 4"),
         ({"heatmap_size": (1, 48)}, "at least 2"),
     ],
 )

@@ -87,14 +87,14 @@ def test_coordinates_follow_the_image_and_back() -> None:
 
 
 @pytest.mark.parametrize("sides", [(100, 0), (50, 100)])
-def test_impossible_boxes_are_refused_by_their_keys(sides: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match=r"INPUT\.MIN_SIZE_.*INPUT\.MAX_SIZE_"):
+def test_impossible_boxes_are_refused(sides: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match=r"short_side is .*long_side"):
         ResizeToBox(*sides)
 
 
 @pytest.mark.parametrize("scale_range", [(0.0, 1.0), (2.0, 1.0), (-1.0, 1.0)])
-def test_impossible_factors_are_refused_by_their_key(scale_range: tuple[float, float]) -> None:
-    with pytest.raises(ValueError, match=r"INPUT\.SCALE_RANGE is"):
+def test_impossible_factors_are_refused(scale_range: tuple[float, float]) -> None:
+    with pytest.raises(ValueError, match=r"scale_range is"):
         ResizeToBox(100, 50, scale_range)
 
 

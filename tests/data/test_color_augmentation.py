@@ -35,5 +35,5 @@ def test_nothing_moves_and_the_input_stays() -> None:
 
 
 def test_another_image_format_is_refused_by_its_key() -> None:
-    with pytest.raises(ValueError, match=r"INPUT\.FORMAT is 'L'"):
+    with pytest.raises(ValueError, match=r"image_format is 'L'"):
         ColorAugSSD("L")

@@ -1,4 +1,4 @@
-"""What README and docs say is so: their code runs, their files and config keys exist."""
+"""README and docs are true: their code runs; their files, config keys and commands exist."""
 
 import contextlib
 import functools
@@ -17,7 +17,8 @@ from doc_commands import HEAVY, commands_of, stand_in
 from metaprompt_d2.engine import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "datasets/README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), ROOT / "datasets/README.md"]
+PAGES += sorted((ROOT / "docs").glob("*.md"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -29,18 +30,45 @@ def test_python_examples_run(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_files_exist(page: Path) -> None:
     text = page.read_text()
-    named = re.findall(r"\b((?:tools|configs|datasets|docs)/[\w./-]+\.(?:py|yaml|md|png))", text)
-    linked = re.findall(r"\]\((?!http)([^)#]+)\)", text)
+    # A longer path, such as `segmentation/configs/ade.py`, is a file of the official code.
+    ours = r"(?<![\w/])(?:configs|datasets|docs|tests|tools)"
+    named = re.findall(rf"({ours}/[\w./-]+\.(?:py|yaml|md|png))", text)
     missing = [name for name in named if not (ROOT / name).exists()]
-    missing += [name for name in linked if not (page.parent / name).exists()]
+    missing += [name for name, _ in links(text) if not (page.parent / name).exists()]
     assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_linked_headings_exist(page: Path) -> None:
+    for name, heading in links(page.read_text()):
+        assert not heading or heading in anchors(page.parent / name if name else page)
+
+
+def test_headings_of_the_method_that_code_cites_exist() -> None:
+    folders = ("configs", "datasets", "metaprompt_d2", "tests", "tools")
+    files = [file for folder in folders for file in (ROOT / folder).rglob("*.*")]
+    text = "\n".join(file.read_text() for file in files if file.suffix in (".py", ".yaml"))
+    cited = set(re.findall(r"docs/method\.md#([\w-]+)", text))
+    assert cited - anchors(ROOT / "docs/method.md") == set()
+
+
+def links(text: str) -> list[tuple[str, str]]:
+    """Links within the repository: file ("" for the page itself) and heading ("" for none)."""
+    return re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", text)
+
+
+def anchors(page: Path) -> set[str]:
+    """What a link to a heading of a page ends with, by GitHub's rule."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_every_page_is_reached_from_the_readme_or_the_list_of_pages() -> None:
     lists = (ROOT / "README.md").read_text() + (ROOT / "docs/README.md").read_text()
-    linked = {Path(name).name for name in re.findall(r"\]\(([\w/]+\.md)\)", lists)}
-    pages = {page.name for page in (ROOT / "docs").glob("*.md")} - {"README.md"}
-    assert pages - linked == set()
+    linked = {Path(name).name for name, _ in links(lists)}
+    pages = {page.name for folder in (ROOT, ROOT / "docs") for page in folder.glob("*.md")}
+    assert pages - linked - {"README.md"} == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -69,15 +97,15 @@ def test_commands_are_found() -> None:
 
 
 @pytest.mark.parametrize(("page", "command"), COMMANDS)
-def test_a_command_is_run_by_a_test_or_too_heavy_with_a_reason(page: str, command: str) -> None:
+def test_a_command_is_run_by_a_test_or_too_heavy_for_one(page: str, command: str) -> None:
     what = stand_in(command)
-    assert what, f"{page}: no row of tests/utils/doc_commands.py fits `{command}`"
+    assert what, f"{page}: no row of tests/utils/doc_commands.py matches `{command}`"
     assert what.startswith(HEAVY) or (ROOT / what).is_file(), what
 
 
 @functools.cache
 def options_of(script: str) -> set[str]:
-    """What a script's --help offers."""
+    """Options that a script's `--help` lists."""
     printed, arguments, path = io.StringIO(), sys.argv, list(sys.path)
     sys.argv = [script, "--help"]
     sys.path.insert(0, str((ROOT / script).parent))
@@ -91,7 +119,7 @@ def options_of(script: str) -> set[str]:
 
 
 @pytest.mark.parametrize(("page", "command"), [item for item in COMMANDS if TOOL.match(item[1])])
-def test_a_command_has_the_options_and_config_keys_that_it_says(page: str, command: str) -> None:
+def test_options_and_config_keys_of_a_command_exist(page: str, command: str) -> None:
     words = shlex.split(command)
     options = {word.split("=")[0] for word in words if word.startswith("--")}
     assert options <= options_of(words[1]), page
@@ -105,7 +133,7 @@ def test_a_command_has_the_options_and_config_keys_that_it_says(page: str, comma
         pairs[pairs.index("MODEL.DIFFUSION.SIZES_FROM_WEIGHTS") + 1] = "False"
     if "--config-file" in words:
         config = words[words.index("--config-file") + 1]
-        ours = config.startswith("configs/") and config.endswith(".yaml")  # or Python's, lazily
+        ours = config.startswith("configs/") and config.endswith(".yaml")  # others are LazyConfigs
         load_config(str(ROOT / config) if ours else "", pairs)
 
 

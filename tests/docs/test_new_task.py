@@ -1,4 +1,4 @@
-"""docs/new_task.md, followed to the letter: a fourth task from outside the package."""
+"""docs/new_task.md, followed to the letter: a new task from outside the package."""
 
 import os
 import re

@@ -171,7 +171,7 @@ def test_a_whole_checkpoint_wins_over_diffusion_weights_which_are_not_opened(
 
 
 def run_best_hook(folder: Path, start_iter: int, metrics: dict[int, float]) -> list[int]:
-    """Show the hook one figure an iteration; returns the iterations that it saved."""
+    """Show the hook one metric per iteration. Returns the iterations that it saved."""
     checkpointer = SafeCheckpointer(nn.Linear(3, 2), str(folder))
     saved = []
     save = checkpointer.save

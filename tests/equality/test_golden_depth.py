@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from metaprompt_d2.checkpoint import from_official
 from metaprompt_d2.engine import build_lr_scheduler, group_parameters
 from metaprompt_d2.layers import silog_loss
-from metaprompt_d2.metrics import clean_depth, depth_figures, valid_depth_mask
+from metaprompt_d2.metrics import clean_depth, compute_depth_metrics, valid_depth_mask
 
 ENCODER = "encoder."
 
@@ -244,7 +244,7 @@ def scored(pred: np.ndarray, target: np.ndarray, crop: str, limits: dict) -> tup
     """Our figures and the number of pixels they are taken on."""
     cleaned, *_ = clean_depth(pred, **limits)
     mask = valid_depth_mask(target, crop=crop, **limits)
-    return depth_figures(cleaned, target, mask), int(mask.sum())
+    return compute_depth_metrics(cleaned, target, mask), int(mask.sum())
 
 
 @pytest.mark.parametrize("name", list(CROPS))

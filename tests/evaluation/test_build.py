@@ -1,4 +1,4 @@
-"""The table of evaluators: Detectron2's own for its data sets of instances."""
+"""The table of evaluators: Detectron2's own for its datasets of instances."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Official Cityscapes figures, Detectron2's figures, and the table that finds evaluators."""
+"""Official Cityscapes metrics, Detectron2's metrics, and the table that finds evaluators."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,22 +51,22 @@ def score(evaluator: DatasetEvaluator, items: list[dict], predict=truth) -> dict
 
 
 def shares(items: list[dict]) -> tuple[float, float]:
-    """Labelled pixels of road and car."""
+    """Labeled pixels of road and car."""
     labels = np.stack([truth(item) for item in items])
     return (labels == ROAD).sum(), (labels == CAR).sum()
 
 
 def test_a_perfect_prediction_scores_100(name: str) -> None:
-    figures = score(DistributedCityscapesSemSegEvaluator(name), DatasetCatalog.get(name))
-    assert figures == pytest.approx({"IoU": 100, "iIoU": 100, "IoU_sup": 100, "iIoU_sup": 100})
+    metrics = score(DistributedCityscapesSemSegEvaluator(name), DatasetCatalog.get(name))
+    assert metrics == pytest.approx({"IoU": 100, "iIoU": 100, "IoU_sup": 100, "iIoU_sup": 100})
 
 
 def test_a_prediction_of_road_alone_scores_half_of_the_roads_share(name: str) -> None:
     items = DatasetCatalog.get(name)
-    figures = score(DistributedCityscapesSemSegEvaluator(name), items, all_road)
+    metrics = score(DistributedCityscapesSemSegEvaluator(name), items, all_road)
     road, car = shares(items)
-    # Road: its pixels over all labelled ones; car: 0. No other class occurs.
-    assert figures["IoU"] == pytest.approx(100 * road / (road + car) / 2)
+    # Road: its pixels over all labeled ones; car: 0. No other class occurs.
+    assert metrics["IoU"] == pytest.approx(100 * road / (road + car) / 2)
 
 
 def test_ignored_pixels_do_not_count(name: str) -> None:
@@ -75,8 +75,8 @@ def test_ignored_pixels_do_not_count(name: str) -> None:
         return np.where(labels == 255, 7, labels)
 
     items = DatasetCatalog.get(name)
-    figures = score(DistributedCityscapesSemSegEvaluator(name), items, wrong_where_ignored)
-    assert figures["IoU"] == pytest.approx(100)
+    metrics = score(DistributedCityscapesSemSegEvaluator(name), items, wrong_where_ignored)
+    assert metrics["IoU"] == pytest.approx(100)
 
 
 def test_predictions_of_other_processes_are_collected(
@@ -90,8 +90,8 @@ def test_predictions_of_other_processes_are_collected(
     files = {file.name: file.read_bytes() for file in Path(other._temp_dir).iterdir()}
     assert len(files) == 2
     monkeypatch.setattr(comm, "gather", lambda own: [own, files])
-    figures = score(DistributedCityscapesSemSegEvaluator(name), items[:1])
-    assert figures["IoU"] == pytest.approx(100)
+    metrics = score(DistributedCityscapesSemSegEvaluator(name), items[:1])
+    assert metrics["IoU"] == pytest.approx(100)
 
 
 def test_predictions_are_removed_after_scoring(name: str) -> None:
@@ -100,12 +100,12 @@ def test_predictions_are_removed_after_scoring(name: str) -> None:
     assert not Path(evaluator._temp_dir).exists()
 
 
-def test_detectron2s_figures_agree_by_hand(name: str) -> None:
+def test_detectron2s_metrics_agree_by_hand(name: str) -> None:
     items = DatasetCatalog.get(name)
     road, car = shares(items)
-    figures = score(CheckedSemSegEvaluator(name), items, all_road)
-    assert figures["mIoU"] == pytest.approx(100 * road / (road + car) / 2)
-    assert figures["pACC"] == pytest.approx(100 * road / (road + car))
+    metrics = score(CheckedSemSegEvaluator(name), items, all_road)
+    assert metrics["mIoU"] == pytest.approx(100 * road / (road + car) / 2)
+    assert metrics["pACC"] == pytest.approx(100 * road / (road + car))
     assert score(CheckedSemSegEvaluator(name), items)["mIoU"] == pytest.approx(100)
 
 
@@ -123,7 +123,7 @@ def test_ground_truth_with_unknown_ids_is_refused_by_name(name: str) -> None:
         CheckedSemSegEvaluator(name).process([item], [logits(np.zeros((24, 48), np.uint8))])
 
 
-def test_a_cityscapes_dataset_gets_both_scorers_and_their_figures_merge(
+def test_a_cityscapes_dataset_gets_both_scorers_and_their_metrics_merge(
     name: str, tmp_path: Path
 ) -> None:
     cfg = tiny_cfg({"OUTPUT_DIR": str(tmp_path / "out")})
@@ -132,8 +132,8 @@ def test_a_cityscapes_dataset_gets_both_scorers_and_their_figures_merge(
         DistributedCityscapesSemSegEvaluator,
         CheckedSemSegEvaluator,
     ]
-    figures = score(MergedEvaluators(evaluators), DatasetCatalog.get(name))
-    assert (figures["IoU"], figures["mIoU"]) == pytest.approx((100, 100))
+    metrics = score(MergedEvaluators(evaluators), DatasetCatalog.get(name))
+    assert (metrics["IoU"], metrics["mIoU"]) == pytest.approx((100, 100))
     assert (tmp_path / "out/inference" / name / "sem_seg_predictions.json").is_file()
 
 

@@ -17,14 +17,14 @@ from helpers import smallest_cfg
 from PIL import Image
 
 from metaprompt_d2.evaluation import DepthEvaluator, build_evaluators
-from metaprompt_d2.metrics import DEPTH_FIGURES
+from metaprompt_d2.metrics import DEPTH_METRICS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/depth.md"
 RANDOM = np.random.default_rng(0)
 
 
 def depths(count: int, shape: tuple[int, int] = (6, 8)) -> list[np.ndarray]:
-    """Metres that a PNG of millimetres holds exactly."""
+    """Meters that a PNG of millimeters holds exactly."""
     return [RANDOM.integers(1000, 9000, shape) / 1000 for _ in range(count)]
 
 
@@ -40,24 +40,24 @@ def ratio_of(item: dict) -> int:
     return 2 + int(Path(item["depth_file_name"]).stem)
 
 
-def test_figures_are_the_mean_over_images(tmp_path: Path) -> None:
+def test_metrics_are_the_mean_over_images(tmp_path: Path) -> None:
     truth = depths(3)
     truth[1][:, 2:] = 0  # an image with few valid pixels counts as much as the others
     items = write_depths(tmp_path, truth)
     with registered_depth(items) as name:
-        figures = score(DepthEvaluator(name), items)
+        metrics = score(DepthEvaluator(name), items)
     ratios = [ratio_of(item) for item in items]
-    assert figures["abs_rel"] == pytest.approx(np.mean([ratio - 1 for ratio in ratios]))
-    assert figures["rmse_log"] == pytest.approx(np.mean(np.log(ratios)), rel=1e-6)
-    assert figures["silog"] == pytest.approx(np.mean(np.log(ratios)) * math.sqrt(0.5), rel=1e-6)
-    assert figures["d3"] == 0
-    assert figures.keys() == {
-        *DEPTH_FIGURES,
+    assert metrics["abs_rel"] == pytest.approx(np.mean([ratio - 1 for ratio in ratios]))
+    assert metrics["rmse_log"] == pytest.approx(np.mean(np.log(ratios)), rel=1e-6)
+    assert metrics["silog"] == pytest.approx(np.mean(np.log(ratios)) * math.sqrt(0.5), rel=1e-6)
+    assert metrics["d3"] == 0
+    assert metrics.keys() == {
+        *DEPTH_METRICS,
         "images",
         "images_without_truth",
         "images_not_finite",
     }
-    assert (figures["images"], figures["images_without_truth"]) == (3, 0)
+    assert (metrics["images"], metrics["images_without_truth"]) == (3, 0)
 
 
 def test_an_image_that_comes_twice_counts_once(tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_an_image_that_comes_twice_counts_once(tmp_path: Path) -> None:
         assert score(DepthEvaluator(name), [*items, items[1]]) == score(DepthEvaluator(name), items)
 
 
-def test_two_processes_give_the_figures_of_one(tmp_path: Path) -> None:
+def test_two_processes_give_the_metrics_of_one(tmp_path: Path) -> None:
     items = write_depths(tmp_path, depths(3))
     files = [str(tmp_path / "one.json"), str(tmp_path / "two.json")]
     score_share(items, files[0])
@@ -79,7 +79,7 @@ def test_two_processes_give_the_figures_of_one(tmp_path: Path) -> None:
 def test_the_pages_example_scores_a_model_of_another_project(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class TwoMetres(torch.nn.Module):
+    class TwoMeters(torch.nn.Module):
         def forward(self, inputs: list[dict]) -> list[dict]:
             return [{"depth": item["image"][0] * 0 + 2.0} for item in inputs]
 
@@ -93,11 +93,11 @@ def test_the_pages_example_scores_a_model_of_another_project(
     names: dict = {}
     exec(example, names)
     try:
-        figures = names["evaluate"](TwoMetres())["depth"]
+        metrics = names["evaluate"](TwoMeters())["depth"]
     finally:
         DatasetCatalog.remove("rooms_test")
-    assert figures["rmse"] == pytest.approx((1.0 + 0.5) / 2)
-    assert figures["images"] == 2
+    assert metrics["rmse"] == pytest.approx((1.0 + 0.5) / 2)
+    assert metrics["images"] == 2
 
 
 # ------------------------------------------------------------------ what is scored
@@ -106,8 +106,8 @@ def test_the_pages_example_scores_a_model_of_another_project(
 def test_depth_beyond_the_limits_is_not_scored(tmp_path: Path) -> None:
     items = write_depths(tmp_path, [np.array([[0.5, 1.0, 5.0, 20.0]])])
     with registered_depth(items, min_depth=0.7, max_depth=10.0) as name:
-        figures = score(DepthEvaluator(name), items, lambda _: torch.tensor([[9.0, 2.0, 5.0, 1.0]]))
-    assert figures["abs_rel"] == 0.5
+        metrics = score(DepthEvaluator(name), items, lambda _: torch.tensor([[9.0, 2.0, 5.0, 1.0]]))
+    assert metrics["abs_rel"] == 0.5
 
 
 def test_the_crop_is_the_datasets_or_the_keys(tmp_path: Path) -> None:
@@ -128,8 +128,8 @@ def test_kitti_ground_truth_is_cropped_to_the_benchmarks_frame(tmp_path: Path) -
     items = [item | {"kb_crop": True} for item in write_depths(tmp_path, [truth], scale=256)]
     pred = torch.from_numpy(truth[23:, 13:1229].astype(np.float32))
     with registered_depth(items, max_depth=80.0) as name:
-        figures = score(DepthEvaluator(name), items, lambda _: pred)
-    assert (figures["d1"], figures["rmse"]) == (1, 0)
+        metrics = score(DepthEvaluator(name), items, lambda _: pred)
+    assert (metrics["d1"], metrics["rmse"]) == (1, 0)
 
 
 # ------------------------------------------------------------------ broken input and predictions
@@ -142,20 +142,20 @@ def test_images_without_ground_truth_are_left_out_counted_and_named(
     truth[1][:] = 0
     items = write_depths(tmp_path, truth)
     with registered_depth(items) as name, caplog.at_level(logging.WARNING):
-        figures = score(DepthEvaluator(name), items)
-    assert (figures["images"], figures["images_without_truth"]) == (2, 1)
-    assert figures["abs_rel"] == pytest.approx((1 + 3) / 2)
+        metrics = score(DepthEvaluator(name), items)
+    assert (metrics["images"], metrics["images_without_truth"]) == (2, 1)
+    assert metrics["abs_rel"] == pytest.approx((1 + 3) / 2)
     assert "1 images have no pixel with ground truth" in caplog.text
     assert items[1]["file_name"] in caplog.text
     assert items[0]["file_name"] not in caplog.text
 
 
-def test_a_dataset_without_any_ground_truth_has_no_figures_but_counts(tmp_path: Path) -> None:
+def test_a_dataset_without_any_ground_truth_has_no_metrics_but_counts(tmp_path: Path) -> None:
     items = write_depths(tmp_path, [np.zeros((3, 4))] * 2)
     with registered_depth(items) as name:
-        figures = score(DepthEvaluator(name), items)
-    assert all(math.isnan(figures[key]) for key in DEPTH_FIGURES)
-    assert (figures["images"], figures["images_without_truth"]) == (0, 2)
+        metrics = score(DepthEvaluator(name), items)
+    assert all(math.isnan(metrics[key]) for key in DEPTH_METRICS)
+    assert (metrics["images"], metrics["images_without_truth"]) == (0, 2)
 
 
 def test_broken_predictions_are_scored_as_officially_counted_and_named(
@@ -165,10 +165,10 @@ def test_broken_predictions_are_scored_as_officially_counted_and_named(
     preds = [torch.full((1, 4), 5.0), torch.tensor([[math.nan, math.inf, 5.0, 5.0]])]
     values = dict(zip((item["file_name"] for item in items), preds, strict=True))
     with registered_depth(items) as name, caplog.at_level(logging.WARNING):
-        figures = score(DepthEvaluator(name), items, lambda item: values[item["file_name"]])
-    assert figures["images_not_finite"] == 1
+        metrics = score(DepthEvaluator(name), items, lambda item: values[item["file_name"]])
+    assert metrics["images_not_finite"] == 1
     # NaN is 0.001 m, infinity 10 m.
-    assert figures["abs_rel"] == pytest.approx((0.9998 + 1) / 4 / 2, rel=1e-5)
+    assert metrics["abs_rel"] == pytest.approx((0.9998 + 1) / 4 / 2, rel=1e-5)
     assert f"{items[1]['file_name']} (1 NaN, 1 infinite)" in caplog.text
 
 
@@ -236,9 +236,9 @@ def test_images_without_ground_truth_are_written_but_not_scored(
     items = [{"file_name": str(tmp_path / f"{number:03d}.png")} for number in range(60)]
     with registered_depth(items) as name, caplog.at_level(logging.WARNING):
         evaluator = DepthEvaluator(name, output_dir=str(tmp_path / "out"), save_png=True)
-        figures = score(evaluator, items, lambda _: torch.full((2, 3), math.nan))
-    assert (figures["images"], figures["images_without_truth"]) == (0, 60)
-    assert figures["images_not_finite"] == 60
+        metrics = score(evaluator, items, lambda _: torch.full((2, 3), math.nan))
+    assert (metrics["images"], metrics["images_without_truth"]) == (0, 60)
+    assert metrics["images_not_finite"] == 60
     assert len(list((tmp_path / "out/depth").glob("*.png"))) == 60
     for record in caplog.messages:
         assert "049.png" in record and "050.png" not in record and "and 10 more" in record

@@ -19,7 +19,7 @@ RANDOM = np.random.default_rng(0)
 
 
 def posed(item: dict, *, noise: float = 0.0, shift: float = 0.0) -> dict:
-    """The annotated joints as a prediction, with normal noise and a shift in pixels."""
+    """The annotated keypoints as a prediction, with normal noise and a shift in pixels."""
     keypoints = np.reshape(item["annotations"][0]["keypoints"], (1, 17, 3)).astype(float)
     keypoints[..., :2] += RANDOM.normal(0, noise, (1, 17, 2)) + shift
     keypoints[..., 2] = 1
@@ -54,13 +54,13 @@ def annotations() -> list[dict]:
 
 def test_ground_truth_fed_back_is_perfect(tmp_path: Path) -> None:
     with registered_people(write_people(tmp_path, annotations())) as name:
-        figures = score(name, DatasetCatalog.get(name))
-    assert all(figures[key] == pytest.approx(100) for key in ("AP", "AP50", "AP75", "APm", "APl"))
-    assert figures["AR"] == pytest.approx(100)
-    assert figures["people"] == 4
+        metrics = score(name, DatasetCatalog.get(name))
+    assert all(metrics[key] == pytest.approx(100) for key in ("AP", "AP50", "AP75", "APm", "APl"))
+    assert metrics["AR"] == pytest.approx(100)
+    assert metrics["people"] == 4
 
 
-def test_figures_fall_with_noise(tmp_path: Path) -> None:
+def test_metrics_fall_with_noise(tmp_path: Path) -> None:
     with registered_people(write_people(tmp_path, annotations())) as name:
         items = DatasetCatalog.get(name)
         values = [score(name, items, noise=noise)["AP"] for noise in (0, 5, 40)]
@@ -83,9 +83,9 @@ def test_real_annotations_fed_back_and_perturbed(real_data: Path) -> None:
 def test_a_person_that_comes_twice_counts_once(tmp_path: Path) -> None:
     with registered_people(write_people(tmp_path, annotations())) as name:
         items = DatasetCatalog.get(name)
-        figures = score(name, [*items, *items[:2]], tmp_path)
+        metrics = score(name, [*items, *items[:2]], tmp_path)
     results = json.loads((tmp_path / "keypoints_results.json").read_text())
-    assert figures["people"] == len(results) == 4
+    assert metrics["people"] == len(results) == 4
 
 
 def test_the_file_is_what_cocos_server_takes(tmp_path: Path) -> None:
@@ -102,10 +102,10 @@ def test_people_are_rescored_and_copies_suppressed(tmp_path: Path) -> None:
         item = DatasetCatalog.get(name)[0]
         evaluator = TopDownKeypointEvaluator(name, output_dir=str(tmp_path))
         evaluator.reset()
-        for person_id, box_score, joint_score in ((1, 0.5, 1.0), (2, 0.9, 0.4), (3, 0.9, 0.1)):
+        for person_id, box_score, keypoint_score in ((1, 0.5, 1.0), (2, 0.9, 0.4), (3, 0.9, 0.1)):
             output = posed(item, noise=0.01)
             output["instances"].scores[:] = box_score
-            output["instances"].pred_keypoints[..., 2] = joint_score
+            output["instances"].pred_keypoints[..., 2] = keypoint_score
             evaluator.process([item | {"person_id": person_id}], [output])
         evaluator.evaluate()
     results = json.loads((tmp_path / "keypoints_results.json").read_text())
@@ -122,12 +122,12 @@ def test_people_of_one_image_at_once_all_count(tmp_path: Path) -> None:
         assert evaluator.evaluate()["keypoints"]["people"] == 2
 
 
-def test_without_predictions_all_figures_are_zero(
+def test_without_predictions_all_metrics_are_zero(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with registered_people(write_people(tmp_path, annotations())) as name:
-        figures = score(name, [], tmp_path)
-    assert figures["AP"] == figures["AR"] == 0
+        metrics = score(name, [], tmp_path)
+    assert metrics["AP"] == metrics["AR"] == 0
     assert "nobody was posed" in caplog.text
     assert json.loads((tmp_path / "keypoints_results.json").read_text()) == []
 
@@ -145,13 +145,13 @@ def test_annotations_without_keypoints_are_nobody_to_find(tmp_path: Path) -> Non
         assert score(name, DatasetCatalog.get(name))["AP"] == pytest.approx(100)
 
 
-def test_another_number_of_joints_is_an_error(tmp_path: Path) -> None:
+def test_another_number_of_keypoints_is_an_error(tmp_path: Path) -> None:
     with registered_people(write_people(tmp_path, annotations())) as name:
         item = DatasetCatalog.get(name)[0]
         output = posed(item)
         output["instances"].pred_keypoints = torch.zeros(1, 16, 3)
         evaluator = TopDownKeypointEvaluator(name)
-        with pytest.raises(ValueError, match="have 16 joints, expected 17"):
+        with pytest.raises(ValueError, match="have 16 keypoints, expected 17"):
             evaluator.process([item], [output])
 
 
@@ -165,7 +165,7 @@ def test_the_table_finds_it_with_its_thresholds(tmp_path: Path) -> None:
     with registered_people(write_people(tmp_path, annotations())) as name:
         (evaluator,) = build_evaluators(cfg, name)
     assert isinstance(evaluator, TopDownKeypointEvaluator)
-    assert (evaluator.oks_nms_threshold, evaluator.joint_score_threshold) == (0.7, 0.2)
+    assert (evaluator.oks_nms_threshold, evaluator.keypoint_score_threshold) == (0.7, 0.2)
 
 
 def score_share(json_file: Path, result_file: Path) -> None:
@@ -177,15 +177,15 @@ def score_share(json_file: Path, result_file: Path) -> None:
         evaluator.reset()
         for item in [*items, items[0]][rank::size]:
             evaluator.process([item], [posed(item)])
-        figures = evaluator.evaluate()
-        assert (figures is None) == (rank > 0)
+        metrics = evaluator.evaluate()
+        assert (metrics is None) == (rank > 0)
         if rank == 0:
-            result_file.write_text(json.dumps(figures))
+            result_file.write_text(json.dumps(metrics))
 
 
 def test_processes_share_the_people(tmp_path: Path) -> None:
     json_file = write_people(tmp_path, annotations())
-    file = tmp_path / "figures.json"
+    file = tmp_path / "metrics.json"
     launch(score_share, 2, dist_url="auto", args=(json_file, file))
-    figures = json.loads(file.read_text())["keypoints"]
-    assert (figures["people"], figures["AP"]) == (4, pytest.approx(100))
+    metrics = json.loads(file.read_text())["keypoints"]
+    assert (metrics["people"], metrics["AP"]) == (4, pytest.approx(100))

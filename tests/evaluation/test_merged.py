@@ -1,4 +1,4 @@
-"""`MergedEvaluators`: figures of one task from several evaluators."""
+"""`MergedEvaluators`: metrics of one task from several evaluators."""
 
 import gc
 import weakref
@@ -28,7 +28,7 @@ class Fixed(DatasetEvaluator):
         return self.result
 
 
-def test_figures_of_one_task_are_joined() -> None:
+def test_metrics_of_one_task_are_joined() -> None:
     evaluators = [
         Fixed({"sem_seg": {"IoU": 1.0}}),
         Fixed({"sem_seg": {"mIoU": 2.0}, "depth": {"rmse": 3.0}}),
@@ -40,25 +40,25 @@ def test_figures_of_one_task_are_joined() -> None:
     }
 
 
-def test_the_order_of_evaluators_is_the_order_of_figures() -> None:
+def test_the_order_of_evaluators_is_the_order_of_metrics() -> None:
     result = MergedEvaluators([Fixed({"b": {"z": 1}}), Fixed({"a": {"y": 2}})]).evaluate()
     assert isinstance(result, OrderedDict)
     assert list(result) == ["b", "a"]
 
 
-def test_the_same_figure_twice_is_refused() -> None:
+def test_the_same_metric_twice_is_refused() -> None:
     evaluators = [Fixed({"sem_seg": {"mIoU": 1.0}}), Fixed({"sem_seg": {"mIoU": 1.0, "x": 2.0}})]
     with pytest.raises(ValueError, match=r"two evaluators report \['mIoU'\] of 'sem_seg'"):
         MergedEvaluators(evaluators).evaluate()
 
 
 @pytest.mark.parametrize("nothing", [None, {}])
-def test_an_evaluator_without_figures_is_passed_over(nothing: dict | None) -> None:
+def test_an_evaluator_without_metrics_is_passed_over(nothing: dict | None) -> None:
     result = MergedEvaluators([Fixed(nothing), Fixed({"sem_seg": {"mIoU": 1.0}})]).evaluate()
     assert result == {"sem_seg": {"mIoU": 1.0}}
 
 
-def test_no_figures_at_all_are_none_as_on_other_processes() -> None:
+def test_no_metrics_at_all_are_none_as_on_other_processes() -> None:
     assert MergedEvaluators([Fixed(None), Fixed({})]).evaluate() is None
 
 

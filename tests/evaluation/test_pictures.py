@@ -55,7 +55,7 @@ def test_zero_pictures_write_no_file(tmp_path: Path) -> None:
     assert written(tmp_path, 0) is None
 
 
-def test_a_second_evaluation_starts_anew(tmp_path: Path) -> None:
+def test_a_second_evaluation_starts_from_scratch(tmp_path: Path) -> None:
     write_cityscapes(tmp_path, num_images=2, height=HEIGHT, width=WIDTH)
     with registered_cityscapes(tmp_path) as name:
         writer = PictureWriter(name, str(tmp_path / "results"), 5)

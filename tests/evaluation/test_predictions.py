@@ -30,7 +30,7 @@ def write_all(writer: SemSegPredictionWriter, name: str, num_classes: int, skip:
 
 @pytest.fixture
 def folders(tmp_path: Path):
-    """A registered data set with images in two sub-folders; yields its name."""
+    """A registered dataset with images in two sub-folders; yields its name."""
     for path in ("a/one.jpg", "a/two.jpg", "b/one.jpg"):
         (tmp_path / "images" / path).parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(tmp_path / "images" / path), np.zeros((HEIGHT, WIDTH, 3), np.uint8))

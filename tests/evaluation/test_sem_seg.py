@@ -1,4 +1,4 @@
-"""The official scorer beside Detectron2's, and ground truth that doesn't fit."""
+"""Segmentation metrics: Detectron2's, the official ones, checked ground truth, and reports."""
 
 import logging
 from collections import OrderedDict
@@ -49,9 +49,9 @@ def test_false_positives_of_an_absent_class_lower_the_official_mean_only_further
         labels[:, -1] = 15
         return labels
 
-    figures = evaluate(dataset, tmp_path, bus_in_the_last_column)["sem_seg"]
+    metrics = evaluate(dataset, tmp_path, bus_in_the_last_column)["sem_seg"]
     # Road and car in the mean of one, road, car and bus (0) in that of the other.
-    assert figures["IoU"] == pytest.approx(figures["mIoU"] * 2 / 3, rel=1e-4)
+    assert metrics["IoU"] == pytest.approx(metrics["mIoU"] * 2 / 3, rel=1e-4)
 
 
 def test_ground_truth_of_another_size_is_named(dataset: str, tmp_path: Path) -> None:
@@ -79,20 +79,20 @@ def test_a_table_of_the_classes_ends_the_evaluation(
 ) -> None:
     evaluator = CheckedSemSegEvaluator(dataset, output_dir=str(tmp_path / "out"))
     with caplog.at_level(logging.INFO, logger="metaprompt_d2"):
-        figures = score_truth(evaluator, dataset)
-    assert figures["mIoU"] == figures["fwIoU"] == figures["pACC"] == 100
-    assert figures["BoundaryIoU-road"] == figures["min(IoU, B-Iou)-car"] == 100
-    assert np.isnan(figures["BoundaryIoU-bus"])
+        metrics = score_truth(evaluator, dataset)
+    assert metrics["mIoU"] == metrics["fwIoU"] == metrics["pACC"] == 100
+    assert metrics["MaskBoundaryIoU-road"] == metrics["MaskBoundaryIoU-car"] == 100
+    assert np.isnan(metrics["MaskBoundaryIoU-bus"])
     saved = torch.load(tmp_path / "out/sem_seg_evaluation.pth", weights_only=False)
-    np.testing.assert_equal(saved, figures)
+    np.testing.assert_equal(saved, metrics)
     rows = [line.split() for line in caplog.text.splitlines()]
-    assert ["road", "100.00", f"{figures['BoundaryIoU-road']:.2f}", "100.00"] in rows
+    assert ["road", "100.00", f"{metrics['MaskBoundaryIoU-road']:.2f}", "100.00"] in rows
     assert ["bus", "-", "-", "-"] in rows
     assert any(row[:2] == ["mean", "100.00"] for row in rows)
     assert not (tmp_path / "out/confusion_matrix.png").exists()
 
 
-def test_figures_but_boundary_iou_are_detectron2s(dataset: str, tmp_path: Path) -> None:
+def test_detectron2s_metrics_keep_their_names_and_values(dataset: str, tmp_path: Path) -> None:
     evaluators = CheckedSemSegEvaluator(dataset), SemSegEvaluator(dataset)
     items = DatasetCatalog.get(dataset)
     outputs = [{"sem_seg": torch.randn(19, 24, 48)} for _ in items]
@@ -101,11 +101,12 @@ def test_figures_but_boundary_iou_are_detectron2s(dataset: str, tmp_path: Path) 
         evaluator.reset()
         evaluator.process(items, outputs)
         results.append(evaluator.evaluate()["sem_seg"])
-    ours, theirs = (
-        {name: value for name, value in result.items() if "B" not in name} for result in results
-    )
-    np.testing.assert_equal(ours, theirs)
-    assert results[0].keys() == results[1].keys()
+    ours, theirs = results
+    assert "BoundaryIoU-road" in theirs and "min(IoU, B-Iou)-road" in theirs
+    assert ours.keys() - theirs.keys() == {
+        f"MaskBoundaryIoU-{name}" for name in evaluators[0].classes
+    }
+    np.testing.assert_equal({name: ours[name] for name in theirs}, theirs)
     assert evaluators[0]._predictions == evaluators[1]._predictions
 
 
@@ -118,7 +119,7 @@ def test_the_confusion_matrix_is_drawn_by_key(dataset: str, tmp_path: Path) -> N
 
 
 def score_truth(evaluator: CheckedSemSegEvaluator, dataset: str) -> dict:
-    """Figures of predictions that are the ground truth (and road where there is none)."""
+    """Metrics of predictions that are the ground truth (and road where there is none)."""
     evaluator.reset()
     for item in DatasetCatalog.get(dataset):
         truth = read_labels(item["sem_seg_file_name"])
@@ -141,7 +142,7 @@ def test_the_picture_shows_shares_of_the_true_class(
 
     monkeypatch.setattr(sem_seg.Figure, "add_subplot", add_subplot)
     counts = np.array([[6, 2, 0], [0, 5, 0], [0, 0, 0]])
-    sem_seg.write_confusion_matrix(counts, ["a", "b", "c"], str(tmp_path / "m.png"))
+    sem_seg._draw_confusion_matrix(counts, ["a", "b", "c"], str(tmp_path / "m.png"))
     assert shown[0].tolist() == [[0.75, 0.25, 0], [0, 1, 0], [0, 0, 0]]
     assert (tmp_path / "m.png").stat().st_size > 1000
 

@@ -1,4 +1,4 @@
-"""Depth figures, crops and cleaning by hand and by property."""
+"""Depth metrics, crops and cleaning, by hand and by property."""
 
 import math
 
@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from metaprompt_d2.metrics import (
+from metaprompt_d2.metrics.depth import (
     DEPTH_CROPS,
-    DEPTH_FIGURES,
+    DEPTH_METRICS,
     clean_depth,
+    compute_depth_metrics,
     depth_crop_mask,
-    depth_figures,
     kb_crop_box,
     valid_depth_mask,
 )
@@ -21,8 +21,10 @@ LIMITS = {"min_depth": 1e-3, "max_depth": 10.0}
 DEPTHS = st.lists(st.floats(0.01, 100), min_size=1, max_size=30)
 
 
-def figures_of(pred: list[float], target: list[float]) -> dict[str, float]:
-    return depth_figures(np.array([pred]), np.array([target]), np.ones((1, len(pred)), bool))
+def metrics_of(pred: list[float], target: list[float]) -> dict[str, float]:
+    return compute_depth_metrics(
+        np.array([pred]), np.array([target]), np.ones((1, len(pred)), bool)
+    )
 
 
 def bounds(mask: np.ndarray) -> tuple[int, int, int, int]:
@@ -32,11 +34,11 @@ def bounds(mask: np.ndarray) -> tuple[int, int, int, int]:
     return rows[0], rows[-1] + 1, columns[0], columns[-1] + 1
 
 
-def test_figures_by_hand() -> None:
-    figures = figures_of([2.0, 3.0], [1.0, 4.0])
+def test_metrics_by_hand() -> None:
+    metrics = metrics_of([2.0, 3.0], [1.0, 4.0])
     logs = [math.log(2), math.log(0.75)]
-    assert tuple(figures) == DEPTH_FIGURES
-    assert figures == pytest.approx(
+    assert tuple(metrics) == DEPTH_METRICS
+    assert metrics == pytest.approx(
         {
             "d1": 0,  # ratios 2 and 4 / 3
             "d2": 0.5,
@@ -54,23 +56,23 @@ def test_figures_by_hand() -> None:
 @pytest.mark.parametrize(("power", "name"), [(1, "d1"), (2, "d2"), (3, "d3")])
 def test_a_ratio_at_the_threshold_does_not_count(power: int, name: str) -> None:
     threshold = 1.25**power  # powers of 5 / 4 are exact
-    assert figures_of([threshold], [1.0])[name] == 0
-    assert figures_of([1.0], [threshold])[name] == 0
-    assert figures_of([np.nextafter(threshold, 0)], [1.0])[name] == 1
+    assert metrics_of([threshold], [1.0])[name] == 0
+    assert metrics_of([1.0], [threshold])[name] == 0
+    assert metrics_of([np.nextafter(threshold, 0)], [1.0])[name] == 1
 
 
 @given(DEPTHS)
 def test_a_perfect_prediction_has_no_error(depths: list[float]) -> None:
-    figures = figures_of(depths, depths)
-    assert {name for name, value in figures.items() if value == 1} == {"d1", "d2", "d3"}
-    assert all(value == 0 for name, value in figures.items() if name not in ("d1", "d2", "d3"))
+    metrics = metrics_of(depths, depths)
+    assert {name for name, value in metrics.items() if value == 1} == {"d1", "d2", "d3"}
+    assert all(value == 0 for name, value in metrics.items() if name not in ("d1", "d2", "d3"))
 
 
 @given(DEPTHS, st.floats(0.2, 5))
 def test_scaling_both_changes_lengths_only(depths: list[float], scale: float) -> None:
     target, pred = np.array([depths]), np.array([depths[::-1]]) * 1.1
     mask = np.ones(target.shape, bool)
-    before, after = (depth_figures(pred * s, target * s, mask) for s in (1, scale))
+    before, after = (compute_depth_metrics(pred * s, target * s, mask) for s in (1, scale))
     for name in ("abs_rel", "rmse_log", "log10", "silog"):
         assert after[name] == pytest.approx(before[name], abs=1e-9)
     for name in ("rmse", "sq_rel"):
@@ -79,22 +81,22 @@ def test_scaling_both_changes_lengths_only(depths: list[float], scale: float) ->
 
 def test_pixels_outside_the_mask_do_not_count() -> None:
     pred, target = np.array([[2.0, np.nan, 7.0]]), np.array([[2.0, 1.0, 0.0]])
-    figures = depth_figures(pred, target, np.array([[True, False, False]]))
-    assert (figures["d1"], figures["rmse"]) == (1, 0)
+    metrics = compute_depth_metrics(pred, target, np.array([[True, False, False]]))
+    assert (metrics["d1"], metrics["rmse"]) == (1, 0)
 
 
-def test_without_a_pixel_every_figure_is_nan() -> None:
-    figures = depth_figures(np.ones((2, 2)), np.ones((2, 2)), np.zeros((2, 2), bool))
-    assert tuple(figures) == DEPTH_FIGURES
-    assert all(math.isnan(value) for value in figures.values())
+def test_without_a_pixel_every_metric_is_nan() -> None:
+    metrics = compute_depth_metrics(np.ones((2, 2)), np.ones((2, 2)), np.zeros((2, 2), bool))
+    assert tuple(metrics) == DEPTH_METRICS
+    assert all(math.isnan(value) for value in metrics.values())
 
 
 def test_a_prediction_of_zero_has_infinite_logarithms_and_no_warning(
     recwarn: pytest.WarningsRecorder,
 ) -> None:
-    figures = figures_of([0.0], [2.0])
-    assert (figures["d3"], figures["rmse"]) == (0, 2)
-    assert figures["log10"] == math.inf
+    metrics = metrics_of([0.0], [2.0])
+    assert (metrics["d3"], metrics["rmse"]) == (0, 2)
+    assert metrics["log10"] == math.inf
     assert len(recwarn) == 0
 
 

@@ -1,10 +1,10 @@
-"""OKS, suppression by it, scores from joints; OKS against pycocotools."""
+"""OKS, suppression by it, person scores; OKS against pycocotools."""
 
 import numpy as np
 import pytest
 from pycocotools.cocoeval import Params
 
-from metaprompt_d2.metrics import OKS_SIGMAS, keypoint_similarity, oks_nms, person_score
+from metaprompt_d2.metrics.oks import OKS_SIGMAS, keypoint_similarity, oks_nms, person_score
 
 RANDOM = np.random.default_rng(0)
 
@@ -36,17 +36,17 @@ def test_similarity_is_the_formula_with_the_mean_area() -> None:
 
 def test_the_higher_score_survives_its_copies() -> None:
     one, two = RANDOM.uniform(0, 100, (2, 17, 2))
-    joints = np.stack([one, two, one + 0.1, two])
+    keypoints = np.stack([one, two, one + 0.1, two])
     scores = np.array([0.3, 0.9, 0.5, 0.2])
     areas = np.full(4, 5000.0)
-    assert oks_nms(joints, scores, areas, 0.9).tolist() == [1, 2]
-    assert oks_nms(joints, scores, areas, 1.0).tolist() == [1, 2, 0, 3]
+    assert oks_nms(keypoints, scores, areas, 0.9).tolist() == [1, 2]
+    assert oks_nms(keypoints, scores, areas, 1.0).tolist() == [1, 2, 0, 3]
 
 
 def test_suppression_of_nobody_keeps_nobody() -> None:
     assert oks_nms(np.zeros((0, 17, 2)), np.zeros(0), np.zeros(0), 0.9).tolist() == []
 
 
-def test_a_persons_score_is_the_boxs_times_the_mean_of_the_sure_joints() -> None:
-    joints = np.array([[0.1, 0.5, 0.9], [0.1, 0.2, 0.0]])
-    np.testing.assert_allclose(person_score(np.array([0.5, 1.0]), joints), [0.35, 0])
+def test_a_persons_score_is_the_boxs_times_the_mean_of_the_confident_keypoints() -> None:
+    keypoints = np.array([[0.1, 0.5, 0.9], [0.1, 0.2, 0.0]])
+    np.testing.assert_allclose(person_score(np.array([0.5, 1.0]), keypoints), [0.35, 0])

@@ -113,7 +113,7 @@ def test_there_and_back_is_bit_identical_key_for_key(official: tuple, tmp_path: 
 
 
 def test_train_net_evaluates_what_was_converted(golden: Path, tmp_path: Path) -> None:
-    """A Cityscapes checkpoint (19 classes) gets the Cityscapes recipe, data sets included."""
+    """A Cityscapes checkpoint (19 classes) gets the Cityscapes recipe with its datasets."""
     state_dict = torch.load(golden / FIXTURES["sem_seg"], weights_only=True)["state_dict"]
     for name in ("decode_head.conv_seg", "auxiliary_head.conv_seg"):
         state_dict[f"{name}.weight"] = torch.randn(19, 32, 1, 1)
@@ -135,7 +135,7 @@ def test_train_net_evaluates_what_was_converted(golden: Path, tmp_path: Path) ->
 
 
 def test_train_net_evaluates_a_converted_depth_checkpoint(golden: Path, tmp_path: Path) -> None:
-    """It gets NYU Depth v2's recipe, data sets included."""
+    """It gets NYU Depth v2's recipe with its datasets."""
     state_dict = torch.load(golden / FIXTURES["depth"], weights_only=True)["state_dict"]
     file, ours, config = (tmp_path / name for name in ("theirs.pth", "ours.pth", "ours.yaml"))
     torch.save({"model": state_dict}, file)
@@ -146,16 +146,16 @@ def test_train_net_evaluates_a_converted_depth_checkpoint(golden: Path, tmp_path
         stem = f"{number:05d}"
         files = folder / f"rgb_{stem}.jpg", folder / f"sync_depth_{stem}.png"
         write_pair(*files, height=96, width=128)
-    figures = evaluated(config, ours, tmp_path)
-    assert figures == evaluated(config, file, tmp_path)
-    *values, images, without_truth, not_finite = map(float, figures.split(","))
+    metrics = evaluated(config, ours, tmp_path)
+    assert metrics == evaluated(config, file, tmp_path)
+    *values, images, without_truth, not_finite = map(float, metrics.split(","))
     assert all(math.isfinite(value) for value in values)
     assert (images, without_truth, not_finite) == (2, 0, 0)
     assert (tmp_path / "theirs/inference/nyu_depth_v2_test/pictures.png").is_file()
 
 
 def evaluated(config: Path, weights: Path, folder: Path, *options: str) -> str:
-    """The figures of `train_net.py --eval-only` on the data in `folder`/data, as it prints them."""
+    """Return the metrics that `train_net.py --eval-only` prints for the data in `folder`/data."""
     log = folder / f"{weights.stem}.log"
     with log.open("w") as stream:
         done = subprocess.run(
@@ -230,7 +230,7 @@ def test_code_is_refused_and_does_not_run(tmp_path: Path, ending: str) -> None:
         file.write_bytes(pickle.dumps(content))
     result = convert(file, tmp_path / "ours.pth")
     assert result.returncode == 1
-    assert "mkdir, which is no tensor and could run code" in result.stderr
+    assert "mkdir, which isn't a tensor and could run code" in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 

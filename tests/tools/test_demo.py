@@ -122,7 +122,7 @@ def test_a_camera_is_shown_until_q(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert [picture.shape for picture in window.shown] == [(64, 96, 3)] * 3
     assert written(output) == ["webcam.mp4"]
     frames = np.stack(list(Video(output / "webcam.mp4"))).astype(float)
-    assert np.abs(frames - np.stack(window.shown)).mean() < 12  # same colours, compressed
+    assert np.abs(frames - np.stack(window.shown)).mean() < 12  # same colors, compressed
 
 
 @pytest.mark.parametrize("is_camera", [True, False])
@@ -194,7 +194,7 @@ def test_a_command_line_without_sense_is_an_error(
         ({"--config-file": "none.yaml"}, "config none.yaml is no file"),
         ({"--input": "gone.jpg"}, "gone.jpg is no file or folder"),
         ({"--opts": "MODEL.TYPO"}, "MODEL.TYPO"),
-        ({"--boxes": '{"x.jpg": []}'}, "has boxes for x.jpg, which is no input"),
+        ({"--boxes": '{"x.jpg": []}'}, "has boxes for x.jpg, which isn't an input"),
         ({"--boxes": '{"plain.jpg": [[1, 2]]}'}, "plain.jpg must be lists of x0, y0, x1, y1"),
         ({"--boxes": "[]"}, "holds no mapping"),
     ],
@@ -221,7 +221,7 @@ def test_a_mistake_is_told_in_a_line(
         (["a.png"], "photos", "photos/a.png is an input: choose another folder"),
         (["a.jpg", "clip.mp4"], "photos", "photos/clip.mp4 is an input"),
         (["a.png", "a_labels.png"], "out", r"a\.png and \S*a_labels\.png would both be written to"),
-        (["a.png"], "file", "--output \\S*file is no folder"),
+        (["a.png"], "file", "--output \\S*file isn't a folder"),
     ],
 )
 def test_nothing_is_overwritten(

@@ -43,7 +43,7 @@ def load_weights(folder: Path) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Ten pictures of coloured blocks to train on and two to test on, 64 x 128."""
+    """Ten pictures of colored blocks to train on and two to test on, 64 x 128."""
     root = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
     for split, count in (("train", 10), ("val", 2)):

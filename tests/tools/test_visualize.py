@@ -56,7 +56,7 @@ def test_a_label_map_that_does_not_fit_is_named(tmp_path: Path) -> None:
         visualize_data.main(options)
 
 
-def test_people_are_drawn_with_their_joints_one_picture_an_image(
+def test_people_are_drawn_with_their_keypoints_one_picture_per_image(
     run_tool: Callable[..., str], mini_data: Path, tmp_path: Path
 ) -> None:
     options = ["--source", "annotation", "--config-file", POSE_CONFIG]
@@ -69,7 +69,7 @@ def test_people_are_drawn_with_their_joints_one_picture_an_image(
     assert drawn[0].shape == (4 * 64 + 18, 2 * 4 * 128 + 4, 3)  # enlarged to 512 pixels
 
 
-def test_crops_are_drawn_with_heatmaps_and_joints(
+def test_crops_are_drawn_with_heatmaps_and_keypoints(
     run_tool: Callable[..., str], tmp_path: Path
 ) -> None:
     options = ["--source", "dataloader", "--config-file", POSE_CONFIG, "--num-images", 2]
@@ -109,7 +109,7 @@ def test_people_are_drawn_from_the_evaluators_json(
     assert len(pictures(tmp_path / "sure")) == len(left)
     file.write_text('[{"image_id": 1}]')
     output = run_tool("visualize_predictions.py", *options, tmp_path / "none", fails=True)
-    assert "keypoints_results.json is no list of predictions" in output
+    assert "keypoints_results.json isn't a list of predictions" in output
 
 
 def test_predictions_are_drawn_from_the_evaluators_json(

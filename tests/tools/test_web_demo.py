@@ -94,7 +94,7 @@ def test_models_without_responses_are_left_out(tmp_path: Path) -> None:
     cfg = smallest_cfg({"MODEL.META_PROMPT.REARRANGE": "none"})
     (tmp_path / "config.yaml").write_text(cfg.dump())
     (tmp_path / "model_final.pth").touch()
-    with pytest.raises(ValueError, match=r"no config\.yaml with a checkpoint beside it in"):
+    with pytest.raises(ValueError, match=r"no config\.yaml with a checkpoint next to it in"):
         find_checkpoints([str(tmp_path)])
     with pytest.raises(SystemExit, match="^error: no config"):
         web_demo.main(["--runs", str(tmp_path)])

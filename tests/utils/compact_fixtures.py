@@ -1,9 +1,9 @@
-"""Compact fixtures: what proves equality with the official code on a machine without the full ones.
+"""Compact fixtures, which check equality with the official code without the full outputs.
 
-    python tests/utils/compact_fixtures.py GOLDEN_FOLDER      # makes them anew
+    python tests/utils/compact_fixtures.py GOLDEN_FOLDER      # writes them
 
-A fixture has the official code's inputs and a subsample of its outputs, in float32 and float64,
-names and shapes of its weights, which are drawn again, and the few that cannot be.
+A fixture contains the official code's inputs, a subsample of its outputs in float32 and float64,
+the names and shapes of its weights, and the few weights that can't be regenerated.
 """
 
 import io
@@ -19,7 +19,7 @@ from official_weights import NOT_DRAWN, digest, draw_weights
 
 FOLDER = Path(__file__).parents[1] / "equality"
 
-# Fixture -> the inputs that are kept, of each the first image.
+# Fixture -> prefixes of the inputs to keep. Only the first image of each is kept.
 FIXTURES = {
     "unet_m64": ("a/", "odd/"),
     "seg_ade_r3_c1222": ("image", "image_120x136", "image_slide"),
@@ -27,18 +27,18 @@ FIXTURES = {
 }
 SAMPLES = 160  # values kept of an output
 WHOLE = ("slide/pred", "slide/aug_pred")
-# Further names of the same tensors, and buffers without a use.
+# Aliases of other tensors, and unused buffers.
 LEFT_OUT = ("cross_unet_conv", "encoder.cross_unet_conv", "sd_model.")
 
 
 def subsample(value: torch.Tensor, count: int = SAMPLES) -> np.ndarray:
-    """Evenly spaced values of a tensor's first image; all where there are few."""
+    """Return evenly spaced values of a tensor's first image, at most `count`."""
     flat = value[:1].detach().flatten()
     return flat[torch.linspace(0, len(flat) - 1, min(count, len(flat))).long()].numpy()
 
 
 def compact(golden: Path, name: str) -> dict[str, np.ndarray]:
-    """Arrays of a compact fixture."""
+    """Make the arrays of a compact fixture from the full one."""
     fixture = torch.load(golden / f"{name}.pt", weights_only=True)
     exact = torch.load(golden / f"f64/{name}.pt", weights_only=True)["outputs"]
     weights = {k: v for k, v in fixture["state_dict"].items() if not k.startswith(LEFT_OUT)}
@@ -67,12 +67,12 @@ def compact(golden: Path, name: str) -> dict[str, np.ndarray]:
 
 @dataclass(frozen=True)
 class CompactFixture:
-    """A fixture with its weights drawn again."""
+    """A fixture with regenerated weights."""
 
     state_dict: dict[str, torch.Tensor]
     inputs: dict[str, torch.Tensor]  # one image each
-    outputs: dict[str, np.ndarray]  # of float32, subsampled
-    exact: dict[str, np.ndarray]  # of float64, subsampled
+    outputs: dict[str, np.ndarray]  # float32, subsampled
+    exact: dict[str, np.ndarray]  # float64, subsampled
     noise: dict[str, float]  # the official code's own float32 noise
     same_weights: bool  # this machine draws the same numbers to the last bit
     ori_shape: tuple[int, int] | None
@@ -101,7 +101,7 @@ def load_compact(name: str) -> CompactFixture:
 
 
 def main() -> None:
-    """Write one file for each fixture; the same input gives the same bytes."""
+    """Write a file per fixture. The same input gives the same bytes."""
     golden = Path(sys.argv[1])
     for name in FIXTURES:
         file = FOLDER / f"{name}.npz"

@@ -1,4 +1,4 @@
-"""Every stage of our models, under the keys of the stored outputs of the official code."""
+"""Outputs of every stage of our models, under the fixtures' keys."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,7 +18,7 @@ def unet_outputs(unet: FeatureUNet, inputs: Mapping[str, Tensor], name: str) -> 
 
 @torch.no_grad()
 def encoder_outputs(backbone: nn.Module, image: Tensor) -> dict[str, Tensor]:
-    """The VAE's moments and latent and every refinement step, under the fixtures' keys."""
+    """Return the VAE's moments and latent and every refinement step."""
     encoder = backbone.latent_encoder
     latent = encoder(image)
     outputs = {
@@ -39,7 +39,7 @@ def encoder_outputs(backbone: nn.Module, image: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def segmentor_outputs(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
-    """Every stage of the segmentation model, under the fixtures' keys."""
+    """Return every stage of the segmentation model."""
     head = model.sem_seg_head
     features = model.backbone(image)
     maps = [features[name] for name in ("p2", "p3", "p4", "p5")]
@@ -57,10 +57,10 @@ def segmentor_outputs(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def depth_outputs(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
-    """Every stage of the depth model, under the fixtures' keys.
+    """Return every stage of the depth model.
 
     Args:
-        image: (N, 3, H, W) in [0, 1].
+        image: Images (N, 3, H, W) in [0, 1].
     """
     head, rearrangement = model.depth_head, model.backbone.rearrangement
     resized: list[Tensor] = []
@@ -92,7 +92,7 @@ def depth_outputs(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
 def probabilities(
     segmentor: nn.Module, image: Tensor, size: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    """Softmax at a size of an image (C, H, W), and of the mirrored image mirrored back."""
+    """Return the softmax of an image (C, H, W) at a size, and of its flip, flipped back."""
     height, width = size
 
     def predict(image: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ def probabilities(
 
 
 def assert_classes(probabilities: Tensor, classes: Tensor) -> None:
-    """The most probable classes (H, W) are these, wherever one is clearly ahead."""
+    """Check the most probable classes (H, W) wherever a class is clearly ahead."""
     best, second = probabilities.topk(2, dim=0).values
     clear = best - second > 1e-3  # elsewhere rounding may decide
     assert clear.float().mean() > 0.99

@@ -34,7 +34,7 @@ def assert_near(ours: Tensor, theirs: Tensor, tolerance: float, what: str) -> No
 
 
 def assert_outputs(ours: Mapping[str, Tensor], fixture: dict, prefix: str = "") -> None:
-    """All outputs are there and within the noise."""
+    """Check that all outputs are stored and within the noise."""
     for key, value in ours.items():
         tolerance = NOISE_FACTOR * noise_of(fixture, prefix + key)
         assert_near(value, fixture["outputs"][prefix + key], tolerance, prefix + key)
@@ -46,11 +46,11 @@ def assert_outputs_float64(ours: Mapping[str, Tensor], theirs: Mapping[str, Tens
 
 
 def names_by_conversion(official: Mapping[str, Tensor], *, prefix: str = "") -> dict[str, str]:
-    """Official name -> our name, found by sending marked tensors through the conversion.
+    """Map official names to ours, found by converting marked tensors.
 
     Args:
-        official: state dict.
-        prefix: of the output head's names and its copies'.
+        official: Official state dict.
+        prefix: Prefix of the names of the output head and its copies.
     """
     numbers = {name: number for number, name in enumerate(official)}
     copies = tuple(prefix + copy for copy in COPIES)
@@ -64,7 +64,7 @@ def names_by_conversion(official: Mapping[str, Tensor], *, prefix: str = "") -> 
 
 
 def assert_gradient_norms(model: nn.Module, theirs: dict, our_names: Mapping[str, str]) -> None:
-    """The same parameters have a gradient, each of the official norm within the noise."""
+    """Check that the same parameters have gradients, with the official norms within the noise."""
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     norms = {our_names[name]: norm for name, norm in theirs["grad_norm"].items()}
     assert gradients.keys() == norms.keys()
@@ -75,7 +75,7 @@ def assert_gradient_norms(model: nn.Module, theirs: dict, our_names: Mapping[str
 
 
 def assert_selected_gradients(model: nn.Module, theirs: dict, our_names: Mapping[str, str]) -> None:
-    """Gradients that are stored whole are the official ones within the noise."""
+    """Check the gradients that are stored completely against ours, within the noise."""
     for name, gradient in theirs["grad"].items():
         ours = model.get_parameter(our_names[name]).grad
         difference = (ours - gradient.view_as(ours)).norm().item()
@@ -86,13 +86,13 @@ def assert_selected_gradients(model: nn.Module, theirs: dict, our_names: Mapping
 def assert_adamw_step(
     state: Mapping[str, Tensor], outputs: dict, groups: list[dict], our_names: Mapping[str, str]
 ) -> None:
-    """Parameters and BatchNorm statistics after the first AdamW step are the official ones.
+    """Check parameters and BatchNorm statistics after the first AdamW step.
 
     Args:
-        state: our state dict after the step.
-        outputs: of a training-step fixture.
-        groups: of `group_parameters`.
-        our_names: official name -> our name.
+        state: Our state dict after the step.
+        outputs: Outputs of a training-step fixture.
+        groups: Parameter groups of `group_parameters`.
+        our_names: Maps official names to ours.
     """
     gradients = outputs["train"]["grad"]
     noise = outputs["train"]["grad_err_norm_f32_vs_f64"]
@@ -111,6 +111,6 @@ def assert_adamw_step(
 
 
 def learning_rates(scheduler: torch.optim.lr_scheduler.LRScheduler, iteration: int) -> list[float]:
-    """Of every group, at an iteration counted from 0."""
+    """Return every group's learning rate at an iteration, counted from 0."""
     scheduler.last_epoch = iteration
     return scheduler.get_lr()

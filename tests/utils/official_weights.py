@@ -1,7 +1,7 @@
-"""Random weights of the official models, drawn again by the rule of the stored outputs.
+"""Regenerate the random weights with which the official models computed the stored outputs.
 
-Every tensor is a normal sample of a generator that is seeded with its name, scaled by its kind, so
-that a fixture needs only names and shapes.
+Every tensor is a normal sample from a generator seeded with the tensor's name, scaled by its kind,
+so that a fixture needs only names and shapes.
 """
 
 import math
@@ -20,18 +20,15 @@ _PREFIXES = {"unet.unet.diffusion_model.": UNET_PREFIX, "encoder_vq.": VAE_PREFI
 _GAINS = {"decoder.deconv_layers.0.weight": 0.2, "last_layer_depth.2.weight": 12.0}
 _GAINS |= {f"{head}.conv_seg.weight": 0.5 for head in ("decode_head", "auxiliary_head")}
 
-
-# Kinds of tensors that the rule does not give to the last bit everywhere, or at all.
+# Tensors that the rule doesn't regenerate, or not bit by bit on every machine.
 NOT_DRAWN = ("running_var", "last_layer_depth.2.bias")
 
 
 def draw_weights(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """
-    Args:
-        shapes: of the tensors, by their official names.
+    """Draw all tensors but those of `NOT_DRAWN`, in float32 (the count of batches in int64).
 
-    Returns:
-        the tensors but for `NOT_DRAWN`, float32 (the count of batches int64).
+    Args:
+        shapes: Shapes of the tensors by their official names.
     """
     return {
         name: _draw(name, tuple(shape), shapes)
@@ -41,7 +38,7 @@ def draw_weights(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
 
 
 def digest(weights: Mapping[str, Tensor]) -> int:
-    """Of all bits, to tell whether a machine draws the same numbers."""
+    """Return a checksum, which shows whether a machine draws the same numbers."""
     value = 0
     for name in sorted(weights):
         value = zlib.crc32(weights[name].numpy().tobytes(), value)

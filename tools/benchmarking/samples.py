@@ -5,6 +5,7 @@ from detectron2.config import CfgNode
 from torch import Tensor
 
 from metaprompt_d2.utils.errors import InputError
+from metaprompt_d2.utils.tasks import find_task
 
 __all__ = ["dense_output", "inference_inputs", "training_inputs"]
 
@@ -25,16 +26,17 @@ def training_inputs(cfg: CfgNode, batch_size: int, size: tuple[int, int]) -> lis
     """
     inputs = inference_inputs(batch_size, size)
     generator = _generator()
+    task = find_task(cfg)
     for item in inputs:
         item["file_name"] = "random"
-        if cfg.MODEL.META_ARCHITECTURE == "SlidingWindowSegmentor":
+        if task == "sem_seg":
             item["sem_seg"] = torch.randint(
                 cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES, size, generator=generator
             )
-        elif cfg.MODEL.META_ARCHITECTURE == "DepthEstimator":
+        elif task == "depth":
             share = torch.rand(size, generator=generator) * 0.9 + 0.05
             item["depth"] = share * cfg.MODEL.DEPTH_HEAD.MAX_DEPTH
-        elif cfg.MODEL.META_ARCHITECTURE == "TopDownPoseEstimator":
+        elif task == "pose":
             height, width = (side // cfg.MODEL.HEATMAP_HEAD.STRIDE for side in size)
             item["heatmaps"] = torch.rand(17, height, width, generator=generator)
             item["keypoint_weights"] = torch.ones(17)

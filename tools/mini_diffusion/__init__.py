@@ -1,1 +1,1 @@
-"""A Stable Diffusion in the small and its training, for `pretrain_mini_diffusion.py`."""
+"""A small Stable Diffusion model and its training, for `pretrain_mini_diffusion.py`."""

@@ -1,4 +1,4 @@
-"""Training images: loaded at twice the size, augmented, in batches."""
+"""Load training images at twice their size and augment them."""
 
 from pathlib import Path
 
@@ -14,14 +14,14 @@ MIN_CROP_SCALE = 0.6
 
 
 class ImageError(InputError):
-    """The training images are missing or unreadable; the message says which and what to do."""
+    """The training images are missing or unreadable."""
 
 
 def load_images(folder: Path, height: int, width: int) -> np.ndarray:
     """Load every PNG below a folder.
 
     Returns:
-        RGB images of twice the given size, so that crops stay sharp: (N, 2H, 2W, 3) uint8.
+        (N, 2H, 2W, 3) uint8 RGB, twice the given size so that crops stay sharp.
     """
     paths = sorted(folder.rglob("*.png"))
     if not paths:
@@ -39,7 +39,7 @@ def load_images(folder: Path, height: int, width: int) -> np.ndarray:
 
 
 def to_tensor(images: list[np.ndarray]) -> Tensor:
-    """Stack (H, W, 3) uint8 images to a float32 tensor (B, 3, H, W) in [-1, 1]."""
+    """Stack (H, W, 3) uint8 images into a float32 tensor (B, 3, H, W) in [-1, 1]."""
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
@@ -50,7 +50,7 @@ def shrink(image: np.ndarray) -> np.ndarray:
 
 
 def augment(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Crop at a random scale and place, resize to half the input's size and flip at random."""
+    """Crop at a random scale and position, resize to half the input's size and flip at random."""
     height, width = image.shape[:2]
     scale = rng.uniform(MIN_CROP_SCALE, 1)
     crop_height, crop_width = round(scale * height), round(scale * width)
@@ -62,5 +62,5 @@ def augment(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def random_batch(images: np.ndarray, size: int, rng: np.random.Generator) -> Tensor:
-    """Augmented images, drawn with replacement: (size, 3, H, W) in [-1, 1]."""
+    """Draw augmented images with replacement: (size, 3, H, W) in [-1, 1]."""
     return to_tensor([augment(images[i], rng) for i in rng.integers(len(images), size=size)])

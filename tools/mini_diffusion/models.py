@@ -60,7 +60,7 @@ def build_scheduler() -> DDPMScheduler:
 
 @torch.no_grad()
 def fold_scale(vae: AutoencoderKL, scale: float) -> None:
-    """Multiply the latents by a scale inside the VAE, whose reconstructions stay the same.
+    """Multiply the latents by a scale inside the VAE without changing its reconstructions.
 
     The posterior's mean is multiplied by `scale` and its log-variance raised by 2 log(scale) in
     quant_conv; post_quant_conv divides by `scale` again.

@@ -1,4 +1,4 @@
-"""What came out: errors, samples, a picture, and the folder in diffusers' layout."""
+"""Evaluate the trained model, draw samples, and save everything."""
 
 import json
 import math
@@ -20,7 +20,7 @@ from .models import LATENT_CHANNELS, build_scheduler
 
 EVALUATION_TIMESTEPS = range(50, 1000, 100)
 DDIM_STEPS = 50
-PICTURES = 8  # reconstructions and samples in the picture grid
+PICTURES = 8  # number of reconstructions and of samples in the picture
 PICTURES_PER_ROW = 4
 
 
@@ -31,10 +31,10 @@ def evaluate(
     """Measure the model on whole, unaugmented images (N, 2H, 2W, 3).
 
     Returns:
-        l1: mean absolute error of the reconstructions, for images in [0, 1];
-        psnr: their peak signal-to-noise ratio in dB, averaged over the images;
-        latent_std: the standard deviation of all latent values;
-        noise_mse: mean squared error of the predicted noise, over evenly spaced time steps.
+        l1: Mean absolute error of the reconstructions, for images in [0, 1].
+        psnr: Peak signal-to-noise ratio of the reconstructions in dB, averaged over the images.
+        noise_mse: Mean squared error of the predicted noise over evenly spaced time steps.
+        latent_std: Standard deviation of all latent values.
     """
     scheduler = build_scheduler()
     generator = torch.Generator().manual_seed(seed)
@@ -74,7 +74,7 @@ def draw_samples(
 
 @torch.no_grad()
 def save_pictures(path: Path, vae: AutoencoderKL, images: np.ndarray, samples: Tensor) -> None:
-    """Write rows of original images, each over its reconstructions, and then rows of samples."""
+    """Write rows of images, each followed by its reconstructions, and then rows of samples."""
     originals = to_tensor([shrink(image) for image in images[:PICTURES]])
     reconstructions = vae.decode(vae.encode(originals).latent_dist.mean).sample
     rows = []
@@ -99,7 +99,7 @@ def save_folder(
     context: Tensor,
     metrics: dict[str, object],
 ) -> None:
-    """Write the diffusers folder in half precision; it takes its name only when complete."""
+    """Write the diffusers folder in half precision; rename it into place when it is complete."""
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as name:
         folder = Path(name) / "new"

@@ -1,4 +1,4 @@
-"""First the autoencoder learns to reconstruct, then the UNet to tell the noise."""
+"""Train the autoencoder to reconstruct images, then the UNet to predict noise."""
 
 import math
 
@@ -20,7 +20,7 @@ KL_WEIGHT = 1e-7
 EDGE_WEIGHT = 0.3
 SQUARE_WEIGHT = 4.0
 BLOCK_SIZES = (1, 4)
-# brightness; red against green; blue against yellow
+# Brightness, red against green, blue against yellow.
 OPPONENT_COLORS = torch.tensor([[1 / 3, 1 / 3, 1 / 3], [1.5, -1.5, 0], [-0.75, -0.75, 1.5]])
 INITIAL_LOG_VARIANCE = -6.0
 PATCH_FRACTION = 0.9
@@ -31,10 +31,10 @@ EMA_DECAY = 0.995
 
 
 def reconstruction_loss(output: Tensor, target: Tensor) -> Tensor:
-    """Squared error of (B, 3, H, W) images and of their averages over blocks, and error of edges.
+    """Compute squared errors of (B, 3, H, W) images and of block averages, and the error of edges.
 
-    In brightness and two opponent colours, which weigh more: brightness has most of the variance,
-    and a narrow network would be slow to learn anything else.
+    Errors are taken in brightness and two opponent colors. The colors weigh more: brightness has
+    most of the variance, and a narrow network would be slow to learn anything else.
     """
     error = torch.einsum("dc,bchw->bdhw", OPPONENT_COLORS, output - target)
     loss = EDGE_WEIGHT * (error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean())
@@ -55,7 +55,7 @@ class Trainer:
         self.average = 0.0
 
     def step(self, loss: Tensor) -> None:
-        """Update the parameters once; stop with an error when the loss is not finite."""
+        """Update the parameters once; raise an error if the loss is not finite."""
         value = loss.item()
         if not math.isfinite(value):
             raise NonFiniteError(f"{self.progress.desc} diverged: the loss is {value}")
@@ -73,11 +73,11 @@ def train_vae(
 ) -> None:
     """Train the autoencoder on augmented images with a small KL term.
 
-    Most steps take patches of half the height and width, for more steps in the same time; the
-    last ones take whole views, for the normalisation and attention to see their full extent.
+    Most steps use patches of half the height and width, which fits more steps into the same time.
+    The last ones use whole views, so that normalization and attention see their full extent.
     """
     rng = np.random.default_rng(seed)
-    # Latents that begin as unit noise would hide the first, weak signal from the decoder.
+    # Latents that start as unit noise would hide the weak initial signal from the decoder.
     nn.init.constant_(vae.quant_conv.bias[LATENT_CHANNELS:], INITIAL_LOG_VARIANCE)
     trainer = Trainer(list(vae.parameters()), VAE_LEARNING_RATE, iterations, "train VAE")
     for step in trainer.progress:
@@ -97,7 +97,7 @@ def encode_views(vae: AutoencoderKL, images: np.ndarray, views: int, seed: int) 
     """Encode several augmented views of every image.
 
     Returns:
-        the posterior means: (views * N, C, H/8, W/8).
+        Posterior means, (views * N, C, H/8, W/8).
     """
     rng = np.random.default_rng(seed + 1)
     latents = []
@@ -117,7 +117,7 @@ def train_unet(
 ) -> None:
     """Train the UNet and the context (T, C) to predict the noise in noisy latents.
 
-    Both end as the exponential moving average of their values.
+    Both end with the exponential moving average of their values.
     """
     scheduler = build_scheduler()
     parameters = [*unet.parameters(), context]

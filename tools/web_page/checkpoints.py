@@ -1,4 +1,4 @@
-"""The models that a visitor of the page may choose."""
+"""The models that the page offers."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -8,18 +8,15 @@ from typing import NamedTuple
 from metaprompt_d2 import Predictor, get_config
 from metaprompt_d2.inference.prompt_responses import WHOLE_IMAGES
 from metaprompt_d2.utils.errors import InputError
+from metaprompt_d2.utils.tasks import find_task
 
 __all__ = ["Checkpoint", "find_checkpoints", "load_predictor"]
 
-_TASKS = {
-    "SlidingWindowSegmentor": "Segmentation",
-    "DepthEstimator": "Depth",
-    "TopDownPoseEstimator": "Pose",
-}
+_LABELS = {"sem_seg": "Segmentation", "depth": "Depth", "pose": "Pose"}
 
 
 class Checkpoint(NamedTuple):
-    """A trained model."""
+    """A trained model and its config."""
 
     label: str
     task: str
@@ -30,13 +27,14 @@ class Checkpoint(NamedTuple):
 def find_checkpoints(
     runs: Sequence[str], config_file: str = "", weights: str = ""
 ) -> list[Checkpoint]:
-    """
+    """Find models whose prompts can be looked at.
+
     Args:
-        runs: folders in which trainings left a config.yaml with checkpoints beside it.
-        config_file, weights: one more model.
+        runs: Folders to search for a config.yaml with checkpoints (.pth) in the same folder.
+        config_file, weights: Config and checkpoint of an additional model.
 
     Raises:
-        InputError: nothing was found.
+        InputError: No model was found.
     """
     pairs = [
         (str(config), str(file), f"{config.parent.name}/{file.name}")
@@ -57,12 +55,12 @@ def find_checkpoints(
             continue
         is_open = cfg.MODEL.BACKBONE.NAME == "MetaPromptBackbone"
         is_open = is_open and cfg.MODEL.META_PROMPT.REARRANGE != "none"
-        task = _TASKS.get(cfg.MODEL.META_ARCHITECTURE)
+        task = _LABELS.get(find_task(cfg))
         if is_open and task is not None:
             found.append(Checkpoint(label, task, config, file))
     if not found:
         raise InputError(
-            f"no config.yaml with a checkpoint beside it in {', '.join(runs)}: train a model, or "
+            f"no config.yaml with a checkpoint next to it in {', '.join(runs)}: train a model, or "
             "give --config-file and --weights"
         )
     return found
@@ -70,6 +68,6 @@ def find_checkpoints(
 
 @lru_cache(maxsize=2)
 def load_predictor(checkpoint: Checkpoint) -> Predictor:
-    """The model, of which the last two stay in memory."""
+    """Load a model; the last two stay in memory."""
     cfg = get_config(checkpoint.config_file, WHOLE_IMAGES, weights=checkpoint.weights)
     return Predictor(cfg)

@@ -1,4 +1,4 @@
-"""What the page shows of one image: pictures and what stands beneath them."""
+"""The pictures and captions that the page shows of one image."""
 
 import cv2
 import numpy as np
@@ -16,29 +16,26 @@ from metaprompt_d2.visualization import draw_change, draw_overlay, draw_response
 __all__ = ["VIEWS", "Look"]
 
 VIEWS = ("Prediction", "Prompt", "Change", "Image")
-_LEAST_SIDE = 768  # pixels; smaller images are enlarged, to be compared in one size
+_LEAST_SIDE = 768  # pixels; smaller images are enlarged for comparison
 _THUMBNAIL = 160  # pixels wide
-_LEAST_SHARE = 0.005  # of an image, for a class in the legend
+_LEAST_SHARE = 0.005  # of the image; smaller classes are left out of the legend
 
 
 class Look:
-    """A look inside a model at one image.
-
-    Steps count from 1, prompts from 0.
-    """
+    """Run a model on one image and draw its responses. Steps count from 1, prompts from 0."""
 
     def __init__(self, predictor: Predictor, file: str):
         self.inside = look_inside(predictor, file)
         self.metadata = predictor.metadata
         image = read_image(file, "RGB")
         self.overlays = [
-            _enlarged(draw_overlay(image, step.output, self.metadata)) for step in self.inside.steps
+            _enlarge(draw_overlay(image, step.output, self.metadata)) for step in self.inside.steps
         ]
         self.maps = {
             feature: [step.responses[feature].numpy() for step in self.inside.steps]
             for feature in self.inside.steps[0].responses
         }
-        self.image = _enlarged(self.inside.image)
+        self.image = _enlarge(self.inside.image)
         self._found: dict[tuple[str, int], list[Association]] = {}
 
     @property
@@ -54,11 +51,11 @@ class Look:
         return len(self.maps[self.features[0]][0])
 
     def best_prompt(self) -> int:
-        """The prompt that follows something most, at the last step."""
+        """Return the most selective prompt at the last step."""
         return telling_prompts(self._associations(self.features[0], self.num_steps), 1)[0]
 
     def picture(self, view: str, step: int, prompt: int, feature: str) -> np.ndarray:
-        """(H, W, 3) uint8 RGB of one of `VIEWS`."""
+        """Draw one of `VIEWS` as (H, W, 3) uint8 RGB."""
         maps = self.maps[feature]
         if view == "Prediction":
             return self.overlays[step - 1]
@@ -70,21 +67,21 @@ class Look:
         return self.image
 
     def caption(self, view: str, step: int, prompt: int, feature: str) -> str:
-        """HTML."""
+        """Describe a view in HTML."""
         if view == "Prediction":
             return f"What the head makes of step {step}. {self._legend(step)}"
         if view == "Prompt":
             found = self._associations(feature, step)[prompt]
             return (
                 f"Prompt {prompt} at step {step}: follows <b>{found.name}</b>, correlation "
-                f"{found.correlation:+.2f}. Bright is high; colours are the same for all steps."
+                f"{found.correlation:+.2f}. Bright is high; colors are the same for all steps."
             )
         if view == "Change":
             return f"Where step {step} changed the responses." if step > 1 else "No step before."
         return "What the model sees."
 
     def thumbnails(self, step: int, feature: str) -> list[tuple[np.ndarray, str]]:
-        """A small picture of every prompt's response, with what it follows."""
+        """Draw every prompt's response in small, with what it follows."""
         height, width = self.image.shape[:2]
         small = cv2.resize(self.image, (_THUMBNAIL, max(1, height * _THUMBNAIL // width)))
         found = self._associations(feature, step)
@@ -120,7 +117,8 @@ class Look:
         )
 
 
-def _enlarged(picture: np.ndarray) -> np.ndarray:
+def _enlarge(picture: np.ndarray) -> np.ndarray:
+    """Enlarge a picture whose longer side is below `_LEAST_SIDE`."""
     height, width = picture.shape[:2]
     factor = max(1, _LEAST_SIDE / max(height, width))
     return cv2.resize(picture, (round(width * factor), round(height * factor)))

@@ -1,8 +1,8 @@
-"""Dataset mappers, one a task."""
+"""Dataset mappers, one for each task."""
 
 from .build import DATASET_MAPPERS_REGISTRY, build_mapper
 from .depth import DepthMapper
-from .pose import PoseMapper
+from .pose import PoseMapper, build_heatmap_codec
 from .sem_seg import SemSegMapper
 
 __all__ = [
@@ -10,5 +10,6 @@ __all__ = [
     "DepthMapper",
     "PoseMapper",
     "SemSegMapper",
+    "build_heatmap_codec",
     "build_mapper",
 ]

@@ -1,4 +1,4 @@
-"""Dataset mappers: their registry, and from a config to the one that it names."""
+"""The registry of dataset mappers."""
 
 from collections.abc import Callable
 
@@ -7,6 +7,7 @@ from detectron2.data import DatasetMapper
 from detectron2.utils.registry import Registry
 
 from ...utils.errors import get_registered
+from ...utils.tasks import find_task
 from .depth import DepthMapper
 from .pose import PoseMapper
 from .sem_seg import SemSegMapper
@@ -15,31 +16,32 @@ __all__ = ["DATASET_MAPPERS_REGISTRY", "build_mapper"]
 
 DATASET_MAPPERS_REGISTRY = Registry("DATASET_MAPPERS")
 DATASET_MAPPERS_REGISTRY.__doc__ = """
-What prepares a dataset dict for a model. Called as `mapper(cfg, is_train)`, and the result with a
-dict; of the result's methods and attributes, `build_test_loader` knows `select` and
-`test_batch_size`.
+Mappers from a dataset dict to what a model takes. A mapper is built as `mapper(cfg, is_train)` and
+called with a dict. It may have two more attributes, which `build_test_loader` reads:
+
+* `select(dataset_dicts)`: a method that returns the dicts to test on;
+* `test_batch_size`: the number of samples in a batch of the test loader (default: 1).
 """
 for _mapper in (DatasetMapper, DepthMapper, PoseMapper, SemSegMapper):
     DATASET_MAPPERS_REGISTRY.register(_mapper)
 
-# Where INPUT.DATASET_MAPPER_NAME is empty; other meta-architectures have Detectron2's.
-_DEFAULTS = {
-    "DepthEstimator": "DepthMapper",
-    "SlidingWindowSegmentor": "SemSegMapper",
-    "TopDownPoseEstimator": "PoseMapper",
-}
+# The mapper of a task's meta-architectures; those without a task have Detectron2's.
+_MAPPERS_OF_TASKS = {"depth": "DepthMapper", "pose": "PoseMapper", "sem_seg": "SemSegMapper"}
 
 
 def build_mapper(cfg: CfgNode, is_train: bool) -> Callable[[dict], dict]:
-    """
+    """Build the mapper that INPUT.DATASET_MAPPER_NAME names.
+
+    Without a name it is the mapper of the meta-architecture's task, or Detectron2's.
+
     Args:
-        cfg: INPUT.DATASET_MAPPER_NAME chooses, else MODEL.META_ARCHITECTURE.
-        is_train: read ground truth and augment.
+        cfg: Config.
+        is_train: Whether to read ground truth and to augment.
 
     Raises:
-        UnknownKeyError: no mapper is registered under this name.
+        UnknownKeyError: No mapper or no meta-architecture is registered under the name.
     """
     name = cfg.INPUT.DATASET_MAPPER_NAME
-    name = name or _DEFAULTS.get(cfg.MODEL.META_ARCHITECTURE, "DatasetMapper")
+    name = name or _MAPPERS_OF_TASKS.get(find_task(cfg), "DatasetMapper")
     make = get_registered(DATASET_MAPPERS_REGISTRY, name, "INPUT.DATASET_MAPPER_NAME")
     return make(cfg, is_train)

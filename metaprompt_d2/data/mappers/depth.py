@@ -1,4 +1,4 @@
-"""`DepthMapper`: a dataset dict to what `DepthEstimator` reads."""
+"""`DepthMapper`: read images and depth for `DepthEstimator`."""
 
 import copy
 
@@ -21,16 +21,16 @@ from ..depth_augmentation import (
     RandomWindow,
 )
 from ..readers import read_depth, read_image
-from .resizing import inference_resizing
+from .resizing import inference_resizing, random_flip
 
 __all__ = ["DepthMapper"]
 
 
 class DepthMapper:
-    """Read an image and, in training, its depth map; augment both alike (method section 2.4).
+    """Reads an image and, in training, its depth map, and augments both alike.
 
-    Images are cut to KITTI's benchmark crop where the dataset dict asks for it ("kb_crop"): that is
-    the frame in which KITTI is trained, predicted and scored. The recipes resize nothing.
+    Images are cut to KITTI's benchmark crop where "kb_crop" in the dataset dict is True: KITTI is
+    trained, predicted and scored on this crop. The recipes don't resize images.
     """
 
     @configurable
@@ -43,9 +43,9 @@ class DepthMapper:
     ):
         """
         Args:
-            is_train: read and augment depth too.
-            augmentations: applied in this order, after KITTI's crop.
-            image_format: of `detection_utils.read_image`.
+            is_train: Whether to read and augment depth too.
+            augmentations: Augmentations in their order, after KITTI's crop.
+            image_format: Image format of `detection_utils.read_image`.
         """
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
@@ -60,17 +60,18 @@ class DepthMapper:
         }
 
     def __call__(self, dataset_dict: dict) -> dict:
-        """
+        """Map a dataset dict to the model's input.
+
         Args:
-            dataset_dict: with "file_name", in training "depth_file_name" and "depth_scale", and
-                "kb_crop" where images are to be cropped.
+            dataset_dict: Dict with "file_name"; in training "depth_file_name" and "depth_scale";
+                and optionally "kb_crop".
 
         Returns:
-            the dict with "image": (C, H, W) uint8, with "height" and "width" of the file's image
-            after KITTI's crop, and, in training, with "depth": (H, W) float32 metres, 0 = no value.
+            The dict with "image": (C, H, W) uint8; "height" and "width" of the file's image after
+            KITTI's crop; and, in training, "depth": (H, W) float32 in meters, 0 = no value.
 
         Raises:
-            FileNotFoundError, InputError: a file that is missing, unreadable or doesn't fit.
+            FileNotFoundError, InputError: A file is missing, unreadable or doesn't fit.
         """
         dataset_dict = copy.copy(dataset_dict)
         image = read_image(dataset_dict["file_name"], self.image_format)
@@ -81,7 +82,7 @@ class DepthMapper:
                 KBCrop()(augmented)
             dataset_dict["height"], dataset_dict["width"] = augmented.image.shape[:2]
             self.augmentations(augmented)
-        except ValueError as error:
+        except InputError as error:
             raise InputError(f"image file {dataset_dict['file_name']}: {error}") from error
         image = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))
         dataset_dict["image"] = torch.from_numpy(image)
@@ -113,12 +114,7 @@ def _train_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
     if cfg.INPUT.MIN_SIZE_TRAIN[0]:
         augmentations.insert(0, ResizeToBox(cfg.INPUT.MAX_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN[0]))
     if cfg.INPUT.RANDOM_FLIP != "none":
-        augmentations.append(
-            T.RandomFlip(
-                horizontal=cfg.INPUT.RANDOM_FLIP == "horizontal",
-                vertical=cfg.INPUT.RANDOM_FLIP == "vertical",
-            )
-        )
+        augmentations.append(random_flip(cfg))
     if crop.ENABLED:
         if crop.TYPE != "absolute":
             raise InputError(f"INPUT.CROP.TYPE is {crop.TYPE!r}, depth needs 'absolute'")
@@ -126,28 +122,21 @@ def _train_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
     hsv = HueSaturationValue(aug.HUE, aug.SATURATION, aug.VALUE, cfg.INPUT.FORMAT)
     return [
         *augmentations,
-        *_sometimes(
-            BrightnessContrast(aug.BRIGHTNESS, aug.CONTRAST),
-            aug.BRIGHTNESS_CONTRAST_PROB,
-            "BRIGHTNESS_CONTRAST_PROB",
-        ),
-        *_sometimes(Gamma(aug.GAMMA_RANGE), aug.GAMMA_PROB, "GAMMA_PROB"),
-        *_sometimes(hsv, aug.HSV_PROB, "HSV_PROB"),
+        *_sometimes(BrightnessContrast(aug.BRIGHTNESS, aug.CONTRAST), aug.BRIGHTNESS_CONTRAST_PROB),
+        *_sometimes(Gamma(aug.GAMMA_RANGE), aug.GAMMA_PROB),
+        *_sometimes(hsv, aug.HSV_PROB),
     ]
 
 
 def _cut_depth(aug: CfgNode) -> list[T.Augmentation]:
     cut_depth = CutDepth(aug.CUT_DEPTH_MAX_DEPTH, wrap_around=aug.CUT_DEPTH_WRAP_AROUND)
-    every = aug.CUT_DEPTH_EVERY
-    if every < 0:
-        raise InputError(f"INPUT.DEPTH_AUG.CUT_DEPTH_EVERY is {every}, expected 0 (unused) or more")
-    if every:
-        return [EveryNth(cut_depth, every)]
-    return _sometimes(cut_depth, aug.CUT_DEPTH_PROB, "CUT_DEPTH_PROB")
+    if aug.CUT_DEPTH_EVERY:
+        return [EveryNth(cut_depth, aug.CUT_DEPTH_EVERY)]
+    return _sometimes(cut_depth, aug.CUT_DEPTH_PROB)
 
 
-def _sometimes(augmentation: T.Augmentation, probability: float, key: str) -> list[T.Augmentation]:
-    """The augmentation with a probability, the value of INPUT.DEPTH_AUG.`key`; nothing for 0."""
+def _sometimes(augmentation: T.Augmentation, probability: float) -> list[T.Augmentation]:
+    """Apply an augmentation with a probability; nothing for 0."""
     if not 0 <= probability <= 1:
-        raise InputError(f"INPUT.DEPTH_AUG.{key} is {probability}, expected a probability")
+        raise InputError(f"probability is {probability}, expected a number from 0 to 1")
     return [T.RandomApply(augmentation, probability)] if probability else []

@@ -1,4 +1,4 @@
-"""`PoseMapper`: a person of a dataset to what `TopDownPoseEstimator` reads."""
+"""`PoseMapper`: cut people out of images for `TopDownPoseEstimator`."""
 
 import copy
 
@@ -21,13 +21,34 @@ from ..pose_augmentation import (
 )
 from ..readers import read_image
 
-__all__ = ["PoseMapper"]
+__all__ = ["PoseMapper", "build_heatmap_codec"]
+
+
+def build_heatmap_codec(cfg: CfgNode) -> UDPHeatmapCodec:
+    """Build the codec of INPUT.PERSON_CROP.SIZE and MODEL.HEATMAP_HEAD.
+
+    Raises:
+        InputError: The crop's sides aren't multiples of the heatmaps' stride.
+    """
+    head, size = cfg.MODEL.HEATMAP_HEAD, cfg.INPUT.PERSON_CROP.SIZE
+    if len(size) != 2 or any(side % head.STRIDE for side in size):
+        raise InputError(
+            f"INPUT.PERSON_CROP.SIZE is {size}, expected (height, width) in multiples of "
+            f"MODEL.HEATMAP_HEAD.STRIDE {head.STRIDE}"
+        )
+    height, width = size
+    return UDPHeatmapCodec(
+        (height, width),
+        (height // head.STRIDE, width // head.STRIDE),
+        sigma=head.SIGMA,
+        blur_kernel=head.BLUR_KERNEL,
+    )
 
 
 class PoseMapper:
-    """Cut a person out of the image and, in training, draw the heatmaps of the keypoints.
+    """Cuts a person out of the image and, in training, draws the heatmaps of the keypoints.
 
-    Method section 5.2, with UDP's coordinates.
+    This is ViTPose's procedure with UDP's coordinates.
     """
 
     @configurable
@@ -45,14 +66,19 @@ class PoseMapper:
     ):
         """
         Args:
-            is_train: give heatmaps too.
-            codec: knows the sizes of crops and heatmaps.
-            augmentations: of the view, in this order.
-            padding: factor on the person's box.
-            image_format: of `detection_utils.read_image`.
-            box_score_threshold, box_nms_threshold: which people of a test set `select` keeps.
-            test_batch_size: samples that a process takes from a test set at once.
+            is_train: Whether to return heatmaps too.
+            codec: Codec with the sizes of crops and heatmaps.
+            augmentations: Augmentations of the view in their order.
+            padding: Factor on the person's box.
+            image_format: Image format of `detection_utils.read_image`.
+            box_score_threshold, box_nms_threshold: Thresholds of the people that `select` keeps.
+            test_batch_size: Samples that a process takes from a test set at once.
+
+        Raises:
+            InputError: The batch size is less than 1.
         """
+        if test_batch_size < 1:
+            raise InputError(f"test_batch_size is {test_batch_size}, expected at least 1")
         self.is_train = is_train
         self.codec = codec
         self.augmentations = augmentations
@@ -64,28 +90,11 @@ class PoseMapper:
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict:
-        head, crop = cfg.MODEL.HEATMAP_HEAD, cfg.INPUT.PERSON_CROP
-        if len(crop.SIZE) != 2 or any(side % head.STRIDE for side in crop.SIZE):
-            raise InputError(
-                f"INPUT.PERSON_CROP.SIZE is {crop.SIZE}, expected (height, width) in multiples of "
-                f"MODEL.HEATMAP_HEAD.STRIDE {head.STRIDE}"
-            )
-        if cfg.TEST.POSE.PEOPLE_PER_BATCH < 1:
-            raise InputError(
-                f"TEST.POSE.PEOPLE_PER_BATCH is {cfg.TEST.POSE.PEOPLE_PER_BATCH}, expected 1 or "
-                "more"
-            )
-        height, width = crop.SIZE
         return {
             "is_train": is_train,
-            "codec": UDPHeatmapCodec(
-                (height, width),
-                (height // head.STRIDE, width // head.STRIDE),
-                sigma=head.SIGMA,
-                blur_kernel=head.BLUR_KERNEL,
-            ),
+            "codec": build_heatmap_codec(cfg),
             "augmentations": _train_augmentations(cfg) if is_train else [],
-            "padding": crop.PADDING,
+            "padding": cfg.INPUT.PERSON_CROP.PADDING,
             "image_format": cfg.INPUT.FORMAT,
             "box_score_threshold": cfg.TEST.POSE.BOX_SCORE_THRESH,
             "box_nms_threshold": cfg.TEST.POSE.BOX_NMS_THRESH,
@@ -93,20 +102,21 @@ class PoseMapper:
         }
 
     def __call__(self, dataset_dict: dict) -> dict:
-        """
+        """Map a person to the model's input.
+
         Args:
-            dataset_dict: one person of `load_annotated_people` or `load_detected_people`.
+            dataset_dict: One person of `load_annotated_people` or `load_detected_people`.
 
         Returns:
-            the dict with
+            The dict with
 
-                * "image": (C, H, W) uint8, the crop;
-                * "crop_center", "crop_extent": (2,) in the file's pixels, x then y;
+                * "image": the crop (C, H, W) uint8;
+                * "crop_center", "crop_extent": (2,) in pixels of the file, x then y;
                 * in training "heatmaps": (J, h, w) float32, and "keypoint_weights": (J,) float32.
 
         Raises:
-            FileNotFoundError, InputError: a file that is missing, unreadable or of another size, or
-                a person with another number of keypoints.
+            FileNotFoundError, InputError: A file is missing, unreadable or of another size, or the
+                person has another number of keypoints.
         """
         dataset_dict = copy.copy(dataset_dict)
         image = read_image(dataset_dict["file_name"], self.image_format)
@@ -131,7 +141,7 @@ class PoseMapper:
         return dataset_dict
 
     def select(self, dataset_dicts: list[dict]) -> list[dict]:
-        """The people of a test set whose boxes pass the thresholds, in their order."""
+        """Keep the people of a test set whose boxes pass the thresholds, in their order."""
         kept = [item for item in dataset_dicts if item["box_score"] >= self.box_score_threshold]
         if self.box_nms_threshold >= 1:
             return kept

@@ -1,4 +1,4 @@
-"""`SemSegMapper`: a dataset dict to what `SlidingWindowSegmentor` reads."""
+"""`SemSegMapper`: read images and labels for `SlidingWindowSegmentor`."""
 
 import copy
 
@@ -11,13 +11,13 @@ from detectron2.data import transforms as T
 from ..augmentation import CropOfSeveralClasses, PadToSize, ResizeToBox
 from ..color_augmentation import ColorAugSSD
 from ..readers import read_checked_labels, read_image
-from .resizing import inference_resizing
+from .resizing import inference_resizing, random_flip
 
 __all__ = ["SemSegMapper"]
 
 
 class SemSegMapper:
-    """Read an image and, in training, its label map; augment both alike (method section 3.3)."""
+    """Reads an image and, in training, its label map, and augments both alike."""
 
     @configurable
     def __init__(
@@ -31,10 +31,11 @@ class SemSegMapper:
     ):
         """
         Args:
-            is_train: read and augment labels too.
-            augmentations: applied in this order.
-            image_format: of `detection_utils.read_image`.
-            num_classes, ignore_value: the ids that a label map may hold.
+            is_train: Whether to read and augment labels too.
+            augmentations: Augmentations in their order.
+            image_format: Image format of `detection_utils.read_image`.
+            num_classes: Number of classes K; label maps hold 0..K-1 and `ignore_value`.
+            ignore_value: Label of ignored pixels.
         """
         self.is_train = is_train
         self.augmentations = T.AugmentationList(augmentations)
@@ -54,16 +55,17 @@ class SemSegMapper:
         }
 
     def __call__(self, dataset_dict: dict) -> dict:
-        """
+        """Map a dataset dict to the model's input.
+
         Args:
-            dataset_dict: with "file_name" and, in training, "sem_seg_file_name".
+            dataset_dict: Dict with "file_name" and, in training, "sem_seg_file_name".
 
         Returns:
-            the dict with "image": (C, H, W) uint8 (float32 where padded) and, in training,
+            The dict with "image": (C, H, W) uint8 (float32 where padded) and, in training,
             "sem_seg": (H, W) int64.
 
         Raises:
-            FileNotFoundError, ValueError: a file that is missing, unreadable or doesn't fit.
+            FileNotFoundError, InputError: A file is missing, unreadable or doesn't fit.
         """
         dataset_dict = copy.copy(dataset_dict)
         image = read_image(dataset_dict["file_name"], self.image_format)
@@ -94,12 +96,7 @@ def _train_augmentations(cfg: CfgNode) -> list[T.Augmentation | T.Transform]:
             CropOfSeveralClasses(crop.TYPE, crop.SIZE, crop.SINGLE_CATEGORY_MAX_AREA, ignore_value)
         )
     if cfg.INPUT.RANDOM_FLIP != "none":
-        augmentations.append(
-            T.RandomFlip(
-                horizontal=cfg.INPUT.RANDOM_FLIP == "horizontal",
-                vertical=cfg.INPUT.RANDOM_FLIP == "vertical",
-            )
-        )
+        augmentations.append(random_flip(cfg))
     if cfg.INPUT.COLOR_AUG_SSD:
         augmentations.append(ColorAugSSD(cfg.INPUT.FORMAT))
     if crop.ENABLED and crop.TYPE == "absolute":

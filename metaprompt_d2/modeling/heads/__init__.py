@@ -1,4 +1,4 @@
-"""Prediction heads, each in its registry."""
+"""Prediction heads and their registries."""
 
 from .depth_head import DEPTH_HEADS_REGISTRY, DeconvDepthHead, build_depth_head
 from .heatmap_head import HEATMAP_HEADS_REGISTRY, DeconvHeatmapHead, build_heatmap_head

@@ -1,4 +1,4 @@
-"""Depth heads: their registry, and `DeconvDepthHead` of the official recipe."""
+"""The registry of depth heads, and `DeconvDepthHead` of the official recipe."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,22 +7,24 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.utils.registry import Registry
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from ...layers import DeconvStack, silog_loss
+from ...layers import DeconvStack, resize, silog_loss
 from ...utils.errors import InputError, get_registered
 
 __all__ = ["DEPTH_HEADS_REGISTRY", "DeconvDepthHead", "build_depth_head"]
 
 DEPTH_HEADS_REGISTRY = Registry("DEPTH_HEADS")
 DEPTH_HEADS_REGISTRY.__doc__ = """
-Heads that turn a backbone's features into depth. Called as `head(cfg, input_shape)`; their
-`forward(features, image_size, targets=None)` is that of `DeconvDepthHead`.
+Heads that predict depth from a backbone's features. A head is built as `head(cfg, input_shape)`
+and has the `forward(features, image_size, targets=None)` of `DeconvDepthHead`.
+
+A head that resizes features by itself may have an attribute `upscale`: exported programs of a
+dynamic size then take images with sides that are multiples of it.
 """
 
 
 def build_depth_head(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> nn.Module:
-    """The head that MODEL.DEPTH_HEAD.NAME names, for the features of `input_shape`."""
+    """Build the head that MODEL.DEPTH_HEAD.NAME names."""
     name = cfg.MODEL.DEPTH_HEAD.NAME
     make = get_registered(DEPTH_HEADS_REGISTRY, name, "MODEL.DEPTH_HEAD.NAME")
     return make(cfg, input_shape)
@@ -30,10 +32,11 @@ def build_depth_head(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> nn.M
 
 @DEPTH_HEADS_REGISTRY.register()
 class DeconvDepthHead(nn.Module):
-    """One map, doubled in size by transposed convolutions; a sigmoid gives the share of max_depth.
+    """Depth from one map by transposed convolutions, each of which doubles its size.
 
-    The map is first brought to the image's size divided by what the doublings multiply, so that
-    the result has the image's size whatever the backbone saw (method section 2.2).
+    A sigmoid gives depth as a share of `max_depth`. The map is first resized to the image's size
+    divided by the doublings' factor, so that the result has the image's size, whatever size the
+    backbone saw.
     """
 
     @configurable
@@ -50,19 +53,19 @@ class DeconvDepthHead(nn.Module):
     ):
         """
         Args:
-            in_channels: of the feature that is read.
-            in_feature: its name.
-            max_depth: metres that the sigmoid's 1 stands for.
-            deconv_dims, deconv_kernels: channels and kernel sizes of the transposed convolutions.
-            conv_dim: channels of the convolutions behind them.
-            loss_weight: of the SILog loss.
+            in_channels: Channels of the input feature.
+            in_feature: Name of the input feature.
+            max_depth: Largest depth, in meters.
+            deconv_dims, deconv_kernels: Channels and kernel sizes of the transposed convolutions.
+            conv_dim: Channels of the convolutions after them.
+            loss_weight: Weight of the SILog loss.
 
         Raises:
-            InputError: a maximum depth that is not positive, or kernels that don't fit.
+            InputError: The maximum depth isn't positive, or the kernels don't fit.
         """
         super().__init__()
         if max_depth <= 0:
-            raise InputError(f"MODEL.DEPTH_HEAD.MAX_DEPTH is {max_depth}, expected more than 0")
+            raise InputError(f"max_depth is {max_depth}, expected more than 0")
         self.in_feature = in_feature
         self.max_depth = max_depth
         self.loss_weight = loss_weight
@@ -105,37 +108,32 @@ class DeconvDepthHead(nn.Module):
         image_size: tuple[int, int],
         targets: Tensor | None = None,
     ) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """
+        """Predict depth, or compute its loss in training.
+
         Args:
-            features: by name, (N, C, h, w).
-            image_size: (H, W) of the images before any resizing for the backbone.
-            targets: (N, H, W) metres, 0 = no ground truth; in training.
+            features: Features (N, C, h, w) by name.
+            image_size: Size (H, W) of the images before any resizing for the backbone.
+            targets: Depth (N, H, W) in meters, 0 = no ground truth; in training.
 
         Returns:
-            in training None and the loss `loss_silog`;
-            in inference depth (N, 1, H, W) in metres and an empty dict.
+            In training None and the loss `loss_silog`. In inference depth (N, 1, H, W) in meters
+            and an empty dict.
         """
-        depth = self.layers(features, image_size)
-        if depth.shape[-2:] != tuple(image_size):
-            depth = _resize(depth, image_size)
+        depth = resize(self.layers(features, image_size), image_size)
         if not self.training:
             return depth, {}
         return None, {"loss_silog": silog_loss(depth[:, 0], targets) * self.loss_weight}
 
     def layers(self, features: Mapping[str, Tensor], image_size: tuple[int, int]) -> Tensor:
-        """Depth (N, 1, h, w) at the nearest smaller size that the doublings reach."""
+        """Predict depth (N, 1, h, w) at the largest size up to the image's that doublings reach."""
         logits = self.predictor(self.decoder(self.resized_feature(features, image_size)))
-        # The sigmoid wants float32 under autocast.
+        # The sigmoid needs float32 under autocast.
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return logits.sigmoid() * self.max_depth
 
     def resized_feature(
         self, features: Mapping[str, Tensor], image_size: tuple[int, int]
     ) -> Tensor:
-        """The decoder's input, (N, C, H // upscale, W // upscale)."""
+        """Make the decoder's input (N, C, H // upscale, W // upscale)."""
         feature = features[self.in_feature]
-        return _resize(feature, [max(side // self.upscale, 1) for side in image_size])
-
-
-def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+        return resize(feature, [max(side // self.upscale, 1) for side in image_size])

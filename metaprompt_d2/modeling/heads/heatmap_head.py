@@ -1,4 +1,4 @@
-"""Heatmap heads: their registry, and `DeconvHeatmapHead`."""
+"""The registry of heatmap heads, and `DeconvHeatmapHead`."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,18 +8,19 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from detectron2.utils.registry import Registry
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ...codecs import NUM_KEYPOINTS
-from ...layers import DeconvStack, heatmap_cross_entropy, weighted_heatmap_mse
+from ...data import build_heatmap_codec
+from ...layers import DeconvStack, heatmap_cross_entropy, resize, weighted_heatmap_mse
 from ...utils.errors import InputError, get_registered
 
 __all__ = ["HEATMAP_HEADS_REGISTRY", "DeconvHeatmapHead", "build_heatmap_head"]
 
 HEATMAP_HEADS_REGISTRY = Registry("HEATMAP_HEADS")
 HEATMAP_HEADS_REGISTRY.__doc__ = """
-Heads that turn a backbone's features into heatmaps of keypoints. Called as `head(cfg, input_shape)`;
-their `forward(features, image_size, targets=None)` is that of `DeconvHeatmapHead`.
+Heads that predict keypoint heatmaps from a backbone's features. A head is built as
+`head(cfg, input_shape)` and has the `forward(features, image_size, targets=None)` of
+`DeconvHeatmapHead`.
 """
 
 _WIRINGS = ("deconv", "prompts")
@@ -27,7 +28,7 @@ _LOSSES = {"cross_entropy": heatmap_cross_entropy, "mse": weighted_heatmap_mse}
 
 
 def build_heatmap_head(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> nn.Module:
-    """The head that MODEL.HEATMAP_HEAD.NAME names, for the features of `input_shape`."""
+    """Build the head that MODEL.HEATMAP_HEAD.NAME names."""
     name = cfg.MODEL.HEATMAP_HEAD.NAME
     make = get_registered(HEATMAP_HEADS_REGISTRY, name, "MODEL.HEATMAP_HEAD.NAME")
     return make(cfg, input_shape)
@@ -35,13 +36,12 @@ def build_heatmap_head(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> nn
 
 @HEATMAP_HEADS_REGISTRY.register()
 class DeconvHeatmapHead(nn.Module):
-    """One heatmap a keypoint from one map of the backbone, in one of two wirings.
+    """One heatmap for each keypoint, from one map of the backbone, in one of two wirings.
 
-    * `deconv`: transposed convolutions, each doubling the size, and a 1x1 convolution; ViTPose's
-      classic head (method section 5.2), for a map of stride 16.
-    * `prompts`: the prompts are shared out evenly among the keypoints, and each keypoint's heatmap is a
-      weighted sum of its own prompts' channels: the re-arranged map itself is the heatmap but for
-      its scale. For the finest map, of stride 4.
+    * `deconv`: transposed convolutions, each of which doubles the size, and a 1x1 convolution.
+      This is ViTPose's classic head; it reads a map of stride 16.
+    * `prompts`: each keypoint has the same number of prompts of its own, and its heatmap is a
+      weighted sum of their channels of the re-arranged map. It reads the finest map, of stride 4.
     """
 
     @configurable
@@ -62,42 +62,41 @@ class DeconvHeatmapHead(nn.Module):
     ):
         """
         Args:
-            in_channels, in_stride: of the feature that is read.
-            in_feature: its name.
-            wiring: "deconv" or "prompts".
-            deconv_dims, deconv_kernels: channels and kernel sizes of the transposed convolutions,
-                of "deconv" alone.
-            stride: pixels of the image for one of the heatmaps.
-            loss: "mse", the heatmaps' mean squared error, or "cross_entropy" over the places of a
-                keypoint, whose heatmaps are a softmax, with a maximum near 1 where it is sure.
-            loss_weight: of it.
-            heatmap_size: (h, w) of the heatmaps without what padded images add, over which the
-                softmax goes; None: all.
-            sigma: of the targets' Gaussians, for the softmax's scale.
+            in_channels, in_stride: Channels and stride of the input feature.
+            in_feature: Name of the input feature.
+            wiring: Wiring "deconv" or "prompts".
+            deconv_dims, deconv_kernels: Channels and kernel sizes of the transposed convolutions,
+                for "deconv" only.
+            stride: Stride of the heatmaps.
+            loss: Loss "mse", the mean squared error of the heatmaps, or "cross_entropy", over the
+                positions of a keypoint. The heatmaps are then a softmax, scaled so that a confident
+                one has a maximum near 1.
+            loss_weight: Weight of the loss.
+            heatmap_size: Size (h, w) of the heatmaps without the images' padding, which the softmax
+                leaves out; None for all of it.
+            sigma: Standard deviation of the targets' Gaussians, for the scale of the softmax.
 
         Raises:
-            InputError: another wiring or loss, prompts that cannot be shared out, kernels that
-                don't fit, or a stride that is not reached.
+            InputError: The wiring or the loss is unknown, the keypoints cannot share the prompts
+                evenly, the kernels don't fit, or the stride isn't reached.
         """
         super().__init__()
         if wiring not in _WIRINGS:
-            raise InputError(f"MODEL.HEATMAP_HEAD.WIRING is {wiring!r}, expected one of {_WIRINGS}")
+            raise InputError(f"wiring is {wiring!r}, expected one of {_WIRINGS}")
         if loss not in _LOSSES:
-            raise InputError(
-                f"MODEL.HEATMAP_HEAD.LOSS is {loss!r}, expected one of {sorted(_LOSSES)}"
-            )
+            raise InputError(f"loss is {loss!r}, expected one of {sorted(_LOSSES)}")
         if wiring == "prompts":
             if in_channels % NUM_KEYPOINTS:
                 raise InputError(
                     f"feature {in_feature!r} has {in_channels} channels, which {NUM_KEYPOINTS} "
-                    "keypoints cannot share; MODEL.META_PROMPT.NUM_PROMPTS must be a multiple"
+                    "keypoints cannot share; the number of prompts must be a multiple"
                 )
             deconv_dims, deconv_kernels = (), ()
         reached = in_stride / 2 ** len(deconv_dims)
         if reached != stride:
             raise InputError(
                 f"{len(deconv_dims)} doublings of {in_feature!r} (stride {in_stride}) give "
-                f"heatmaps of stride {reached:g}, MODEL.HEATMAP_HEAD.STRIDE is {stride}"
+                f"heatmaps of stride {reached:g}, expected {stride}"
             )
         self.in_feature = in_feature
         self.in_stride = in_stride
@@ -105,7 +104,7 @@ class DeconvHeatmapHead(nn.Module):
         self.loss = loss
         self.loss_weight = loss_weight
         self.heatmap_size = heatmap_size
-        self.sure = 2 * math.pi * sigma**2  # a Gaussian's sum over its maximum
+        self.softmax_scale = 2 * math.pi * sigma**2  # a Gaussian's sum over its maximum
         self.decoder = DeconvStack(
             in_channels, deconv_dims, None, kernel_size=tuple(deconv_kernels)
         )
@@ -136,7 +135,7 @@ class DeconvHeatmapHead(nn.Module):
             "stride": head.STRIDE,
             "loss": head.LOSS,
             "loss_weight": head.LOSS_WEIGHT,
-            "heatmap_size": tuple(side // head.STRIDE for side in cfg.INPUT.PERSON_CROP.SIZE),
+            "heatmap_size": build_heatmap_codec(cfg).heatmap_size,
             "sigma": head.SIGMA,
         }
 
@@ -146,16 +145,18 @@ class DeconvHeatmapHead(nn.Module):
         image_size: tuple[int, int],
         targets: tuple[Tensor, Tensor] | None = None,
     ) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """
+        """Predict heatmaps, or compute their loss in training.
+
         Args:
-            features: by name, (N, C, h, w), of images that may be padded right and below.
-            image_size: (H, W) of the images that the backbone saw.
-            targets: heatmaps (N, J, h', w') and keypoint weights (N, J); in training.
+            features: Features (N, C, h, w) by name. The images may be padded at the right and the
+                bottom.
+            image_size: Size (H, W) of the images that the backbone saw.
+            targets: Heatmaps (N, J, h', w') and keypoint weights (N, J); in training.
 
         Returns:
-            in training None and the loss `loss_heatmap`, on the targets' part of the map;
-            in inference heatmaps (N, J, h', w'), of "mse" (N, J, H // stride, W // stride), and an
-            empty dict.
+            In training None and the loss `loss_heatmap`, without the padding. In inference
+            heatmaps, (N, J, H // stride, W // stride) for the loss "mse" and (N, J, h', w') for
+            "cross_entropy", and an empty dict.
         """
         heatmaps = self.layers(features, image_size)
         if not self.training:
@@ -168,15 +169,13 @@ class DeconvHeatmapHead(nn.Module):
     def _probabilities(self, heatmaps: Tensor) -> Tensor:
         height, width = self.heatmap_size or heatmaps.shape[-2:]
         heatmaps = heatmaps[..., :height, :width]
-        return heatmaps.flatten(2).softmax(dim=2).view_as(heatmaps) * self.sure
+        return heatmaps.flatten(2).softmax(dim=2).view_as(heatmaps) * self.softmax_scale
 
     def layers(self, features: Mapping[str, Tensor], image_size: tuple[int, int]) -> Tensor:
-        """Heatmaps (N, J, H // stride, W // stride), float32 under autocast too."""
+        """Predict heatmaps (N, J, H // stride, W // stride), in float32 under autocast too."""
         feature = features[self.in_feature]
-        # On images that are no multiple of its coarsest stride, the UNet's maps are larger.
-        size = [-(-side // self.in_stride) for side in image_size]
-        if list(feature.shape[-2:]) != size:
-            feature = F.interpolate(feature, size=size, mode="bilinear", align_corners=False)
+        # The UNet's maps are larger for images that aren't multiples of its coarsest stride.
+        feature = resize(feature, [-(-side // self.in_stride) for side in image_size])
         heatmaps = self.predictor(self.decoder(feature))
         height, width = (side // self.stride for side in image_size)
         return heatmaps[..., :height, :width].to(torch.promote_types(heatmaps.dtype, torch.float32))

@@ -1,4 +1,4 @@
-"""`UPerHead`: UPerNet's decode head with an auxiliary FCN head, for feature pyramids."""
+"""`UPerHead`: UPerNet's decode head for feature pyramids, with an auxiliary FCN head."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,12 +11,12 @@ from fvcore.nn import weight_init
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...layers import lovasz_softmax, mean_cross_entropy
+from ...layers import lovasz_softmax, mean_cross_entropy, resize
 from ...utils.errors import InputError
 
 __all__ = ["UPerHead"]
 
-# Of Detectron2's `get_norm`.
+# The names that Detectron2's `get_norm` knows.
 _NORMS = ("", "BN", "SyncBN", "FrozenBN", "GN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N", "LN")
 
 
@@ -24,7 +24,7 @@ _NORMS = ("", "BN", "SyncBN", "FrozenBN", "GN", "nnSyncBN", "naiveSyncBN", "naiv
 class UPerHead(nn.Module):
     """Pyramid pooling on the coarsest map, a top-down path, and one fused map to classify.
 
-    T. Xiao et al., "Unified Perceptual Parsing for Scene Understanding", ECCV 2018
+    See T. Xiao et al., "Unified Perceptual Parsing for Scene Understanding", ECCV 2018
     (arXiv 1807.10221), in the form of mmsegmentation 0.30 with which the official recipe trains.
     """
 
@@ -46,23 +46,26 @@ class UPerHead(nn.Module):
     ):
         """
         Args:
-            input_shape: features to read, each half the size of the one before.
-            num_classes: K.
-            conv_dim: width of the head.
-            pool_scales: grid sizes of the pyramid pooling module.
-            norm: Detectron2's name of a norm. "SyncBN" is a plain BN in a single process and
+            input_shape: Shapes of the input features by name, each half the size of the previous.
+            num_classes: Number of classes K.
+            conv_dim: Channels of the head's maps.
+            pool_scales: Grid sizes of the pyramid pooling module.
+            norm: Detectron2's name of a norm. "SyncBN" is plain BN in a single process and
                 Detectron2's naive one between CPU processes.
-            dropout: probability of dropping a channel before the classifier.
-            ignore_value: label without loss.
-            loss_weight, lovasz_loss_weight, aux_loss_weight: of the cross-entropy, the Lovasz
-                loss and the auxiliary cross-entropy (0: no auxiliary head).
-            aux_in_feature: feature that the auxiliary head reads.
+            dropout: Probability of dropping a channel before the classifier.
+            ignore_value: Label without loss.
+            loss_weight, lovasz_loss_weight, aux_loss_weight: Weights of the cross-entropy, the
+                Lovasz loss and the auxiliary cross-entropy (0 for no auxiliary head).
+            aux_in_feature: Input feature of the auxiliary head.
+
+        Raises:
+            InputError: The auxiliary head's feature or the norm is unknown.
         """
         super().__init__()
         self.in_features = sorted(input_shape, key=lambda name: input_shape[name].stride)
         if aux_loss_weight > 0 and aux_in_feature not in self.in_features:
             raise InputError(
-                f"MODEL.SEM_SEG_HEAD.AUX_IN_FEATURE is {aux_in_feature!r}, expected one of the "
+                f"aux_in_feature is {aux_in_feature!r}, expected one of the "
                 f"head's features {self.in_features}"
             )
         self.common_stride = input_shape[self.in_features[0]].stride
@@ -119,15 +122,18 @@ class UPerHead(nn.Module):
     def forward(
         self, features: Mapping[str, Tensor], targets: Tensor | None = None
     ) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """Detectron2's interface of a semantic segmentation head.
+        """Predict logits, or compute the losses in training, as Detectron2's heads do.
 
         Args:
-            features: by name, (N, C, H / stride, W / stride).
-            targets: (N, H, W) labels, in training.
+            features: Features (N, C, H / stride, W / stride) by name.
+            targets: Labels (N, H, W), in training.
 
         Returns:
-            in training None and the losses `loss_sem_seg`, `loss_lovasz`, `loss_aux`;
-            in inference logits (N, K, H, W) and an empty dict.
+            In training None and the losses `loss_sem_seg`, `loss_lovasz` and `loss_aux`. In
+            inference logits (N, K, H, W) and an empty dict.
+
+        Raises:
+            InputError: BatchNorm would be trained on one value a channel.
         """
         if self.training and self._trains_on_one_value and len(targets) == 1:
             raise InputError(
@@ -145,58 +151,54 @@ class UPerHead(nn.Module):
         return logits, {}
 
     def layers(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Logits (N, K, h, w) at the finest feature's own size."""
+        """Predict logits (N, K, h, w) at the finest feature's size."""
         maps = [features[name] for name in self.in_features]
         return self.predictor(self.dropout(self.fuse(torch.cat(self.pyramid(maps), dim=1))))
 
     def pyramid(self, maps: list[Tensor]) -> list[Tensor]:
-        """The top-down path's outputs, (N, conv_dim, h, w) each at the finest map's size."""
+        """Run the top-down path; its outputs (N, conv_dim, h, w) have the finest map's size."""
         coarsest = self._pool_pyramid(maps[-1])
         tops = [coarsest]
         for lateral, feature in zip(self.laterals[::-1], maps[-2::-1], strict=True):
-            tops.append(lateral(feature) + _resize(tops[-1], feature.shape[-2:]))
+            tops.append(lateral(feature) + resize(tops[-1], feature.shape[-2:]))
         outputs = [conv(top) for conv, top in zip(self.outputs, tops[:0:-1], strict=True)]
-        return [_resize(output, maps[0].shape[-2:]) for output in [*outputs, coarsest]]
+        return [resize(output, maps[0].shape[-2:]) for output in [*outputs, coarsest]]
 
     def losses(
         self, logits: Tensor, features: Mapping[str, Tensor], targets: Tensor
     ) -> dict[str, Tensor]:
-        """Losses at the targets' size, weighted."""
+        """Compute the weighted losses at the targets' size."""
         size = targets.shape[-2:]
-        # Softmax, logarithm and sorting want float32 under autocast.
-        logits = _resize(logits.float(), size)
+        # Softmax, logarithm and sorting need float32 under autocast.
+        logits = resize(logits.float(), size)
         cross_entropy = mean_cross_entropy(logits, targets, ignore_value=self.ignore_value)
         losses = {"loss_sem_seg": cross_entropy * self.loss_weight}
         if self.lovasz_loss_weight > 0:
             lovasz = lovasz_softmax(logits, targets, ignore_value=self.ignore_value)
             losses["loss_lovasz"] = lovasz * self.lovasz_loss_weight
         if self.aux_loss_weight > 0:
-            aux_logits = _resize(self.aux_head(features[self.aux_in_feature]).float(), size)
+            aux_logits = resize(self.aux_head(features[self.aux_in_feature]).float(), size)
             aux = mean_cross_entropy(aux_logits, targets, ignore_value=self.ignore_value)
             losses["loss_aux"] = aux * self.aux_loss_weight
         return losses
 
     def _pool_pyramid(self, feature: Tensor) -> Tensor:
         size = feature.shape[-2:]
-        pooled = [_resize(branch(feature), size) for branch in self.pyramid_pooling]
+        pooled = [resize(branch(feature), size) for branch in self.pyramid_pooling]
         return self.bottleneck(torch.cat([feature, *pooled], dim=1))
 
 
-def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
-
-
 class _Float32NaiveSyncBN(NaiveSyncBatchNorm):
-    """Detectron2's, in float32 under autocast too: its E[x^2] - E[x]^2 fails in bfloat16."""
+    """Detectron2's naive SyncBN in float32: its E[x^2] - E[x]^2 fails in autocast's bfloat16."""
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x.float()).to(x.dtype)
 
 
 def _norm_of_this_run(norm: str) -> str | type[nn.Module]:
-    """What "SyncBN" is here: torch's own works between GPU processes only."""
+    """Replace "SyncBN" where torch's own doesn't work, which needs several GPU processes."""
     if norm not in _NORMS:
-        raise InputError(f"MODEL.SEM_SEG_HEAD.NORM is {norm!r}, expected one of {_NORMS}")
+        raise InputError(f"norm is {norm!r}, expected one of {_NORMS}")
     if norm != "SyncBN":
         return norm
     if comm.get_world_size() == 1:

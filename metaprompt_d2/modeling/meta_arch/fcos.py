@@ -1,4 +1,6 @@
-"""`ConfigurableFCOS`: Detectron2's FCOS, which only its LazyConfigs know, for YAML files."""
+"""`ConfigurableFCOS`: Detectron2's FCOS for YAML configs."""
+
+from typing import Any
 
 from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
@@ -9,18 +11,19 @@ __all__ = ["ConfigurableFCOS"]
 
 @META_ARCH_REGISTRY.register()
 class ConfigurableFCOS(FCOS):
-    """FCOS (arXiv 1904.01355) from MODEL.RETINANET, the two differing in head and losses only.
+    """FCOS (arXiv 1904.01355), configured by MODEL.RETINANET.
 
-    Not read, because FCOS has neither anchors nor a choice of box losses: MODEL.ANCHOR_GENERATOR
-    and MODEL.RETINANET's IOU_THRESHOLDS, IOU_LABELS, BBOX_REG_WEIGHTS, BBOX_REG_LOSS_TYPE and
-    SMOOTH_L1_LOSS_BETA. The name leaves "FCOS" to other projects, D2Go among them.
+    Detectron2 has FCOS for LazyConfigs only. FCOS differs from RetinaNet in its head and losses; it
+    has neither anchors nor a choice of box losses. MODEL.ANCHOR_GENERATOR is therefore unused, and
+    of MODEL.RETINANET the keys IOU_THRESHOLDS, IOU_LABELS, BBOX_REG_WEIGHTS, BBOX_REG_LOSS_TYPE and
+    SMOOTH_L1_LOSS_BETA. The name isn't "FCOS" because other projects, such as D2Go, register that.
     """
 
     @configurable
-    def __init__(self, **arguments):
+    def __init__(self, **arguments: Any) -> None:
         """
         Args:
-            arguments: those of Detectron2's `FCOS`.
+            arguments: Arguments of Detectron2's `FCOS`.
         """
         super().__init__(**arguments)
 

@@ -1,37 +1,38 @@
-"""`TopDownPoseEstimator`: any backbone, any heatmap head; people's crops in, `Instances` out."""
+"""`TopDownPoseEstimator`: crops of people in, `Instances` with keypoints out."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_backbone
+from detectron2.modeling import META_ARCH_REGISTRY, Backbone
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
 from ...codecs import FLIP_INDICES, UDPHeatmapCodec, average_with_mirrored, box_to_crop
+from ...data import build_heatmap_codec
 from ...utils.errors import InputError
-from ...utils.precision import amp_dtype, autocast
 from ..heads import build_heatmap_head
 from ..person_crops import cut_crops, given_boxes
 from ..person_detector import PersonDetector
-from .batching import padded_for
+from .base import TaskModel
 
 __all__ = ["TopDownPoseEstimator"]
 
 
 @dataclass(frozen=True)
 class _People:
-    """The people of one image.
+    """The K people of one input.
 
     Attributes:
-        crops: (K, C, h, w), normalised.
-        centers, extents: (K, 2) of the crops in the image, x then y, in pixels.
-        boxes: (K, 4) corners in the image's pixels.
-        scores: (K,) of the boxes.
-        image_size: (height, width) in which these pixels count.
-        output_size: (height, width) in which the result is to count.
+        crops: Normalized crops (K, C, h, w).
+        centers, extents: Place of the crops in the image, (K, 2), x then y, in pixels.
+        boxes: Corners (K, 4) in pixels of the image.
+        scores: Scores (K,) of the boxes.
+        image_size: Size (height, width) of the image that has these pixels.
+        output_size: Size (height, width) to which the output is scaled.
     """
 
     crops: Tensor
@@ -44,12 +45,14 @@ class _People:
 
 
 @META_ARCH_REGISTRY.register()
-class TopDownPoseEstimator(nn.Module):
-    """Keypoints of people, each seen in a crop of its own.
+class TopDownPoseEstimator(TaskModel):
+    """Keypoints of people, each predicted from a crop of its own.
 
-    ViTPose's procedure (method section 5.2): heatmaps averaged with those of the mirrored crop,
-    decoded with sub-pixel accuracy on UDP's coordinates.
+    As in ViTPose, heatmaps are averaged with those of the mirrored crop and decoded with sub-pixel
+    accuracy in UDP's coordinates.
     """
+
+    task = "pose"
 
     @configurable
     def __init__(
@@ -70,95 +73,75 @@ class TopDownPoseEstimator(nn.Module):
     ):
         """
         Args:
-            backbone: Detectron2's backbone interface.
-            heatmap_head: with the interface of `DeconvHeatmapHead`.
-            pixel_mean, pixel_std: per channel, for (image - mean) / std.
-            codec: knows the sizes of crops and heatmaps, and decodes.
-            padding: factor on people's boxes.
-            size_divisibility: crops are padded to its multiples and those of the backbone's.
-            flip: average with the mirrored crop's heatmaps.
-            batch_size: crops that pass through the model at once; mirrored ones pass beside them.
-            keep_heatmaps: return them.
-            inference_dtype: autocast to it in inference; None: as it is.
-            detector: finds people where an image comes without boxes: (C, H, W), 0..255, to boxes
-                and scores. None: the whole image is one person.
+            heatmap_head: Heatmap head; see `HEATMAP_HEADS_REGISTRY`.
+            codec: Codec with the sizes of crops and heatmaps, which decodes heatmaps.
+            padding: Factor on people's boxes.
+            size_divisibility: Number to whose multiples crops are padded, besides the backbone's.
+            flip: Whether to average with the mirrored crop's heatmaps.
+            batch_size: Crops that pass through the model at once, mirrored crops not counted.
+            keep_heatmaps: Whether to return the heatmaps.
+            detector: Function from an image (C, H, W), 0..255, to boxes and scores, for images
+                without boxes. With None the whole image is one person.
+            backbone, pixel_mean, pixel_std, inference_dtype: See `TaskModel`.
+
+        Raises:
+            InputError: A number is too small.
         """
-        super().__init__()
-        self.backbone = backbone
+        super().__init__(backbone, pixel_mean, pixel_std, inference_dtype)
+        for name, value, least in (
+            ("size_divisibility", size_divisibility, 0),
+            ("batch_size", batch_size, 1),
+        ):
+            if value < least:
+                raise InputError(f"{name} is {value}, expected at least {least}")
         self.heatmap_head = heatmap_head
-        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), False)
-        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), False)
         self.codec = codec
         self.padding = padding
-        self.size_divisibility = int(
-            np.lcm(size_divisibility or 1, backbone.size_divisibility or 1)
-        )
+        self.size_divisibility = int(np.lcm(size_divisibility or 1, self.size_divisibility or 1))
         self.flip = flip
         self.batch_size = batch_size
         self.keep_heatmaps = keep_heatmaps
-        self.inference_dtype = inference_dtype
         self.detector = detector
 
     @classmethod
-    def from_config(cls, cfg: CfgNode) -> dict:
-        for key, value, least in (
-            ("MODEL.HEATMAP_HEAD.SIZE_DIVISIBILITY", cfg.MODEL.HEATMAP_HEAD.SIZE_DIVISIBILITY, 0),
-            ("TEST.POSE.BATCH_SIZE", cfg.TEST.POSE.BATCH_SIZE, 1),
-        ):
-            if value < least:
-                raise InputError(f"{key} is {value}, expected at least {least}")
-        backbone = build_backbone(cfg)
-        head = cfg.MODEL.HEATMAP_HEAD
-        height, width = cfg.INPUT.PERSON_CROP.SIZE
-        codec = UDPHeatmapCodec(
-            (height, width),
-            (height // head.STRIDE, width // head.STRIDE),
-            sigma=head.SIGMA,
-            blur_kernel=head.BLUR_KERNEL,
-        )
+    def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
+        arguments = super().from_config(cfg)
         has_detector = bool(cfg.MODEL.PERSON_DETECTOR.CONFIG_FILE)
-        return {
-            "backbone": backbone,
-            "heatmap_head": build_heatmap_head(cfg, backbone.output_shape()),
-            "pixel_mean": cfg.MODEL.PIXEL_MEAN,
-            "pixel_std": cfg.MODEL.PIXEL_STD,
-            "codec": codec,
+        return arguments | {
+            "heatmap_head": build_heatmap_head(cfg, arguments["backbone"].output_shape()),
+            "codec": build_heatmap_codec(cfg),
             "padding": cfg.INPUT.PERSON_CROP.PADDING,
-            "size_divisibility": head.SIZE_DIVISIBILITY,
+            "size_divisibility": cfg.MODEL.HEATMAP_HEAD.SIZE_DIVISIBILITY,
             "flip": cfg.TEST.AUG.ENABLED and cfg.TEST.AUG.FLIP,
             "batch_size": cfg.TEST.POSE.BATCH_SIZE,
             "keep_heatmaps": cfg.TEST.POSE.HEATMAPS,
-            "inference_dtype": amp_dtype(cfg.TEST.AMP, "TEST.AMP"),
-            "detector": PersonDetector.of_config(cfg) if has_detector else None,
+            "detector": PersonDetector.from_config(cfg) if has_detector else None,
         }
 
-    @property
-    def device(self) -> torch.device:
-        return self.pixel_mean.device
-
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict[str, Instances]]:
-        """
+        """Compute losses in training, and people with keypoints in inference.
+
         Args:
-            batched_inputs: either one dict a person, as `PoseMapper` gives them,
+            batched_inputs: One dict for each person, as `PoseMapper` returns them, with
 
-                * "image": (C, h, w), the crop, 0..255;
-                * "heatmaps": (J, h', w') and "keypoint_weights": (J,), in training;
-                * "crop_center", "crop_extent": (2,), in inference, and "person_box" (x, y, width,
-                  height), "box_score", "height" and "width" of the file;
+                * "image": the crop (C, h, w), 0..255;
+                * "heatmaps": (J, h', w'), and "keypoint_weights": (J,), in training;
+                * "crop_center", "crop_extent": (2,), "person_box" (x, y, width, height),
+                  "box_score", and "height" and "width" of the file, in inference.
 
-                or, in inference, one dict an image,
+                In inference a dict without "crop_center" is a whole image instead, with
 
-                * "image": (C, H, W) in the format of `INPUT.FORMAT`, 0..255;
-                * "instances": with `pred_boxes`, `proposal_boxes` or `gt_boxes` in the pixels of
-                  their own `image_size`, and `scores` (1 by default). Without it the detector finds
-                  people, or the whole image is one;
-                * "height", "width": size of the output, by default the image's own.
+                * "image": (C, H, W), 0..255, in the format INPUT.FORMAT;
+                * "instances": `Instances` with `pred_boxes`, `proposal_boxes` or `gt_boxes` in
+                  pixels of their own `image_size`, and `scores` (default: 1). Without them the
+                  detector finds people, or the whole image is one person;
+                * "height", "width": size of the output; default: the image's.
 
         Returns:
-            in training the head's losses; in inference one dict an input with "instances": K
-            people in pixels of (height, width), with `pred_boxes`, `scores` (of the boxes),
+            In training the head's losses. In inference one dict for each input, with "instances":
+            K people in pixels of (height, width), with `pred_boxes`, `scores` (of the boxes),
             `pred_classes` (0), `pred_keypoints` (K, 17, 3) of x, y, score in COCO's coordinates,
-            `crop_areas` (K,) in square pixels, and, if asked for, `pred_keypoint_heatmaps`
+            `crop_areas` (K,) in square pixels, and, with `keep_heatmaps`, `pred_keypoint_heatmaps`
             (K, 17, h', w') of the crops. Boxes without area are left out.
 
         Raises:
@@ -175,24 +158,27 @@ class TopDownPoseEstimator(nn.Module):
             {"instances": self._instances(*results)} for results in zip(people, *parts, strict=True)
         ]
 
-    def _normalize(self, image: Tensor) -> Tensor:
-        return (image.to(self.device, non_blocking=True) - self.pixel_mean) / self.pixel_std
+    def predict_batch(self, images: Tensor) -> Tensor:
+        """Predict heatmaps (N, J, h', w') from normalized crops (N, C, h, w) in one pass."""
+        height, width = self.codec.heatmap_size
+        padded = self._pad(images)
+        with self._autocast():
+            heatmaps, _ = self.heatmap_head(self.backbone(padded), padded.shape[-2:])
+        return heatmaps[..., :height, :width]
 
     def _losses(self, people: list[dict]) -> dict[str, Tensor]:
-        crops = torch.stack([self._normalize(inputs["image"]) for inputs in people])
-        heatmaps, weights = (
-            torch.stack([inputs[key].to(self.device, non_blocking=True) for inputs in people])
-            for key in ("heatmaps", "keypoint_weights")
+        crops, heatmaps, weights = (
+            torch.stack([self._to_device(inputs[key]) for inputs in people])
+            for key in ("image", "heatmaps", "keypoint_weights")
         )
-        padded = padded_for(self.backbone, crops, self.size_divisibility)
+        padded = self._pad(self._normalize(crops))
         _, losses = self.heatmap_head(self.backbone(padded), padded.shape[-2:], (heatmaps, weights))
         return losses
 
     def _predict(self, crops: Tensor) -> Tensor:
-        """(K, C, h, w) -> heatmaps (K, J, h', w')."""
-        height, width = self.codec.heatmap_size
+        """Predict heatmaps (K, J, h', w') of normalized crops (K, C, h, w)."""
         if not len(crops):
-            return crops.new_zeros(0, len(FLIP_INDICES), height, width)
+            return crops.new_zeros(0, len(FLIP_INDICES), *self.codec.heatmap_size)
         outputs = []
         for batch in crops.split(self.batch_size):
             views = torch.cat([batch, batch.flip(-1)]) if self.flip else batch
@@ -202,52 +188,46 @@ class TopDownPoseEstimator(nn.Module):
             outputs.append(heatmaps)
         return torch.cat(outputs)
 
-    def predict_batch(self, crops: Tensor) -> Tensor:
-        """Normalised crops (B, C, h, w) -> heatmaps (B, J, h', w'), in one pass, traceable."""
-        height, width = self.codec.heatmap_size
-        padded = padded_for(self.backbone, crops, self.size_divisibility)
-        with autocast(self.device, self.inference_dtype):
-            heatmaps, _ = self.heatmap_head(self.backbone(padded), padded.shape[-2:])
-        return heatmaps[..., :height, :width]
-
     def _people(self, inputs: dict) -> _People:
-        if "crop_center" in inputs:
-            return self._mapped_person(inputs)
-        image = inputs["image"].to(self.device, non_blocking=True)
-        size = tuple(image.shape[-2:])
-        boxes, scores = self._boxes(inputs, image)
-        corners = boxes.cpu().double().numpy()
-        sides = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
-        height, width = self.codec.crop_size
-        centers, extents = box_to_crop(sides, aspect=width / height, padding=self.padding)
-        crops = cut_crops(
-            self._normalize(image), centers, extents, (height, width), outside=self._black()
-        )
-        return _People(
-            crops=crops,
-            centers=self._tensor(centers),
-            extents=self._tensor(extents),
-            boxes=boxes,
-            scores=scores,
-            image_size=size,
-            output_size=(inputs.get("height", size[0]), inputs.get("width", size[1])),
-        )
+        return self._mapped_person(inputs) if "crop_center" in inputs else self._find_people(inputs)
 
     def _mapped_person(self, inputs: dict) -> _People:
         left, top, width, height = inputs["person_box"]
         size = (inputs["height"], inputs["width"])
         return _People(
             crops=self._normalize(inputs["image"])[None],
-            centers=self._tensor(inputs["crop_center"])[None],
-            extents=self._tensor(inputs["crop_extent"])[None],
-            boxes=self._tensor([[left, top, left + width, top + height]]),
-            scores=self._tensor([inputs["box_score"]]),
+            centers=self._float_tensor(inputs["crop_center"])[None],
+            extents=self._float_tensor(inputs["crop_extent"])[None],
+            boxes=self._float_tensor([[left, top, left + width, top + height]]),
+            scores=self._float_tensor([inputs["box_score"]]),
             image_size=size,
             output_size=size,
         )
 
-    def _boxes(self, inputs: dict, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Corners (K, 4) in the image's pixels, all with an area, and scores (K,)."""
+    def _find_people(self, inputs: dict) -> _People:
+        image = self._to_device(inputs["image"])
+        height, width = image.shape[-2:]
+        boxes, scores = self._find_boxes(inputs, image)
+        corners = boxes.cpu().double().numpy()
+        sides = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
+        rows, columns = self.codec.crop_size
+        centers, extents = box_to_crop(sides, aspect=columns / rows, padding=self.padding)
+        black = -self.pixel_mean / self.pixel_std
+        crops = cut_crops(
+            self._normalize(image), centers, extents, self.codec.crop_size, outside=black
+        )
+        return _People(
+            crops=crops,
+            centers=self._float_tensor(centers),
+            extents=self._float_tensor(extents),
+            boxes=boxes,
+            scores=scores,
+            image_size=(height, width),
+            output_size=(inputs.get("height", height), inputs.get("width", width)),
+        )
+
+    def _find_boxes(self, inputs: dict, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return corners (K, 4) in pixels of the image, all with an area, and scores (K,)."""
         height, width = image.shape[-2:]
         if "instances" in inputs:
             boxes, scores = given_boxes(inputs["instances"], (height, width))
@@ -256,7 +236,7 @@ class TopDownPoseEstimator(nn.Module):
             boxes = found.tensor
         else:
             boxes, scores = torch.tensor([[0.0, 0.0, width, height]]), torch.ones(1)
-        boxes, scores = self._tensor(boxes), self._tensor(scores)
+        boxes, scores = self._float_tensor(boxes), self._float_tensor(scores)
         has_area = torch.isfinite(boxes).all(dim=1) & (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
         return boxes[has_area], scores[has_area]
 
@@ -281,9 +261,5 @@ class TopDownPoseEstimator(nn.Module):
             instances.pred_keypoint_heatmaps = heatmaps
         return instances
 
-    def _black(self) -> Tensor:
-        """What a black pixel is after normalisation, (C, 1, 1)."""
-        return -self.pixel_mean / self.pixel_std
-
-    def _tensor(self, values: object) -> Tensor:
+    def _float_tensor(self, values: object) -> Tensor:
         return torch.as_tensor(values, dtype=torch.float32, device=self.device)

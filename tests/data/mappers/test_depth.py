@@ -16,6 +16,7 @@ from helpers import tiny_cfg
 from metaprompt_d2.data import CutDepth, DepthMapper, EveryNth, build_train_loader
 from metaprompt_d2.data.datasets.kitti_eigen import load_kitti_eigen
 from metaprompt_d2.data.datasets.nyu_depth_v2 import load_nyu_depth_v2
+from metaprompt_d2.utils.errors import InputError
 
 HEIGHT, WIDTH = 48, 64
 AUG = "INPUT.DEPTH_AUG."
@@ -206,20 +207,23 @@ def test_an_image_smaller_than_its_crop_is_refused_by_name(sample: dict) -> None
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
+    ("key", "value", "message"),
     [
-        ("INPUT.CROP.TYPE", "relative"),
-        (f"{AUG}CUT_DEPTH_PROB", 1.5),
-        (f"{AUG}GAMMA_PROB", -0.1),
-        (f"{AUG}HSV_PROB", 2.0),
-        (f"{AUG}BRIGHTNESS_CONTRAST_PROB", 2.0),
-        (f"{AUG}CUT_DEPTH_EVERY", -1),
-        (f"{AUG}CUT_DEPTH_MAX_DEPTH", 0.0),
+        ("INPUT.CROP.TYPE", "relative", r"INPUT\.CROP\.TYPE is 'relative'"),
+        (f"{AUG}CUT_DEPTH_EVERY", -1, "n is -1"),
+        (f"{AUG}CUT_DEPTH_MAX_DEPTH", 0.0, r"max_depth is 0\.0"),
     ],
 )
-def test_impossible_settings_are_refused_by_their_key(key: str, value: object) -> None:
-    with pytest.raises(ValueError, match=rf"{key} is {value!r}"):
+def test_impossible_settings_are_refused(key: str, value: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         mapper(RECIPE | {key: value})
+
+
+@pytest.mark.parametrize("name", ["CUT_DEPTH", "GAMMA", "HSV", "BRIGHTNESS_CONTRAST"])
+@pytest.mark.parametrize("probability", [-0.1, 1.5])
+def test_impossible_probabilities_are_refused(name: str, probability: float) -> None:
+    with pytest.raises(InputError, match=f"probability is {probability}"):
+        mapper(RECIPE | {f"{AUG}{name}_PROB": probability})
 
 
 def test_a_later_start_gives_the_same_samples(

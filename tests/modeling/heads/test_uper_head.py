@@ -167,7 +167,7 @@ def test_a_missing_input_feature_is_named() -> None:
 @pytest.mark.parametrize("feature", ["p9", ""])
 def test_a_wrong_auxiliary_feature_is_named(feature: str) -> None:
     cfg = smallest_cfg({"MODEL.SEM_SEG_HEAD.AUX_IN_FEATURE": feature})
-    with pytest.raises(ValueError, match=rf"AUX_IN_FEATURE is '{feature}', expected.*'p2'"):
+    with pytest.raises(ValueError, match=rf"aux_in_feature is '{feature}', expected.*'p2'"):
         build_sem_seg_head(cfg, SHAPES)
 
 
@@ -198,5 +198,5 @@ def test_config_keys_reach_the_head() -> None:
 
 
 def test_an_unknown_norm_is_named() -> None:
-    with pytest.raises(ValueError, match="MODEL.SEM_SEG_HEAD.NORM is 'batch', expected one of"):
+    with pytest.raises(ValueError, match="norm is 'batch', expected one of"):
         smallest_model({"MODEL.SEM_SEG_HEAD.NORM": "batch"})

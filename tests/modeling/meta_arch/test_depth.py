@@ -6,6 +6,7 @@ from helpers import depth_inputs, smallest_depth_cfg, smallest_depth_model
 from torch import nn
 
 from metaprompt_d2.modeling import DepthEstimator
+from metaprompt_d2.utils.errors import InputError
 
 RESNET_FPN = {
     "MODEL.BACKBONE.NAME": "build_resnet_fpn_backbone",
@@ -261,15 +262,15 @@ def test_batch_norm_is_plain() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
+    ("key", "name", "value"),
     [
-        ("MODEL.DEPTH_HEAD.RESIZE_SCALE", -1),
-        ("TEST.SHIFTED_WINDOWS.COUNT", -1),
-        ("TEST.SLIDING_WINDOW.BATCH_SIZE", 0),
+        ("MODEL.DEPTH_HEAD.RESIZE_SCALE", "resize_scale", -1),
+        ("TEST.SHIFTED_WINDOWS.COUNT", "num_windows", -1),
+        ("TEST.SLIDING_WINDOW.BATCH_SIZE", "window_batch_size", 0),
     ],
 )
-def test_impossible_keys_are_refused_by_their_name(key: str, value: int) -> None:
-    with pytest.raises(ValueError, match=rf"{key} is {value}, expected at least"):
+def test_impossible_arguments_are_refused_by_their_name(key: str, name: str, value: int) -> None:
+    with pytest.raises(InputError, match=rf"^{name} is {value}, expected at least"):
         DepthEstimator(smallest_depth_cfg({key: value}))
 
 
@@ -277,7 +278,7 @@ def test_a_backbone_that_cannot_take_resized_images_is_refused() -> None:
     backbone = Recorder([])
     backbone.size_divisibility = 48
     arguments = {"depth_head": nn.Identity(), "pixel_mean": [0.0], "pixel_std": [1.0]}
-    with pytest.raises(ValueError, match=r"multiples of 48 .*RESIZE_SCALE to 0"):
+    with pytest.raises(ValueError, match=r"multiples of 48 .*resize_scale to 0"):
         DepthEstimator(backbone=backbone, **arguments)
     DepthEstimator(backbone=backbone, resize_scale=0, **arguments)
 

@@ -17,6 +17,7 @@ from metaprompt_d2.codecs import FLIP_INDICES, box_to_crop
 from metaprompt_d2.data import PoseMapper
 from metaprompt_d2.data.datasets.coco_topdown import load_annotated_people
 from metaprompt_d2.modeling import TopDownPoseEstimator
+from metaprompt_d2.utils.errors import InputError
 
 DETECTOR = "COCO-Detection/retinanet_R_50_FPN_1x.yaml"
 
@@ -228,9 +229,15 @@ def test_an_unknown_detector_is_named() -> None:
         model_of({"MODEL.PERSON_DETECTOR.CONFIG_FILE": "nothing.yaml"})
 
 
-@pytest.mark.parametrize("key", ["MODEL.HEATMAP_HEAD.SIZE_DIVISIBILITY", "TEST.POSE.BATCH_SIZE"])
-def test_settings_that_mean_nothing_are_refused(key: str) -> None:
-    with pytest.raises(ValueError, match=f"{key} is -1"):
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        ("MODEL.HEATMAP_HEAD.SIZE_DIVISIBILITY", "size_divisibility"),
+        ("TEST.POSE.BATCH_SIZE", "batch_size"),
+    ],
+)
+def test_impossible_arguments_are_refused_by_their_name(key: str, name: str) -> None:
+    with pytest.raises(InputError, match=f"^{name} is -1"):
         model_of({key: -1})
 
 

@@ -6,6 +6,8 @@ from detectron2.modeling import build_model
 from helpers import NUM_CLASSES, random_image, smallest_cfg, smallest_model, train_inputs
 from torch import nn
 
+from metaprompt_d2.modeling.meta_arch.sem_seg import LayersHead
+
 # ResNet-18 with a narrow FPN and Panoptic FPN's semantic head.
 RESNET_FPN = {
     "MODEL.BACKBONE.NAME": "build_resnet_fpn_backbone",
@@ -146,16 +148,16 @@ def test_windows_are_switched_by_their_keys() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("SIZE", (64,), r"SIZE is \(64,\), expected \(height, width\)"),
-        ("SIZE", (0, 64), r"SIZE is \(0, 64\)"),
-        ("STRIDE", (32, 0), r"STRIDE is \(32, 0\)"),
-        ("STRIDE", (64, 32, 1), r"STRIDE is \(64, 32, 1\)"),
-        ("STRIDE", (64, 65), r"STRIDE \(64, 65\) exceeds SIZE \(64, 64\)"),
-        ("BATCH_SIZE", 0, r"BATCH_SIZE is 0"),
+        ("SIZE", (64,), r"window_size is \(64,\), expected \(height, width\)"),
+        ("SIZE", (0, 64), r"window_size is \(0, 64\)"),
+        ("STRIDE", (32, 0), r"window_stride is \(32, 0\)"),
+        ("STRIDE", (64, 32, 1), r"window_stride is \(64, 32, 1\)"),
+        ("STRIDE", (64, 65), r"window_stride \(64, 65\) exceeds window_size \(64, 64\)"),
+        ("BATCH_SIZE", 0, r"window_batch_size is 0"),
     ],
 )
-def test_impossible_windows_are_refused_by_their_key(key: str, value, message: str) -> None:
-    with pytest.raises(ValueError, match=rf"TEST\.SLIDING_WINDOW\.{message}"):
+def test_impossible_windows_are_refused_by_their_argument(key: str, value, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         smallest_model(WINDOWS | {f"TEST.SLIDING_WINDOW.{key}": value})
 
 
@@ -166,6 +168,28 @@ def test_impossible_windows_are_no_error_where_windows_are_off() -> None:
 def test_one_image_with_batch_norm_is_refused_in_training() -> None:
     with pytest.raises(ValueError, match=r"BatchNorm cannot train on one image a process"):
         smallest_model().train()(train_inputs([(64, 64)]))
+
+
+class HeadWithModuleLayers(nn.Module):
+    """A head whose `layers` are modules: not the optional method of `LayersHead`."""
+
+    ignore_value = 255
+
+    def __init__(self, head: nn.Module):
+        super().__init__()
+        self.layers = nn.ModuleList([head])
+
+    def forward(self, features: dict, targets: torch.Tensor | None = None) -> tuple:
+        return self.layers[0](features, targets)
+
+
+def test_a_head_without_the_optional_method_gives_the_same_logits() -> None:
+    model = smallest_model(WHOLE)
+    inputs = [{"image": random_image(64, 128)}]
+    expected = predict(model, inputs)
+    assert isinstance(model.sem_seg_head, LayersHead)
+    model.sem_seg_head = HeadWithModuleLayers(model.sem_seg_head).eval()
+    torch.testing.assert_close(predict(model, inputs), expected)
 
 
 def test_detectron2s_own_segmentor_gives_the_same_logits() -> None:

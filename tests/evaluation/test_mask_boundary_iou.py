@@ -1,10 +1,10 @@
-"""`BoundaryIoU`: by hand, against Detectron2's boundary of single masks, ignored pixels."""
+"""`MaskBoundaryIoU`: by hand, against Detectron2's boundary of single masks, ignored pixels."""
 
 import numpy as np
 import pytest
 from detectron2.evaluation import SemSegEvaluator
 
-from metaprompt_d2.evaluation.boundary_iou import BoundaryIoU
+from metaprompt_d2.evaluation.mask_boundary_iou import MaskBoundaryIoU
 
 K = 4
 
@@ -15,10 +15,10 @@ def blocks(seed: int, height: int = 60, width: int = 90) -> np.ndarray:
     return small.repeat(10, axis=0).repeat(10, axis=1)
 
 
-def figures(predicted: np.ndarray, truth: np.ndarray, **options) -> list[float]:
-    boundary_iou = BoundaryIoU(K, **options)
+def compute(predicted: np.ndarray, truth: np.ndarray, **options) -> list[float]:
+    boundary_iou = MaskBoundaryIoU(K, **options)
     boundary_iou.add(predicted, truth)
-    return boundary_iou.figures().tolist()
+    return boundary_iou.compute().tolist()
 
 
 def test_two_halves_by_hand() -> None:
@@ -27,7 +27,7 @@ def test_two_halves_by_hand() -> None:
     # prediction's 4*10 - 2*8 = 24; in both are the left column and the ends of 3 more, 16 pixels.
     truth, predicted = np.ones((10, 10), int), np.ones((10, 10), int)
     truth[:, :5], predicted[:, :4] = 0, 0
-    assert figures(predicted, truth)[0] == pytest.approx(16 / (26 + 24 - 16))
+    assert compute(predicted, truth)[0] == pytest.approx(16 / (26 + 24 - 16))
 
 
 def test_each_class_has_detectron2s_boundary_of_its_mask() -> None:
@@ -41,14 +41,14 @@ def test_each_class_has_detectron2s_boundary_of_its_mask() -> None:
     for number in range(K):
         a, b = boundary(truth, number), boundary(predicted, number)
         expected.append((a & b).sum() / (a | b).sum())
-    assert figures(predicted, truth) == pytest.approx(expected)
+    assert compute(predicted, truth) == pytest.approx(expected)
 
 
-def test_classes_that_do_not_occur_have_no_figure() -> None:
+def test_classes_that_do_not_occur_are_nan() -> None:
     truth = blocks(2) % 2
     predicted = truth.copy()
     predicted[:20, :20] = 2
-    result = figures(predicted, truth)
+    result = compute(predicted, truth)
     assert 0 < result[0] < 1
     assert np.isnan(result[2:]).all()
 
@@ -58,20 +58,20 @@ def test_what_is_predicted_where_nothing_is_known_does_not_matter() -> None:
     truth[15:40, 20:55] = K
     for seed in range(3):
         predicted = np.where(truth == K, blocks(seed), truth)
-        assert figures(predicted, truth) == [1] * K
+        assert compute(predicted, truth) == [1] * K
 
 
 def test_images_add_up() -> None:
-    boundary_iou = BoundaryIoU(K)
+    boundary_iou = MaskBoundaryIoU(K)
     boundary_iou.add(blocks(0), blocks(0))
     boundary_iou.add(blocks(1), (blocks(1) + 1) % K)
-    perfect, wrong = BoundaryIoU(K), BoundaryIoU(K)
+    perfect, wrong = MaskBoundaryIoU(K), MaskBoundaryIoU(K)
     perfect.add(blocks(0), blocks(0))
     wrong.add(blocks(1), (blocks(1) + 1) % K)
     assert (boundary_iou.counts == perfect.counts + wrong.counts).all()
     assert not wrong.counts[0].any()
-    assert 0 < boundary_iou.figures()[0] < 1
+    assert 0 < boundary_iou.compute()[0] < 1
 
 
 def test_a_thumbnail_is_all_boundary() -> None:
-    assert figures(np.zeros((1, 2), int), np.zeros((1, 2), int))[0] == 1
+    assert compute(np.zeros((1, 2), int), np.zeros((1, 2), int))[0] == 1

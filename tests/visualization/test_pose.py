@@ -1,0 +1,43 @@
+"""Pictures of people: skeletons, and keypoints that are too uncertain to draw."""
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import MetadataCatalog
+from detectron2.structures import Boxes, Instances
+
+from metaprompt_d2.visualization import compare_people
+
+
+def people(*keypoints: list) -> Instances:
+    return Instances(
+        (60, 100),
+        pred_boxes=Boxes(torch.tensor([[10.0, 5, 90, 55]] * len(keypoints)).view(-1, 4)),
+        pred_keypoints=torch.tensor(keypoints).view(-1, 17, 3),
+    )
+
+
+@pytest.mark.parametrize("with_truth", [False, True])
+def test_skeletons_are_drawn_where_the_keypoints_are(with_truth: bool) -> None:
+    image = np.full((60, 100, 3), 50, np.uint8)
+    metadata = MetadataCatalog.get("mini_coco_person_topdown_val")
+    found = people([[20.0 + 4 * index, 30.0, 1.0] for index in range(17)])
+    row = compare_people(image, found, people() if with_truth else None, metadata)
+    width, gap = 500, 4  # enlarged five times
+    count = 3 if with_truth else 2
+    assert row.shape[1] == count * width + (count - 1) * gap
+    title = row.shape[0] - 300
+    parts = [row[title:, i * (width + gap) :][:, :width] for i in range(count)]
+    assert (parts[0] == 50).all()
+    if with_truth:
+        assert (parts[1] == 50).all()  # nobody is annotated
+    changed = (parts[-1] != 50).any(axis=2)
+    assert changed[140:160, 100:420].any(axis=0).mean() > 0.3
+
+
+def test_unlikely_keypoints_are_not_drawn() -> None:
+    image = np.full((60, 100, 3), 50, np.uint8)
+    metadata = MetadataCatalog.get("mini_coco_person_topdown_val")
+    found = people([[50.0, 30.0, 0.01]] * 17)
+    row = compare_people(image, found, None, metadata)
+    assert (row[-200:-100, 504 + 150 : 504 + 350] == 50).all()
