@@ -1,4 +1,4 @@
-"""What the scripts that convert label maps share: progress, several threads, restarts."""
+"""Shared parts of the scripts that prepare datasets."""
 
 from __future__ import annotations
 
@@ -22,34 +22,37 @@ Pair = tuple[Path, Path]  # label map to read, label map to write
 
 
 def dataset_root(folder: str) -> Path:
-    """`$DETECTRON2_DATASETS/<folder>`, or `<folder>` next to these scripts."""
+    """Return `$DETECTRON2_DATASETS/<folder>`, or `<folder>` next to these scripts."""
     root = os.environ.get("DETECTRON2_DATASETS")
     return (Path(root).expanduser() if root else Path(__file__).resolve().parent) / folder
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
-    """Add the option of the number of threads."""
+    """Add the option --workers."""
     parser.add_argument(
         "--workers",
         type=int,
         default=min(8, os.cpu_count() or 1),
-        help="files converted at once; default: %(default)s",
+        help="files to convert at the same time; default: %(default)s",
     )
 
 
 def convert_all(
     pairs: Sequence[Pair], convert: Callable[[Path], np.ndarray], *, workers: int, what: str
 ) -> int:
-    """Convert every label map whose result is not there yet; returns the number of those.
+    """Convert the label maps whose result doesn't exist yet, with a progress bar.
 
     Args:
-        pairs: of files.
-        convert: reads a file and gives the (H, W) uint8 labels to write.
-        workers: threads.
-        what: to call it in the progress bar.
+        pairs: Pairs of files: the label map to read and the one to write.
+        convert: Function that reads a file and returns the (H, W) uint8 labels to write.
+        workers: Number of threads.
+        what: Name of the label maps in the progress bar.
+
+    Returns:
+        The number of converted files.
 
     Raises:
-        OSError, ValueError: of the first file that cannot be converted.
+        InputError: A file cannot be converted.
     """
     cv2.setNumThreads(1)
     waiting = [pair for pair in pairs if not pair[1].is_file()]
@@ -71,7 +74,7 @@ def convert_all(
 
 
 def run(convert: Callable[[], None]) -> None:
-    """Run a script's work; errors and signals end it with a message."""
+    """Run a script's work; wrong input and SIGTERM end it with one line."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     with one_line_errors():
         convert()

@@ -1,4 +1,4 @@
-"""Draws a small synthetic street world and writes it as Cityscapes, KITTI depth and COCO data."""
+"""Draw a small synthetic street world, and write it as Cityscapes, KITTI depth and COCO data."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 from mini_world.formats import make_folders, write_indices, write_scene
@@ -23,7 +25,7 @@ SPLITS = ("train", "val")
 
 
 def default_output() -> Path:
-    """`$DETECTRON2_DATASETS/mini`, or `mini` next to this script."""
+    """Return `$DETECTRON2_DATASETS/mini`, or `mini` next to this script."""
     root = os.environ.get("DETECTRON2_DATASETS")
     return Path(root).expanduser() / "mini" if root else Path(__file__).resolve().parent / "mini"
 
@@ -53,22 +55,26 @@ def _seed(text: str) -> int:
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Parse the command line; ends the program with a message if something is wrong."""
+    """Parse the command line, or end the program with a message."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--output", type=Path, default=default_output(), help="default: %(default)s"
-    )
-    parser.add_argument("--num-train", type=_count, default=240, help="scenes to train on")
-    parser.add_argument("--num-val", type=_count, default=60, help="scenes to validate on")
-    parser.add_argument("--seed", type=_seed, default=0)
-    parser.add_argument("--height", type=_size, default=256, help="pixels, a multiple of 8")
-    parser.add_argument("--width", type=_size, default=512, help="pixels, a multiple of 8")
-    parser.add_argument("--overwrite", action="store_true", help="replace what is in the output")
+
+    def add(option: str, kind: Callable[[str], Any], default: Any, text: str) -> None:
+        text += "; default: %(default)s"
+        parser.add_argument(option, type=kind, default=default, help=text)
+
+    add("--output", Path, default_output(), "folder to write")
+    add("--num-train", _count, 240, "number of training scenes")
+    add("--num-val", _count, 60, "number of validation scenes")
+    add("--seed", _seed, 0, "seed of all scenes")
+    add("--height", _size, 256, "height of the images in pixels, a multiple of 8")
+    add("--width", _size, 512, "width of the images in pixels, a multiple of 8")
+    text = "replace the content of the output folder"
+    parser.add_argument("--overwrite", action="store_true", help=text)
     return parser.parse_args(arguments)
 
 
 def _record(options: argparse.Namespace) -> dict:
-    """What identifies a data set: equal records mean equal files."""
+    """Return what identifies a dataset: equal records mean equal files."""
     return {
         "format_version": FORMAT_VERSION,
         "num_train": options.num_train,
@@ -80,7 +86,7 @@ def _record(options: argparse.Namespace) -> dict:
 
 
 def _existing(output: Path) -> dict | None:
-    """The record of a complete data set in `output`, None if there is none."""
+    """Return the record of a complete dataset in `output`, or None."""
     try:
         return json.loads((output / RECORD).read_text())
     except (OSError, ValueError):
@@ -88,7 +94,7 @@ def _existing(output: Path) -> dict | None:
 
 
 def _make_scene(job: tuple[str, int], root: Path, seed: int, height: int, width: int) -> list[dict]:
-    """Render and write one scene; job is (split, index)."""
+    """Render and write the scene of a job (split, index)."""
     cv2.setNumThreads(1)  # the processes share the cores already
     split, index = job
     scene = render_scene((seed, SPLITS.index(split), index), height, width)
@@ -96,7 +102,7 @@ def _make_scene(job: tuple[str, int], root: Path, seed: int, height: int, width:
 
 
 def write_dataset(root: Path, options: argparse.Namespace) -> None:
-    """Write the whole data set below the new folder `root`."""
+    """Write the whole dataset to the new folder `root`."""
     make_folders(root)
     counts = {"train": options.num_train, "val": options.num_val}
     jobs = [(split, index) for split in SPLITS for index in range(counts[split])]
@@ -121,10 +127,10 @@ def main(arguments: list[str] | None = None) -> None:
             return
         if not output.is_dir() or any(output.iterdir()):
             sys.exit(
-                f"error: {output} holds something else than this data set; choose another "
+                f"error: {output} holds something else than this dataset; choose another "
                 "--output, or pass --overwrite to replace it."
             )
-    # A run that is stopped leaves at most this folder, never a part of a data set in `output`.
+    # A stopped run leaves at most this folder, and never part of a dataset in `output`.
     partial_output = output.with_name(f".{output.name}.partial-{os.getpid()}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     try:
@@ -139,7 +145,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _replace(output: Path, finished: Path) -> None:
-    """Move the finished folder to `output`, in place of what is there."""
+    """Replace `output` by the finished folder."""
     old = finished.with_name(f"{finished.name}-old")
     if output.exists() or output.is_symlink():
         output.rename(old)

@@ -1,7 +1,7 @@
-"""Converts ADE20K's annotations to Detectron2's: classes from 0, and 255 for what has none.
+"""Convert ADE20K's annotations to Detectron2's: classes from 0, and 255 for no class.
 
-Detectron2's own script of this name does the same; this one shows progress, goes on where it was
-stopped, and refuses label maps that are none of the challenge's 150 classes.
+Detectron2's script of this name does the same. This one shows progress, resumes a stopped run, and
+refuses label maps with other classes than the 150 of the challenge.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ SPLITS = ("training", "validation")
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Parse the command line; ends the program with a message if something is wrong."""
+    """Parse the command line, or end the program with a message."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--root",
         type=Path,
         default=dataset_root("ADEChallengeData2016"),
-        help="default: %(default)s",
+        help="folder of the dataset; default: %(default)s",
     )
     add_workers(parser)
     return parser.parse_args(arguments)
 
 
 def convert(file: Path) -> np.ndarray:
-    """0 (no class) becomes 255, 1..150 become 0..149.
+    """Turn 0 (no class) into 255, and 1 to 150 into 0 to 149.
 
     Raises:
-        InputError: ids above 150.
+        InputError: The file holds ids above 150.
     """
     labels = read_labels(str(file))
     if labels.max() > NUM_CLASSES or labels.min() < 0:

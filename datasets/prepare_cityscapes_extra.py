@@ -1,8 +1,8 @@
-"""Makes label maps with training ids for Cityscapes' train_extra images.
+"""Make label maps with training ids for Cityscapes' train_extra images.
 
-Without options, those of the coarse annotations (gtCoarse). With `--autolabelled FOLDER`, those
-that another model gave: PNGs named like the images, in a folder for each city. A run that was
-stopped goes on where it ended.
+By default they are made from the coarse annotations (gtCoarse). With `--autolabelled FOLDER` they
+are made from label maps that a model predicted: PNGs named like the images, in a folder for each
+city. A stopped run resumes when the script is run again.
 """
 
 from __future__ import annotations
@@ -25,17 +25,20 @@ NUM_CLASSES, IGNORE = 19, 255
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Parse the command line; ends the program with a message if something is wrong."""
+    """Parse the command line, or end the program with a message."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--root", type=Path, default=dataset_root("cityscapes"), help="default: %(default)s"
+        "--root",
+        type=Path,
+        default=dataset_root("cityscapes"),
+        help="folder of the dataset; default: %(default)s",
     )
-    parser.add_argument("--autolabelled", type=Path, help="folder of another model's label maps")
+    parser.add_argument("--autolabelled", type=Path, help="folder of predicted label maps")
     parser.add_argument(
         "--ids",
         choices=("label", "train"),
         default="label",
-        help="what these hold: label ids (0..33) or training ids (0..18, 255)",
+        help="what predicted label maps hold: label ids (0..33) or training ids (0..18, 255)",
     )
     add_workers(parser)
     return parser.parse_args(arguments)
@@ -55,18 +58,20 @@ KNOWN_TRAIN_IDS = [*range(NUM_CLASSES), IGNORE]
 
 
 def from_label_ids(file: Path) -> np.ndarray:
-    """
+    """Read a label map with label ids, and turn them into training ids.
+
     Raises:
-        InputError: ids that Cityscapes does not have.
+        InputError: The file holds ids that Cityscapes doesn't have.
     """
     labels = _checked(file, KNOWN_LABEL_IDS, "label ids 0..33")
     return TABLE[labels]
 
 
 def from_train_ids(file: Path) -> np.ndarray:
-    """
+    """Read a label map with training ids.
+
     Raises:
-        InputError: ids that are no training ids.
+        InputError: The file holds other ids.
     """
     return _checked(file, KNOWN_TRAIN_IDS, "training ids 0..18 or 255; --ids label converts others")
 
@@ -80,9 +85,10 @@ def _checked(file: Path, known: list[int], expected: str) -> np.ndarray:
 
 
 def coarse_pairs(root: Path) -> list[Pair]:
-    """
+    """Pair the coarse annotations with the label maps to write.
+
     Raises:
-        InputError: no coarse annotation.
+        InputError: There is no coarse annotation.
     """
     files = sorted((root / COARSE).glob(f"*/*{COARSE_SUFFIX}"))
     if not files:
@@ -91,10 +97,12 @@ def coarse_pairs(root: Path) -> list[Pair]:
 
 
 def autolabelled_pairs(root: Path, folder: Path) -> list[Pair]:
-    """A label map belongs to the image whose name it starts with.
+    """Pair predicted label maps with the label maps to write.
+
+    A label map belongs to the image whose name it starts with.
 
     Raises:
-        InputError: no image, or not one with a label map, or one with several.
+        InputError: There is no image, no image with a label map, or an image with several.
     """
     images = sorted((root / IMAGES).glob(f"*/*{IMAGE_SUFFIX}"))
     if not images:
@@ -119,7 +127,7 @@ def autolabelled_pairs(root: Path, folder: Path) -> list[Pair]:
 
 
 def prepare(options: argparse.Namespace) -> None:
-    """Convert what the command line asks for."""
+    """Convert the label maps that the command line names."""
     root = options.root.expanduser()
     if options.autolabelled is None:
         pairs, convert, what = coarse_pairs(root), from_label_ids, "coarse"

@@ -1,6 +1,6 @@
-"""Checks KITTI's raw images and depth maps for Eigen's split and writes the lists of pairs.
+"""Check KITTI's raw images and depth maps for Eigen's split, and write the lists of pairs.
 
-A list that is there already is checked and kept: it may be the official one.
+An existing list is checked and kept, because it may be the official one.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import sys
 from pathlib import Path
 
+from label_conversion import dataset_root
 from tqdm import tqdm
 
 from metaprompt_d2.data.datasets.depth_lists import Pair, find_list
@@ -22,40 +23,40 @@ from metaprompt_d2.data.datasets.kitti_eigen import (
     load_kitti_eigen,
 )
 from metaprompt_d2.utils.errors import one_line_errors
+from metaprompt_d2.utils.files import atomic_write
 
-PUBLISHED = {"train": 23158, "test": 652}  # pairs
-SHOWN = 5  # names of what is missing
-
-
-def default_root() -> Path:
-    """`$DETECTRON2_DATASETS/kitti`, or `kitti` next to this script."""
-    root = os.environ.get("DETECTRON2_DATASETS")
-    return Path(root).expanduser() / "kitti" if root else Path(__file__).resolve().parent / "kitti"
+PUBLISHED = {"train": 23158, "test": 652}  # number of pairs
+SHOWN = 5  # file names per message
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Parse the command line; ends the program with a message if something is wrong."""
+    """Parse the command line, or end the program with a message."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--root", type=Path, default=default_root(), help="default: %(default)s")
     parser.add_argument(
-        "--allow-missing", action="store_true", help="write lists of what is there nevertheless"
+        "--root",
+        type=Path,
+        default=dataset_root("kitti"),
+        help="folder of the dataset; default: %(default)s",
+    )
+    parser.add_argument(
+        "--allow-missing", action="store_true", help="write lists of the existing files"
     )
     return parser.parse_args(arguments)
 
 
 def _report(split: str, what: str, missing: list[str]) -> None:
-    """Say how many of something are missing and name the first."""
+    """Print how many files are missing, and the first ones."""
     if missing:
         rest = ", ..." if len(missing) > SHOWN else ""
         print(f"{split}: {len(missing)} {what}: {', '.join(missing[:SHOWN])}{rest}")
 
 
 def check_list(root: Path, split: str, list_file: str) -> bool:
-    """Report the files of an existing list that are not there; True where all are."""
+    """Report the missing files of an existing list; return whether there are none."""
     dicts = load_kitti_eigen(str(root), split, kb_crop=True)
     files = [item[key] for item in dicts for key in ("file_name", "depth_file_name")]
     missing = [file for file in tqdm(files, unit="file", desc=split) if not os.path.isfile(file)]
-    advice = "; delete it to have it written anew" if len(dicts) < PUBLISHED[split] else ""
+    advice = "; delete it to write it again" if len(dicts) < PUBLISHED[split] else ""
     print(
         f"{split}: {list_file} lists {len(dicts)} pairs ({PUBLISHED[split]} are published{advice})"
     )
@@ -64,7 +65,7 @@ def check_list(root: Path, split: str, list_file: str) -> bool:
 
 
 def check_drives(root: Path, split: str) -> tuple[list[Pair], bool]:
-    """Report what the folders of a split lack; its pairs, and True where nothing is missing."""
+    """Report what a split lacks; return its pairs, and whether nothing is missing."""
     no_images, no_truth, no_image, pairs = [], [], [], []
     for drive in tqdm(DRIVES[split], unit="drive", desc=split):
         if find_image_folder(str(root), drive) is None:
@@ -88,20 +89,15 @@ def check_drives(root: Path, split: str) -> tuple[list[Pair], bool]:
 
 
 def write_list(file: Path, root: Path, pairs: list[Pair]) -> None:
-    """Write the pairs with paths from `root` on; the file appears whole or not at all."""
+    """Write the pairs, with paths relative to `root`."""
     lines = [" ".join(f"/{Path(path).relative_to(root).as_posix()}" for path in p) for p in pairs]
-    partial_file = file.with_name(f".{file.name}.partial-{os.getpid()}")
-    try:
-        partial_file.write_text("\n".join(lines) + "\n")
-        partial_file.replace(file)
-    finally:
-        partial_file.unlink(missing_ok=True)
+    atomic_write(file, lambda stream: stream.write(("\n".join(lines) + "\n").encode()))
     print(f"Wrote {file}.")
 
 
 @one_line_errors()
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; the exit status is 1 where something is missing."""
+    """Run the command line; the exit status is 1 if something is missing."""
     options = parse_arguments(arguments)
     root: Path = options.root.expanduser().absolute()
     if not root.is_dir():

@@ -1,6 +1,6 @@
-"""Maps the labels of Mapillary Vistas v1.2 to the 19 classes of Cityscapes.
+"""Map the labels of Mapillary Vistas v1.2 to the 19 classes of Cityscapes.
 
-A run that was stopped goes on where it ended. Label maps of v2.0 are refused.
+A stopped run resumes when the script is run again. Label maps of v2.0 are refused.
 """
 
 from __future__ import annotations
@@ -18,24 +18,28 @@ from metaprompt_d2.data.datasets.mapillary import (
 )
 from metaprompt_d2.utils.errors import InputError
 
-# Of the label maps in a split's folder, in older and newer downloads.
+# Folder of the label maps in a split's folder, in newer and older downloads.
 SOURCES = ("v1.2/labels", "labels")
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Parse the command line; ends the program with a message if something is wrong."""
+    """Parse the command line, or end the program with a message."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--root", type=Path, default=dataset_root("mapillary_vistas"), help="default: %(default)s"
+        "--root",
+        type=Path,
+        default=dataset_root("mapillary_vistas"),
+        help="folder of the dataset; default: %(default)s",
     )
     add_workers(parser)
     return parser.parse_args(arguments)
 
 
 def find_source(folder: Path) -> Path:
-    """
+    """Find the label maps of v1.2 in a split's folder.
+
     Raises:
-        InputError: a split without label maps of v1.2.
+        InputError: There are none.
     """
     for source in SOURCES:
         if (folder / source).is_dir():

@@ -1,25 +1,23 @@
-"""Extracts the 654 official test pairs of NYU Depth v2 from its labelled MATLAB file.
+"""Extract the 654 official test pairs of NYU Depth v2 from its labeled MATLAB file.
 
-The pairs are those of the usual extraction script (BTS): the image is black outside the
-rows and columns that the Kinect's projection covers, depth is the raw one in millimetres.
-A run that was stopped goes on where it ended.
+The pairs equal those of the usual extraction script (BTS): the image is black outside of the rows
+and columns that the Kinect's projection covers, and depth is the raw depth in millimeters. A
+stopped run resumes when the script is run again.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import signal
-import sys
 from pathlib import Path
 
 import cv2
 import h5py
 import numpy as np
 import scipy.io
+from label_conversion import dataset_root, run
 from tqdm import tqdm
 
-from metaprompt_d2.utils.errors import InputError
+from metaprompt_d2.utils.errors import InputError, input_errors
 from metaprompt_d2.utils.files import atomic_write, write_png
 
 TEST_FOLDER = "official_splits/test"
@@ -28,29 +26,25 @@ KEYS = ("images", "rawDepths", "sceneTypes")
 VALID_ROWS, VALID_COLUMNS = slice(7, 474), slice(7, 632)
 
 
-def default_output() -> Path:
-    """`$DETECTRON2_DATASETS/nyu_depth_v2`, or `nyu_depth_v2` next to this script."""
-    root = os.environ.get("DETECTRON2_DATASETS")
-    folder = Path(root).expanduser() if root else Path(__file__).resolve().parent
-    return folder / "nyu_depth_v2"
-
-
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Parse the command line; ends the program with a message if something is wrong."""
+    """Parse the command line, or end the program with a message."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("mat", type=Path, help="nyu_depth_v2_labeled.mat")
-    parser.add_argument("splits", type=Path, help="splits.mat, with testNdxs")
+    parser.add_argument("mat", type=Path, help="the file nyu_depth_v2_labeled.mat")
+    parser.add_argument("splits", type=Path, help="the file splits.mat, with the variable testNdxs")
     parser.add_argument(
-        "--output", type=Path, default=default_output(), help="default: %(default)s"
+        "--output",
+        type=Path,
+        default=dataset_root("nyu_depth_v2"),
+        help="folder to write; default: %(default)s",
     )
     return parser.parse_args(arguments)
 
 
-def open_labelled(file: Path) -> h5py.File:
-    """Open the labelled data set.
+def open_labeled(file: Path) -> h5py.File:
+    """Open the labeled dataset.
 
     Raises:
-        InputError: the file is missing or damaged, not of MATLAB v7.3, or lacks a variable.
+        InputError: The file is missing or damaged, isn't of MATLAB v7.3, or lacks a variable.
     """
     if not file.is_file():
         raise InputError(f"{file} does not exist")
@@ -76,10 +70,10 @@ def open_labelled(file: Path) -> h5py.File:
 
 
 def read_test_indices(file: Path, num_images: int) -> list[int]:
-    """Zero-based indices of the test images.
+    """Read the zero-based indices of the test images.
 
     Raises:
-        InputError: the file is missing or unreadable, lacks testNdxs, or names images beyond
+        InputError: The file is missing or unreadable, lacks testNdxs, or names images beyond
             `num_images`.
     """
     if not file.is_file():
@@ -99,7 +93,7 @@ def read_test_indices(file: Path, num_images: int) -> list[int]:
 
 
 def scene_type(data: h5py.File, index: int) -> str:
-    """Such as "bathroom"; MATLAB keeps strings as arrays of character codes."""
+    """Return the scene type, such as "bathroom"; MATLAB stores strings as character codes."""
     codes = data[data["sceneTypes"][0, index]]
     return "".join(chr(code) for code in codes[()].ravel())
 
@@ -115,13 +109,13 @@ def write_pair(data: h5py.File, index: int, image_file: Path, depth_file: Path) 
     image = data["images"][index].transpose(2, 1, 0)  # (H, W, 3) RGB
     shown = np.zeros_like(image)
     shown[VALID_ROWS, VALID_COLUMNS] = image[VALID_ROWS, VALID_COLUMNS]
-    depth = (data["rawDepths"][index].T * 1000.0).astype(np.uint16)  # metres to millimetres
+    depth = (data["rawDepths"][index].T * 1000.0).astype(np.uint16)  # meters to millimeters
     write_png(depth, depth_file)
     _write_jpeg(shown, image_file)
 
 
 def extract(data: h5py.File, indices: list[int], output: Path) -> None:
-    """Write all pairs that are not there yet, then the list of all."""
+    """Write the pairs that don't exist yet, then the list of all pairs."""
     folder = output / TEST_FOLDER
     lines = []
     for index in tqdm(indices, unit="pair"):
@@ -135,18 +129,20 @@ def extract(data: h5py.File, indices: list[int], output: Path) -> None:
     atomic_write(output / LIST, lambda stream: stream.write("".join(sorted(lines)).encode()))
 
 
+def prepare(options: argparse.Namespace) -> None:
+    """Extract the pairs that the command line names."""
+    output = options.output.expanduser().absolute()
+    with open_labeled(options.mat.expanduser()) as data:
+        indices = read_test_indices(options.splits.expanduser(), len(data["images"]))
+        with input_errors(str(options.mat), OSError, ValueError):  # damage that HDF5 meets late
+            extract(data, indices, output)
+    print(f"{len(indices)} test pairs are in {output / TEST_FOLDER}, listed in {output / LIST}.")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line."""
     options = parse_arguments(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
-    try:
-        with open_labelled(options.mat.expanduser()) as data:
-            indices = read_test_indices(options.splits.expanduser(), len(data["images"]))
-            output = options.output.expanduser().absolute()
-            extract(data, indices, output)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    print(f"{len(indices)} test pairs are in {output / TEST_FOLDER}, listed in {output / LIST}.")
+    run(lambda: prepare(options))
 
 
 if __name__ == "__main__":

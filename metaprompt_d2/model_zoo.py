@@ -1,4 +1,4 @@
-"""Configs and models by name, in the manner of Detectron2's `model_zoo`."""
+"""Get configs and models by name, as from Detectron2's `model_zoo`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,19 +15,20 @@ __all__ = ["build_model", "get_config"]
 
 
 def get_config(name: str, overrides: Sequence[Any] = (), *, weights: str = "") -> CfgNode:
-    """
+    """Load a config by name or path.
+
     Args:
-        name: of a file that comes with the package, such as "cityscapes_seg.yaml" or
-            "mini/kitti_depth.yaml", or the path of any other.
-        overrides: alternating keys and values.
-        weights: MODEL.WEIGHTS, a checkpoint of this package or an official one.
+        name: Name of a packaged file, such as "cityscapes_seg.yaml" or "mini/kitti_depth.yaml", or
+            path of any other file.
+        overrides: Alternating keys and values.
+        weights: Value of MODEL.WEIGHTS: a checkpoint of this package or an official one.
 
     Returns:
-        the config, not frozen. Where there is no GPU, MODEL.DEVICE is "cpu".
+        The config, not frozen. Without a GPU, MODEL.DEVICE is "cpu".
 
     Raises:
-        MissingFileError: there is no such config; the message lists those that there are.
-        KeyError, ValueError: as `metaprompt_d2.engine.load_config`.
+        MissingFileError: The config doesn't exist; the message lists the packaged ones.
+        InputError: As in `metaprompt_d2.engine.load_config`.
     """
     packaged = f"metaprompt_d2://{name}"
     if PathManager.isfile(PathManager.get_local_path(name)):
@@ -45,9 +46,9 @@ def get_config(name: str, overrides: Sequence[Any] = (), *, weights: str = "") -
 
 
 def build_model(cfg: CfgNode) -> nn.Module:
-    """The model of a config with its weights, for inference.
+    """Build the model of a config for inference, with its weights.
 
-    MODEL.WEIGHTS is loaded or, where that is empty, MODEL.DIFFUSION.WEIGHTS: then prompts and heads
+    MODEL.WEIGHTS is loaded or, if it is empty, MODEL.DIFFUSION.WEIGHTS. Then prompts and heads
     are random.
     """
     return load_model(cfg).eval()

@@ -1,4 +1,4 @@
-"""A pinhole camera over a world with X to the right, Y up and Z along the street, in metres."""
+"""A pinhole camera over a world with X to the right, Y up and Z along the street, in meters."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-NEAR = 0.3  # metres; nothing nearer than this is drawn
+NEAR = 0.3  # meters; nothing nearer than this is drawn
 
 
 @dataclass(frozen=True)
 class Camera:
     """Pinhole camera without roll; pixel (column i, row j) covers [i, i + 1) x [j, j + 1)."""
 
-    position: np.ndarray  # (3,) metres
+    position: np.ndarray  # (3,) meters
     right: np.ndarray  # (3,) unit vectors of the camera frame in world coordinates
     down: np.ndarray
     forward: np.ndarray
@@ -38,14 +38,14 @@ class Camera:
         )
 
     def to_camera(self, points: np.ndarray) -> np.ndarray:
-        """World points (N, 3) in metres -> camera coordinates (N, 3): right, down, forward."""
+        """World points (N, 3) in meters -> camera coordinates (N, 3): right, down, forward."""
         axes = np.stack([self.right, self.down, self.forward], axis=1)
         return (np.asarray(points, float) - self.position) @ axes
 
     def to_pixels(self, points: np.ndarray) -> np.ndarray:
         """Camera coordinates (N, 3) with positive depth -> image coordinates (N, 2) in pixels."""
-        centre = np.array([self.width / 2, self.height / 2])
-        return centre + self.focal * points[:, :2] / points[:, 2:]
+        center = np.array([self.width / 2, self.height / 2])
+        return center + self.focal * points[:, :2] / points[:, 2:]
 
     def ray_slopes(self, direction: np.ndarray) -> tuple[float, float, float]:
         """(a, b, c) so that a * x + b * y + c is `direction` . (ray through image point (x, y)).

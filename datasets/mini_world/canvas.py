@@ -1,4 +1,4 @@
-"""A z-buffered canvas that keeps colour, depth and object ids of every pixel in step."""
+"""A z-buffered canvas that keeps color, depth and object ids of every pixel in step."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Canvas:
 
     Attributes:
         color: (H, W, 3) float32 RGB, about 0..1.
-        depth: (H, W) float32 metres along the optical axis, inf where nothing was drawn.
+        depth: (H, W) float32 meters along the optical axis, inf where nothing was drawn.
         ids: (H, W) uint16 in the encoding of Cityscapes' instanceIds.
     """
 
@@ -59,14 +59,14 @@ class Canvas:
         """Draw a planar polygon.
 
         Args:
-            points: (N, 3) corners in metres, N >= 3.
+            points: (N, 3) corners in meters, N >= 3.
             ids: value for the id buffer.
-            albedo: (3,) colour that multiplies the texture.
+            albedo: (3,) color that multiplies the texture.
             texture: (h, w, 3 or 4) float32; the fourth channel is an opacity, cut at one half.
             frame: (3, 3) top left, top right and bottom left corner of the texture; the first,
                 second and last of `points` by default.
             grain: strength of the surface noise; needed where the texture has an opacity.
-            glow: share of the colour that does not depend on the light.
+            glow: share of the color that does not depend on the light.
             unlit_normal: normal to shade with in place of the polygon's own one.
             ragged: strength of the noise that is added to the opacity.
         """
@@ -102,7 +102,7 @@ class Canvas:
         if covered is None:
             return None
         (rows, cols), mask = covered
-        towards = self.camera.along_rays(normal, *_pixel_centres(rows, cols))
+        towards = self.camera.along_rays(normal, *_pixel_centers(rows, cols))
         offset = float((origin - self.camera.position) @ normal)
         with np.errstate(divide="ignore", invalid="ignore"):
             depth = np.float32(offset) / towards
@@ -124,7 +124,7 @@ class Canvas:
         grain: float = 0.06,
         glow: float = 0.0,
     ) -> None:
-        """Draw a limb: a rod between two world points (3,), radii in metres at both ends.
+        """Draw a limb: a rod between two world points (3,), radii in meters at both ends.
 
         Its section is round unless `thickness`, the radius along the line of sight, is given.
         """
@@ -137,7 +137,7 @@ class Canvas:
         region = self._region(np.array(box))
         if region is None:
             return
-        xs, ys = _pixel_centres(*region)
+        xs, ys = _pixel_centers(*region)
         x, y = (xs - x0).astype(np.float32)[None], (ys - y0).astype(np.float32)[:, None]
         dx, dy = x1 - x0, y1 - y0
         t = np.clip((x * dx + y * dy) / max(dx * dx + dy * dy, 1e-6), 0, 1)
@@ -172,7 +172,7 @@ class Canvas:
         """Coordinate of a region's points at `depth` along `axis`: 0 at origin, 1 at its end."""
         scaled = axis / (axis @ axis)
         start = np.float32((self.camera.position - origin) @ scaled)
-        return start + depth * self.camera.along_rays(scaled, *_pixel_centres(*region))
+        return start + depth * self.camera.along_rays(scaled, *_pixel_centers(*region))
 
     def _region(self, corners: np.ndarray) -> tuple[slice, slice] | None:
         """Rows and columns of the part of the image that the points (N, 2) span."""
@@ -189,7 +189,7 @@ class Canvas:
             return None
         rows, cols = region
         mask = np.zeros((rows.stop - rows.start, cols.stop - cols.start), np.uint8)
-        # OpenCV puts integers on pixel centres, the camera puts them on pixel corners.
+        # OpenCV puts integers on pixel centers, the camera puts them on pixel corners.
         shifted = np.clip(pixels, -30000, 30000) - (cols.start + 0.5, rows.start + 0.5)
         fixed = np.round(shifted * (1 << _SHIFT)).astype(np.int32)
         cv2.fillPoly(mask, [fixed], 1, shift=_SHIFT)
@@ -209,7 +209,7 @@ class Canvas:
         self.ids[region][mask] = ids
 
 
-def _pixel_centres(rows: slice, cols: slice) -> tuple[np.ndarray, np.ndarray]:
+def _pixel_centers(rows: slice, cols: slice) -> tuple[np.ndarray, np.ndarray]:
     """Horizontal (W,) and vertical (H,) image coordinates of the pixels of a region."""
     return np.arange(cols.start, cols.stop) + 0.5, np.arange(rows.start, rows.stop) + 0.5
 

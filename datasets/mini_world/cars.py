@@ -30,7 +30,7 @@ _PAINTS = np.array(
 
 @dataclass(frozen=True)
 class Car:
-    """A car on the road; metres and radians, yaw 0 looks along Z, away from the camera."""
+    """A car on the road; meters and radians, yaw 0 looks along Z, away from the camera."""
 
     x: float
     z: float
@@ -50,8 +50,8 @@ class Car:
         ahead = np.array([np.sin(self.yaw), 0.0, np.cos(self.yaw)])
         up = np.array([0.0, 1.0, 0.0])
         along = points[:, 2:] - self.length / 2
-        centre = np.array([self.x, 0.0, self.z])
-        return centre + points[:, :1] * right + points[:, 1:2] * up + along * ahead
+        center = np.array([self.x, 0.0, self.z])
+        return center + points[:, :1] * right + points[:, 1:2] * up + along * ahead
 
 
 def sample_car(rng: np.random.Generator, x: float, z: float, yaw: float) -> Car:
@@ -237,7 +237,7 @@ def _side_windows(canvas: Canvas, car: Car, side: int, ids: int) -> None:
 
 
 def _wheel(canvas: Canvas, car: Car, x: float, s: float, ids: int) -> None:
-    """Draw a wheel in its arch, `s` metres from the rear."""
+    """Draw a wheel in its arch, `s` meters from the rear."""
     angle = np.linspace(0, 2 * np.pi, 18, endpoint=False)
     outward = np.sign(x)
     layers = (

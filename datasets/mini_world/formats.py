@@ -1,4 +1,4 @@
-"""Writes rendered scenes in the file formats of Cityscapes, KITTI depth and COCO keypoints."""
+"""Write rendered scenes in the file formats of Cityscapes, KITTI depth and COCO keypoints."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import cv2
 import numpy as np
 from cityscapesscripts.helpers.labels import id2label
 
-from .people import JOINTS
+from .people import KEYPOINT_NAMES
 from .scene import Scene
 
 CITIES = {"train": "minitown", "val": "minival"}
 DATES = {"train": "2011_09_26", "val": "2011_09_28"}
-MIN_AREA = 8  # pixels; persons of which less is to be seen get no COCO annotation
-# COCO labels the joints of medium and large persons only, from 32 x 32 pixels. Here that counts for
-# the default size; as a share of the picture, the same persons are labelled at every size.
-LABELLED_SHARE = 32**2 / (256 * 512)
-MAX_DEPTH = 80.0  # metres; KITTI's benchmark has no value beyond
+MIN_AREA = 8  # pixels; people with a smaller visible area get no COCO annotation
+# COCO labels the keypoints of medium and large people only, from 32 x 32 pixels. This is the share
+# of the image at the default size, so that the same people are labeled at every size.
+LABELED_SHARE = 32**2 / (256 * 512)
+MAX_DEPTH = 80.0  # meters; KITTI's benchmark has no larger value
 
 # Standard COCO skeleton, one-based.
 SKELETON = [
@@ -35,7 +35,7 @@ _STUFF = ("sky", "road", "sidewalk", "terrain", "building", "vegetation")
 
 
 def _png(pixels: np.ndarray) -> bytes:
-    """Encode an 8-bit or 16-bit PNG; colours are RGB."""
+    """Encode an 8-bit or 16-bit PNG; colors are RGB."""
     if pixels.ndim == 3:
         pixels = pixels[..., ::-1]
     return cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 2])[1].tobytes()
@@ -43,7 +43,7 @@ def _png(pixels: np.ndarray) -> bytes:
 
 def outlines(mask: np.ndarray) -> list[np.ndarray]:
     """Outer contours of a bool mask (H, W): (N, 2) float pixel coordinates with N >= 3 each."""
-    # Contours run through pixel centres; enlarging keeps them near the pixels' outer edges.
+    # Contours run through pixel centers; enlarging keeps them near the pixels' outer edges.
     left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
     part = mask[top : top + height, left : left + width].astype(np.uint8)
     large = np.repeat(np.repeat(part, 4, axis=0), 4, axis=1)
@@ -102,7 +102,7 @@ def kitti_paths(split: str, index: int) -> tuple[str, str]:
 
 
 def write_kitti(root: Path, split: str, index: int, scene: Scene, image: bytes) -> None:
-    """Write the encoded image and the 16-bit depth (metres * 256, 0 = no value) below `root`."""
+    """Write the encoded image and the 16-bit depth (meters * 256, 0 = no value) below `root`."""
     image_path, depth_path = (root / path[1:] for path in kitti_paths(split, index))
     image_path.write_bytes(image)
     known = scene.depth <= MAX_DEPTH
@@ -120,7 +120,7 @@ def write_coco(root: Path, split: str, index: int, scene: Scene) -> list[dict]:
         polygons = outlines(mask)
         if not polygons or mask.sum() < MIN_AREA:
             continue
-        if mask.mean() < LABELLED_SHARE:
+        if mask.mean() < LABELED_SHARE:
             keypoints = np.zeros_like(keypoints)
         rows, cols = np.nonzero(mask)
         x, y = int(cols.min()), int(rows.min())
@@ -180,7 +180,7 @@ def write_indices(
                     "id": 1,
                     "name": "person",
                     "supercategory": "person",
-                    "keypoints": list(JOINTS),
+                    "keypoints": list(KEYPOINT_NAMES),
                     "skeleton": SKELETON,
                 }
             ],

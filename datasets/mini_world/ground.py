@@ -12,12 +12,12 @@ from .canvas import Canvas
 from .textures import sample_noise
 
 ROAD, SIDEWALK, TERRAIN, SKY = 7, 8, 22, 23
-CURB_HEIGHT = 0.12  # metres
+CURB_HEIGHT = 0.12  # meters
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Cross-section of the street; metres, two-element tuples are (left, right)."""
+    """Cross-section of the street; meters, two-element tuples are (left, right)."""
 
     road_half: float
     walk: tuple[float, float]
@@ -84,7 +84,7 @@ def draw_sky(canvas: Canvas, rng: np.random.Generator) -> None:
 
 
 def _stripe(distance: np.ndarray, half_width: float) -> np.ndarray:
-    """1 where |distance| < half_width (metres), else 0."""
+    """1 where |distance| < half_width (meters), else 0."""
     return (np.abs(distance) < half_width).astype(np.float32)
 
 
@@ -94,7 +94,7 @@ def _in_rows(values: np.ndarray) -> np.ndarray:
 
 
 def _road_albedo(layout: Layout, x: np.ndarray, z: np.ndarray, seed: float) -> np.ndarray:
-    """Colour (H, W, 3) of the asphalt and its markings at ground points in metres."""
+    """Color (H, W, 3) of the asphalt and its markings at ground points in meters."""
     rough = sample_noise(x, z, 60.0, seed=seed, exponent=0.6)
     patchy = sample_noise(x, z * 0.4, 7.0, seed=seed + 3, exponent=1.5)
     half = layout.road_half
@@ -125,7 +125,7 @@ def _road_albedo(layout: Layout, x: np.ndarray, z: np.ndarray, seed: float) -> n
 def _raised_albedo(
     layout: Layout, x: np.ndarray, z: np.ndarray, seed: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Colour (H, W, 3) and label ids (H, W) of sidewalks and grass at ground points in metres."""
+    """Color (H, W, 3) and label ids (H, W) of sidewalks and grass at ground points in meters."""
     right = x > 0
     walk, verge, first = (
         np.where(right, pair[1], pair[0])
@@ -234,11 +234,11 @@ class ShadowMap:
         """Take the sky's light, too, from a ground polygon (N, 3), as below a car."""
         self._fill(self._closed, points)
 
-    def contact(self, centre: np.ndarray, radii: tuple[float, float]) -> None:
-        """Cover an ellipse on the ground; centre (3,) and radii along X and Z in metres."""
+    def contact(self, center: np.ndarray, radii: tuple[float, float]) -> None:
+        """Cover an ellipse on the ground; center (3,) and radii along X and Z in meters."""
         angle = np.linspace(0, 2 * np.pi, 20, endpoint=False)
         ring = np.stack([np.cos(angle) * radii[0], 0 * angle, np.sin(angle) * radii[1]], axis=1)
-        self.cover(ring + centre)
+        self.cover(ring + center)
 
     def finished(self) -> tuple[np.ndarray, np.ndarray]:
         """Softened masks (H, W) float32 in 0..1: blocked sunlight and blocked light of the sky."""

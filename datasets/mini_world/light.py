@@ -9,15 +9,15 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Light:
-    """Illumination of a scene; colours are RGB factors around 1."""
+    """Illumination of a scene; colors are RGB factors around 1."""
 
     to_sun: np.ndarray  # (3,) unit vector in world coordinates
-    sun: np.ndarray  # (3,) colour times strength of the direct light
-    ambient: np.ndarray  # (3,) colour times strength of the sky's light
-    zenith: np.ndarray  # (3,) sky colours in 0..1
+    sun: np.ndarray  # (3,) color times strength of the direct light
+    ambient: np.ndarray  # (3,) color times strength of the sky's light
+    zenith: np.ndarray  # (3,) sky colors in 0..1
     horizon: np.ndarray
     cloud: float  # 0 (clear) .. 1 (overcast)
-    haze_distance: float  # metres after which 63 % of the light comes from the haze
+    haze_distance: float  # meters after which 63 % of the light comes from the haze
     dusk: float  # 0 (day) .. 1 (lamps and windows are lit)
 
     def shade(self, normal: np.ndarray) -> np.ndarray:

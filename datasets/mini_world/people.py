@@ -1,4 +1,4 @@
-"""People with articulated limbs and the 17 joints of COCO."""
+"""People with articulated limbs and the 17 keypoints of COCO."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .ground import ShadowMap
 
 PERSON = 24
 
-JOINTS = (
+KEYPOINT_NAMES = (
     "nose",
     "left_eye",
     "right_eye",
@@ -33,7 +33,7 @@ JOINTS = (
 
 _SKIN = np.array([(0.87, 0.68, 0.57), (0.78, 0.57, 0.43), (0.66, 0.46, 0.34), (0.52, 0.36, 0.27)])
 _HAIR = np.array([(0.06, 0.05, 0.04), (0.15, 0.09, 0.05), (0.30, 0.19, 0.08), (0.14, 0.13, 0.13)])
-_ADULT = 1.75  # metres; the skeleton below is drawn for this height
+_ADULT = 1.75  # meters; the skeleton below is drawn for this height
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Person:
     """A posed person.
 
     Attributes:
-        joints: name -> (3,) world position in metres; COCO's names, "left" is the person's left,
+        joints: name -> (3,) world position in meters; COCO's names, "left" is the person's left,
             and some more for drawing ("head", "neck", "pelvis", "left_toe", "right_toe").
         scale: height over 1.75 m.
         looks: name -> (3,) albedo of skin, hair, top, shirt, legs, shoes and bag; the top is a
@@ -127,7 +127,7 @@ def _skeleton(rng: np.random.Generator) -> dict[str, np.ndarray]:
 
 
 def sample_person(rng: np.random.Generator, x: float, ground: float, z: float) -> Person:
-    """Draw pose, size and clothes of a person at a place (metres)."""
+    """Draw pose, size and clothes of a person at a place (meters)."""
     yaw = rng.uniform(0, 2 * np.pi)
     if rng.random() < 0.5:  # most people walk along the street
         yaw = rng.choice([0.0, np.pi]) + rng.normal(0, 0.3)
@@ -166,7 +166,7 @@ def sample_person(rng: np.random.Generator, x: float, ground: float, z: float) -
 
 
 def _limbs(person: Person) -> list[tuple[np.ndarray, np.ndarray, tuple[float, float], str]]:
-    """Rods of arms and legs: (start, end, radii in metres for an adult, name of the look)."""
+    """Rods of arms and legs: (start, end, radii in meters for an adult, name of the look)."""
     j, rods = person.joints, []
     fore = "top" if person.sleeves == "long" else "skin"
     calf = "skin" if person.shorts else "legs"
@@ -241,9 +241,9 @@ def throw_person_shadow(shadows: ShadowMap, person: Person) -> None:
 def project_keypoints(
     canvas: Canvas, person: Person, ids: int, factor: int, sample: int
 ) -> np.ndarray:
-    """Joints as COCO keypoints (17, 3) int: column, row and visibility.
+    """Return COCO's keypoints (17, 3) int: column, row and visibility.
 
-    Visibility is 2 where the joint is seen, 1 where the person's own body hides it, and 0, with
+    Visibility is 2 where the keypoint is seen, 1 where the person's own body hides it, and 0, with
     column and row 0, where something else hides it or it is outside the picture.
 
     Args:
@@ -253,9 +253,9 @@ def project_keypoints(
         sample: offset of the canvas pixel that gives an output pixel its label.
     """
     camera = canvas.camera
-    points = camera.to_camera(np.array([person.joints[name] for name in JOINTS]))
-    keypoints = np.zeros((len(JOINTS), 3), int)
-    for index, (name, point) in enumerate(zip(JOINTS, points, strict=True)):
+    points = camera.to_camera(np.array([person.joints[name] for name in KEYPOINT_NAMES]))
+    keypoints = np.zeros((len(KEYPOINT_NAMES), 3), int)
+    for index, (name, point) in enumerate(zip(KEYPOINT_NAMES, points, strict=True)):
         if point[2] <= 0.1:
             continue
         x, y = np.floor(camera.to_pixels(point[None])[0] / factor).astype(int)
@@ -264,7 +264,7 @@ def project_keypoints(
         row, col = y * factor + sample, x * factor + sample
         if canvas.ids[row, col] != ids:
             continue  # behind something else nobody could know where it is
-        # A joint lies inside its own limb; farther behind the surface it is hidden by the body.
+        # A keypoint lies inside its limb; farther behind the surface, the body hides it.
         inside = 0.11 if name.split("_")[-1] in ("nose", "eye", "ear") else 0.2
         seen = point[2] - canvas.depth[row, col] < inside
         keypoints[index] = x, y, 2 if seen else 1

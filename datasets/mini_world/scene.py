@@ -1,4 +1,4 @@
-"""Composes street scenes and renders them to images with labels, depth and keypoints."""
+"""Compose street scenes, and render them to images with labels, depth and keypoints."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Scene:
     Attributes:
         image: (H, W, 3) uint8 RGB.
         instance_ids: (H, W) uint16, Cityscapes encoding: id * 1000 + n for things, else the id.
-        depth: (H, W) float32 metres, inf in the sky.
+        depth: (H, W) float32 meters, inf in the sky.
         people: (instance id, (17, 3) int keypoints) of all persons with visible pixels.
     """
 
@@ -63,7 +63,7 @@ class _Footprints:
         self._taken: list[tuple[float, float, float]] = []
 
     def claim(self, x: float, z: float, radius: float) -> bool:
-        """Reserve a disc (metres) unless it meets one that is taken."""
+        """Reserve a disc (meters) unless it meets one that is taken."""
         for other_x, other_z, other in self._taken:
             if np.hypot(x - other_x, z - other_z) < radius + other:
                 return False
@@ -182,7 +182,7 @@ def _draw_hedges(canvas: Canvas, layout: Layout, rng: np.random.Generator) -> No
 
 
 def _develop(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
-    """Haze, lens and sensor: canvas colours -> (H, W, 3) uint8 RGB at the output size."""
+    """Haze, lens and sensor: canvas colors -> (H, W, 3) uint8 RGB at the output size."""
     light = canvas.light
     clear = np.exp(-canvas.depth / light.haze_distance)
     clear[np.isinf(canvas.depth)] = 1.0

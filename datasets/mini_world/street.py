@@ -125,14 +125,14 @@ def draw_backdrop(canvas: Canvas, rng: np.random.Generator) -> None:
 
 
 def _billboard(
-    canvas: Canvas, rng: np.random.Generator, centre: np.ndarray, size: tuple[float, float]
+    canvas: Canvas, rng: np.random.Generator, center: np.ndarray, size: tuple[float, float]
 ) -> None:
-    """Draw a leafy blob (width, height in metres) that faces the camera."""
+    """Draw a leafy blob (width, height in meters) that faces the camera."""
     camera, to_sun = canvas.camera, canvas.light.to_sun
     leaf = _LEAVES[rng.choice(4, p=[0.4, 0.3, 0.22, 0.08])] * rng.uniform(0.8, 1.2, 3)
     side = np.array([to_sun @ camera.right, to_sun[1]])
     right, up = camera.right * size[0] / 2, np.array([0.0, size[1] / 2, 0.0])
-    corners = centre + np.array([up - right, up + right, right - up, -up - right])
+    corners = center + np.array([up - right, up + right, right - up, -up - right])
     if not canvas.may_show(corners):
         return
     texture = crown_texture(rng, leaf, side)
@@ -180,8 +180,8 @@ def draw_bushes(
     """Draw a hedge along the street between two Z."""
     height = rng.uniform(0.8, 1.7)
     for z in np.arange(span[1], span[0], -height * 0.55):
-        centre = np.array([x + rng.normal(0, 0.08), height * 0.42, z])
-        _billboard(canvas, rng, centre, (height * 1.5, height * 1.25))
+        center = np.array([x + rng.normal(0, 0.08), height * 0.42, z])
+        _billboard(canvas, rng, center, (height * 1.5, height * 1.25))
 
 
 def draw_lamp(
@@ -204,18 +204,18 @@ def draw_lamp(
     canvas.capsule(tip, head, (0.1, 0.14), STATIC, lamp if lit else gray * 1.2, glow=lit)
 
 
-def _disc(centre: np.ndarray, radius: float, corners: int, turn: float = 0.0) -> np.ndarray:
+def _disc(center: np.ndarray, radius: float, corners: int, turn: float = 0.0) -> np.ndarray:
     """Regular polygon (corners, 3) that faces along Z."""
     angle = np.linspace(0, 2 * np.pi, corners, endpoint=False) + turn
     ring = np.stack([np.cos(angle), np.sin(angle), 0 * angle], axis=1)
-    return centre + radius * ring
+    return center + radius * ring
 
 
 def _plate(canvas: Canvas, outline: np.ndarray, color: np.ndarray, ids: int, lift: float) -> None:
-    """Draw a plate; `lift` in metres moves it towards the camera to lie on another one."""
+    """Draw a plate; `lift` in meters moves it towards the camera to lie on another one."""
     shape = outline - np.array([0.0, 0.0, lift])
-    centre, size = shape.mean(0), 1.0
-    frame = centre + size * np.array([(-1, 1, 0), (1, 1, 0), (-1, -1, 0)])
+    center, size = shape.mean(0), 1.0
+    frame = center + size * np.array([(-1, 1, 0), (1, 1, 0), (-1, -1, 0)])
     canvas.polygon(shape, ids, color, frame=frame, grain=0.03, glow=0.2)
 
 
@@ -229,16 +229,16 @@ def draw_sign(
         shadows.rod(*post, 0.06)
         return
     canvas.capsule(*post, (0.06, 0.06), STATIC, np.array([0.52, 0.53, 0.54]))
-    centre = np.array([x, top, z - 0.08])
+    center = np.array([x, top, z - 0.08])
     red, white, blue = (0.78, 0.1, 0.1), (0.92, 0.92, 0.9), (0.12, 0.28, 0.68)
     kind = rng.integers(5)
     if kind == 4:
-        body = centre + np.array([(-0.2, 0.5, 0), (0.2, 0.5, 0), (0.2, -0.5, 0), (-0.2, -0.5, 0)])
+        body = center + np.array([(-0.2, 0.5, 0), (0.2, 0.5, 0), (0.2, -0.5, 0), (-0.2, -0.5, 0)])
         _plate(canvas, body, (0.1, 0.11, 0.1), STATIC, 0.0)
         on = rng.integers(3)
         for i, lamp in enumerate(((1.0, 0.15, 0.1), (1.0, 0.7, 0.1), (0.15, 0.95, 0.35))):
             glowing = np.array(lamp) * (1.3 if i == on else 0.22)
-            spot = _disc(centre + np.array([0, 0.31 - 0.31 * i, 0]), 0.12, 12)
+            spot = _disc(center + np.array([0, 0.31 - 0.31 * i, 0]), 0.12, 12)
             _plate(canvas, spot, glowing, STATIC, 0.03)
         return
     corners, turn, rim, face = {
@@ -248,11 +248,11 @@ def draw_sign(
         3: (4, np.pi / 4, white, blue),
     }[int(kind)]
     radius = rng.uniform(0.36, 0.46) * (1.2 if corners == 3 else 1.0)
-    _plate(canvas, _disc(centre, radius, corners, turn), rim, STATIC, 0.0)
-    inner = _disc(centre, radius * (0.62 if corners == 3 else 0.8), corners, turn)
+    _plate(canvas, _disc(center, radius, corners, turn), rim, STATIC, 0.0)
+    inner = _disc(center, radius * (0.62 if corners == 3 else 0.8), corners, turn)
     _plate(canvas, inner, face, STATIC, 0.02)
     bar = np.array([(-1, 0.3, 0), (1, 0.3, 0), (1, -0.3, 0), (-1, -0.3, 0)])
-    mark = centre + 0.42 * radius * bar
+    mark = center + 0.42 * radius * bar
     _plate(canvas, mark, (0.1, 0.1, 0.1) if face == white else white, STATIC, 0.04)
 
 

@@ -24,7 +24,7 @@ def noise_tile(exponent: float = 1.0, seed: int = 7) -> np.ndarray:
 def sample_noise(
     u: np.ndarray, v: np.ndarray, scale: float, *, seed: float = 0.0, exponent: float = 1.0
 ) -> np.ndarray:
-    """Noise of unit deviation (H, W) at surface coordinates in metres; `scale` is texels/metre."""
+    """Noise of unit deviation (H, W) at surface coordinates in meters; `scale` is texels/meter."""
     x, y = (
         _wrapped(coordinate, scale, seed * shift) for coordinate, shift in ((u, 0.377), (v, 0.913))
     )
@@ -32,13 +32,13 @@ def sample_noise(
 
 
 def _wrapped(coordinate: np.ndarray, scale: float, shift: float) -> np.ndarray:
-    """Texel coordinates in 0..512 (float32) of surface coordinates in metres."""
+    """Texel coordinates in 0..512 (float32) of surface coordinates in meters."""
     turns = coordinate.astype(np.float32) * np.float32(scale / _SIZE) + np.float32(shift % 1)
     return (turns - np.floor(turns)) * np.float32(_SIZE)
 
 
 def _rectangle(image: np.ndarray, box: tuple[float, ...], color: np.ndarray, ppm: float) -> None:
-    """Fill a box (x0, y0, x1, y1) in metres from the top left corner."""
+    """Fill a box (x0, y0, x1, y1) in meters from the top left corner."""
     x0, y0, x1, y1 = (round(value * ppm) for value in box)
     corner = max(x1 - 1, x0), max(y1 - 1, y0)
     cv2.rectangle(image, (x0, y0), corner, np.asarray(color).tolist(), -1)
@@ -77,7 +77,7 @@ def _window(
 def _ground_floor(
     image: np.ndarray, rng: np.random.Generator, size: tuple[float, float], style: dict, ppm: float
 ) -> None:
-    """Draw doors and, in some houses, shop windows with awnings on the lowest three metres."""
+    """Draw doors and, in some houses, shop windows with awnings on the lowest three meters."""
     width, height = size
     _rectangle(image, (0, height - 0.5, width, height), style["wall"] * 0.62, ppm)
     x, shop = 0.7, rng.random() < 0.5
@@ -109,10 +109,10 @@ def _ground_floor(
 def facade_texture(
     rng: np.random.Generator, width: float, height: float, wall: np.ndarray, lit: float, ppm: float
 ) -> np.ndarray:
-    """Facade of a house; metres and pixels per metre -> (h, w, 3) float32 albedo.
+    """Facade of a house; meters and pixels per meter -> (h, w, 3) float32 albedo.
 
     Args:
-        wall: (3,) colour of the wall in 0..1.
+        wall: (3,) color of the wall in 0..1.
         lit: chance of a window with a light behind it.
     """
     shape = max(int(height * ppm), 4), max(int(width * ppm), 4)
@@ -155,7 +155,7 @@ def crown_texture(
     """Leafy blob (h, w, 4) float32: albedo and opacity.
 
     Args:
-        leaf: (3,) colour of the leaves.
+        leaf: (3,) color of the leaves.
         sun: (2,) direction to the sun in the picture (right, up), length 0..1.
         size: (h, w) in texels.
     """
@@ -164,13 +164,13 @@ def crown_texture(
     image[..., :3] = leaf * 0.6
     count = 40
     angle, reach = rng.uniform(0, 2 * np.pi, count), np.sqrt(rng.random(count)) * 0.33
-    centres = np.stack([0.5 + reach * np.cos(angle), 0.5 - reach * np.sin(angle)], axis=1)
-    lightness = (centres - 0.5) @ np.array([sun[0], -sun[1]]) * 1.1 + rng.normal(0, 0.1, count)
-    shade = np.clip(0.87 + lightness + 0.25 * (0.5 - centres[:, 1]), 0.35, 1.5)
+    centers = np.stack([0.5 + reach * np.cos(angle), 0.5 - reach * np.sin(angle)], axis=1)
+    lightness = (centers - 0.5) @ np.array([sun[0], -sun[1]]) * 1.1 + rng.normal(0, 0.1, count)
+    shade = np.clip(0.87 + lightness + 0.25 * (0.5 - centers[:, 1]), 0.35, 1.5)
     radius = rng.uniform(0.09, 0.17, count)
     parts, factors = np.array([1.0, 0.72, 0.4]), np.array([0.72, 1.0, 1.18])
     towards = 0.6 * np.array([sun[0], -max(sun[1], 0.3)])
-    spots = centres[:, None] + ((1 - parts) * radius[:, None])[..., None] * towards
+    spots = centers[:, None] + ((1 - parts) * radius[:, None])[..., None] * towards
     spots = (spots * (w, h)).astype(int).tolist()
     axes = (parts[:, None] * radius[:, None, None] * (w, h)).astype(int).tolist()
     colors = (leaf * (shade[:, None] * factors)[..., None]).tolist()

@@ -1,4 +1,8 @@
-"""Every config key of this package, each with its meaning; values default to Cityscapes' recipe."""
+"""Config keys of this package, with their defaults.
+
+The comment above each key is its documentation. `python docs/make_config.py` makes docs/config.md
+from the comments and the functions' docstrings.
+"""
 
 from detectron2.config import CfgNode
 from detectron2.projects.deeplab import add_deeplab_config
@@ -8,348 +12,409 @@ __all__ = ["add_metaprompt_config"]
 
 
 def add_metaprompt_config(cfg: CfgNode) -> None:
-    """Add the keys of `metaprompt_d2` to a Detectron2 config, in place.
+    """Add this package's keys to a Detectron2 config, in place.
 
-    Those of Detectron2's DeepLab and PointRend, whose heads run on this backbone and whose
-    schedule and augmentations are used here, come with them.
+    The keys of Detectron2's DeepLab and PointRend are added as well: their heads run on this
+    backbone, and their schedule and augmentations are used here.
     """
     add_deeplab_config(cfg)
     add_pointrend_config(cfg)
     _add_diffusion(cfg)
+    _add_sizes(cfg)
+    _add_meta_prompt(cfg)
     _add_lora(cfg)
+    _add_speed(cfg)
     _add_sem_seg_head(cfg)
     _add_depth_head(cfg)
+    _add_heatmap_head(cfg)
+    _add_person_detector(cfg)
     _add_input(cfg)
     _add_depth_input(cfg)
-    _add_mapper(cfg)
-    _add_heatmap_head(cfg)
     _add_pose_input(cfg)
-    _add_pose_test(cfg)
     _add_solver(cfg)
-    _add_ema(cfg)
     _add_test(cfg)
-    _add_speed(cfg)
+    _add_windows(cfg)
+    _add_pose_test(cfg)
 
 
 def _add_diffusion(cfg: CfgNode) -> None:
-    # Sizes default to Stable Diffusion 1.5.
+    """Stable Diffusion: which weights to start from, and what is trained"""
     cfg.MODEL.DIFFUSION = CfgNode()
-    # Stable Diffusion to start from: folder in diffusers' layout (`unet/`, `vae/`), owner/name of
-    # one on the Hugging Face hub, or one .safetensors/.ckpt file in CompVis' layout; "" = random.
-    # Not opened when MODEL.WEIGHTS or --resume gives a whole checkpoint. "metaprompt_d2://" is
-    # the configs folder.
+    # Stable Diffusion weights to start from: a folder in diffusers' layout (`unet/`, `vae/`), the
+    # owner/name of such a folder on the Hugging Face hub, or one .safetensors or .ckpt file in
+    # CompVis' layout. "" starts from random weights. The weights are not opened if MODEL.WEIGHTS
+    # or --resume gives a whole checkpoint. "metaprompt_d2://" is the folder `configs`.
     cfg.MODEL.DIFFUSION.WEIGHTS = ""
-    # Take UNET.* and VAE.* from WEIGHTS: the folder's own config, or the shapes of its tensors.
+    # True takes the values of UNET.* and VAE.* from WEIGHTS: from the folder's own config, or from
+    # the shapes of the tensors.
     cfg.MODEL.DIFFUSION.SIZES_FROM_WEIGHTS = False
-    # A tensor that WEIGHTS lacks is an error; False: a warning, and it starts at random.
+    # True raises an error if WEIGHTS lacks a tensor. False logs a warning, and the tensor starts
+    # at random.
     cfg.MODEL.DIFFUSION.STRICT = True
-    # Train the prompts, step embeddings and heads only.
+    # True trains only the prompts, the step embeddings and the heads.
     cfg.MODEL.DIFFUSION.FREEZE_UNET = False
-    # Recompute the UNet's activations in the backward pass: less memory, about a third more time.
+    # True recomputes the UNet's activations in the backward pass. This saves memory and makes an
+    # iteration about a third longer.
     cfg.MODEL.DIFFUSION.GRADIENT_CHECKPOINTING = False
-    # Levels of the UNet that do so, 0 the finest and largest; () = all.
+    # Levels of the UNet whose activations are recomputed; 0 is the finest and takes the most
+    # memory. () recomputes all levels.
     cfg.MODEL.DIFFUSION.GRADIENT_CHECKPOINTING_LEVELS = ()
 
+
+def _add_sizes(cfg: CfgNode) -> None:
+    """Sizes of the diffusion networks; the defaults are those of Stable Diffusion 1.5"""
     cfg.MODEL.DIFFUSION.UNET = CfgNode()
-    # Channels of the levels, fine to coarse.
+    # Channels of the UNet's levels, from fine to coarse.
     cfg.MODEL.DIFFUSION.UNET.BLOCK_OUT_CHANNELS = (320, 640, 1280, 1280)
-    # Residual blocks a level of the encoder; the decoder has one more.
+    # Residual blocks per level of the UNet's encoder. The decoder has one more per level.
     cfg.MODEL.DIFFUSION.UNET.LAYERS_PER_BLOCK = 2
-    # Width of the prompts. 1024 in Stable Diffusion 2.
+    # Width of the prompts. Stable Diffusion 2 has 1024.
     cfg.MODEL.DIFFUSION.UNET.CROSS_ATTENTION_DIM = 768
-    # Attention heads of every level, or level by level, which wins: (5, 10, 20, 20) in
-    # Stable Diffusion 2.
+    # Attention heads of every level.
     cfg.MODEL.DIFFUSION.UNET.NUM_HEADS = 8
+    # Attention heads level by level, which replace NUM_HEADS; () uses NUM_HEADS. Stable
+    # Diffusion 2 has (5, 10, 20, 20).
     cfg.MODEL.DIFFUSION.UNET.NUM_HEADS_PER_LEVEL = ()
-    # Groups of every group norm; divides all widths.
+    # Groups of every group norm in the UNet. All widths must be multiples of it.
     cfg.MODEL.DIFFUSION.UNET.NORM_NUM_GROUPS = 32
-    # Linear layers around the transformers (Stable Diffusion 2) instead of 1x1 convolutions.
+    # True puts linear layers around the transformers, as in Stable Diffusion 2; False puts 1x1
+    # convolutions there.
     cfg.MODEL.DIFFUSION.UNET.LINEAR_PROJECTION = False
 
     cfg.MODEL.DIFFUSION.VAE = CfgNode()
-    # Channels of the levels, fine to coarse; all but the last halve the size.
+    # Channels of the VAE's levels, from fine to coarse. Every level but the last halves the size.
     cfg.MODEL.DIFFUSION.VAE.BLOCK_OUT_CHANNELS = (128, 256, 512, 512)
+    # Residual blocks per level of the VAE.
     cfg.MODEL.DIFFUSION.VAE.LAYERS_PER_BLOCK = 2
+    # Channels of the latent.
     cfg.MODEL.DIFFUSION.VAE.LATENT_CHANNELS = 4
+    # Groups of every group norm in the VAE. All widths must be multiples of it.
     cfg.MODEL.DIFFUSION.VAE.NORM_NUM_GROUPS = 32
 
+
+def _add_meta_prompt(cfg: CfgNode) -> None:
+    """Meta prompts, refinement and the features of the backbone"""
     cfg.MODEL.META_PROMPT = CfgNode()
-    # Prompts a set, and channels of the features.
+    # Meta prompts per set, and channels of every re-arranged feature.
     cfg.MODEL.META_PROMPT.NUM_PROMPTS = 150
-    # One set of prompts (and adapter) for every refinement step instead of one for all.
+    # True gives every refinement step its own prompts and adapter; False shares one set.
     cfg.MODEL.META_PROMPT.PER_STEP = False
-    # Pass the prompts through a two-layer MLP.
+    # True passes the prompts through a two-layer MLP.
     cfg.MODEL.META_PROMPT.ADAPTER = False
-    # Passes through the UNet.
+    # Recurrent refinement steps: passes through the UNet.
     cfg.MODEL.META_PROMPT.REFINE_STEPS = 3
-    # Features: "pyramid" (p2..p5), "fused" (p3), or "none", the raw decoder maps (up3..up6).
+    # Features of the backbone: "pyramid" (p2 to p5), "fused" (p3), or "none", which gives the raw
+    # decoder maps (up3 to up6).
     cfg.MODEL.META_PROMPT.REARRANGE = "pyramid"
-    # Names of the features that are given, () = all: DDP refuses projections that no head reads.
+    # Names of the output features; () for all. List only the features that the head reads:
+    # DistributedDataParallel rejects unused parameters.
     cfg.MODEL.META_PROMPT.OUT_FEATURES = ()
-    # Groups of the re-arrangement's group norms.
+    # Groups of the group norms in the re-arrangement.
     cfg.MODEL.META_PROMPT.NORM_NUM_GROUPS = 16
-    # Channels within the transposed convolutions of "fused".
+    # Channels inside the transposed convolutions of "fused".
     cfg.MODEL.META_PROMPT.DECONV_CHANNELS = 32
 
 
 def _add_lora(cfg: CfgNode) -> None:
-    # Train low-rank adapters, W + ALPHA / RANK * B A, instead of the UNet's weights, through peft.
-    # RANK 0 = none.
+    """LoRA: low-rank adapters, W + ALPHA / RANK * B A, trained instead of the UNet's weights"""
     cfg.MODEL.DIFFUSION.LORA = CfgNode()
+    # Rank of the adapters; 0 for no adapters. Others need the package peft.
     cfg.MODEL.DIFFUSION.LORA.RANK = 0
+    # Scale of the adapters, divided by RANK.
     cfg.MODEL.DIFFUSION.LORA.ALPHA = 16
-    # Ends of the names of the layers that get one: the attentions' projections.
+    # Suffixes of the layer names to adapt (default: attention projections).
     cfg.MODEL.DIFFUSION.LORA.TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 
 
+def _add_speed(cfg: CfgNode) -> None:
+    """Speed"""
+    cfg.MODEL.SPEED = CfgNode()
+    # True stores images, feature maps and weights with channels last, which is faster in half
+    # precision. Round-off errors grow: on CPUs, torch's GroupNorm is less exact in this layout.
+    cfg.MODEL.SPEED.CHANNELS_LAST = False
+    # Mode of torch.compile for the VAE encoder, the UNet and the re-arrangement: "default",
+    # "reduce-overhead" (with CUDA graphs), "max-autotune" or "max-autotune-no-cudagraphs". ""
+    # doesn't compile.
+    cfg.MODEL.SPEED.COMPILE = ""
+    # True reorders the convolution weights of VAE and UNet for oneDNN: for inference on a CPU, if
+    # the model is not compiled. It happens when the first image arrives, for images of its size.
+    cfg.MODEL.SPEED.PACK_KERNELS = True
+
+
 def _add_sem_seg_head(cfg: CfgNode) -> None:
-    head = cfg.MODEL.SEM_SEG_HEAD
+    """Segmentation: `UPerHead`"""
     # Grid sizes of the pyramid pooling module.
-    head.POOL_SCALES = (1, 2, 3, 6)
+    cfg.MODEL.SEM_SEG_HEAD.POOL_SCALES = (1, 2, 3, 6)
     # Probability of dropping a channel before the classifier.
-    head.DROPOUT = 0.1
-    # Weight of the Lovasz-Softmax loss beside the cross-entropy's LOSS_WEIGHT.
-    head.LOVASZ_LOSS_WEIGHT = 1.0
-    # Auxiliary FCN head: the feature it reads and the weight of its cross-entropy (0: no head).
-    head.AUX_IN_FEATURE = "p4"
-    head.AUX_LOSS_WEIGHT = 0.4
+    cfg.MODEL.SEM_SEG_HEAD.DROPOUT = 0.1
+    # Weight of the Lovasz-Softmax loss. LOSS_WEIGHT is the weight of the cross-entropy.
+    cfg.MODEL.SEM_SEG_HEAD.LOVASZ_LOSS_WEIGHT = 1.0
+    # Feature that the auxiliary FCN head reads.
+    cfg.MODEL.SEM_SEG_HEAD.AUX_IN_FEATURE = "p4"
+    # Weight of the auxiliary head's cross-entropy; 0 for no auxiliary head.
+    cfg.MODEL.SEM_SEG_HEAD.AUX_LOSS_WEIGHT = 0.4
 
 
 def _add_depth_head(cfg: CfgNode) -> None:
-    # Values default to NYU Depth v2's recipe.
+    """Depth: `DepthEstimator` and its head; the defaults are those of the NYU Depth v2 recipe"""
     cfg.MODEL.DEPTH_HEAD = CfgNode()
+    # Registered name of the depth head.
     cfg.MODEL.DEPTH_HEAD.NAME = "DeconvDepthHead"
     # Feature that the head reads.
     cfg.MODEL.DEPTH_HEAD.IN_FEATURE = "p3"
-    # Metres that the head's sigmoid spans.
+    # Largest depth in meters: the head's sigmoid is multiplied by it.
     cfg.MODEL.DEPTH_HEAD.MAX_DEPTH = 10.0
-    # r: before the backbone, images of h x w are resized to (h // 64 + r) * 64 by
-    # (w // 64 + r) * 64. 0: not resized, but padded as the backbone asks for.
+    # Enlargement r of the images before the backbone: h x w pixels become (h // 64 + r) * 64 by
+    # (w // 64 + r) * 64. 0 doesn't resize the images, but pads them as the backbone requires.
     cfg.MODEL.DEPTH_HEAD.RESIZE_SCALE = 1
-    # Channels and kernel sizes (2, 3 or 4) of the transposed convolutions, each doubling the size.
+    # Channels of the transposed convolutions. Each of them doubles the size.
     cfg.MODEL.DEPTH_HEAD.DECONV_DIMS = (32, 32, 32)
+    # Kernel sizes of the transposed convolutions: 2, 3 or 4 for each.
     cfg.MODEL.DEPTH_HEAD.DECONV_KERNELS = (2, 2, 2)
-    # Channels of the convolutions behind them.
+    # Channels of the convolutions after them.
     cfg.MODEL.DEPTH_HEAD.CONVS_DIM = 192
     # Weight of the SILog loss.
     cfg.MODEL.DEPTH_HEAD.LOSS_WEIGHT = 1.0
 
 
+def _add_heatmap_head(cfg: CfgNode) -> None:
+    """Pose: the heatmap head; the defaults are those of ViTPose's recipe"""
+    cfg.MODEL.HEATMAP_HEAD = CfgNode()
+    # Registered name of the heatmap head.
+    cfg.MODEL.HEATMAP_HEAD.NAME = "DeconvHeatmapHead"
+    # How heatmaps are made from IN_FEATURE: "deconv" by transposed convolutions and one output
+    # channel per keypoint; "prompts" from the responses to prompts that belong to one keypoint.
+    # "prompts" needs a re-arranged feature.
+    cfg.MODEL.HEATMAP_HEAD.WIRING = "deconv"
+    # Feature that the head reads.
+    cfg.MODEL.HEATMAP_HEAD.IN_FEATURE = "p4"
+    # Channels of the transposed convolutions. Each of them doubles the size.
+    cfg.MODEL.HEATMAP_HEAD.DECONV_DIMS = (256, 256)
+    # Kernel sizes of the transposed convolutions: 2, 3 or 4 for each.
+    cfg.MODEL.HEATMAP_HEAD.DECONV_KERNELS = (4, 4)
+    # Stride of the heatmaps: pixels of the crop per pixel of a heatmap.
+    cfg.MODEL.HEATMAP_HEAD.STRIDE = 4
+    # Standard deviation of the target Gaussians, in pixels of the heatmaps.
+    cfg.MODEL.HEATMAP_HEAD.SIGMA = 2.0
+    # Loss of the heatmaps: "mse", or "cross_entropy" over the positions of each keypoint. With
+    # "cross_entropy" the predicted heatmaps are a softmax.
+    cfg.MODEL.HEATMAP_HEAD.LOSS = "mse"
+    # Weight of the loss.
+    cfg.MODEL.HEATMAP_HEAD.LOSS_WEIGHT = 1.0
+    # Crops are padded to multiples of this many pixels, so that features have their nominal
+    # strides, and the heatmaps are cropped back. 0 pads only as the backbone requires.
+    cfg.MODEL.HEATMAP_HEAD.SIZE_DIVISIBILITY = 64
+    # Odd size in pixels of the Gaussian filter for sub-pixel decoding: 11 for a SIGMA of 2, 17 for
+    # 3. 0 takes the position of the maximum.
+    cfg.MODEL.HEATMAP_HEAD.BLUR_KERNEL = 11
+
+
+def _add_person_detector(cfg: CfgNode) -> None:
+    """Pose: the person detector used when no boxes are given"""
+    cfg.MODEL.PERSON_DETECTOR = CfgNode()
+    # Detectron2 config of the detector: a file, or a name in Detectron2's model zoo. "" uses no
+    # detector, and the whole image is taken as one person.
+    cfg.MODEL.PERSON_DETECTOR.CONFIG_FILE = ""
+    # Weights of the detector.
+    cfg.MODEL.PERSON_DETECTOR.WEIGHTS = ""
+    # Index of the class "person".
+    cfg.MODEL.PERSON_DETECTOR.PERSON_CLASS = 0
+    # Least score of the detections that are used.
+    cfg.MODEL.PERSON_DETECTOR.SCORE_THRESH = 0.5
+
+
 def _add_input(cfg: CfgNode) -> None:
-    # Training images fit the box (MAX_SIZE_TRAIN, MIN_SIZE_TRAIN[0]) times a factor drawn from
-    # this range, aspect kept.
+    """Input: mappers, and augmentation for segmentation"""
+    # Registered name of the dataset mapper; "" for the default of the meta-architecture.
+    cfg.INPUT.DATASET_MAPPER_NAME = ""
+    # Range of the random scale. Training images are resized to fit the box (MAX_SIZE_TRAIN,
+    # MIN_SIZE_TRAIN[0]) times the scale; the aspect ratio is kept.
     cfg.INPUT.SCALE_RANGE = (0.5, 2.0)
-    # A crop is drawn again (10 times) while one class covers a larger share than this.
+    # Largest share of one class in a crop. Crops with more are drawn again, up to 10 times.
     cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA = 0.75
-    # Brightness, contrast, saturation and hue distortion as in SSD.
+    # True changes brightness, contrast, saturation and hue as in SSD.
     cfg.INPUT.COLOR_AUG_SSD = True
 
 
 def _add_depth_input(cfg: CfgNode) -> None:
-    # What `DepthMapper` does to training images besides INPUT.RANDOM_FLIP and INPUT.CROP.
-    aug = cfg.INPUT.DEPTH_AUG = CfgNode()
-    # Probability of CutDepth: a vertical strip of the image is overwritten with its depth.
-    aug.CUT_DEPTH_PROB = 0.25
-    # Metres that CutDepth pastes as 255, as is all that is farther.
-    aug.CUT_DEPTH_MAX_DEPTH = 10.0
-    # Paste the depth file's values modulo 256 instead, as the official code does.
-    aug.CUT_DEPTH_WRAP_AROUND = False
-    # n > 0: CutDepth for each n-th sample of a worker instead of CUT_DEPTH_PROB; the official code
-    # has 4. The worker's count starts anew where a run is resumed.
-    aug.CUT_DEPTH_EVERY = 0
-    # Probability of v * (1 + c) + 255 * b, with b from +-BRIGHTNESS and c from +-CONTRAST.
-    aug.BRIGHTNESS_CONTRAST_PROB = 0.5
-    aug.BRIGHTNESS = 0.2
-    aug.CONTRAST = 0.2
-    # Probability of 255 * (v / 255) ** gamma, with gamma from GAMMA_RANGE.
-    aug.GAMMA_PROB = 0.5
-    aug.GAMMA_RANGE = (0.8, 1.2)
-    # Probability of shifts by up to +-HUE (of 180), +-SATURATION and +-VALUE (of 255).
-    aug.HSV_PROB = 0.5
-    aug.HUE = 20.0
-    aug.SATURATION = 30.0
-    aug.VALUE = 20.0
-
-
-def _add_heatmap_head(cfg: CfgNode) -> None:
-    # Values default to ViTPose's recipe.
-    head = cfg.MODEL.HEATMAP_HEAD = CfgNode()
-    head.NAME = "DeconvHeatmapHead"
-    # "deconv": transposed convolutions on IN_FEATURE, then one channel a joint. "prompts": every
-    # joint reads prompts of its own of IN_FEATURE, a re-arranged map.
-    head.WIRING = "deconv"
-    # Feature that the head reads.
-    head.IN_FEATURE = "p4"
-    # Channels and kernel sizes (2, 3 or 4) of the transposed convolutions, each doubling the size.
-    head.DECONV_DIMS = (256, 256)
-    head.DECONV_KERNELS = (4, 4)
-    # Pixels of the crop for one of the heatmaps.
-    head.STRIDE = 4
-    # Of the target's Gaussians, in pixels of the heatmaps.
-    head.SIGMA = 2.0
-    # Of the heatmaps: "mse", their mean squared error, or "cross_entropy" over a joint's places,
-    # with which the heatmaps are a softmax; and its weight.
-    head.LOSS = "mse"
-    head.LOSS_WEIGHT = 1.0
-    # Crops are padded to multiples of this, so that features have their true strides, and heatmaps
-    # cut back; 0: of what the backbone asks for.
-    head.SIZE_DIVISIBILITY = 64
-    # Smoothing (odd, pixels) before heatmaps are decoded with sub-pixel accuracy, 11 for a SIGMA of
-    # 2, 17 for 3; 0 takes the maximum as it is.
-    head.BLUR_KERNEL = 11
-
-    # Detector whose people are posed where images come without boxes: a Detectron2 config (a file,
-    # or a name of its model zoo) and weights; "" = the whole image is one person.
-    cfg.MODEL.PERSON_DETECTOR = CfgNode()
-    cfg.MODEL.PERSON_DETECTOR.CONFIG_FILE = ""
-    cfg.MODEL.PERSON_DETECTOR.WEIGHTS = ""
-    # Number of the class "person", and the score from which detections are posed.
-    cfg.MODEL.PERSON_DETECTOR.PERSON_CLASS = 0
-    cfg.MODEL.PERSON_DETECTOR.SCORE_THRESH = 0.5
-
-
-def _add_mapper(cfg: CfgNode) -> None:
-    # Of DATASET_MAPPERS; "" = that of the meta-architecture.
-    cfg.INPUT.DATASET_MAPPER_NAME = ""
+    """Input: augmentation for depth, besides INPUT.RANDOM_FLIP and INPUT.CROP"""
+    cfg.INPUT.DEPTH_AUG = CfgNode()
+    # Probability of CutDepth, which overwrites a vertical strip of the image with its depth.
+    cfg.INPUT.DEPTH_AUG.CUT_DEPTH_PROB = 0.25
+    # Depth in meters that CutDepth pastes as 255; larger depths are pasted as 255 too.
+    cfg.INPUT.DEPTH_AUG.CUT_DEPTH_MAX_DEPTH = 10.0
+    # True pastes the values of the depth file modulo 256, as the official code does.
+    cfg.INPUT.DEPTH_AUG.CUT_DEPTH_WRAP_AROUND = False
+    # n > 0 applies CutDepth to every n-th sample of a worker, instead of using CUT_DEPTH_PROB. The
+    # official code uses 4. The count starts again when a run is resumed.
+    cfg.INPUT.DEPTH_AUG.CUT_DEPTH_EVERY = 0
+    # Probability of changing a value v to v * (1 + c) + 255 * b.
+    cfg.INPUT.DEPTH_AUG.BRIGHTNESS_CONTRAST_PROB = 0.5
+    # b is drawn from -BRIGHTNESS to BRIGHTNESS.
+    cfg.INPUT.DEPTH_AUG.BRIGHTNESS = 0.2
+    # c is drawn from -CONTRAST to CONTRAST.
+    cfg.INPUT.DEPTH_AUG.CONTRAST = 0.2
+    # Probability of changing a value v to 255 * (v / 255) ** gamma.
+    cfg.INPUT.DEPTH_AUG.GAMMA_PROB = 0.5
+    # gamma is drawn from this range.
+    cfg.INPUT.DEPTH_AUG.GAMMA_RANGE = (0.8, 1.2)
+    # Probability of shifting hue, saturation and value.
+    cfg.INPUT.DEPTH_AUG.HSV_PROB = 0.5
+    # Largest shift of the hue, of 180.
+    cfg.INPUT.DEPTH_AUG.HUE = 20.0
+    # Largest shift of the saturation, of 255.
+    cfg.INPUT.DEPTH_AUG.SATURATION = 30.0
+    # Largest shift of the value, of 255.
+    cfg.INPUT.DEPTH_AUG.VALUE = 20.0
 
 
 def _add_pose_input(cfg: CfgNode) -> None:
-    # Height and width of a person's crop in pixels, and the factor on the box that it shows.
+    """Input: crops and augmentation for pose, besides INPUT.RANDOM_FLIP"""
     cfg.INPUT.PERSON_CROP = CfgNode()
+    # Size of a person's crop as (height, width) in pixels: multiples of MODEL.HEATMAP_HEAD.STRIDE.
     cfg.INPUT.PERSON_CROP.SIZE = (256, 192)
+    # Factor by which the crop is larger than the person's box.
     cfg.INPUT.PERSON_CROP.PADDING = 1.25
-    # What `PoseMapper` does to training crops besides INPUT.RANDOM_FLIP.
-    aug = cfg.INPUT.POSE_AUG = CfgNode()
-    # Probability of a shift by up to half of CENTER_JITTER times the box's sides.
-    aug.CENTER_JITTER_PROB = 0.3
-    aug.CENTER_JITTER = 0.4
-    # Probability of a crop around the upper or the lower body, where more joints than these are
-    # labelled; that of the upper one; and the factor on the box of its joints.
-    aug.HALF_BODY_PROB = 0.3
-    aug.HALF_BODY_MIN_JOINTS = 8
-    aug.HALF_BODY_UPPER_PROB = 0.69
-    aug.HALF_BODY_PADDING = 1.5
-    # The extent is multiplied by 1 + SCALE * N(0, 1), within 1 +- SCALE.
-    aug.SCALE = 0.5
-    # Probability of a rotation by ROTATION * N(0, 1) degrees, within +- 2 ROTATION.
-    aug.ROTATION_PROB = 0.6
-    aug.ROTATION = 40.0
-
-
-def _add_pose_test(cfg: CfgNode) -> None:
-    # People of a file of detections: least score, and IoU above which the lower score is dropped
-    # (1 drops nobody).
-    cfg.TEST.POSE = CfgNode()
-    cfg.TEST.POSE.BOX_SCORE_THRESH = 0.0
-    cfg.TEST.POSE.BOX_NMS_THRESH = 1.0
-    # Crops, mirrored ones not counted, that pass through the model at once.
-    cfg.TEST.POSE.BATCH_SIZE = 64
-    # Samples that a process takes from a test set at once.
-    cfg.TEST.POSE.PEOPLE_PER_BATCH = 32
-    # Return the averaged heatmaps as `pred_keypoint_heatmaps`.
-    cfg.TEST.POSE.HEATMAPS = False
-    # A person's score is the box's times the mean of its joints' scores above this.
-    cfg.TEST.POSE.JOINT_SCORE_THRESH = 0.2
-    # OKS above which the person of lower score is dropped (1 drops nobody).
-    cfg.TEST.POSE.OKS_NMS_THRESH = 0.9
+    cfg.INPUT.POSE_AUG = CfgNode()
+    # Probability of shifting the crop.
+    cfg.INPUT.POSE_AUG.CENTER_JITTER_PROB = 0.3
+    # The shift is at most half of this times the sides of the box.
+    cfg.INPUT.POSE_AUG.CENTER_JITTER = 0.4
+    # Probability of cropping to the upper or the lower body.
+    cfg.INPUT.POSE_AUG.HALF_BODY_PROB = 0.3
+    # Only people with more labeled keypoints than this are cropped to half of the body.
+    cfg.INPUT.POSE_AUG.HALF_BODY_MIN_JOINTS = 8
+    # Probability that the half is the upper one.
+    cfg.INPUT.POSE_AUG.HALF_BODY_UPPER_PROB = 0.69
+    # Factor by which the crop is larger than the box around the keypoints of the half.
+    cfg.INPUT.POSE_AUG.HALF_BODY_PADDING = 1.5
+    # The size of the crop is multiplied by 1 + SCALE * N(0, 1), limited to 1 - SCALE to 1 + SCALE.
+    cfg.INPUT.POSE_AUG.SCALE = 0.5
+    # Probability of rotating the crop.
+    cfg.INPUT.POSE_AUG.ROTATION_PROB = 0.6
+    # The crop is rotated by ROTATION * N(0, 1) degrees, limited to twice ROTATION either way.
+    cfg.INPUT.POSE_AUG.ROTATION = 40.0
 
 
 def _add_solver(cfg: CfgNode) -> None:
-    # (regular expression, learning rate multiplier, weight decay multiplier): the first rule whose
-    # expression is found in a parameter's name holds; 1, 1 where none is.
+    """Training"""
+    # Rules (regular expression, learning rate multiplier, weight decay multiplier). A parameter
+    # follows the first rule whose expression is found in its name; without a rule both are 1.
     cfg.SOLVER.PARAM_RULES = [
         [r"\.lora_", 1.0, 1.0],
         [r"\.unet\..*attentions\..*norm", 1.0, 0.0],
         [r"\.unet\.", 0.1, 1.0],
     ]
-    # False gives no weight decay to parameters of one dimension (biases and norms).
+    # False applies no weight decay to parameters of one dimension (biases and norms).
     cfg.SOLVER.DECAY_VECTORS = True
-    # Layer-wise decay of the UNet's learning rate: each block's is this times the next one's, on
-    # top of PARAM_RULES; 1 = none.
+    # Layer-wise decay of the UNet's learning rates: each block's rate is this times the rate of
+    # the next block, on top of PARAM_RULES. 1 for no decay.
     cfg.SOLVER.UNET_LAYER_DECAY = 1.0
-    # Parts of IMS_PER_BATCH that are run one after the other before each update.
+    # Number of parts that a batch of IMS_PER_BATCH images is split into. The gradients of the
+    # parts are accumulated before each update.
     cfg.SOLVER.ACCUMULATION_STEPS = 1
-    # "float16" (with loss scaling) or "bfloat16", where SOLVER.AMP.ENABLED.
+    # Type of mixed precision if SOLVER.AMP.ENABLED: "float16" (with loss scaling) or "bfloat16".
     cfg.SOLVER.AMP.DTYPE = "float16"
-    # Hold the weights of the VAE, and of a UNet that is frozen or has adapters, in DTYPE, too.
+    # True stores frozen weights in SOLVER.AMP.DTYPE: those of the VAE, and those of the UNet if it
+    # is frozen or has adapters. Needs SOLVER.AMP.ENABLED.
     cfg.SOLVER.AMP.CONVERT_FROZEN = False
-    # Of the schedule "WarmupPolyLR": lr * (1 - iteration / MAX_ITER) ** power, and the share of
-    # the base rate below which it doesn't fall.
+    # Power of the polynomial schedules: "WarmupPolyLR" has the learning rate
+    # BASE_LR * (1 - iteration / MAX_ITER) ** power.
     cfg.SOLVER.POLY_LR_POWER = 1.0
+    # Share of BASE_LR below which the learning rate doesn't fall. "RiseAndFallPolyLR" also starts
+    # from it.
     cfg.SOLVER.POLY_LR_CONSTANT_ENDING = 0.0
-    # Of the schedule "RiseAndFallPolyLR", which has these two as well (the share of the base rate
-    # is also where it begins): the share of MAX_ITER at which it reaches the base rate.
+    # Share of MAX_ITER after which "RiseAndFallPolyLR" reaches BASE_LR.
     cfg.SOLVER.LR_PEAK_AT = 0.5
-    # For models that read only some of a backbone's features: several processes accept parameters
-    # without a gradient, at the cost of looking for them in each iteration.
+    # True lets several processes train a model that reads only some of the backbone's features.
+    # It costs a search for parameters without a gradient in every iteration.
     cfg.SOLVER.FIND_UNUSED_PARAMETERS = False
-    # Iterations between two lines of the log, of metrics.json and of TensorBoard.
+    # Iterations between two entries in the log, in metrics.json and in TensorBoard.
     cfg.SOLVER.LOG_PERIOD = 20
-    # Metric whose best checkpoint is kept as model_best.pth, "" = none; bigger is better for "max".
+    # Metric whose best checkpoint is kept as model_best.pth; "" keeps none.
     cfg.SOLVER.BEST_METRIC = "sem_seg/mIoU"
+    # "max" if a larger BEST_METRIC is better, "min" if a smaller one is.
     cfg.SOLVER.BEST_METRIC_MODE = "max"
-
-
-def _add_ema(cfg: CfgNode) -> None:
-    # Keep exponential moving averages of the trained weights, evaluate them, and save them beside
-    # the weights. After n updates their decay is the least of DECAY and (1 + n) / (10 + n).
     cfg.SOLVER.EMA = CfgNode()
+    # True keeps exponential moving averages (EMA) of the trained weights, evaluates with them, and
+    # saves them in the checkpoint next to the weights.
     cfg.SOLVER.EMA.ENABLED = False
+    # Decay of the averages, at least 0 and less than 1. After n updates, the smaller of DECAY and
+    # (1 + n) / (10 + n) is used.
     cfg.SOLVER.EMA.DECAY = 0.999
 
 
 def _add_test(cfg: CfgNode) -> None:
-    # Evaluate in overlapping windows whose logits are averaged.
-    cfg.TEST.SLIDING_WINDOW = CfgNode()
-    cfg.TEST.SLIDING_WINDOW.ENABLED = True
-    cfg.TEST.SLIDING_WINDOW.SIZE = (1024, 1024)  # height, width
-    cfg.TEST.SLIDING_WINDOW.STRIDE = (512, 512)  # height, width
-    # Windows, of either kind and mirrored ones too, that pass through the model at once.
-    cfg.TEST.SLIDING_WINDOW.BATCH_SIZE = 4
-    # Depth: the average of this many square windows, shifted evenly along the longer side; 0 for
-    # whole images. With Detectron2's TEST.AUG.ENABLED and TEST.AUG.FLIP, mirrored ones join in.
-    cfg.TEST.SHIFTED_WINDOWS = CfgNode()
-    cfg.TEST.SHIFTED_WINDOWS.COUNT = 0
-    # Add windows where these end short of the border, as on KITTI; False predicts NaN there, as
-    # the official code does.
-    cfg.TEST.SHIFTED_WINDOWS.COVER_ALL = True
-    # Draw which class is taken for which: OUTPUT_DIR/inference/<data set>/confusion_matrix.png.
-    cfg.TEST.SEM_SEG_EVAL = CfgNode()
-    cfg.TEST.SEM_SEG_EVAL.CONFUSION_MATRIX = False
-    # Part of the frame on which depth is scored: "nyu", "garg", "eigen" or "none"; "" = the
-    # dataset's own.
-    cfg.TEST.DEPTH_EVAL = CfgNode()
-    cfg.TEST.DEPTH_EVAL.CROP = ""
-    # Write predictions as the KITTI benchmark takes them: 16-bit PNGs of metres * 256.
-    cfg.TEST.DEPTH_EVAL.SAVE_PNG = False
-    # Of Detectron2's TEST.AUG (ENABLED, FLIP, MIN_SIZES, MAX_SIZE), which averages dense
-    # predictions over scales and mirror images: an entry 0 of MIN_SIZES is the image's own size,
-    # and Detectron2's default there stands for the one scale of INPUT.MIN_SIZE_TEST.
-    # Long sides that go with MIN_SIZES, one for each; () = MAX_SIZE for all.
+    """Evaluation
+
+    Detectron2's TEST.AUG (ENABLED, FLIP, MIN_SIZES, MAX_SIZE) averages dense predictions over
+    scales and mirrored images. A 0 in MIN_SIZES is the size of the image itself, and Detectron2's
+    default of MIN_SIZES stands for the one scale INPUT.MIN_SIZE_TEST.
+    """
+    # Long side in pixels for each entry of MIN_SIZES; () uses MAX_SIZE for all.
     cfg.TEST.AUG.MAX_SIZES = ()
-    # GiB of an image's predictions (classes x height x width x 4 bytes) above which they lie in the
-    # main memory instead of on the GPU.
-    cfg.TEST.CANVAS_GIB = 4.0
-    # Images of each test set drawn with ground truth and prediction to OUTPUT_DIR/inference.
-    cfg.TEST.NUM_PICTURES = 8
-
-
-def _add_speed(cfg: CfgNode) -> None:
-    cfg.MODEL.SPEED = CfgNode()
-    # Keep images, maps and kernels with channels innermost: faster in half precision. Round-off
-    # grows: on CPUs torch's GroupNorm is less exact in this layout.
-    cfg.MODEL.SPEED.CHANNELS_LAST = False
-    # Compile VAE encoder, UNet and re-arrangement: a mode of `torch.compile`, "default" or, with
-    # CUDA graphs, "reduce-overhead"; "" = not compiled.
-    cfg.MODEL.SPEED.COMPILE = ""
-    # Inference on a CPU, where the model is not trained any more: kernels of VAE and UNet lie in
-    # memory as oneDNN reads them, from the first image on and for images of its size.
-    cfg.MODEL.SPEED.PACK_KERNELS = True
-    # Inference in half precision: "bfloat16" or "float16", with the weights of VAE and UNet
-    # converted once where the model is not trained any more.
     cfg.TEST.AMP = CfgNode()
+    # True predicts in half precision. Where the model is not trained any more, the weights of VAE
+    # and UNet are converted once.
     cfg.TEST.AMP.ENABLED = False
+    # Type of half precision: "bfloat16" or "float16".
     cfg.TEST.AMP.DTYPE = "bfloat16"
-    # Segmentation in windows: encode the whole image once and cut windows from its latent. Less
-    # work where windows overlap, and other numbers: the encoder's norms and attention see more.
+    # Images of each test set that are drawn with ground truth and prediction to
+    # OUTPUT_DIR/inference.
+    cfg.TEST.NUM_PICTURES = 8
+    # GiB of an image's predictions (classes x height x width x 4 bytes) above which they are kept
+    # in main memory instead of on the GPU.
+    cfg.TEST.CANVAS_GIB = 4.0
+    cfg.TEST.SEM_SEG_EVAL = CfgNode()
+    # True draws the confusion matrix to OUTPUT_DIR/inference/<dataset>/confusion_matrix.png.
+    cfg.TEST.SEM_SEG_EVAL.CONFUSION_MATRIX = False
+    cfg.TEST.DEPTH_EVAL = CfgNode()
+    # Part of the image in which depth is scored: "nyu", "garg", "eigen" or "none"; "" for the part
+    # that the dataset names.
+    cfg.TEST.DEPTH_EVAL.CROP = ""
+    # True writes predicted depth in the format of the KITTI benchmark: 16-bit PNGs of meters * 256.
+    cfg.TEST.DEPTH_EVAL.SAVE_PNG = False
+
+
+def _add_windows(cfg: CfgNode) -> None:
+    """Evaluation in windows"""
+    cfg.TEST.SLIDING_WINDOW = CfgNode()
+    # True predicts segmentation in overlapping windows and averages their logits.
+    cfg.TEST.SLIDING_WINDOW.ENABLED = True
+    # Size of a window as (height, width) in pixels.
+    cfg.TEST.SLIDING_WINDOW.SIZE = (1024, 1024)
+    # Step between two windows as (height, width) in pixels; at most SIZE.
+    cfg.TEST.SLIDING_WINDOW.STRIDE = (512, 512)
+    # Windows per batch (sliding or shifted, flips included).
+    cfg.TEST.SLIDING_WINDOW.BATCH_SIZE = 4
+    # True encodes the whole image once and cuts the windows from its latent. This saves work where
+    # windows overlap. The predictions differ, because the encoder's norms and attention see the
+    # whole image.
     cfg.TEST.SLIDING_WINDOW.SHARE_ENCODER = False
+    cfg.TEST.SHIFTED_WINDOWS = CfgNode()
+    # Depth is averaged over this many square windows, shifted evenly along the longer side. 0
+    # predicts whole images. TEST.AUG.ENABLED with TEST.AUG.FLIP adds mirrored windows.
+    cfg.TEST.SHIFTED_WINDOWS.COUNT = 0
+    # True adds windows where the evenly shifted ones don't reach the border, as on KITTI. False
+    # predicts NaN there, as the official code does.
+    cfg.TEST.SHIFTED_WINDOWS.COVER_ALL = True
+
+
+def _add_pose_test(cfg: CfgNode) -> None:
+    """Evaluation of pose"""
+    cfg.TEST.POSE = CfgNode()
+    # Least score of the detected people that are posed.
+    cfg.TEST.POSE.BOX_SCORE_THRESH = 0.0
+    # IoU of two boxes above which the one of lower score is dropped; 1 drops none.
+    cfg.TEST.POSE.BOX_NMS_THRESH = 1.0
+    # Crops per batch; mirrored crops are not counted.
+    cfg.TEST.POSE.BATCH_SIZE = 64
+    # Samples of a test set that each process loads per batch.
+    cfg.TEST.POSE.PEOPLE_PER_BATCH = 32
+    # True returns the averaged heatmaps as `pred_keypoint_heatmaps`.
+    cfg.TEST.POSE.HEATMAPS = False
+    # A person's score is the score of the box times the mean score of the keypoints above this.
+    cfg.TEST.POSE.JOINT_SCORE_THRESH = 0.2
+    # Object keypoint similarity (OKS) of two people above which the one of lower score is dropped;
+    # 1 drops none.
+    cfg.TEST.POSE.OKS_NMS_THRESH = 0.9

@@ -119,6 +119,8 @@ CHOICES = {
     "MODEL.SPEED.COMPILE": (
         *("", "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),
     ),
+    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("full_model", "norm", "value"),
+    "SOLVER.WARMUP_METHOD": ("constant", "linear"),
     "SOLVER.AMP.DTYPE": ("bfloat16", "float16"),
     "SOLVER.BEST_METRIC_MODE": ("max", "min"),
     "TEST.AMP.DTYPE": ("bfloat16", "float16"),

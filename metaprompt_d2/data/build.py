@@ -1,4 +1,4 @@
-"""Data loaders: Detectron2's, with a training stream that is a function of seed and iteration."""
+"""Data loaders: Detectron2's, with a training stream that depends on seed and iteration only."""
 
 import os
 import random
@@ -33,16 +33,16 @@ Mapper = Callable[[dict], dict]
 def load_dataset_dicts(
     names: str | Sequence[str], *, filter_empty: bool = False, min_keypoints: int = 0
 ) -> list[dict]:
-    """The dicts of registered datasets, one after the other.
+    """Load the dicts of one or several registered datasets.
 
     Args:
-        names: of one dataset or several.
-        filter_empty: leave out images with annotations of crowds only, or none.
-        min_keypoints: leave out images with fewer labelled joints.
+        names: Name or names of the datasets.
+        filter_empty: Whether to leave out images without annotations other than crowds.
+        min_keypoints: Least number of labeled keypoints; images with fewer are left out.
 
     Raises:
-        MissingFileError: a dataset's folders are missing or empty; the message names them.
-        InputError: a dataset that isn't registered.
+        MissingFileError: Folders of a dataset are missing or empty; the message names them.
+        InputError: A dataset isn't registered.
     """
     if not isinstance(names, str):
         options = {"filter_empty": filter_empty, "min_keypoints": min_keypoints}
@@ -98,28 +98,30 @@ def build_train_loader(
     aspect_ratio_grouping: bool = False,
     num_workers: int = 0,
 ) -> DataLoader:
-    """An endless loader of lists of mapped dicts, which can start at any iteration.
+    """Build an endless loader of lists of mapped dicts, which can start at any iteration.
 
-    Every sample has a position in one stream that all processes share; its augmentation is drawn
-    from a generator seeded by (seed, position). So the batch of an iteration depends neither on
-    the number of processes nor on what ran before. (With `aspect_ratio_grouping` batches wait for
-    images of their kind, and a resumed run groups anew.)
+    Every sample has a position in one stream that all processes share, and its augmentation is
+    drawn from a generator seeded by (seed, position). So the batch of an iteration depends neither
+    on the number of processes nor on what ran before. With `aspect_ratio_grouping` this holds only
+    without resuming, because batches wait for images of their kind.
 
-    As Detectron2's, it takes these arguments, or a config and a mapper (and `seed`, `start_iter`).
+    It takes these arguments or, like Detectron2's, a config and a mapper, `seed` and `start_iter`.
 
     Args:
-        dataset: of `load_dataset_dicts`.
-        mapper: of one dict.
-        seed: the same in all processes.
-        start_iter: iterations to skip.
-        total_batch_size: images of an update.
-        accumulation_steps: parts of it that are run one after the other.
-        aspect_ratio_grouping: batches of images that all lie or all stand.
-        num_workers: processes that load; 0: this one.
+        dataset: Dicts of `load_dataset_dicts`.
+        mapper: Function that maps one dict.
+        seed: Seed, which must be the same in all processes.
+        start_iter: Number of iterations to skip.
+        total_batch_size: Images per update.
+        accumulation_steps: Number of parts that a batch is split into.
+        aspect_ratio_grouping: Whether to put only landscape or only portrait images in a batch.
+        num_workers: Number of worker processes; 0 loads in this process.
 
     Raises:
-        InputError: a batch that can't be divided.
+        InputError: The dataset is empty, or the batch can't be divided.
     """
+    if not dataset:
+        raise InputError("the datasets to train on (DATASETS.TRAIN) hold no image")
     batch_size = _micro_batch_size(total_batch_size, accumulation_steps)
     skipped = start_iter * total_batch_size // comm.get_world_size()
     return build_detection_train_loader(
@@ -145,15 +147,15 @@ def _test_loader_from_config(cfg: CfgNode, name: str, mapper: Mapper) -> dict:
 def build_test_loader(
     dataset: Sequence[dict], *, mapper: Mapper, num_workers: int = 0
 ) -> DataLoader:
-    """Each sample of a dataset once, over all processes.
+    """Build a loader that gives each sample of a dataset once, over all processes.
 
-    As Detectron2's, it takes these arguments, or a config, a dataset's name and a mapper.
+    Like Detectron2's, it takes these arguments, or a config, a dataset's name and a mapper.
 
     Args:
-        dataset: of `load_dataset_dicts`.
-        mapper: of one dict. Where it has a method `select`, that says which dicts are taken; where
-            it has `test_batch_size`, so many make a batch, otherwise one.
-        num_workers: processes that load; 0: this one.
+        dataset: Dicts of `load_dataset_dicts`.
+        mapper: Function that maps one dict. If it has a method `select`, this chooses the dicts;
+            if it has a `test_batch_size`, this is the batch size, otherwise 1.
+        num_workers: Number of worker processes; 0 loads in this process.
     """
     dicts = list(dataset)
     if hasattr(mapper, "select"):
@@ -167,7 +169,7 @@ def build_test_loader(
 
 
 class _WorkersMapper:
-    """A mapper that sets up the worker process of a loader in which it runs first."""
+    """A mapper that first sets up the worker process it runs in."""
 
     def __init__(self, mapper: Mapper):
         self.mapper = mapper
@@ -175,18 +177,18 @@ class _WorkersMapper:
 
     def __call__(self, dataset_dict: dict) -> dict:
         if not self.is_set_up and get_worker_info() is not None:
-            # Workers share the cores already. (1 would end OpenCV's threads, which a fork has not:
-            # that waits for ever.)
+            # Workers share the cores already. (1 instead of 0 would make OpenCV wait for ever for
+            # threads that don't exist in a forked process.)
             cv2.setNumThreads(0)
-            # Otherwise every tensor on its way takes a file descriptor, of which a process usually
-            # has 1024: too few for a batch of 512 people.
+            # By default each tensor sent to the main process takes a file descriptor. The usual
+            # limit of 1024 is too small for a batch of 512 people.
             torch.multiprocessing.set_sharing_strategy("file_system")
             self.is_set_up = True
         return self.mapper(dataset_dict)
 
 
 class _PositionSampler(Sampler):
-    """Pairs (position in the stream of all processes, index into the dataset)."""
+    """Yield pairs (position in the stream of all processes, index into the dataset)."""
 
     def __init__(self, sampler: Sampler, skipped: int):
         self.sampler = sampler
@@ -199,7 +201,7 @@ class _PositionSampler(Sampler):
 
 
 class _SeededDataset(Dataset):
-    """Maps each sample with random generators seeded by its position."""
+    """Map each sample with random generators seeded by its position."""
 
     def __init__(self, dataset: Dataset, mapper: Mapper, seed: int):
         self.dataset = dataset
@@ -217,7 +219,7 @@ class _SeededDataset(Dataset):
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seed the global generators that augmentations draw from, and put them back afterwards."""
+    """Seed the global generators that augmentations draw from, and restore them afterwards."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(int(seed))
     np.random.seed(seed)
@@ -231,7 +233,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def _micro_batch_size(total: int, steps: int) -> int:
-    """Images of one forward pass over all processes."""
+    """Return the number of images in one forward pass, over all processes."""
     processes = comm.get_world_size()
     if steps < 1 or total < 1 or total % (steps * processes):
         raise InputError(

@@ -1,4 +1,4 @@
-"""Names of data sets that mean nothing to a config, found before anything is built from it."""
+"""Check the datasets of a config before anything is built from it."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -6,35 +6,36 @@ from difflib import get_close_matches
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from ..utils.errors import InputError
+from ..utils.errors import InputError, UnknownKeyError
 from ..utils.tasks import find_task
 
 __all__ = ["check_datasets", "check_registered"]
 
 
 def check_registered(names: Sequence[str]) -> None:
-    """
+    """Check that datasets are registered.
+
     Raises:
-        InputError: the first data set that isn't registered, and those of similar names.
+        UnknownKeyError: A dataset isn't registered; the message lists similar names.
     """
     known = DatasetCatalog.list()
     for name in names:
         if name not in known:
             near = ", ".join(get_close_matches(name, known, n=4))
-            raise InputError(
-                f"no data set is registered as {name!r}{near and f' (near: {near})'}. Your own are "
+            raise UnknownKeyError(
+                f"no dataset is registered as {name!r}{near and f' (near: {near})'}. Your own are "
                 "known to every tool once DETECTRON2_ENV_MODULE names a file that registers them "
                 "(docs/custom_dataset.md)"
             )
 
 
 def check_datasets(cfg: CfgNode) -> None:
-    """Whether what is trained and tested on is there by name and has the model's classes.
+    """Check that DATASETS.TRAIN and DATASETS.TEST are registered, with the model's classes.
 
-    Files are not looked at.
+    Their files are not read.
 
     Raises:
-        InputError: a data set that isn't registered, or not with the segmentor's number of classes.
+        InputError: A dataset isn't registered, or has another number of classes than the model.
     """
     names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
     check_registered(names)
@@ -46,6 +47,6 @@ def check_datasets(cfg: CfgNode) -> None:
         classes = MetadataCatalog.get(name).get("stuff_classes", None)
         if classes is not None and len(classes) != num_classes:
             raise InputError(
-                f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {num_classes}, but data set {name!r} has "
+                f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {num_classes}, but dataset {name!r} has "
                 f"{len(classes)} classes"
             )

@@ -1,4 +1,4 @@
-"""COCO's JSON files of people and detections, checked field by field and completed."""
+"""Read COCO's JSON files of people and detections, and check every field."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -19,17 +19,17 @@ def _is_list_of_numbers(value: Any) -> bool:
 
 
 def _are_finite(value: Any) -> bool:
-    # By their sum, all at once: a file has ten millions of numbers.
+    # The sum is checked instead of every number: a file holds tens of millions.
     return _is_list_of_numbers(value) and math.isfinite(sum(value))
 
 
-# What a field may be, as an error says it.
+# Kinds of fields, by the words that error messages use.
 _KINDS: dict[str, Callable[[Any], bool]] = {
     "an integer or a string": lambda value: type(value) in (int, str),
     "a string": lambda value: isinstance(value, str),
     "a number": _is_number,
     "a size in pixels": lambda value: _is_number(value) and value >= 1,
-    # Boxes that are not finite have no area: they are left out with those, and counted.
+    # Boxes that aren't finite are left out later, together with boxes without area.
     "x, y, width, height": lambda value: _is_list_of_numbers(value) and len(value) == 4,
     "a list of numbers": _are_finite,
 }
@@ -45,21 +45,21 @@ _DETECTION |= {"bbox": "x, y, width, height", "score": "a number"}
 _POSED = {"image_id": _ID, "score": "a number", "keypoints": "a list of numbers"}
 
 
-def read_people(file_name: str, num_joints: int) -> dict[str, Any]:
-    """COCO's annotations of people, checked and completed.
+def read_people(file_name: str, num_keypoints: int) -> dict[str, Any]:
+    """Read COCO's annotations of people, check them, and fill in missing fields.
 
     Args:
-        file_name: of a JSON in the layout of `person_keypoints_*.json`.
-        num_joints: that each annotation must have.
+        file_name: JSON file in the layout of `person_keypoints_*.json`.
+        num_keypoints: Number of keypoints that each annotation must have.
 
     Returns:
-        the file's content, of which every annotation of the category "person" (others are left
-        out) has "keypoints" (zeros where the file has none), "num_keypoints", "area" and "iscrowd".
+        The content of the file. Only annotations of the category "person" are kept. Each of them
+        has "keypoints" (zeros if the file has none), "num_keypoints", "area" and "iscrowd".
 
     Raises:
-        FileNotFoundError: there is no such file.
-        InputError: the file is no JSON, lacks a list or a field, has another number of joints, or
-            annotates images that it doesn't list.
+        MissingFileError: The file doesn't exist.
+        InputError: The file isn't JSON, lacks a list or a field, has another number of keypoints,
+            or annotates images that it doesn't list.
     """
     content = read_json(file_name)
     lists = ("images", "annotations", "categories")
@@ -70,7 +70,7 @@ def read_people(file_name: str, num_joints: int) -> dict[str, Any]:
     people = {item["id"] for item in content["categories"] if item["name"] == "person"}
     known = {image["id"] for image in content["images"]}
     annotations = [
-        _complete(item, num_joints, known, file_name)
+        _complete(item, num_keypoints, known, file_name)
         for item in content["annotations"]
         if item["category_id"] in people
     ]
@@ -78,34 +78,34 @@ def read_people(file_name: str, num_joints: int) -> dict[str, Any]:
 
 
 def read_detections(file_name: str) -> list[dict]:
-    """A detector's boxes: "image_id", "category_id", "bbox", "score".
+    """Read a detector's boxes: "image_id", "category_id", "bbox" and "score" each.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        InputError: the file is no JSON list of these.
+        MissingFileError: The file doesn't exist.
+        InputError: The file isn't a JSON list of such boxes.
     """
     detections = read_json(file_name)
     _check_list(f"{file_name}: detections", detections, _DETECTION)
     return detections
 
 
-def check_posed_people(file_name: str, entries: list, num_joints: int) -> None:
-    """Entries of COCO's format of results must have what it says.
+def check_posed_people(file_name: str, entries: list, num_keypoints: int) -> None:
+    """Check that entries have the fields of COCO's result format for keypoints.
 
     Raises:
-        InputError: naming the first that has not.
+        InputError: An entry hasn't; the message names the first one.
     """
     _check_list(f"{file_name}: entries", entries, _POSED)
     for number, entry in enumerate(entries):
-        _check_joints(f"{file_name}: entries[{number}]", entry, num_joints)
+        _check_keypoints(f"{file_name}: entries[{number}]", entry, num_keypoints)
 
 
-def _complete(item: dict, num_joints: int, images: set, file_name: str) -> dict:
-    person = {"keypoints": [0] * (3 * num_joints), "iscrowd": 0} | item
+def _complete(item: dict, num_keypoints: int, images: set, file_name: str) -> dict:
+    person = {"keypoints": [0] * (3 * num_keypoints), "iscrowd": 0} | item
     place = f"{file_name}: annotation {item.get('id')}"
     _check_fields(place, person, _PERSON)
     _check_fields(place, person, {key: kind for key, kind in _OPTIONAL.items() if key in item})
-    _check_joints(place, person, num_joints)
+    _check_keypoints(place, person, num_keypoints)
     if person["image_id"] not in images:
         raise InputError(
             f"{place} belongs to image {person['image_id']}, which the file does not list"
@@ -115,10 +115,10 @@ def _complete(item: dict, num_joints: int, images: set, file_name: str) -> dict:
     return person
 
 
-def _check_joints(place: str, person: dict, num_joints: int) -> None:
-    if len(person["keypoints"]) != 3 * num_joints:
+def _check_keypoints(place: str, person: dict, num_keypoints: int) -> None:
+    if len(person["keypoints"]) != 3 * num_keypoints:
         raise InputError(
-            f"{place} has {len(person['keypoints']) / 3:g} joints, expected {num_joints}"
+            f"{place} has {len(person['keypoints']) / 3:g} keypoints, expected {num_keypoints}"
         )
 
 

@@ -1,7 +1,8 @@
 """Read images, label maps and depth maps, with errors that name the file."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import IO, Any
 
 import cv2
@@ -9,13 +10,14 @@ import numpy as np
 import torch
 from detectron2.data import detection_utils
 from detectron2.utils.file_io import PathManager
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from torchvision.io import ImageReadMode, decode_image
 
 from ..utils.errors import InputError, MissingFileError
 
 __all__ = [
     "check_labels",
+    "give_label_advice",
     "image_pixels",
     "read_checked_labels",
     "read_depth",
@@ -23,27 +25,60 @@ __all__ = [
     "read_labels",
 ]
 
-# PIL's names of a 16-bit grey PNG; "I" before Pillow 11.
+# PIL's modes of a 16-bit gray PNG; "I" before Pillow 11.
 _DEPTH_MODES = ("I;16", "I;16B", "I")
-_TIFF = (b"II*\0", b"MM\0*")  # how these files begin
-# Where a PNG may say how it is to be turned; PIL decodes it before it tells.
+_TIFF = (b"II*\0", b"MM\0*")  # first bytes
+# Chunks of a PNG that may hold an orientation. PIL would have to decode the file to read them.
 _PNG_ORIENTATION = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
 
 
-def read_image(file_name: str, image_format: str) -> np.ndarray:
-    """
-    Args:
-        file_name: of the image, whatever PIL reads and TIFFs with 16 bits a colour.
-        image_format: Detectron2's name, e.g. "RGB".
+LabelAdvice = Callable[[np.ndarray, int], str]
+_LABEL_ADVICE: list[LabelAdvice] = []
 
-    Returns:
-        (H, W, C) uint8, as `image_pixels` makes it.
+
+def give_label_advice(advise: LabelAdvice) -> LabelAdvice:
+    """Register a function that says which conversion the label maps of a dataset lack.
+
+    Args:
+        advise: Function of the unknown ids in a label map and the number of classes. Returns a
+            sentence for the error message, or "" if the ids don't look like the dataset's. The
+            first function that returns a sentence is the one whose advice is shown.
+    """
+    _LABEL_ADVICE.append(advise)
+    return advise
+
+
+@contextmanager
+def _reading(kind: str, file_name: str) -> Iterator[None]:
+    """Name the file in every error that reading it raises.
 
     Raises:
-        MissingFileError: there is no such file.
-        InputError: the file is no image that can be decoded.
+        MissingFileError: The file doesn't exist.
+        InputError: The file cannot be decoded.
     """
     try:
+        yield
+    except FileNotFoundError as error:
+        raise MissingFileError(f"{kind} file {file_name} does not exist") from error
+    except Exception as error:  # PIL raises what its decoders happen to run into
+        raise InputError(f"{kind} file {file_name} cannot be read as an image: {error}") from error
+
+
+def read_image(file_name: str, image_format: str) -> np.ndarray:
+    """Read an image.
+
+    Args:
+        file_name: Image file: any format that PIL reads, or a TIFF with 16 bits per channel.
+        image_format: Detectron2's name of the format, such as "RGB".
+
+    Returns:
+        (H, W, C) uint8, as from `image_pixels`.
+
+    Raises:
+        MissingFileError: The file doesn't exist.
+        InputError: The file cannot be decoded.
+    """
+    with _reading("image", file_name):
         with PathManager.open(file_name, "rb") as file:
             content = file.read()
         image = _open_image(io.BytesIO(content))
@@ -51,31 +86,27 @@ def read_image(file_name: str, image_format: str) -> np.ndarray:
         if pixels is None or image_format not in ("RGB", "BGR"):
             return image_pixels(image, image_format)
         return pixels if image_format == "RGB" else pixels[..., ::-1]
-    except FileNotFoundError as error:
-        raise MissingFileError(f"image file {file_name} does not exist") from error
-    except Exception as error:  # PIL raises what its decoders happen to run into
-        raise InputError(f"image file {file_name} cannot be read as an image: {error}") from error
 
 
 def image_pixels(image: Image.Image, image_format: str) -> np.ndarray:
-    """Pixels of a PIL image of any mode, as a viewer shows it.
+    """Return the pixels of a PIL image of any mode, as a viewer shows it.
 
-    EXIF's orientation is applied, what is transparent is laid on white, of 16 bits the upper 8
-    are taken. Colour profiles are not applied.
+    The EXIF orientation is applied, transparent pixels are blended with white, and of 16 bits the
+    upper 8 are taken. Color profiles are not applied.
 
     Args:
-        image: grey, palette, RGB, CMYK, with or without transparency.
-        image_format: Detectron2's name, e.g. "RGB".
+        image: Gray, palette, RGB or CMYK image, with or without transparency.
+        image_format: Detectron2's name of the format, such as "RGB".
 
     Returns:
         (H, W, C) uint8.
 
     Raises:
-        OSError: a damaged file.
-        InputError: 32-bit values, whose white is unknown.
+        OSError: The file is damaged.
+        InputError: The image has 32-bit values, whose white is unknown.
     """
-    image.load()  # Detectron2's look at the orientation swallows what a damaged file raises
-    image = detection_utils._apply_exif_orientation(image)
+    image.load()
+    image = ImageOps.exif_transpose(image)
     if image.mode in _DEPTH_MODES:
         values = np.asarray(image)
         if values.min(initial=0) < 0 or values.max(initial=0) > 65535:
@@ -90,11 +121,14 @@ def image_pixels(image: Image.Image, image_format: str) -> np.ndarray:
 
 
 def _decode_plain(image: Image.Image, content: bytes) -> np.ndarray | None:
-    """RGB pixels of an opened JPEG or PNG that needs no more than decoding.
+    """Decode a JPEG or PNG with torchvision if it needs nothing but decoding.
 
-    They are PIL's own, to the bit, at about half the cost for large files: PIL holds four bytes a
-    pixel and copies them three times. None for other files, and for those that don't decode: of
-    these PIL tells what is wrong.
+    The pixels equal PIL's to the bit. For large files this takes about half the time, because PIL
+    holds four bytes per pixel and copies them three times.
+
+    Returns:
+        (H, W, 3) RGB; None for other files, and for files that don't decode, because PIL's error
+        messages say more.
     """
     if image.format not in ("JPEG", "PNG") or image.mode != "RGB" or "transparency" in image.info:
         return None
@@ -111,7 +145,7 @@ def _decode_plain(image: Image.Image, content: bytes) -> np.ndarray | None:
 
 
 def _open_image(file: IO[bytes]) -> Image.Image:
-    """PIL's image; a TIFF with 16 bits a colour, which PIL does not know, by OpenCV."""
+    """Open an image with PIL, or with OpenCV if it is a TIFF with 16 bits per channel."""
     try:
         return Image.open(file)
     except UnidentifiedImageError:
@@ -127,49 +161,47 @@ def _open_image(file: IO[bytes]) -> Image.Image:
 
 
 def read_labels(file_name: str) -> np.ndarray:
-    """
+    """Read a label map.
+
     Args:
-        file_name: of a single-channel label map. A palette's indices are the labels.
+        file_name: Single-channel image. If it has a palette, the indices are the labels.
 
     Returns:
         (H, W) uint8 or int32.
 
     Raises:
-        MissingFileError: there is no such file.
-        InputError: the file is no image, has several channels, or values that are no integers.
+        MissingFileError: The file doesn't exist.
+        InputError: The file isn't an image, or it has several channels or values that aren't
+            integers.
     """
-    try:
-        with PathManager.open(file_name, "rb") as file:
-            labels = np.asarray(Image.open(file))
-    except FileNotFoundError as error:
-        raise MissingFileError(f"label file {file_name} does not exist") from error
-    except Exception as error:  # PIL raises what its decoders happen to run into
-        raise InputError(f"label file {file_name} cannot be read as an image: {error}") from error
+    with _reading("label", file_name), PathManager.open(file_name, "rb") as file:
+        labels = np.asarray(Image.open(file))
     if labels.ndim != 2:
         raise InputError(
             f"label file {file_name} has {labels.shape[2]} channels, expected one with class ids"
         )
     if labels.dtype.kind == "f":
         raise InputError(f"label file {file_name} holds floating-point values, expected class ids")
-    # OpenCV resizes neither bool nor uint16-as-int32 maps of other types.
+    # OpenCV resizes neither bool nor uint32 maps.
     return labels if labels.dtype == np.uint8 else labels.astype(np.int32)
 
 
 def read_checked_labels(
     item: Mapping[str, Any], image_size: tuple[int, int], *, num_classes: int, ignore_value: int
 ) -> np.ndarray:
-    """The label map of an image, which must fit it and hold known ids only.
+    """Read the label map of an image, and check it with `check_labels`.
 
     Args:
-        item: dataset dict with "file_name" and "sem_seg_file_name".
-        image_size: (height, width).
-        num_classes, ignore_value: as in `check_labels`.
+        item: Dataset dict with "file_name" and "sem_seg_file_name".
+        image_size: Size of the image as (height, width) in pixels.
+        num_classes, ignore_value: Known ids, as in `check_labels`.
 
     Returns:
         (H, W) uint8 or int32.
 
     Raises:
-        MissingFileError, InputError: as `read_labels` and `check_labels`, or no label map.
+        MissingFileError: The label map doesn't exist.
+        InputError: As in `read_labels` and `check_labels`, or the dict names no label map.
     """
     label_file = item.get("sem_seg_file_name")
     if label_file is None:
@@ -189,30 +221,27 @@ def read_checked_labels(
 
 
 def read_depth(file_name: str, scale: float) -> np.ndarray:
-    """
+    """Read a depth map.
+
     Args:
-        file_name: of a 16-bit single-channel PNG.
-        scale: the file's values are metres times this.
+        file_name: 16-bit PNG with one channel.
+        scale: Factor from meters to the values in the file.
 
     Returns:
-        (H, W) float32 metres, 0 = no value.
+        (H, W) float32 meters; 0 where there is no value.
 
     Raises:
-        MissingFileError: there is no such file.
-        InputError: the file is no image, or not one of 16 bits and one channel.
+        MissingFileError: The file doesn't exist.
+        InputError: The file isn't an image with 16 bits and one channel.
     """
-    try:
-        with PathManager.open(file_name, "rb") as file, Image.open(file) as image:
-            mode, values = image.mode, np.asarray(image)
-    except FileNotFoundError as error:
-        raise MissingFileError(f"depth file {file_name} does not exist") from error
-    except Exception as error:  # PIL raises what its decoders happen to run into
-        raise InputError(f"depth file {file_name} cannot be read as an image: {error}") from error
+    with _reading("depth", file_name), PathManager.open(file_name, "rb") as file:
+        image = Image.open(file)
+        mode, values = image.mode, np.asarray(image)
     if mode not in _DEPTH_MODES:
         found = f"{values.shape[2]} channels" if values.ndim == 3 else f"8 bits (mode {mode})"
         raise InputError(
             f"depth file {file_name} has {found}, expected a 16-bit PNG with one channel: "
-            f"metres times {scale:g}"
+            f"meters times {scale:g}"
         )
     return values.astype(np.float32) / np.float32(scale)
 
@@ -226,16 +255,16 @@ def check_labels(
     label_file: str,
     image_file: str,
 ) -> None:
-    """A label map must fit its image and hold known ids only.
+    """Check that a label map has the size of its image and holds known ids only.
 
     Args:
-        labels: (H, W).
-        image_size: (height, width).
-        num_classes, ignore_value: known ids are 0..num_classes-1 and ignore_value.
-        label_file, image_file: for the message.
+        labels: (H, W) ids.
+        image_size: Size of the image as (height, width) in pixels.
+        num_classes, ignore_value: Known ids: 0 to num_classes - 1, and ignore_value.
+        label_file, image_file: File names for the error message.
 
     Raises:
-        InputError: naming the files and what was expected.
+        InputError: It doesn't; the message names the files and what was expected.
     """
     if labels.shape != tuple(image_size):
         raise InputError(
@@ -249,28 +278,9 @@ def check_labels(
     if known.all():
         return
     unknown = np.unique(labels[~known])
+    given = (advise(unknown, num_classes) for advise in _LABEL_ADVICE)
+    advice = next((f". {text}" for text in given if text), "")
     raise InputError(
         f"label file {label_file} holds ids {unknown.tolist()}, expected 0..{num_classes - 1} "
-        f"({num_classes} classes) or {ignore_value} (ignore){_advice(unknown, num_classes)}"
+        f"({num_classes} classes) or {ignore_value} (ignore){advice}"
     )
-
-
-def _advice(unknown: np.ndarray, num_classes: int) -> str:
-    """Which conversion a label map of a known data set lacks; "" if none is known."""
-    if num_classes == 19 and unknown.min() >= 19 and unknown.max() <= 33:
-        return (
-            ". These look like Cityscapes' label ids; csCreateTrainIdLabelImgs (of "
-            "cityscapesscripts) makes *_labelTrainIds.png, datasets/prepare_cityscapes_extra.py "
-            "those of train_extra"
-        )
-    if num_classes == 19 and unknown.min() >= 19 and unknown.max() <= 123:
-        return (
-            ". If these are Mapillary's ids, datasets/prepare_mapillary_cityscapes.py maps those "
-            "of v1.2 to Cityscapes' classes"
-        )
-    if num_classes == 150 and unknown.tolist() == [150]:
-        return (
-            ". If these are ADE20K's annotations as downloaded, which count classes from 1, "
-            "datasets/prepare_ade20k_sem_seg.py shifts them"
-        )
-    return ""

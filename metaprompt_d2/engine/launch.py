@@ -1,4 +1,4 @@
-"""Detectron2's `launch` for a script's arguments, on GPUs or CPU processes."""
+"""Run a script's `main` in one or several processes, on GPUs or CPUs."""
 
 import argparse
 import atexit
@@ -26,16 +26,16 @@ Main = Callable[[argparse.Namespace], object]
 def launch_main(main: Main, args: argparse.Namespace) -> None:
     """Run `main(args)` in every process that Detectron2's standard arguments ask for.
 
-    Without GPUs, `args.num_gpus` is the number of CPU processes. They keep the number of threads
-    that a single process has, so that their figures are the same, but let idle threads sleep:
-    spinning ones would starve each other.
+    Without GPUs, `args.num_gpus` is the number of CPU processes. They use as many threads as a
+    single process does, so that the results are the same, but idle threads sleep: spinning threads
+    would slow the others down.
 
     Args:
-        main: importable from its module.
-        args: of `detectron2.engine.default_argument_parser`.
+        main: Function that can be imported from its module.
+        args: Arguments of `detectron2.engine.default_argument_parser`.
 
     Raises:
-        SystemExit: for bad input, with one line of whichever process met it first.
+        SystemExit: A process met wrong input, with the line of the first one that did.
     """
     if args.num_gpus > 1 and not torch.cuda.is_available():
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -65,12 +65,12 @@ def launch_main(main: Main, args: argparse.Namespace) -> None:
 
 
 def _run(main: Main, args: argparse.Namespace, message: Path) -> None:
-    """One process of several leaves the line of its error for the one that started it."""
+    """Run `main` in a process, and pass its error message to the parent process in a file."""
     try:
         with one_line_errors():
             main(args)
             if comm.get_world_size() > 1:
-                comm.synchronize()  # nobody needs the others any more
+                comm.synchronize()  # no process needs the others any more
                 _leave()
     except SystemExit as stop:
         if args.num_gpus * args.num_machines > 1 and isinstance(stop.code, str):
@@ -81,12 +81,12 @@ def _run(main: Main, args: argparse.Namespace, message: Path) -> None:
 
 
 def _leave() -> NoReturn:
-    """End this process without C++'s destructors.
+    """End this process without running C++ destructors.
 
-    Now and then those of gloo's process groups abort a process that has done all its work
+    The destructors of gloo's process groups sometimes abort a process that has finished its work
     ("terminate called without an active exception").
     """
-    atexit._run_exitfuncs()  # closes log files, ends workers
+    atexit._run_exitfuncs()  # closes log files and ends workers; there is no public function
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)

@@ -7,7 +7,7 @@ from detectron2.solver import LRMultiplier
 from fvcore.common.param_scheduler import ParamScheduler
 from torch.optim.lr_scheduler import LRScheduler
 
-from ..utils.errors import InputError
+from ..utils.errors import InputError, input_errors
 
 __all__ = ["RiseAndFallPoly", "WarmupPoly", "build_lr_scheduler", "rise_and_fall"]
 
@@ -96,7 +96,8 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: torch.optim.Optimizer) -> LRSche
     """
     solver = cfg.SOLVER
     if solver.LR_SCHEDULER_NAME != "RiseAndFallPolyLR":
-        return deeplab.build_lr_scheduler(cfg, optimizer)
+        with input_errors("SOLVER", AssertionError, ValueError):  # an unknown name, for example
+            return deeplab.build_lr_scheduler(cfg, optimizer)
     multiplier = RiseAndFallPoly(
         peak_at=solver.LR_PEAK_AT,
         power=solver.POLY_LR_POWER,

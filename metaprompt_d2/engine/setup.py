@@ -2,7 +2,8 @@
 
 import argparse
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -48,8 +49,12 @@ def load_config(config_file: str, overrides: Sequence[Any]) -> CfgNode:
             raise InputError(
                 f"config file {config_file}: VERSION is {version}, expected {cfg.VERSION}"
             )
-        _merge(cfg, loaded, f"config file {config_file}")
-    _merge(cfg, list(overrides), "overrides")
+        with _yacs_errors(f"config file {config_file}", KeyError):
+            cfg.merge_from_other_cfg(loaded)
+    if len(overrides) % 2:
+        raise InputError(f"overrides {list(overrides)} are not pairs of keys and values")
+    with _yacs_errors("overrides", AssertionError):
+        cfg.merge_from_list(list(overrides))
     if cfg.MODEL.DIFFUSION.SIZES_FROM_WEIGHTS:
         _take_sizes_from_weights(cfg)
     check_config(cfg)
@@ -60,15 +65,14 @@ def load_config(config_file: str, overrides: Sequence[Any]) -> CfgNode:
     return cfg
 
 
-def _merge(cfg: CfgNode, others: CfgNode | list, source: str) -> None:
+@contextmanager
+def _yacs_errors(source: str, unknown_key: type[Exception]) -> Iterator[None]:
+    """Name the source of the values in the errors of yacs, which raises various types."""
     try:
-        if isinstance(others, list):
-            cfg.merge_from_list(others)
-        else:
-            cfg.merge_from_other_cfg(others)
-    except KeyError as error:
+        yield
+    except unknown_key as error:
         raise UnknownKeyError(f"{source}: {error.args[0]}") from error
-    except Exception as error:  # whatever yacs runs into
+    except Exception as error:
         raise InputError(f"{source}: {error}") from error
 
 
@@ -77,7 +81,8 @@ def _take_sizes_from_weights(cfg: CfgNode) -> None:
     if not node.WEIGHTS:
         raise InputError("MODEL.DIFFUSION.SIZES_FROM_WEIGHTS needs MODEL.DIFFUSION.WEIGHTS")
     sizes = diffusion_sizes(PathManager.get_local_path(node.WEIGHTS))
-    _merge(node, [part for pair in sizes.items() for part in pair], f"sizes of {node.WEIGHTS}")
+    with _yacs_errors(f"sizes of {node.WEIGHTS}", KeyError):
+        node.merge_from_list([part for pair in sizes.items() for part in pair])
     node.SIZES_FROM_WEIGHTS = False
 
 

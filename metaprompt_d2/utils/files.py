@@ -11,7 +11,7 @@ from detectron2.utils.file_io import PathManager
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from ..utils.errors import InputError, MissingFileError
+from .errors import InputError, MissingFileError
 
 __all__ = ["atomic_write", "read_json", "write_png"]
 
@@ -22,6 +22,9 @@ def atomic_write(path: str | os.PathLike, write: Callable[[IO[bytes]], object]) 
     Args:
         path: File to write. An existing file is replaced.
         write: Function that writes the content to the binary stream it is given.
+
+    Raises:
+        InputError: The file cannot be written, for instance because the disk is full.
     """
     path = Path(path)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")

@@ -89,8 +89,8 @@ def test_levels_without_checkpointing_are_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("street", "no data set is registered as 'street'"),
-        ("ade20k_sem_seg_val", "NUM_CLASSES is 19, but data set 'ade20k_sem_seg_val' has 150 cl"),
+        ("street", "no dataset is registered as 'street'"),
+        ("ade20k_sem_seg_val", "NUM_CLASSES is 19, but dataset 'ade20k_sem_seg_val' has 150 cl"),
     ],
 )
 def test_a_dataset_that_does_not_fit_is_refused_before_the_training(

@@ -46,7 +46,7 @@ def test_what_is_left_out_is_completed(tmp_path: Path) -> None:
             {"annotations": [person(7, keypoints=[None] * 51)]},
             "annotation 7: keypoints is ",
         ),
-        ({"annotations": [person(7, keypoints=[1, 2, 2])]}, "annotation 7 has 1 joints, expected"),
+        ({"annotations": [person(7, keypoints=[1, 2, 2])]}, "annotation 7 has 1 keypoints, exp"),
         ({"annotations": [person(7, image_id=5)]}, "annotation 7 belongs to image 5, which"),
     ],
 )
@@ -61,5 +61,5 @@ def test_detections_and_posed_people_are_checked_alike(tmp_path: Path) -> None:
         read_detections(write(tmp_path, [detection(), detection(score="high")]))
     posed = {"image_id": 1, "score": 0.5, "keypoints": [1.0] * 51}
     check_posed_people("a.json", [posed], 17)
-    with pytest.raises(ValueError, match=r"a\.json: entries\[0\] has 17 joints, expected 16"):
+    with pytest.raises(ValueError, match=r"a\.json: entries\[0\] has 17 keypoints, expected 16"):
         check_posed_people("a.json", [posed], 16)

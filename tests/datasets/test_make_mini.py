@@ -207,14 +207,14 @@ def test_joints_behind_other_things_are_unlabelled(monkeypatch: pytest.MonkeyPat
 
 def test_left_is_the_persons_left(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    from mini_world.people import JOINTS, sample_person
+    from mini_world.people import KEYPOINT_NAMES, sample_person
 
     for seed in range(20):
         person = sample_person(np.random.default_rng(seed), 0.0, 0.0, 8.0)
         up = np.array([0.0, 1.0, 0.0])
         # X right, Y up, Z ahead is a left-handed frame: up x ahead points to the right.
         right = np.cross(up, person.ahead)
-        assert set(JOINTS) <= set(person.joints)
+        assert set(KEYPOINT_NAMES) <= set(person.joints)
         for part in ("eye", "ear", "shoulder", "hip"):
             across = person.joints[f"right_{part}"] - person.joints[f"left_{part}"]
             assert across @ right > 0

@@ -15,6 +15,7 @@ from torch.multiprocessing import ProcessRaisedException
 
 from metaprompt_d2.engine import launch as launch_module
 from metaprompt_d2.engine import launch_main
+from metaprompt_d2.utils.errors import InputError
 
 
 def arguments(num_gpus: int) -> argparse.Namespace:
@@ -24,8 +25,12 @@ def arguments(num_gpus: int) -> argparse.Namespace:
 
 def fail_in_the_last_process(args: argparse.Namespace) -> None:
     if comm.get_rank() == comm.get_world_size() - 1:
-        raise ValueError("image a.png cannot be read")
+        raise InputError("image a.png cannot be read")
     comm.synchronize()  # waits for a process that will never come
+
+
+def have_a_bug(args: argparse.Namespace) -> None:
+    raise ValueError("too many values to unpack")
 
 
 def be_killed(args: argparse.Namespace) -> None:
@@ -53,6 +58,15 @@ def test_bad_input_is_one_line(num_gpus: int) -> None:
     with pytest.raises(SystemExit) as stop:
         launch_main(fail_in_the_last_process, arguments(num_gpus))
     assert stop.value.code == "error: image a.png cannot be read"
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    with pytest.raises(ValueError, match="too many values"):
+        launch_main(have_a_bug, arguments(1))
+    with pytest.raises(
+        ProcessRaisedException, match=r'test_launch\.py", line(.|\n)*too many values'
+    ):
+        launch_main(have_a_bug, arguments(2))
 
 
 def test_a_killed_process_is_one_line() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from metaprompt_d2.engine import load_config
+from metaprompt_d2.utils.errors import InputError, UnknownKeyError
 
 
 def test_overrides_win_over_the_file() -> None:
@@ -23,10 +24,10 @@ def test_a_file_of_ones_own_can_build_on_a_recipe(tmp_path: Path) -> None:
 
 
 def test_an_unknown_key_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises((KeyError, AssertionError), match=r"MODEL\.META_PROMPT\.STEPS"):
+    with pytest.raises(UnknownKeyError, match=r"MODEL\.META_PROMPT\.STEPS"):
         load_config("", ["MODEL.META_PROMPT.STEPS", "3"])
     (tmp_path / "own.yaml").write_text("MODEL: {META_PROMPT: {STEPS: 3}}\n")
-    with pytest.raises(KeyError, match=r"MODEL\.META_PROMPT\.STEPS"):
+    with pytest.raises(UnknownKeyError, match=r"MODEL\.META_PROMPT\.STEPS"):
         load_config(str(tmp_path / "own.yaml"), [])
 
 
@@ -65,7 +66,7 @@ def test_the_result_is_frozen() -> None:
 )
 def test_a_file_that_means_nothing_is_named(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "own.yaml").write_text(text)
-    with pytest.raises((ValueError, KeyError, AssertionError), match=message):
+    with pytest.raises(InputError, match=message):
         load_config(str(tmp_path / "own.yaml"), [])
 
 

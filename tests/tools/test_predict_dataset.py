@@ -25,7 +25,7 @@ def test_a_registered_data_set_is_predicted_and_zipped(
 def test_an_unknown_data_set_is_named(run_tool: Callable[..., str], tmp_path: Path) -> None:
     options = ["--config-file", CONFIG, "--dataset", TEST[1:], "--output", tmp_path / "a.zip"]
     output = run_tool("predict_dataset.py", *options, "OUTPUT_DIR", tmp_path / "log", fails=True)
-    assert f"no data set is registered as '{TEST[1:]}' (near: {TEST}" in output
+    assert f"no dataset is registered as '{TEST[1:]}' (near: {TEST}" in output
 
 
 def test_missing_folders_are_named_without_a_traceback(

@@ -1,4 +1,4 @@
-"""Datasets under the root `DETECTRON2_DATASETS`; importing registers them."""
+"""Datasets under the root `DETECTRON2_DATASETS`; importing this package registers them."""
 
 import os
 

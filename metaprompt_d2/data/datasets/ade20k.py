@@ -1,19 +1,21 @@
-"""The images of ADE20K's benchmark, whose ground truth is not public."""
+"""The test images of ADE20K's benchmark, whose ground truth is not public."""
 
 import os
 
+import numpy as np
 from detectron2.data import MetadataCatalog
 
+from ..readers import give_label_advice
 from .sem_seg_folders import register_sem_seg_folders
 
 __all__ = ["register_ade20k_test"]
 
 
 def register_ade20k_test(root: str) -> None:
-    """Register `ade20k_sem_seg_test` beside Detectron2's own `ade20k_sem_seg_{train,val}`.
+    """Register `ade20k_sem_seg_test`; Detectron2 itself registers train and val.
 
     Args:
-        root: the folder that holds `ADEChallengeData2016/`, usually DETECTRON2_DATASETS.
+        root: Folder that holds `ADEChallengeData2016/`, usually DETECTRON2_DATASETS.
     """
     register_sem_seg_folders(
         "ade20k_sem_seg_test",
@@ -21,4 +23,14 @@ def register_ade20k_test(root: str) -> None:
         None,
         MetadataCatalog.get("ade20k_sem_seg_val").stuff_classes,
         image_suffix=".jpg",
+    )
+
+
+@give_label_advice
+def _advise(unknown: np.ndarray, num_classes: int) -> str:
+    if num_classes != 150 or unknown.tolist() != [150]:
+        return ""
+    return (
+        "If these are ADE20K's annotations as downloaded, which count classes from 1, "
+        "datasets/prepare_ade20k_sem_seg.py shifts them"
     )

@@ -1,9 +1,11 @@
-"""Cityscapes' train_extra images with coarse labels, or with labels of another model."""
+"""Cityscapes' train_extra images with coarse labels, or with labels predicted by a model."""
 
 import os
 
+import numpy as np
 from cityscapesscripts.helpers.labels import trainId2label
 
+from ..readers import give_label_advice
 from .sem_seg_folders import register_sem_seg_folders
 
 __all__ = ["CITYSCAPES_CLASSES", "CITYSCAPES_COLORS", "register_cityscapes_extra"]
@@ -11,7 +13,7 @@ __all__ = ["CITYSCAPES_CLASSES", "CITYSCAPES_COLORS", "register_cityscapes_extra
 CITYSCAPES_CLASSES = [trainId2label[train_id].name for train_id in range(19)]
 CITYSCAPES_COLORS = [trainId2label[train_id].color for train_id in range(19)]
 
-# Folder and ending of the label maps; the second as the official MetaPrompts code names them.
+# Folder and suffix of the label maps. The official MetaPrompts code uses the second pair.
 _LABELS = {
     "coarse": ("gtCoarse/train_extra", "_gtCoarse_labelTrainIds.png"),
     "autolabelled": ("convert_autolabelled", "_gtFine_labelTrainIds.png"),
@@ -19,10 +21,10 @@ _LABELS = {
 
 
 def register_cityscapes_extra(root: str) -> None:
-    """Register `cityscapes_{coarse,autolabelled}_sem_seg_train_extra`, for training.
+    """Register `cityscapes_{coarse,autolabelled}_sem_seg_train_extra` for training.
 
     Args:
-        root: the folder that holds `cityscapes/`, usually DETECTRON2_DATASETS.
+        root: Folder that holds `cityscapes/`, usually DETECTRON2_DATASETS.
     """
     root = os.path.join(root, "cityscapes")
     for kind, (folder, suffix) in _LABELS.items():
@@ -35,3 +37,13 @@ def register_cityscapes_extra(root: str) -> None:
             image_suffix="_leftImg8bit.png",
             label_suffix=suffix,
         )
+
+
+@give_label_advice
+def _advise(unknown: np.ndarray, num_classes: int) -> str:
+    if num_classes != 19 or unknown.min() < 19 or unknown.max() > 33:
+        return ""
+    return (
+        "These look like Cityscapes' label ids; csCreateTrainIdLabelImgs (of cityscapesscripts) "
+        "makes *_labelTrainIds.png, datasets/prepare_cityscapes_extra.py those of train_extra"
+    )

@@ -1,4 +1,4 @@
-"""COCO's people, one sample a person, with annotated or detected boxes."""
+"""People of COCO, one sample per person, with annotated or detected boxes."""
 
 import logging
 import os
@@ -22,20 +22,20 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-# The standard detections (56.4 AP on val2017), where mmpose keeps them, or beside the annotations.
+# The usual detections (56.4 AP on val2017): in mmpose's folder, or next to the annotations.
 DETECTIONS = (
     "coco/person_detection_results/COCO_val2017_detections_AP_H_56_person.json",
     "coco/annotations/COCO_val2017_detections_AP_H_56_person.json",
 )
 
-_PERSON = 1  # COCO's category
+_PERSON = 1  # COCO's category id
 
 
 def register_coco_topdown(root: str) -> None:
     """Register `coco_2017_person_topdown_{train,val_gt,val_det}`.
 
     Args:
-        root: the folder that holds `coco/`, usually DETECTRON2_DATASETS.
+        root: Folder that holds `coco/`, usually DETECTRON2_DATASETS.
     """
     detections = [os.path.join(root, path) for path in DETECTIONS]
     found = next((path for path in detections if os.path.exists(path)), detections[0])
@@ -51,13 +51,13 @@ def register_coco_topdown(root: str) -> None:
 def register_people(
     name: str, json_file: str, image_root: str, *, detections_file: str | None = None
 ) -> None:
-    """Register people of annotations in COCO's layout.
+    """Register the people of annotations in COCO's layout.
 
     Args:
-        name: of the dataset.
-        json_file: annotations, also of what is evaluated.
-        image_root: folder of the images.
-        detections_file: take boxes from it and not from the annotations.
+        name: Name of the dataset.
+        json_file: Annotations, for training and evaluation.
+        image_root: Folder of the images.
+        detections_file: File to take the boxes from; None takes them from the annotations.
     """
 
     def load() -> list[dict]:
@@ -76,22 +76,23 @@ def register_people(
 
 
 def load_annotated_people(json_file: str, image_root: str) -> list[dict]:
-    """People with labelled joints, their boxes cut to the image (method section 5.2).
+    """Load the people with labeled keypoints, with their boxes clipped to the image.
 
-    Left out, counted in the log, are crowds, people without a labelled joint, and boxes without
-    area within the image.
+    Crowds, people without a labeled keypoint and boxes without area within the image are left out;
+    the log counts them.
 
     Args:
-        json_file: annotations in the layout of `person_keypoints_*.json`.
-        image_root: folder of the images.
+        json_file: Annotations in the layout of `person_keypoints_*.json`.
+        image_root: Folder of the images.
 
     Returns:
-        one dict a person with "file_name", "image_id", "height", "width", "person_id" (the
-        annotation's), "person_box" (x, y, width, height), "box_score" 1, and "annotations" with
-        this person's alone, as Detectron2 has them.
+        One dict per person with "file_name", "image_id", "height", "width", "person_id" (the id of
+        the annotation), "person_box" (x, y, width, height), "box_score" 1, and "annotations" with
+        this person's annotation in Detectron2's format.
 
     Raises:
-        FileNotFoundError, InputError: of `read_people`, or nobody is left.
+        MissingFileError: A file doesn't exist.
+        InputError: As in `read_people`, or nobody is left.
     """
     content = read_people(json_file, NUM_KEYPOINTS)
     images = _image_dicts(content["images"], image_root)
@@ -119,7 +120,7 @@ def load_annotated_people(json_file: str, image_root: str) -> list[dict]:
         len(people),
         {
             "crowds": crowds,
-            "people without a labelled joint": unlabelled,
+            "people without a labeled keypoint": unlabelled,
             "people whose box has no area within the image": no_area,
         },
     )
@@ -127,22 +128,23 @@ def load_annotated_people(json_file: str, image_root: str) -> list[dict]:
 
 
 def load_detected_people(json_file: str, image_root: str, detections_file: str) -> list[dict]:
-    """People of a detector, boxes as they are.
+    """Load the people that a detector found, with their boxes unchanged.
 
-    Left out, counted in the log, are other categories, images that the annotations don't list, and
-    boxes without area or wholly outside their image.
+    Other categories, images that the annotations don't list, and boxes without area or outside of
+    their image are left out; the log counts them.
 
     Args:
-        json_file: annotations, of which only the images are read.
-        image_root: folder of the images.
-        detections_file: JSON list of "image_id", "category_id", "bbox", "score".
+        json_file: Annotations; only their images are read.
+        image_root: Folder of the images.
+        detections_file: JSON list of "image_id", "category_id", "bbox" and "score".
 
     Returns:
-        as `load_annotated_people`, "person_id" being the place in the file, without "annotations".
+        Dicts as in `load_annotated_people`, but without "annotations". The "person_id" is the index
+        in the detections file.
 
     Raises:
-        FileNotFoundError: a file is missing.
-        InputError: a file is no JSON of this layout, or nobody is left.
+        MissingFileError: A file doesn't exist.
+        InputError: A file isn't JSON of this layout, or nobody is left.
     """
     images = _image_dicts(read_people(json_file, NUM_KEYPOINTS)["images"], image_root)
     detections = read_detections(detections_file)
@@ -186,7 +188,7 @@ def _person(image: dict, person_id: int, box: list[float], score: float) -> dict
 
 
 def _clean_box(box: list[float], width: int, height: int) -> list[float] | None:
-    """x, y, width, height cut to the image; None where nothing is left."""
+    """Clip a box (x, y, width, height) to the image; None if nothing is left."""
     left, top = max(0.0, box[0]), max(0.0, box[1])
     right = min(width - 1.0, left + max(0.0, box[2] - 1))
     bottom = min(height - 1.0, top + max(0.0, box[3] - 1))
@@ -208,7 +210,7 @@ def _overlaps(box: list[float], width: int, height: int) -> bool:
 
 
 def _report(source: str, num_people: int, left_out: dict[str, list[int]]) -> None:
-    """Say who is left out and why; an empty rest is an error."""
+    """Log who is left out and why; raise an InputError if nobody is left."""
     parts = [
         f"{len(ids)} {reason} ({', '.join(map(str, ids[:5]))}{', ...' if len(ids) > 5 else ''})"
         for reason, ids in left_out.items()

@@ -1,4 +1,4 @@
-"""Lists of image and depth files, as the depth datasets share them, to Detectron2's dicts."""
+"""Turn the lists of image and depth files of depth datasets into Detectron2's dicts."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ Pair = tuple[str, str]  # image file, depth file
 
 
 def find_list(root: str, names: Sequence[str]) -> str | None:
-    """The first of some list files that is in the folder `root`; None if none is."""
+    """Return the first of some list files that exists in the folder `root`, or None."""
     files = (os.path.join(root, name) for name in names)
     return next((file for file in files if PathManager.isfile(file)), None)
 
@@ -27,14 +27,14 @@ def read_list(file_name: str) -> list[Pair]:
     Leading slashes are dropped. Entries whose depth is "None" are left out; their number is logged.
 
     Args:
-        file_name: of a text file with columns separated by blanks.
+        file_name: Text file with columns separated by blanks.
 
     Returns:
-        The paths as listed, relative to folders that the dataset knows.
+        The paths as listed: relative to a folder that depends on the dataset.
 
     Raises:
-        InputError: naming the file and the line which has another number of columns or no focal
-            length where it should be, or a file without any pair.
+        InputError: A line has another number of columns or no focal length in the third one, or
+            the file lists no pair. The message names the file and the line.
     """
     pairs, without_depth = [], 0
     with PathManager.open(file_name, "r") as file:
@@ -72,20 +72,20 @@ def _check_columns(columns: list[str], place: str) -> None:
 def resolve_pairs(
     root: str, pairs: list[Pair], image_bases: Sequence[str], depth_bases: Sequence[str]
 ) -> list[Pair]:
-    """Complete listed paths: lists differ in the folder below `root` that they start from.
+    """Make listed paths complete; lists differ in the folder that their paths start from.
 
     Args:
-        root: of the dataset.
-        pairs: as `read_list` gives them.
-        image_bases, depth_bases: folders below `root`. A path belongs to the first that holds its
-            leading folder, and to the first of all where none does.
+        root: Folder of the dataset.
+        pairs: Pairs of `read_list`.
+        image_bases, depth_bases: Folders below `root` that paths may start from. A path starts from
+            the first one that holds its leading folder, or from the first one if none does.
     """
     find_image, find_depth = _finder(root, image_bases), _finder(root, depth_bases)
     return [(find_image(image), find_depth(depth)) for image, depth in pairs]
 
 
 def _finder(root: str, bases: Sequence[str]) -> Callable[[str], str]:
-    """Looks up every leading folder once: lists have ten thousands of lines."""
+    """Look up every leading folder only once: lists have tens of thousands of lines."""
     folders = [os.path.join(root, base) if base else root for base in bases]
     known: dict[str, str] = {}
 
@@ -102,17 +102,18 @@ def _finder(root: str, bases: Sequence[str]) -> Callable[[str], str]:
 def pair_dicts(
     pairs: list[Pair], depth_scale: float, image_id: Callable[[str], str], **common: object
 ) -> list[dict]:
-    """Detectron2's dicts.
+    """Make Detectron2's dicts of pairs.
 
     Args:
-        pairs: complete paths.
-        depth_scale: the depth files hold metres times this.
-        image_id: of an image file; unique, since predictions are saved under it.
-        common: further keys of all dicts.
+        pairs: Pairs of complete paths.
+        depth_scale: Factor from meters to the values in the depth files.
+        image_id: Function from an image file to its id. Ids must be unique, because predictions
+            are saved under them.
+        common: Further items of all dicts.
 
     Returns:
-        dicts with "file_name", "depth_file_name", "depth_scale", "image_id" and `common`. Sizes
-        are left to the mapper, which opens the files anyway.
+        Dicts with "file_name", "depth_file_name", "depth_scale", "image_id" and `common`. The
+        mapper finds out the sizes when it opens the files.
     """
     return [
         {

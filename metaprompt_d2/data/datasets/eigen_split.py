@@ -1,8 +1,8 @@
-"""Eigen et al. 2014's split of KITTI's raw data: the drives to train on, the frames to test on."""
+"""The split of KITTI's raw data by Eigen et al. (2014): training drives and test frames."""
 
 __all__ = ["TEST_FRAMES", "TRAIN_DRIVES"]
 
-# By date, the 33 drives of the categories city, residential and road that are not for testing.
+# Training drives by date: the 33 of the categories city, residential and road that aren't tested.
 _TRAIN = {
     "2011_09_26": "0001 0005 0011 0014 0015 0017 0018 0019 0022 0028 0032 0035 0039 0051 0057 0060 "
     "0061 0070 0079 0087 0091 0095 0104 0113",
@@ -12,7 +12,7 @@ _TRAIN = {
     "2011_10_03": "0034 0042",
 }
 
-# By date and drive, 697 frames: "first-last/step" runs, and after "but" the frames left out.
+# The 697 test frames by date and drive: runs "first-last/step", and frames left out after "but".
 _TEST = {
     "2011_09_26": {
         "0002": "0-75/3 but 66",

@@ -1,4 +1,4 @@
-"""The 500 images of KITTI's depth prediction benchmark, whose ground truth its server keeps."""
+"""The 500 test images of KITTI's depth prediction benchmark, whose ground truth isn't public."""
 
 import os
 
@@ -14,7 +14,7 @@ def register_kitti_benchmark(root: str) -> None:
     """Register `kitti_depth_prediction_test`.
 
     Args:
-        root: the folder that holds `kitti/`, usually DETECTRON2_DATASETS.
+        root: Folder that holds `kitti/`, usually DETECTRON2_DATASETS.
     """
     name = "kitti_depth_prediction_test"
     folder = "kitti/depth_selection/test_depth_prediction_anonymous/image"
@@ -24,10 +24,12 @@ def register_kitti_benchmark(root: str) -> None:
 
 
 def load_kitti_benchmark(image_dir: str) -> list[dict]:
-    """Dicts of all PNGs of a folder, without ground truth. They are cropped to 352x1216 already.
+    """Load the dicts of all PNGs in a folder, without ground truth.
+
+    The benchmark's images are already cropped to 352x1216 pixels.
 
     Raises:
-        MissingFileError: no such folder, or no PNG in it.
+        MissingFileError: The folder doesn't exist or holds no PNG.
     """
     files = sorted(PathManager.ls(image_dir)) if PathManager.isdir(image_dir) else []
     stems = [file.removesuffix(".png") for file in files if file.endswith(".png")]

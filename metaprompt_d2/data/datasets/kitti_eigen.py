@@ -19,9 +19,9 @@ __all__ = [
     "register_kitti_eigen",
 ]
 
-DEPTH_SCALE = 256.0  # the files hold 256ths of a metre
+DEPTH_SCALE = 256.0  # from meters to the values in the files
 
-# Names of a split's list below the root; the first found wins.
+# Names of the list of a split in the root folder; the first one found is read.
 LISTS = {
     "train": ("train_list.txt", "eigen_train_files_with_gt.txt"),
     "test": ("test_list.txt", "eigen_test_files_with_gt.txt"),
@@ -37,7 +37,7 @@ def register_kitti_eigen(root: str) -> None:
     """Register `kitti_eigen_{train,test}`.
 
     Args:
-        root: the folder that holds `kitti/`, usually DETECTRON2_DATASETS.
+        root: Folder that holds `kitti/`, usually DETECTRON2_DATASETS.
     """
     root = os.path.join(root, "kitti")
     for split in LISTS:
@@ -55,23 +55,24 @@ def register_kitti_eigen(root: str) -> None:
 
 
 def load_kitti_eigen(root: str, split: str, *, kb_crop: bool) -> list[dict]:
-    """The pairs of `<root>/{train,test}_list.txt` (or BTS's lists), else of the drives' folders.
+    """Load the pairs of `<root>/{train,test}_list.txt` or BTS's lists.
 
-    Without a list the split is Eigen's, of the left colour camera: all frames of 33 drives for
-    training, 697 frames of 28 other drives for testing, less those without image or ground truth
-    (652 remain for testing).
+    Without a list the split is Eigen's, for the left color camera: all frames of 33 drives for
+    training and 697 frames of 28 other drives for testing, except frames without image or ground
+    truth (652 remain for testing).
 
     Args:
-        root: holds the lists, `raw_data/` and `data_depth_annotated/`.
+        root: Folder that holds the lists, `raw_data/` and `data_depth_annotated/`.
         split: "train" or "test".
-        kb_crop: what the dicts say of KITTI's benchmark crop; the mapper crops where it is true.
+        kb_crop: Value of "kb_crop" in the dicts: whether the mapper cuts images to KITTI's
+            benchmark crop.
 
     Returns:
-        `pair_dicts` with "kb_crop", and with "image_id" `<drive>_<frame>`.
+        Dicts of `pair_dicts`, with "kb_crop" and with the "image_id" `<drive>_<frame>`.
 
     Raises:
-        MissingFileError: neither list nor folders, or no pair in the folders.
-        ValueError: of `read_list`.
+        MissingFileError: There is neither a list nor the folders, or the folders hold no pair.
+        InputError: As in `read_list`.
     """
     list_file = find_list(root, LISTS[split])
     if list_file is None:
@@ -82,7 +83,7 @@ def load_kitti_eigen(root: str, split: str, *, kb_crop: bool) -> list[dict]:
 
 
 def _image_id(file_name: str) -> str:
-    """`.../<drive>/image_02/data/<frame>.png` -> `<drive>_<frame>`; other cameras are named."""
+    """Turn `.../<drive>/image_02/data/<frame>.png` into `<drive>_<frame>`; name other cameras."""
     *_, drive, camera, _, file = file_name.split("/")
     frame = os.path.splitext(file)[0]
     return f"{drive}_{frame}" if camera == "image_02" else f"{drive}_{camera}_{frame}"
@@ -104,20 +105,20 @@ def _pairs_of_drives(root: str, split: str) -> list[Pair]:
 
 
 def find_pairs(root: str, split: str, drive: str) -> tuple[list[Pair], list[str]]:
-    """Look for a drive's frames, of the left colour camera, that belong to a split.
+    """Find the frames of a drive's left color camera that belong to a split.
 
     Args:
-        root: of the dataset.
+        root: Folder of the dataset.
         split: "train" or "test".
-        drive: one of `DRIVES[split]`.
+        drive: One of `DRIVES[split]`.
 
     Returns:
-        the complete paths of its pairs, and those of ground truth files that have no image.
+        The complete paths of the pairs, and of the ground truth files without an image.
     """
     truth_folder, image_folder = find_truth_folder(root, drive), find_image_folder(root, drive)
     if truth_folder is None:
         return [], []
-    images = set(PathManager.ls(image_folder)) if image_folder else set()
+    images = set(PathManager.ls(image_folder)) if image_folder is not None else set()
     pairs, alone = [], []
     for frame in sorted(PathManager.ls(truth_folder)):
         stem, ending = os.path.splitext(frame)
@@ -127,7 +128,7 @@ def find_pairs(root: str, split: str, drive: str) -> tuple[list[Pair], list[str]
             continue
         truth = os.path.join(truth_folder, frame)
         image = next((file for file in (frame, f"{stem}.jpg") if file in images), None)
-        if image is None:
+        if image_folder is None or image is None:
             alone.append(truth)
         else:
             pairs.append((os.path.join(image_folder, image), truth))
@@ -135,13 +136,13 @@ def find_pairs(root: str, split: str, drive: str) -> tuple[list[Pair], list[str]
 
 
 def find_image_folder(root: str, drive: str) -> str | None:
-    """Folder of a drive's images; None where it is missing."""
+    """Return the folder of a drive's images, or None if it is missing."""
     path = f"{drive[:10]}/{drive}/image_02/data"
     return _first_folder(root, _IMAGE_BASES, path)
 
 
 def find_truth_folder(root: str, drive: str) -> str | None:
-    """Folder of a drive's depth maps; None where it is missing."""
+    """Return the folder of a drive's depth maps, or None if it is missing."""
     path = f"{drive}/proj_depth/groundtruth/image_02"
     return _first_folder(root, _TRUTH_BASES, path)
 

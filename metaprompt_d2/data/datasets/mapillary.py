@@ -1,4 +1,4 @@
-"""Mapillary Vistas v1.2, whose 66 classes are mapped to the 19 of Cityscapes."""
+"""Mapillary Vistas v1.2, with its 66 classes mapped to the 19 of Cityscapes."""
 
 import os
 
@@ -7,7 +7,7 @@ from detectron2.utils.file_io import PathManager
 from PIL import Image
 
 from ...utils.errors import InputError
-from ..readers import read_labels
+from ..readers import give_label_advice, read_labels
 from .cityscapes_extra import CITYSCAPES_CLASSES, CITYSCAPES_COLORS
 from .sem_seg_folders import register_sem_seg_folders
 
@@ -20,11 +20,11 @@ __all__ = [
 
 # Folder of each split.
 MAPILLARY_FOLDERS = {"train": "training", "val": "validation"}
-# Mapped label maps, beside the data set's own `labels`.
+# Folder of the mapped label maps, next to the dataset's own `labels`.
 MAPPED_FOLDER = "labels_cityscapes"
 
 IGNORE = 255
-# Ids of Mapillary v1.2 for each of Cityscapes' training ids (method section 3.7).
+# Ids of Mapillary v1.2 for each of Cityscapes' training ids (docs/method.md).
 _IDS = (
     (13, 24, 41),  # road: road, lane marking, manhole
     (2, 15),  # sidewalk: curb, sidewalk
@@ -46,9 +46,9 @@ _IDS = (
     (57,),  # motorcycle
     (52,),  # bicycle
 )
-_NUM_V1, _NUM_V2 = 66, 124  # classes of the versions
+_NUM_V1, _NUM_V2 = 66, 124  # number of classes in v1.2 and v2.0
 
-# Colours that v1.2's palette has for ids which mean something else in v2.0.
+# Colors in the palette of v1.2 whose ids mean something else in v2.0.
 _V1_COLORS = {
     13: (128, 64, 128),
     17: (70, 70, 70),
@@ -69,29 +69,32 @@ _TABLE = _table()
 
 
 def mapillary_to_cityscapes(labels: np.ndarray) -> np.ndarray:
-    """
+    """Map Mapillary's classes to those of Cityscapes.
+
     Args:
         labels: (H, W) uint8 ids of Mapillary v1.2.
 
     Returns:
-        (H, W) uint8 training ids of Cityscapes. Ids without a class there, and those that v1.2
-        does not know (the official code makes them road), are 255.
+        (H, W) uint8 training ids of Cityscapes. Ids without a class in Cityscapes are 255, and so
+        are ids that v1.2 doesn't have (the official code maps them to road).
     """
     return _TABLE[labels]
 
 
 def read_mapillary_labels(file_name: str) -> np.ndarray:
-    """
+    """Read a label map of Mapillary v1.2.
+
+    Label maps of v2.0 are recognized by ids from 66 to 123, or by the colors of their palette.
+
     Args:
-        file_name: of a v1.2 label map.
+        file_name: Label map.
 
     Returns:
         (H, W) uint8 ids.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        InputError: the file is no label map, or one of Mapillary v2.0: told by ids from 66 to 123,
-            and by the colours of its palette.
+        MissingFileError: The file doesn't exist.
+        InputError: The file isn't a label map of v1.2.
     """
     labels = read_labels(file_name)
     if labels.dtype != np.uint8:
@@ -115,7 +118,7 @@ def _refuse(file_name: str, why: str) -> None:
 
 
 def _other_colors(file_name: str) -> dict[int, tuple[int, ...]]:
-    """Colours of a palette that are not v1.2's; none where the palette is grey or missing."""
+    """Return the colors of a palette that differ from v1.2's; none if it is gray or missing."""
     with PathManager.open(file_name, "rb") as file, Image.open(file) as image:
         if image.mode != "P":
             return {}
@@ -130,10 +133,10 @@ def _other_colors(file_name: str) -> dict[int, tuple[int, ...]]:
 
 
 def register_mapillary(root: str) -> None:
-    """Register `mapillary_cityscapes_sem_seg_{train,val}`: Mapillary with Cityscapes' classes.
+    """Register `mapillary_cityscapes_sem_seg_{train,val}`.
 
     Args:
-        root: the folder that holds `mapillary_vistas/`, usually DETECTRON2_DATASETS.
+        root: Folder that holds `mapillary_vistas/`, usually DETECTRON2_DATASETS.
     """
     for split, folder in MAPILLARY_FOLDERS.items():
         split_root = os.path.join(root, "mapillary_vistas", folder)
@@ -145,3 +148,13 @@ def register_mapillary(root: str) -> None:
             colors=CITYSCAPES_COLORS,
             image_suffix=".jpg",
         )
+
+
+@give_label_advice
+def _advise(unknown: np.ndarray, num_classes: int) -> str:
+    if num_classes != 19 or unknown.min() < 19 or unknown.max() >= _NUM_V2:
+        return ""
+    return (
+        "If these are Mapillary's ids, datasets/prepare_mapillary_cityscapes.py maps those of v1.2 "
+        "to Cityscapes' classes"
+    )

@@ -1,4 +1,4 @@
-"""The generated mini world (`datasets/make_mini.py`) under Detectron2's dataset names."""
+"""The mini world that `datasets/make_mini.py` draws, in the formats of three datasets."""
 
 import os
 
@@ -22,7 +22,7 @@ def register_mini_cityscapes(root: str) -> None:
     """Register `mini_cityscapes_fine_sem_seg_{train,val}`.
 
     Args:
-        root: the folder that holds `mini/`, usually DETECTRON2_DATASETS.
+        root: Folder that holds `mini/`, usually DETECTRON2_DATASETS.
     """
     metadata = _get_builtin_metadata("cityscapes")
     for split in ("train", "val"):
@@ -40,10 +40,10 @@ def register_mini_cityscapes(root: str) -> None:
 
 
 def register_mini_kitti(root: str) -> None:
-    """Register `mini_kitti_eigen_{train,test}`, whose images are smaller than KITTI's crops.
+    """Register `mini_kitti_eigen_{train,test}`, without KITTI's crop: the images are smaller.
 
     Args:
-        root: the folder that holds `mini/`, usually DETECTRON2_DATASETS.
+        root: Folder that holds `mini/`, usually DETECTRON2_DATASETS.
     """
     data_root = os.path.join(root, "mini/kitti")
     for split in ("train", "test"):
@@ -61,10 +61,10 @@ def register_mini_kitti(root: str) -> None:
 
 
 def register_mini_coco(root: str) -> None:
-    """Register `mini_coco_person_topdown_{train,val}`, boxes from the annotations.
+    """Register `mini_coco_person_topdown_{train,val}`, with boxes from the annotations.
 
     Args:
-        root: the folder that holds `mini/`, usually DETECTRON2_DATASETS.
+        root: Folder that holds `mini/`, usually DETECTRON2_DATASETS.
     """
     for split in ("train", "val"):
         register_people(
@@ -75,7 +75,7 @@ def register_mini_coco(root: str) -> None:
 
 
 def set_cityscapes_colors() -> None:
-    """Give the Cityscapes datasets their official colours, which Detectron2 leaves out."""
+    """Set the official colors of the Cityscapes datasets, which Detectron2 leaves out."""
     colors = [trainId2label[train_id].color for train_id in range(19)]
     for name in DatasetCatalog.list():
         if name.removeprefix("mini_").startswith("cityscapes_fine_sem_seg_"):

@@ -13,9 +13,9 @@ __all__ = ["load_nyu_depth_v2", "register_nyu_depth_v2"]
 
 logger = logging.getLogger(__name__)
 
-DEPTH_SCALE = 1000.0  # the files hold millimetres
+DEPTH_SCALE = 1000.0  # from meters to the values in the files
 
-# Of each split: the folder that its paths start from, and names of its list, the first found wins.
+# Folder that the paths of a split start from, and names of its list; the first one found is read.
 _FOLDERS = {"train": "sync", "test": "official_splits/test"}
 _LISTS = {
     "train": ("train_list.txt", "nyudepthv2_train_files_with_gt.txt"),
@@ -27,7 +27,7 @@ def register_nyu_depth_v2(root: str) -> None:
     """Register `nyu_depth_v2_{train,test}`.
 
     Args:
-        root: the folder that holds `nyu_depth_v2/`, usually DETECTRON2_DATASETS.
+        root: Folder that holds `nyu_depth_v2/`, usually DETECTRON2_DATASETS.
     """
     root = os.path.join(root, "nyu_depth_v2")
     for split in _FOLDERS:
@@ -43,21 +43,21 @@ def register_nyu_depth_v2(root: str) -> None:
 
 
 def load_nyu_depth_v2(root: str, split: str) -> list[dict]:
-    """The pairs of `<root>/{train,test}_list.txt` (or BTS's lists), else of the folders.
+    """Load the pairs of `<root>/{train,test}_list.txt` or BTS's lists.
 
-    Without a list the split is that of the folders: every `rgb_*` with its `sync_depth_*.png` in
-    `sync/<scene>/` is for training, in `official_splits/test/<scene type>/` for testing.
+    Without a list, every `rgb_*` with its `sync_depth_*.png` in `sync/<scene>/` is for training,
+    and in `official_splits/test/<scene type>/` for testing.
 
     Args:
-        root: holds the lists, `sync/` and `official_splits/`.
+        root: Folder that holds the lists, `sync/` and `official_splits/`.
         split: "train" or "test".
 
     Returns:
-        `pair_dicts`, with "image_id" `<scene>_<rgb file>`, less the ending.
+        Dicts of `pair_dicts`, with the "image_id" `<scene>_<rgb file>` without the suffix.
 
     Raises:
-        MissingFileError: neither list nor folder, or no pair in the folder.
-        ValueError: of `read_list`.
+        MissingFileError: There is neither a list nor the folder, or the folder holds no pair.
+        InputError: As in `read_list`.
     """
     list_file = find_list(root, _LISTS[split])
     if list_file is None:
@@ -73,7 +73,7 @@ def _image_id(file_name: str) -> str:
 
 
 def _pairs_in(folder: str, lists: tuple[str, ...]) -> list[Pair]:
-    """`rgb_00001.jpg` and `sync_depth_00001.png` of all sub-folders."""
+    """Find `rgb_00001.jpg` and `sync_depth_00001.png` in all sub-folders."""
     if not PathManager.isdir(folder):
         raise MissingFileError(f"neither a list ({' or '.join(lists)}) nor the folder {folder}")
     pairs, alone = [], 0

@@ -1,8 +1,9 @@
-"""Semantic segmentation in two folders, images and label maps, to Detectron2's dicts."""
+"""Register segmentation datasets that consist of two folders, images and label maps."""
 
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
@@ -14,7 +15,7 @@ __all__ = ["load_sem_seg_folders", "register_sem_seg_folders"]
 logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
-_SHOWN = 3  # names in messages
+_SHOWN = 3  # file names per message
 
 
 def register_sem_seg_folders(
@@ -29,20 +30,21 @@ def register_sem_seg_folders(
     label_suffix: str = ".png",
     evaluator_type: str = "sem_seg",
 ) -> None:
-    """Register a dataset to train on and to score, by one call.
+    """Register a dataset for training and evaluation.
 
     Args:
-        name: for DATASETS.TRAIN and DATASETS.TEST.
-        image_dir, label_dir: as in `load_sem_seg_folders`; files are looked up when used.
-        classes: their names; label maps hold 0..len(classes)-1.
-        colors: (red, green, blue) 0..255 of each class, for pictures.
-        ignore_label: of pixels that are neither trained nor scored.
-        image_suffix, label_suffix: as in `load_sem_seg_folders`.
-        evaluator_type: which evaluators score it.
+        name: Name for DATASETS.TRAIN and DATASETS.TEST.
+        image_dir, label_dir: Folders, as in `load_sem_seg_folders`. They are read when the dataset
+            is used.
+        classes: Names of the classes; label maps hold 0 to len(classes) - 1.
+        colors: Color of each class in pictures, as (red, green, blue) from 0 to 255.
+        ignore_label: Id of the pixels that are neither trained nor scored.
+        image_suffix, label_suffix: Suffixes, as in `load_sem_seg_folders`.
+        evaluator_type: Name of the evaluators in `EVALUATORS_REGISTRY`.
 
     Raises:
-        InputError: a name that is taken, classes that are no list of names, an ignore label that
-            is a class, or colours that don't fit.
+        InputError: The name is taken, the classes aren't a list of names, the ignore label is a
+            class, or the colors don't fit the classes.
     """
     if name in DatasetCatalog.list():
         raise InputError(f"a dataset named {name!r} is registered already")
@@ -53,14 +55,14 @@ def register_sem_seg_folders(
             f"ignore_label {ignore_label} of dataset {name!r} is the class {classes[ignore_label]}"
         )
     if colors is not None and [len(color) for color in colors] != [3] * len(classes):
-        raise InputError(f"dataset {name!r} needs one (r, g, b) colour for each class")
+        raise InputError(f"dataset {name!r} needs one (r, g, b) color for each class")
     DatasetCatalog.register(
         name,
         lambda: load_sem_seg_folders(
             image_dir, label_dir, image_suffix=image_suffix, label_suffix=label_suffix
         ),
     )
-    metadata = {"image_dir": str(image_dir), "stuff_classes": list(classes)}
+    metadata: dict[str, Any] = {"image_dir": str(image_dir), "stuff_classes": list(classes)}
     if label_dir is not None:
         metadata["gt_dir"] = str(label_dir)
     if colors is not None:
@@ -77,22 +79,23 @@ def load_sem_seg_folders(
     image_suffix: str | Sequence[str] = IMAGE_SUFFIXES,
     label_suffix: str = ".png",
 ) -> list[dict]:
-    """Images with the label maps of the same path, less the suffixes, in all sub-folders.
+    """Pair images and label maps of the same path without the suffix, in all sub-folders.
 
     Args:
-        image_dir: of images.
-        label_dir: of single-channel label maps; None for images without ground truth.
-        image_suffix: endings of images' names, the longest that fits counts. Capitals don't.
-        label_suffix: ending of label maps' names.
+        image_dir: Folder of the images.
+        label_dir: Folder of the single-channel label maps; None for images without ground truth.
+        image_suffix: Suffix or suffixes of the images, in upper or lower case. If several match a
+            name, the longest one is removed.
+        label_suffix: Suffix of the label maps.
 
     Returns:
-        dicts with "file_name" and, if there is ground truth, "sem_seg_file_name", sorted by path.
-        Images without a label map are left out, with a warning. Sizes are left to the mapper,
-        which opens the files anyway.
+        Dicts with "file_name" and, if there is ground truth, "sem_seg_file_name", sorted by path.
+        Images without a label map are left out with a warning. The mapper finds out the sizes when
+        it opens the files.
 
     Raises:
-        MissingFileError: a folder that is missing, or not one image (with a label map).
-        InputError: two images whose names differ in their ending only.
+        MissingFileError: A folder is missing, or holds no image (with a label map).
+        InputError: The names of two images differ only in the suffix.
     """
     suffixes = (image_suffix,) if isinstance(image_suffix, str) else tuple(image_suffix)
     images = _by_stem(str(image_dir), suffixes)
@@ -136,7 +139,7 @@ def _by_stem(folder: str, suffixes: Sequence[str]) -> dict[str, str]:
 
 
 def _stems(folder: str, suffixes: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """(path below the folder, less the suffix; whole path) of all files, hidden ones aside."""
+    """Yield (path in the folder without the suffix, whole path) of all files that aren't hidden."""
     if not PathManager.isdir(folder):
         raise MissingFileError(f"folder {folder} does not exist")
     waiting = [""]

@@ -56,7 +56,7 @@ def test_who_cannot_be_posed_is_left_out_and_counted(
     with caplog.at_level(logging.INFO):
         assert ids(annotated(tmp_path, rest)) == [1]
     assert "1 crowds (2)" in caplog.text
-    assert "2 people without a labelled joint (3, 4)" in caplog.text
+    assert "2 people without a labeled keypoint (3, 4)" in caplog.text
     assert "4 people whose box has no area within the image (5, 6, 7, 8)" in caplog.text
 
 
@@ -71,7 +71,7 @@ def test_nobody_at_all_is_an_error_that_says_why(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [16, 18])
 def test_another_number_of_joints_is_an_error(tmp_path: Path, count: int) -> None:
-    with pytest.raises(ValueError, match=f"annotation 3 has {count} joints, expected 17"):
+    with pytest.raises(ValueError, match=f"annotation 3 has {count} keypoints, expected 17"):
         annotated(tmp_path, [person(3, keypoints=[1] * 3 * count)])
 
 

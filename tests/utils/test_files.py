@@ -1,0 +1,43 @@
+"""Files are written whole or not at all, and errors name them."""
+
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from metaprompt_d2.utils.errors import InputError, MissingFileError
+from metaprompt_d2.utils.files import atomic_write, read_json
+
+
+def test_a_file_that_is_not_finished_is_not_there(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("before")
+
+    def write(stream: IO[bytes]) -> None:
+        stream.write(b"half")
+        raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        atomic_write(file, write)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert file.read_text() == "before"
+    atomic_write(file, lambda stream: stream.write(b"after"))
+    assert file.read_text() == "after"
+
+
+def test_a_disk_that_is_full_is_named_with_the_file(tmp_path: Path) -> None:
+    def write(stream: IO[bytes]) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(InputError, match=r"a\.txt cannot be written: .*No space left"):
+        atomic_write(tmp_path / "a.txt", write)
+    with pytest.raises(InputError, match=r"a\.txt cannot be written: .*No such file"):
+        atomic_write(tmp_path / "nowhere/a.txt", lambda stream: stream.write(b"x"))
+
+
+def test_json_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"a\.json does not exist"):
+        read_json(tmp_path / "a.json")
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(InputError, match=r"a\.json cannot be read as JSON"):
+        read_json(tmp_path / "a.json")
