@@ -11,8 +11,6 @@ from .config import recipe_names
 from .engine import load_config, load_model
 from .utils.errors import MissingFileError
 
-__all__ = ["build_model", "get_config"]
-
 
 def get_config(name: str, overrides: Sequence[Any] = (), *, weights: str = "") -> CfgNode:
     """Load a config by name or path.

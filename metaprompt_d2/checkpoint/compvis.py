@@ -7,17 +7,6 @@ from torch import Tensor
 from ..utils.errors import InputError
 from .names import count, rename
 
-__all__ = [
-    "UNET_PREFIX",
-    "VAE_PREFIX",
-    "from_compvis_unet",
-    "from_compvis_vae",
-    "squeeze_attention",
-    "unet_layers",
-    "unsqueeze_attention",
-    "vae_layers",
-]
-
 # Prefixes in CompVis' files. The tables below have names without them.
 UNET_PREFIX = "model.diffusion_model."
 VAE_PREFIX = "first_stage_model."

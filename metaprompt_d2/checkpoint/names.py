@@ -3,8 +3,6 @@
 import re
 from collections.abc import Iterable, Mapping
 
-__all__ = ["count", "invert", "rename"]
-
 
 def rename(name: str, layers: Mapping[str, str]) -> str | None:
     """Rename a tensor by the longest entry of a table that its name begins with.

@@ -15,8 +15,6 @@ from .official_names import OUR_UNET, OUR_VAE, PREFIXES, UNET, VAE, official_lay
 from .official_unused import unused_tensors
 from .report import LoadReport
 
-__all__ = ["OfficialWeights", "from_official", "is_official", "task_of", "to_official"]
-
 _OUTPUT_HEAD = f"{UNET}out."
 
 # Prefix of tensors that the official code never reads -> why.

@@ -9,8 +9,6 @@ from .official import OfficialWeights
 from .official_names import OUR_UNET, OUR_VAE
 from .sizes import Shapes, sizes_from_shapes
 
-__all__ = ["config_of_official"]
-
 _REFINEMENT = "backbone.refinement"
 
 # Settings of the official code that no tensor's shape shows.

@@ -5,8 +5,6 @@ from collections.abc import Iterable
 from .compvis import unet_layers, vae_layers
 from .names import count
 
-__all__ = ["OUR_UNET", "OUR_VAE", "PREFIXES", "UNET", "VAE", "official_layers"]
-
 # Prefixes of the diffusion parts. Within them the official code has CompVis' names, and we have
 # diffusers'.
 UNET, OUR_UNET = "unet.unet.diffusion_model.", "backbone.refinement.unet."

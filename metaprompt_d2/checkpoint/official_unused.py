@@ -7,8 +7,6 @@ from torch import Tensor
 
 from .official_names import PREFIXES, UNET, VAE
 
-__all__ = ["unused_tensors"]
-
 # Stable Diffusion 1.x's noise schedule.
 _TIMESTEPS = 1000
 _BETA_RANGE = 0.00085, 0.0120

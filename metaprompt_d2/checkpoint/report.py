@@ -4,8 +4,6 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-__all__ = ["LoadReport"]
-
 
 @dataclass
 class LoadReport:

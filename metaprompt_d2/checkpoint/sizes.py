@@ -7,8 +7,6 @@ from typing import Any
 from ..utils.errors import InputError
 from .names import count
 
-__all__ = ["Shapes", "sizes_from_configs", "sizes_from_shapes"]
-
 Shapes = Mapping[str, tuple[int, ...]]  # name of a tensor -> its shape
 
 # Stable Diffusion's published values of what no tensor's shape shows.

@@ -29,8 +29,6 @@ from .report import LoadReport
 from .sizes import sizes_from_configs, sizes_from_shapes
 from .tensor_files import non_finite, open_tensors
 
-__all__ = ["diffusion_sizes", "load_diffusion_weights"]
-
 logger = logging.getLogger(__name__)
 
 _PARTS = {"unet": FeatureUNet, "vae": LatentEncoder}

@@ -15,16 +15,6 @@ from torch import Tensor
 
 from ..utils.errors import InputError, MissingFileError
 
-__all__ = [
-    "RefusedGlobalError",
-    "TensorFileError",
-    "find_state_dict",
-    "load_checkpoint",
-    "load_pickled_arrays",
-    "non_finite",
-    "open_tensors",
-]
-
 # Classes and functions of a pickle of NumPy arrays, in NumPy 1 and 2.
 _ARRAY_GLOBALS = {
     ("collections", "OrderedDict"),

@@ -10,8 +10,6 @@ import numpy as np
 
 from ..utils.errors import InputError
 
-__all__ = ["box_to_crop", "crop_matrix", "points_to_crop", "transform_points"]
-
 
 def box_to_crop(
     box: np.ndarray, *, aspect: float, padding: float = 1.25

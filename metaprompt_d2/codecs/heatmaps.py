@@ -14,8 +14,6 @@ from torch import Tensor
 
 from ..utils.errors import InputError
 
-__all__ = ["UDPHeatmapCodec", "average_with_mirrored"]
-
 # Bounds of the smoothed map before its logarithm; term that keeps its Hessian invertible.
 _LOG_RANGE = (1e-3, 50.0)
 _HESSIAN_EPS = 1.19e-7

@@ -1,7 +1,5 @@
 """The 17 keypoints of a person in COCO."""
 
-__all__ = ["FLIP_INDICES", "KEYPOINT_NAMES", "NUM_KEYPOINTS", "UPPER_BODY"]
-
 _PAIRED = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 
 KEYPOINT_NAMES = ("nose", *(f"{side}_{part}" for part in _PAIRED for side in ("left", "right")))

@@ -15,8 +15,6 @@ from ..utils.errors import InputError, get_registered
 from .defaults import add_metaprompt_config
 from .ranges import CHOICES, LENGTHS, RANGES
 
-__all__ = ["check_combinations", "check_config", "check_registered_parts"]
-
 # Parts that Detectron2 builds by name. The package's own registries are checked when they are read.
 _REGISTRIES = {
     "MODEL.BACKBONE.NAME": BACKBONE_REGISTRY,

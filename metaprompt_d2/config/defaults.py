@@ -8,8 +8,6 @@ from detectron2.config import CfgNode
 from detectron2.projects.deeplab import add_deeplab_config
 from detectron2.projects.point_rend import add_pointrend_config
 
-__all__ = ["add_metaprompt_config"]
-
 
 def add_metaprompt_config(cfg: CfgNode) -> None:
     """Add this package's keys to a Detectron2 config, in place.

@@ -18,8 +18,6 @@ from iopath.common.file_io import PathHandler
 
 from ..utils.errors import InputError, MissingFileError
 
-__all__ = ["CONFIG_ROOT", "read_config_file", "recipe_names"]
-
 _PACKAGE = Path(__file__).parents[1]
 _PACKAGED = _PACKAGE / "configs"
 CONFIG_ROOT = _PACKAGED if _PACKAGED.is_dir() else _PACKAGE.parent / "configs"

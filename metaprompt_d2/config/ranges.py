@@ -3,8 +3,6 @@
 import math
 from typing import NamedTuple
 
-__all__ = ["CHOICES", "LENGTHS", "RANGES", "Range"]
-
 
 class Range(NamedTuple):
     """Numbers from `low` to `high`, without an end that is open."""

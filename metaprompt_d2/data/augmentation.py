@@ -9,8 +9,6 @@ from fvcore.transforms.transform import CropTransform, NoOpTransform, Transform
 
 from ..utils.errors import InputError
 
-__all__ = ["CropOfSeveralClasses", "PadToSize", "ResizeToBox"]
-
 
 class CV2ResizeTransform(Transform):
     """Resizes with OpenCV: images bilinear without antialiasing, labels nearest.

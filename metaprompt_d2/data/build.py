@@ -25,8 +25,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 from ..utils.errors import InputError, MissingFileError
 from .checks import check_registered
 
-__all__ = ["build_test_loader", "build_train_loader", "load_dataset_dicts"]
-
 Mapper = Callable[[dict], dict]
 
 

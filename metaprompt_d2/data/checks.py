@@ -9,8 +9,6 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from ..utils.errors import InputError, UnknownKeyError
 from ..utils.tasks import find_task
 
-__all__ = ["check_datasets", "check_registered"]
-
 
 def check_registered(names: Sequence[str]) -> None:
     """Check that datasets are registered.

@@ -7,8 +7,6 @@ from typing import Any
 from ..utils.errors import InputError
 from ..utils.files import read_json
 
-__all__ = ["check_posed_people", "read_detections", "read_people"]
-
 
 def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)

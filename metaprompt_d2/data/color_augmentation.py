@@ -9,8 +9,6 @@ from fvcore.transforms.transform import Transform
 
 from ..utils.errors import InputError
 
-__all__ = ["ColorAugSSD", "ColorTransform", "HueSaturationValueTransform", "TableTransform"]
-
 _VALUES = np.arange(256, dtype=np.uint8)
 
 

@@ -8,17 +8,6 @@ from ..metrics import kb_crop_box
 from ..utils.errors import InputError
 from .color_augmentation import ColorTransform, HueSaturationValueTransform, TableTransform
 
-__all__ = [
-    "BrightnessContrast",
-    "CutDepth",
-    "DepthAugInput",
-    "EveryNth",
-    "Gamma",
-    "HueSaturationValue",
-    "KBCrop",
-    "RandomWindow",
-]
-
 
 class DepthAugInput(T.AugInput):
     """An image and optionally its depth map, which are transformed alike.

@@ -8,15 +8,6 @@ import numpy as np
 from ..codecs import FLIP_INDICES, UPPER_BODY, points_to_crop
 from ..utils.errors import InputError
 
-__all__ = [
-    "HalfBody",
-    "JitterCenter",
-    "MirrorPerson",
-    "PersonView",
-    "ScaleAndRotate",
-    "ViewAugmentation",
-]
-
 
 @dataclass(frozen=True)
 class PersonView:

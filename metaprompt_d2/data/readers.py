@@ -15,16 +15,6 @@ from torchvision.io import ImageReadMode, decode_image
 
 from ..utils.errors import InputError, MissingFileError
 
-__all__ = [
-    "check_labels",
-    "give_label_advice",
-    "image_pixels",
-    "read_checked_labels",
-    "read_depth",
-    "read_image",
-    "read_labels",
-]
-
 # PIL's modes of a 16-bit gray PNG; "I" before Pillow 11.
 _DEPTH_MODES = ("I;16", "I;16B", "I")
 _TIFF = (b"II*\0", b"MM\0*")  # first bytes

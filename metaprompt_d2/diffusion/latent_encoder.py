@@ -9,8 +9,6 @@ from torch import Tensor, nn
 from ..utils.errors import InputError
 from .sizes import check_group_norm
 
-__all__ = ["LatentEncoder"]
-
 
 class LatentEncoder(nn.Module):
     """diffusers' VAE encoder and `quant_conv`, without the decoder, always frozen.

@@ -9,8 +9,6 @@ from ..utils.errors import InputError
 from .sizes import check_at_least_one
 from .unet import FeatureUNet
 
-__all__ = ["add_lora", "base_names", "is_adapter", "merge_lora"]
-
 Value = TypeVar("Value")
 
 # peft's names of an adapter's base layer and of its factors.

@@ -6,8 +6,6 @@ from torch.nn import functional as F
 
 from .sizes import check_at_least_one
 
-__all__ = ["MetaPrompts", "respond"]
-
 
 class MetaPrompts(nn.Module):
     """The prompts of every refinement step (arXiv 2312.14733, section 3.1).

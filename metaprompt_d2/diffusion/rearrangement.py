@@ -10,8 +10,6 @@ from ..layers import DeconvStack
 from ..utils.errors import InputError
 from .meta_prompts import respond
 
-__all__ = ["FusedRearrangement", "PyramidRearrangement"]
-
 
 def _conv_norm_relu(in_channels: int, out_channels: int, norm_num_groups: int) -> nn.Sequential:
     if out_channels % norm_num_groups:

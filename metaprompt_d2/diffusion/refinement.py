@@ -9,8 +9,6 @@ from torch import Tensor, nn
 from .meta_prompts import MetaPrompts
 from .unet import FeatureUNet
 
-__all__ = ["RecurrentRefinement", "RefinementStep"]
-
 
 class RefinementStep(NamedTuple):
     """Input and output of one pass through the UNet."""

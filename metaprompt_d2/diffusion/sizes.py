@@ -4,8 +4,6 @@ from collections.abc import Sequence
 
 from ..utils.errors import InputError
 
-__all__ = ["check_at_least_one", "check_group_norm", "check_heads"]
-
 
 def check_group_norm(network: str, block_out_channels: Sequence[int], norm_num_groups: int) -> None:
     """Check that every width is a multiple of the group norms' number of groups.

@@ -11,8 +11,6 @@ from torch.nn import functional as F
 from ..utils.errors import InputError
 from .sizes import check_group_norm, check_heads
 
-__all__ = ["FeatureUNet"]
-
 
 class FeatureUNet(UNet2DConditionModel):
     """diffusers' UNet, run block by block so that its decoder states can be read.

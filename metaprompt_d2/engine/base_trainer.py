@@ -24,8 +24,6 @@ from .ema import WeightAverage, averages_in_place
 from .hooks import BestCheckpointer
 from .train_loop import TrainLoop
 
-__all__ = ["BaseTrainer", "TrainingSettings"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -22,8 +22,6 @@ from ..diffusion import base_names, is_adapter
 from ..utils.errors import InputError, NonFiniteError
 from ..utils.files import atomic_write
 
-__all__ = ["BEST_CHECKPOINT", "SafeCheckpointer"]
-
 # Saved next to the periodic checkpoints. `--resume` never starts from it.
 BEST_CHECKPOINT = "model_best"
 

@@ -11,8 +11,6 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..utils.errors import InputError
 
-__all__ = ["WeightAverage", "averages_in_place", "load_averages"]
-
 logger = logging.getLogger(__name__)
 
 

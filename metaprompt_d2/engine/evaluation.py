@@ -9,8 +9,6 @@ from detectron2.evaluation import DatasetEvaluator, inference_on_dataset, print_
 from detectron2.utils import comm
 from torch import nn
 
-__all__ = ["evaluate", "main_process_buffers"]
-
 
 def evaluate(model: nn.Module, loader: Any, evaluator: DatasetEvaluator) -> dict[str, Any]:
     """Evaluate a model, the same one in all processes, and log the results.

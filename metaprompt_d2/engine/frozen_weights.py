@@ -6,8 +6,6 @@ from torch import nn
 from ..diffusion import FeatureUNet, LatentEncoder, is_adapter
 from ..diffusion.speedups import run_in_own_precision
 
-__all__ = ["convert_frozen_weights"]
-
 
 def convert_frozen_weights(model: nn.Module, dtype: torch.dtype) -> None:
     """Convert the frozen VAE, and UNets of which only adapters are trained, to half precision.

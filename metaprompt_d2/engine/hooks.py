@@ -8,8 +8,6 @@ from detectron2.engine import hooks
 from ..utils.files import atomic_write, read_json
 from .checkpointer import BEST_CHECKPOINT, SafeCheckpointer
 
-__all__ = ["BestCheckpointer"]
-
 
 class BestCheckpointer(hooks.BestCheckpointer):
     """Detectron2's hook, which also writes the best value to a file and resumes from it."""

@@ -17,8 +17,6 @@ from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
 from ..utils.errors import InputError, one_line_errors
 
-__all__ = ["launch_main"]
-
 Main = Callable[[argparse.Namespace], object]
 
 

@@ -26,8 +26,6 @@ from .checkpointer import SafeCheckpointer
 from .evaluation import evaluate
 from .frozen_weights import convert_frozen_weights
 
-__all__ = ["LazyTrainer", "build_lazy_checkpointer", "evaluate_lazy", "load_lazy_config"]
-
 
 def load_lazy_config(config_file: str, overrides: list[str]) -> DictConfig:
     """Load a LazyConfig and apply overrides. Without a GPU, train.device "cuda" becomes "cpu".

@@ -14,8 +14,6 @@ from torch import nn
 from ..diffusion import LatentEncoder
 from ..utils.errors import InputError
 
-__all__ = ["build_optimizer", "group_parameters", "optimizer_groups", "unet_layer_scales"]
-
 logger = logging.getLogger(__name__)
 
 # (regular expression, learning rate multiplier, weight decay multiplier)

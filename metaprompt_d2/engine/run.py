@@ -16,8 +16,6 @@ from .lazy import LazyTrainer, build_lazy_checkpointer, evaluate_lazy, load_lazy
 from .setup import setup, setup_loggers
 from .trainer import Trainer
 
-__all__ = ["load_model", "train_or_evaluate", "train_or_evaluate_lazy"]
-
 
 def load_model(cfg: CfgNode, *, resume: bool = False, optimize: bool = True) -> nn.Module:
     """Build a config's model for inference and load its weights.

@@ -9,8 +9,6 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from ..utils.errors import InputError, input_errors
 
-__all__ = ["RiseAndFallPoly", "WarmupPoly", "build_lr_scheduler", "rise_and_fall"]
-
 
 def rise_and_fall(update: int, *, peak: int, power: float, floor: float) -> float:
     """Compute the learning rate multiplier of the official depth recipe.

@@ -17,8 +17,6 @@ from ..checkpoint import diffusion_sizes
 from ..config import add_metaprompt_config, check_config, read_config_file
 from ..utils.errors import InputError, UnknownKeyError, hide_tracebacks, input_errors
 
-__all__ = ["load_config", "setup", "setup_loggers"]
-
 
 def load_config(config_file: str, overrides: Sequence[Any]) -> CfgNode:
     """Load a config: the defaults, then a YAML file with its `_BASE_`, then overrides.

@@ -18,8 +18,6 @@ from ..utils.errors import InputError, NonFiniteError
 from ..utils.precision import autocast
 from .ema import WeightAverage
 
-__all__ = ["NonFiniteLossError", "TrainLoop"]
-
 # The running mean by which RetinaNet and FCOS scale their losses; their state dict lacks it.
 _NORMALIZER = "loss_normalizer"
 

@@ -29,8 +29,6 @@ from .frozen_weights import convert_frozen_weights
 from .optimizer import build_optimizer
 from .schedule import build_lr_scheduler
 
-__all__ = ["Trainer"]
-
 logger = logging.getLogger(__name__)
 
 

@@ -21,8 +21,6 @@ from .depth import DepthEvaluator
 from .keypoints import TopDownKeypointEvaluator
 from .sem_seg import CheckedSemSegEvaluator
 
-__all__ = ["EVALUATORS_REGISTRY", "build_evaluators"]
-
 logger = logging.getLogger(__name__)
 
 EVALUATORS_REGISTRY = Registry("EVALUATORS")

@@ -7,8 +7,6 @@ from pathlib import Path
 from detectron2.evaluation import CityscapesSemSegEvaluator
 from detectron2.utils import comm
 
-__all__ = ["DistributedCityscapesSemSegEvaluator"]
-
 
 class DistributedCityscapesSemSegEvaluator(CityscapesSemSegEvaluator):
     """Detectron2's evaluator without the need for a file system that all processes share.

@@ -23,8 +23,6 @@ from ..metrics import (
 from ..utils.errors import InputError
 from ..utils.files import write_png
 
-__all__ = ["DepthEvaluator"]
-
 logger = logging.getLogger(__name__)
 
 # Values per meter in the PNGs of the KITTI benchmark; 0 marks pixels without a value.

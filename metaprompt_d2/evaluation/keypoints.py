@@ -19,8 +19,6 @@ from ..metrics import OKS_SIGMAS, oks_nms, person_score
 from ..utils.errors import InputError
 from ..utils.files import atomic_write
 
-__all__ = ["TopDownKeypointEvaluator"]
-
 logger = logging.getLogger(__name__)
 
 _PERSON = 1  # COCO's category id

@@ -3,8 +3,6 @@
 import cv2
 import numpy as np
 
-__all__ = ["MaskBoundaryIoU"]
-
 _KERNEL = np.ones((3, 3), np.uint8)
 
 

@@ -7,8 +7,6 @@ from detectron2.evaluation import DatasetEvaluator, DatasetEvaluators
 
 from ..utils.errors import InputError
 
-__all__ = ["MergedEvaluators"]
-
 
 class MergedEvaluators(DatasetEvaluators):
     """Run several evaluators and merge their metrics by task.

@@ -24,8 +24,6 @@ from ..visualization import (
     stack_rows,
 )
 
-__all__ = ["PICTURES_REGISTRY", "PictureWriter", "draw_prediction", "merge_people"]
-
 logger = logging.getLogger(__name__)
 
 _MAX_WIDTH = 6400  # pixels of a row; enough for three images of Cityscapes

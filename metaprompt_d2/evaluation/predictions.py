@@ -17,8 +17,6 @@ from detectron2.utils import comm
 from ..utils.errors import InputError
 from ..utils.files import atomic_write, write_png
 
-__all__ = ["PREDICTION_FORMATS", "SemSegPredictionWriter"]
-
 logger = logging.getLogger(__name__)
 
 PREDICTION_FORMATS = ("auto", "cityscapes", "ade20k", "ids")

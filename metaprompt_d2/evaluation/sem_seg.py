@@ -19,8 +19,6 @@ from ..utils.errors import InputError
 from ..utils.files import atomic_write
 from .mask_boundary_iou import MaskBoundaryIoU
 
-__all__ = ["CheckedSemSegEvaluator"]
-
 logger = logging.getLogger(__name__)
 
 _MAX_WITH_NUMBERS = 30  # classes; with more, the numbers in the cells are unreadable

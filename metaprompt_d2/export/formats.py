@@ -14,8 +14,6 @@ from ..utils.errors import InputError
 from ..utils.files import atomic_write
 from .modules import ExportableModel
 
-__all__ = ["METADATA_NAME", "SAVERS", "measure_difference", "run_file", "save_onnx", "save_pt2"]
-
 # Name of the metadata inside a .pt2 file.
 METADATA_NAME = "metaprompt_d2.json"
 _INPUT, _OUTPUT = "images", "prediction"

@@ -9,8 +9,6 @@ from ..diffusion import MetaPrompts, RecurrentRefinement
 from ..modeling import DepthEstimator, TaskModel
 from ..utils.errors import InputError
 
-__all__ = ["ExportableModel"]
-
 
 class ExportableModel(nn.Module):
     """Maps images (N, 3, H, W), float32 of 0..255 in the order of INPUT.FORMAT, to one tensor.

@@ -6,8 +6,6 @@ from torch.export import Dim, ExportedProgram
 from ..utils.errors import InputError
 from .modules import ExportableModel
 
-__all__ = ["export_program"]
-
 _MAX_BATCH, _MAX_SIDE = 32, 8192
 
 

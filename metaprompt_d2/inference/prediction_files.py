@@ -13,8 +13,6 @@ from ..codecs import KEYPOINT_NAMES
 from ..utils.errors import InputError
 from ..utils.files import atomic_write, write_png
 
-__all__ = ["PredictionFiles", "VideoFile"]
-
 
 class PredictionFiles:
     """Writes predictions in formats that other programs read.

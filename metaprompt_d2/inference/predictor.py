@@ -24,8 +24,6 @@ from ..utils.errors import InputError
 from ..utils.tasks import find_task
 from .sources import Video, find_sources
 
-__all__ = ["Prediction", "Predictor"]
-
 logger = logging.getLogger(__name__)
 
 AnyImage = str | os.PathLike[str] | np.ndarray | Image.Image

@@ -16,16 +16,6 @@ from ..modeling import MetaPromptBackbone
 from ..utils.errors import InputError
 from .predictor import AnyBoxes, AnyImage, Predictor
 
-__all__ = [
-    "WHOLE_IMAGES",
-    "Association",
-    "RefinementTrace",
-    "TracedStep",
-    "associate_prompts",
-    "look_inside",
-    "select_prompts",
-]
-
 # Config overrides with which a model predicts an image in one piece.
 WHOLE_IMAGES = """
     TEST.SLIDING_WINDOW.ENABLED False TEST.SHIFTED_WINDOWS.COUNT 0 TEST.AUG.ENABLED False

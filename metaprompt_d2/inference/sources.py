@@ -12,8 +12,6 @@ import numpy as np
 
 from ..utils.errors import InputError, MissingFileError
 
-__all__ = ["Source", "Video", "find_sources"]
-
 _IMAGES = set(".avif .bmp .gif .jfif .jp2 .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())
 _VIDEOS = set(".avi .m4v .mkv .mov .mp4 .mpeg .mpg .webm".split())
 

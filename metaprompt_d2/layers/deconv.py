@@ -6,8 +6,6 @@ from torch import nn
 
 from ..utils.errors import InputError
 
-__all__ = ["DeconvStack"]
-
 # Kernel size -> (padding, output padding) of a stride-2 transposed convolution that doubles.
 _DOUBLING_PADDING = {2: (0, 0), 3: (1, 1), 4: (1, 0)}
 

@@ -6,14 +6,6 @@ from torch.nn import functional as F
 
 from ..utils.errors import InputError
 
-__all__ = [
-    "heatmap_cross_entropy",
-    "lovasz_softmax",
-    "mean_cross_entropy",
-    "silog_loss",
-    "weighted_heatmap_mse",
-]
-
 
 def mean_cross_entropy(logits: Tensor, labels: Tensor, *, ignore_value: int = 255) -> Tensor:
     """Compute the cross-entropy averaged over *all* pixels, ignored ones included.

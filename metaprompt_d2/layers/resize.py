@@ -5,8 +5,6 @@ from collections.abc import Sequence
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["resize"]
-
 
 def resize(maps: Tensor, size: Sequence[int]) -> Tensor:
     """Resize maps bilinearly, without aligned corners.

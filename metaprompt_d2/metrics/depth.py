@@ -7,16 +7,6 @@ import numpy as np
 
 from ..utils.errors import InputError
 
-__all__ = [
-    "DEPTH_CROPS",
-    "DEPTH_METRICS",
-    "clean_depth",
-    "compute_depth_metrics",
-    "depth_crop_mask",
-    "kb_crop_box",
-    "valid_depth_mask",
-]
-
 # Keys of the metrics. All are fractions, ratios, meters or logarithms, never percentages.
 DEPTH_METRICS = ("d1", "d2", "d3", "abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog")
 

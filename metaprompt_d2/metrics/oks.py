@@ -2,8 +2,6 @@
 
 import numpy as np
 
-__all__ = ["OKS_SIGMAS", "keypoint_similarity", "oks_nms", "person_score"]
-
 # Standard deviations of COCO's annotators, one per keypoint.
 OKS_SIGMAS = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1000
 

@@ -20,8 +20,6 @@ from ..diffusion import (
 )
 from ..utils.errors import InputError
 
-__all__ = ["MetaPromptBackbone"]
-
 _MODES = ("pyramid", "fused", "none")
 
 

@@ -12,14 +12,6 @@ from torch import Tensor, nn
 from ..utils.errors import InputError
 from .backbone import MetaPromptBackbone
 
-__all__ = [
-    "FinerMap",
-    "MetaPromptFPN",
-    "build_fcos_metaprompt_fpn_backbone",
-    "build_metaprompt_fpn_backbone",
-    "build_retinanet_metaprompt_fpn_backbone",
-]
-
 
 class FinerMap(Backbone):
     """A backbone with an additional map, twice as fine as its finest one.

@@ -8,8 +8,6 @@ from torch.nn import functional as F
 
 from ..utils.errors import InputError
 
-__all__ = ["cut_crops", "given_boxes"]
-
 # Fields that may hold people's boxes; the first found wins.
 _BOX_FIELDS = ("pred_boxes", "proposal_boxes", "gt_boxes")
 

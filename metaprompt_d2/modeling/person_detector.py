@@ -12,8 +12,6 @@ from torch import Tensor
 from ..checkpoint import load_checkpoint
 from ..utils.errors import InputError, MissingFileError
 
-__all__ = ["PersonDetector"]
-
 
 class PersonDetector:
     """Finds people in images.

@@ -12,19 +12,6 @@ from torch import Tensor
 
 from ..layers import resize
 
-__all__ = [
-    "Window",
-    "allocate_canvas",
-    "fits_canvas",
-    "predict_in_windows",
-    "resize_in_strips",
-    "resize_map",
-    "shifted_window_starts",
-    "shifted_windows",
-    "sliding_windows",
-    "window_starts",
-]
-
 _STRIP = 2**24  # values of a strip
 _GIB = 2**30
 

@@ -14,8 +14,6 @@ from ..utils.errors import InputError
 from .meta_arch import DenseModel
 from .sliding_window import allocate_canvas, fits_canvas, resize_in_strips
 
-__all__ = ["DenseModelWithTTA", "with_test_time_augmentation"]
-
 
 def with_test_time_augmentation(cfg: CfgNode, model: nn.Module) -> nn.Module:
     """Wrap a model as TEST.AUG says.

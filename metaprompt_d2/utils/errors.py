@@ -15,19 +15,6 @@ from typing import Any
 
 from detectron2.utils.registry import Registry
 
-__all__ = [
-    "TRACEBACK_VARIABLE",
-    "InputError",
-    "MissingFileError",
-    "NonFiniteError",
-    "UnknownKeyError",
-    "error_message",
-    "get_registered",
-    "hide_tracebacks",
-    "input_errors",
-    "one_line_errors",
-]
-
 TRACEBACK_VARIABLE = "METAPROMPT_D2_TRACEBACK"
 
 

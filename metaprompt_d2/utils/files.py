@@ -13,8 +13,6 @@ from PIL.PngImagePlugin import PngInfo
 
 from .errors import InputError, MissingFileError
 
-__all__ = ["atomic_write", "read_json", "write_png"]
-
 
 def atomic_write(path: str | os.PathLike, write: Callable[[IO[bytes]], object]) -> None:
     """Write a file under a temporary name, then rename it, so that it is complete or absent.

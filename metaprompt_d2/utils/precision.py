@@ -7,8 +7,6 @@ import torch
 
 from .errors import InputError
 
-__all__ = ["amp_dtype", "autocast", "half_precision"]
-
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 

@@ -5,8 +5,6 @@ from detectron2.modeling import META_ARCH_REGISTRY
 
 from .errors import get_registered
 
-__all__ = ["find_task"]
-
 
 def find_task(cfg: CfgNode) -> str:
     """Find the task of the meta-architecture that a config names.

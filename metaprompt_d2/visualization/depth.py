@@ -7,8 +7,6 @@ import numpy as np
 
 from .layout import WHITE, side_by_side, title_height, with_title, write_text
 
-__all__ = ["DEPTH_COLORS", "color_mapped", "compare_depth", "thickened"]
-
 DEPTH_COLORS = cv2.COLORMAP_VIRIDIS  # used reversed: near is bright
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _NO_VALUE = 128  # gray, which none of the color maps contains

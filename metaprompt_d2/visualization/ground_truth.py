@@ -10,8 +10,6 @@ from .layout import side_by_side, with_title
 from .pose import draw_heatmaps, draw_people, people_scale
 from .sem_seg import colorize
 
-__all__ = ["draw_ground_truth"]
-
 
 def draw_ground_truth(
     image: np.ndarray,

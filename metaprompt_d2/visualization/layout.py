@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-__all__ = ["WHITE", "side_by_side", "stack_rows", "title_height", "with_title", "write_text"]
-
 WHITE = 255
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _GAP = 4  # pixels between pictures

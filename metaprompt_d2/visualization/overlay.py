@@ -11,8 +11,6 @@ from .depth import DEPTH_COLORS, color_mapped
 from .pose import draw_people
 from .sem_seg import draw_classes
 
-__all__ = ["draw_overlay"]
-
 
 def draw_overlay(image: np.ndarray, output: dict[str, Any], metadata: Metadata) -> np.ndarray:
     """Draw classes with their names over the image, depth instead of it, or skeletons on it.

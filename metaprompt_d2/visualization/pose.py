@@ -9,8 +9,6 @@ from detectron2.utils.visualizer import Visualizer
 
 from .layout import side_by_side, with_title
 
-__all__ = ["annotated_people", "compare_people", "draw_heatmaps", "draw_people", "people_scale"]
-
 _PEOPLE_SIZE = 512  # pixels; smaller images are enlarged before drawing skeletons
 
 

@@ -8,8 +8,6 @@ import numpy as np
 from .depth import color_mapped
 from .layout import WHITE, side_by_side, stack_rows, with_title
 
-__all__ = ["draw_change", "draw_prompts", "draw_response", "draw_table", "response_range"]
-
 _RESPONSE_COLORS = cv2.COLORMAP_INFERNO
 _CHANGE_COLORS = cv2.COLORMAP_MAGMA
 _OPACITY = 0.75

@@ -9,8 +9,6 @@ from detectron2.utils.visualizer import Visualizer
 
 from .layout import side_by_side, with_title
 
-__all__ = ["colorize", "compare_sem_seg", "draw_classes"]
-
 
 def compare_sem_seg(
     image: np.ndarray, prediction: np.ndarray, truth: np.ndarray | None, metadata: Metadata

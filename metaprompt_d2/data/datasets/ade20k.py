@@ -8,8 +8,6 @@ from detectron2.data import MetadataCatalog
 from ..readers import give_label_advice
 from .sem_seg_folders import register_sem_seg_folders
 
-__all__ = ["register_ade20k_test"]
-
 
 def register_ade20k_test(root: str) -> None:
     """Register `ade20k_sem_seg_test`; Detectron2 itself registers train and val.

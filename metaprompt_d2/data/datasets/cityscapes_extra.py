@@ -8,8 +8,6 @@ from cityscapesscripts.helpers.labels import trainId2label
 from ..readers import give_label_advice
 from .sem_seg_folders import register_sem_seg_folders
 
-__all__ = ["CITYSCAPES_CLASSES", "CITYSCAPES_COLORS", "register_cityscapes_extra"]
-
 CITYSCAPES_CLASSES = [trainId2label[train_id].name for train_id in range(19)]
 CITYSCAPES_COLORS = [trainId2label[train_id].color for train_id in range(19)]
 

@@ -12,14 +12,6 @@ from ...codecs import NUM_KEYPOINTS
 from ...utils.errors import InputError
 from ..coco_json import read_detections, read_people
 
-__all__ = [
-    "DETECTIONS",
-    "load_annotated_people",
-    "load_detected_people",
-    "register_coco_topdown",
-    "register_people",
-]
-
 logger = logging.getLogger(__name__)
 
 # The usual detections (56.4 AP on val2017): in mmpose's folder, or next to the annotations.

@@ -8,8 +8,6 @@ from detectron2.utils.file_io import PathManager
 
 from ...utils.errors import InputError
 
-__all__ = ["Pair", "find_list", "pair_dicts", "read_list", "resolve_pairs"]
-
 logger = logging.getLogger(__name__)
 
 Pair = tuple[str, str]  # image file, depth file

@@ -1,7 +1,5 @@
 """The split of KITTI's raw data by Eigen et al. (2014): training drives and test frames."""
 
-__all__ = ["TEST_FRAMES", "TRAIN_DRIVES"]
-
 # Training drives by date: the 33 of the categories city, residential and road that aren't tested.
 _TRAIN = {
     "2011_09_26": "0001 0005 0011 0014 0015 0017 0018 0019 0022 0028 0032 0035 0039 0051 0057 0060 "

@@ -7,8 +7,6 @@ from detectron2.utils.file_io import PathManager
 
 from ...utils.errors import MissingFileError
 
-__all__ = ["load_kitti_benchmark", "register_kitti_benchmark"]
-
 
 def register_kitti_benchmark(root: str) -> None:
     """Register `kitti_depth_prediction_test`.

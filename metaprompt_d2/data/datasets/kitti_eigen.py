@@ -9,16 +9,6 @@ from ...utils.errors import MissingFileError
 from .depth_lists import Pair, find_list, pair_dicts, read_list, resolve_pairs
 from .eigen_split import TEST_FRAMES, TRAIN_DRIVES
 
-__all__ = [
-    "DRIVES",
-    "LISTS",
-    "find_image_folder",
-    "find_pairs",
-    "find_truth_folder",
-    "load_kitti_eigen",
-    "register_kitti_eigen",
-]
-
 DEPTH_SCALE = 256.0  # from meters to the values in the files
 
 # Names of the list of a split in the root folder; the first one found is read.

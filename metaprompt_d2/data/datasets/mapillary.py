@@ -11,13 +11,6 @@ from ..readers import give_label_advice, read_labels
 from .cityscapes_extra import CITYSCAPES_CLASSES, CITYSCAPES_COLORS
 from .sem_seg_folders import register_sem_seg_folders
 
-__all__ = [
-    "MAPILLARY_FOLDERS",
-    "mapillary_to_cityscapes",
-    "read_mapillary_labels",
-    "register_mapillary",
-]
-
 # Folder of each split.
 MAPILLARY_FOLDERS = {"train": "training", "val": "validation"}
 # Folder of the mapped label maps, next to the dataset's own `labels`.

@@ -10,13 +10,6 @@ from detectron2.data.datasets.cityscapes import load_cityscapes_semantic
 from .coco_topdown import register_people
 from .kitti_eigen import load_kitti_eigen
 
-__all__ = [
-    "register_mini_cityscapes",
-    "register_mini_coco",
-    "register_mini_kitti",
-    "set_cityscapes_colors",
-]
-
 
 def register_mini_cityscapes(root: str) -> None:
     """Register `mini_cityscapes_fine_sem_seg_{train,val}`.

@@ -9,8 +9,6 @@ from detectron2.utils.file_io import PathManager
 from ...utils.errors import MissingFileError
 from .depth_lists import Pair, find_list, pair_dicts, read_list, resolve_pairs
 
-__all__ = ["load_nyu_depth_v2", "register_nyu_depth_v2"]
-
 logger = logging.getLogger(__name__)
 
 DEPTH_SCALE = 1000.0  # from meters to the values in the files

@@ -10,8 +10,6 @@ from detectron2.utils.file_io import PathManager
 
 from ...utils.errors import InputError, MissingFileError
 
-__all__ = ["load_sem_seg_folders", "register_sem_seg_folders"]
-
 logger = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")

@@ -12,8 +12,6 @@ from .depth import DepthMapper
 from .pose import PoseMapper
 from .sem_seg import SemSegMapper
 
-__all__ = ["DATASET_MAPPERS_REGISTRY", "build_mapper"]
-
 DATASET_MAPPERS_REGISTRY = Registry("DATASET_MAPPERS")
 DATASET_MAPPERS_REGISTRY.__doc__ = """
 Mappers from a dataset dict to what a model takes. A mapper is built as `mapper(cfg, is_train)` and

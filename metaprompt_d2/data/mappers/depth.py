@@ -23,8 +23,6 @@ from ..depth_augmentation import (
 from ..readers import read_depth, read_image
 from .resizing import inference_resizing, random_flip
 
-__all__ = ["DepthMapper"]
-
 
 class DepthMapper:
     """Reads an image and, in training, its depth map, and augments both alike.

@@ -21,8 +21,6 @@ from ..pose_augmentation import (
 )
 from ..readers import read_image
 
-__all__ = ["PoseMapper", "build_heatmap_codec"]
-
 
 def build_heatmap_codec(cfg: CfgNode) -> UDPHeatmapCodec:
     """Build the codec of INPUT.PERSON_CROP.SIZE and MODEL.HEATMAP_HEAD.

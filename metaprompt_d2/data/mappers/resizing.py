@@ -5,8 +5,6 @@ from detectron2.data import transforms as T
 
 from ..augmentation import ResizeToBox
 
-__all__ = ["inference_resizing", "random_flip"]
-
 
 def inference_resizing(cfg: CfgNode) -> list[ResizeToBox]:
     """Make the resizing of test images from INPUT.MIN_SIZE_TEST and INPUT.MAX_SIZE_TEST."""

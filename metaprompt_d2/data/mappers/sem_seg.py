@@ -13,8 +13,6 @@ from ..color_augmentation import ColorAugSSD
 from ..readers import read_checked_labels, read_image
 from .resizing import inference_resizing, random_flip
 
-__all__ = ["SemSegMapper"]
-
 
 class SemSegMapper:
     """Reads an image and, in training, its label map, and augments both alike."""

@@ -9,8 +9,6 @@ from ..rearrangement import FusedRearrangement, PyramidRearrangement
 from ..refinement import RecurrentRefinement
 from ..unet import FeatureUNet
 
-__all__ = ["compile_networks"]
-
 _CUDA_GRAPH_MODES = ("reduce-overhead", "max-autotune")
 _MODES = ("default", "max-autotune-no-cudagraphs", *_CUDA_GRAPH_MODES)
 

@@ -8,8 +8,6 @@ from torch import Tensor
 from ..latent_encoder import LatentEncoder
 from ..unet import FeatureUNet
 
-__all__ = ["convert_weights", "run_in_own_precision"]
-
 _METHODS = ("forward", "predict_latent")
 
 

@@ -11,8 +11,6 @@ from .half_precision import convert_weights
 from .packed_conv import pack_convolutions
 from .residual_block import use_in_place_blocks
 
-__all__ = ["optimize_for_inference", "optimize_for_training", "use_channels_last"]
-
 
 def optimize_for_inference(
     model: nn.Module,

@@ -7,8 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["PackedConv2d", "pack_convolutions"]
-
 # Only the first of several threads packs a kernel.
 _LOCK = threading.Lock()
 

@@ -6,8 +6,6 @@ from torch.nn import functional as F
 
 from ..latent_encoder import LatentEncoder
 
-__all__ = ["InPlaceResidualBlock", "use_in_place_blocks"]
-
 
 class InPlaceResidualBlock(ResnetBlock2D):
     """diffusers' residual block of a VAE encoder with in-place activations and sum.

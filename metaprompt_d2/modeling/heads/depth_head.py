@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from ...layers import DeconvStack, resize, silog_loss
 from ...utils.errors import InputError, get_registered
 
-__all__ = ["DEPTH_HEADS_REGISTRY", "DeconvDepthHead", "build_depth_head"]
-
 DEPTH_HEADS_REGISTRY = Registry("DEPTH_HEADS")
 DEPTH_HEADS_REGISTRY.__doc__ = """
 Heads that predict depth from a backbone's features. A head is built as `head(cfg, input_shape)`

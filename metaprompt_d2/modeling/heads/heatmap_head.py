@@ -14,8 +14,6 @@ from ...data import build_heatmap_codec
 from ...layers import DeconvStack, heatmap_cross_entropy, resize, weighted_heatmap_mse
 from ...utils.errors import InputError, get_registered
 
-__all__ = ["HEATMAP_HEADS_REGISTRY", "DeconvHeatmapHead", "build_heatmap_head"]
-
 HEATMAP_HEADS_REGISTRY = Registry("HEATMAP_HEADS")
 HEATMAP_HEADS_REGISTRY.__doc__ = """
 Heads that predict keypoint heatmaps from a backbone's features. A head is built as

@@ -14,8 +14,6 @@ from torch.nn import functional as F
 from ...layers import lovasz_softmax, mean_cross_entropy, resize
 from ...utils.errors import InputError
 
-__all__ = ["UPerHead"]
-
 # The names that Detectron2's `get_norm` knows.
 _NORMS = ("", "BN", "SyncBN", "FrozenBN", "GN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N", "LN")
 

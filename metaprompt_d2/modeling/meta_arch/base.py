@@ -16,8 +16,6 @@ from ...utils.errors import InputError
 from ...utils.precision import amp_dtype, autocast
 from ..sliding_window import Window, predict_in_windows, resize_map
 
-__all__ = ["DenseModel", "TaskModel", "pad_to_multiple"]
-
 
 class TaskModel(nn.Module):
     """Base of the meta-architectures: one task on a backbone.

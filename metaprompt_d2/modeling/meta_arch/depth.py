@@ -14,8 +14,6 @@ from ..heads import build_depth_head
 from ..sliding_window import Window, shifted_windows
 from .base import DenseModel
 
-__all__ = ["DepthEstimator"]
-
 # The coarsest stride of Stable Diffusion's VAE and UNet; images are resized to its multiples.
 _GRID = 64
 

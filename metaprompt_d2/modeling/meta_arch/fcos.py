@@ -6,8 +6,6 @@ from detectron2.config import CfgNode, configurable
 from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
 from detectron2.modeling.meta_arch.fcos import FCOS, FCOSHead
 
-__all__ = ["ConfigurableFCOS"]
-
 
 @META_ARCH_REGISTRY.register()
 class ConfigurableFCOS(FCOS):

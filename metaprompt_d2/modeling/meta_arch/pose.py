@@ -19,8 +19,6 @@ from ..person_crops import cut_crops, given_boxes
 from ..person_detector import PersonDetector
 from .base import TaskModel
 
-__all__ = ["TopDownPoseEstimator"]
-
 
 @dataclass(frozen=True)
 class _People:

@@ -14,8 +14,6 @@ from ..backbone import MetaPromptBackbone
 from ..sliding_window import Window, predict_in_windows, sliding_windows
 from .base import DenseModel, pad_to_multiple
 
-__all__ = ["LayersHead", "SlidingWindowSegmentor"]
-
 
 @runtime_checkable
 class LayersHead(Protocol):
