@@ -75,10 +75,11 @@ def read_config_file(config_file: str) -> CfgNode:
         MissingFileError: The file doesn't exist.
         InputError: The file isn't YAML with keys, has tags that run code, or is its own base.
     """
-    if not PathManager.isfile(config_file):
+    path = _local_path(config_file)
+    if not PathManager.isfile(path):
         raise MissingFileError(f"config file {config_file} does not exist")
     try:
-        return CfgNode(_YamlFile.load_yaml_with_base(config_file))
+        return CfgNode(_YamlFile.load_yaml_with_base(path))
     except RecursionError as error:
         raise InputError(f"config file {config_file}: _BASE_ leads back to itself") from error
     except FileNotFoundError as error:

@@ -201,10 +201,7 @@ class _PendingLosses:
             torch.distributed.all_reduce(values)
             values /= comm.get_world_size()
         self._values = values.to("cpu", non_blocking=True)
-        self._copied = None
-        if values.is_cuda:
-            self._copied = torch.cuda.Event()
-            self._copied.record()
+        self._copied = torch.cuda.current_stream().record_event() if values.is_cuda else None
 
     def wait(self) -> dict[str, float]:
         if self._copied is not None:
