@@ -7,7 +7,7 @@ import pytest
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, build_detection_train_loader
-from detectron2.engine import launch
+from detectron2.engine import DefaultTrainer, launch
 from helpers import registered_cityscapes, smallest_cfg
 from torch import nn
 from training_features import SMALL, make_data
@@ -100,6 +100,11 @@ def test_all_processes_test_the_main_processes_model_and_keep_their_own(
     finally:
         torch.set_num_threads(threads)
     assert results["sem_seg"] == pytest.approx(expected["metrics"], nan_ok=True)
+
+
+def test_a_trainer_has_the_methods_of_detectron2s() -> None:
+    public = {name for name in vars(DefaultTrainer) if not name.startswith("_")}
+    assert public <= set(dir(Trainer))
 
 
 def test_a_loader_is_replaced_as_in_detectron2(data: str, tmp_path: Path) -> None:
