@@ -18,8 +18,8 @@ def atomic_write(path: str | os.PathLike, write: Callable[[IO[bytes]], object]) 
     """Write a file under a temporary name, then rename it, so that it is complete or absent.
 
     Args:
-        path: File to write. An existing file is replaced.
-        write: Function that writes the content to the binary stream it is given.
+        path: File to write or replace.
+        write: Function that writes the content to a binary stream.
 
     Raises:
         InputError: The file cannot be written, for instance because the disk is full.
@@ -39,13 +39,7 @@ def atomic_write(path: str | os.PathLike, write: Callable[[IO[bytes]], object]) 
 
 
 def write_png(pixels: np.ndarray, file: str | os.PathLike, **texts: str) -> None:
-    """Write a PNG atomically.
-
-    Args:
-        pixels: Any array that `PIL.Image.fromarray` accepts.
-        file: File to write. Missing folders are created.
-        texts: Text chunks to store in the file.
-    """
+    """Write pixels as `PIL.Image.fromarray` accepts and texts to a PNG, with missing folders."""
     info = PngInfo()
     for key, text in texts.items():
         info.add_text(key, text)
