@@ -33,8 +33,10 @@ def test_depth_has_the_images_size_whatever_the_features(
 
 def test_before_the_last_resizing_depth_has_the_official_size() -> None:
     head = small_head().eval()
-    assert head.resized_feature(features(16, 24), (100, 140)).shape == (2, 6, 12, 17)
+    seen = []
+    head.decoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
     assert head.layers(features(16, 24), (100, 140)).shape == (2, 1, 96, 136)
+    assert seen == [(2, 6, 12, 17)]
 
 
 @pytest.mark.parametrize("dims", [(), (4,), (4, 5, 6, 7)])
