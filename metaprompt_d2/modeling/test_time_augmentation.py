@@ -62,15 +62,11 @@ class DenseModelWithTTA(nn.Module):
             num_channels: Number of channels K of outputs, 1 for depth.
             canvas_gib: Size in GiB above which the sum is kept in main memory and not on the
                 model's device, and above which mirror images are predicted separately.
-
-        Raises:
-            InputError: A box is impossible.
         """
         super().__init__()
         self.model = model
         self.task = _task(model)
         self.boxes = list(boxes)
-        self.resizes = [None if box is None else ResizeToBox(*box) for box in self.boxes]
         self.flip = flip
         self.num_channels = num_channels
         self.canvas_gib = canvas_gib
@@ -92,10 +88,7 @@ class DenseModelWithTTA(nn.Module):
 
     @torch.no_grad()
     def forward(self, batched_inputs: list[dict]) -> list[dict[str, Tensor]]:
-        """Predict each image at all scales.
-
-        Args:
-            batched_inputs: Inputs of the model, with images that aren't resized.
+        """Predict each of the model's inputs, whose images aren't resized, at all scales.
 
         Returns:
             One dict for each image with "sem_seg": class probabilities (K, height, width), or
@@ -126,8 +119,8 @@ class DenseModelWithTTA(nn.Module):
     def _passes(self, inputs: dict) -> Iterator[tuple[Tensor, bool]]:
         """Yield each pass's output (K, h, w) at the scale's size, and whether it is mirrored."""
         image, name = inputs["image"], inputs.get("file_name", "an image")
-        for box, resize in zip(self.boxes, self.resizes, strict=True):
-            scaled = image if resize is None else _resized_image(image, resize)
+        for box in self.boxes:
+            scaled = image if box is None else _resize_image(image, box)
             views = [False, True] if self.flip else [False]
             shape = len(views), self.num_channels, *scaled.shape[-2:]
             together = fits_canvas(shape, self.canvas_gib)
@@ -182,8 +175,8 @@ def _boxes(cfg: CfgNode) -> list[tuple[int, int] | None]:
     return [box if box[1] else None for box in boxes]
 
 
-def _resized_image(image: Tensor, resize: ResizeToBox) -> Tensor:
-    """Resize an image (C, H, W) of any number type as mappers resize it."""
+def _resize_image(image: Tensor, box: tuple[int, int]) -> Tensor:
+    """Fit an image (C, H, W) of any number type into a box as mappers do."""
     pixels = np.ascontiguousarray(image.cpu().numpy().transpose(1, 2, 0))
-    pixels = resize.get_transform(pixels).apply_image(pixels)
+    pixels = ResizeToBox(*box).get_transform(pixels).apply_image(pixels)
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))

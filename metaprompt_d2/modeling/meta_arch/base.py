@@ -66,13 +66,9 @@ class TaskModel(nn.Module):
         return self.pixel_mean.device
 
     def predict_batch(self, images: Tensor) -> Tensor:
-        """Predict from images of one size in one pass. Exported programs are traces of this.
+        """Predict maps (N, K, h, w) from normalized images (N, C, H, W) in one pass.
 
-        Args:
-            images: Normalized images (N, C, H, W).
-
-        Returns:
-            Maps (N, K, h, w).
+        Exported programs are traces of this.
         """
         raise NotImplementedError
 

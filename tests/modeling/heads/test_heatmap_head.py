@@ -1,4 +1,4 @@
-"""`DeconvHeatmapHead`: both wirings, sizes, initialisation, loss and refusals."""
+"""`DeconvHeatmapHead`: both wirings, sizes, initialization, loss and refusals."""
 
 import math
 

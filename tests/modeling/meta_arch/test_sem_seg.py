@@ -126,7 +126,7 @@ def test_what_fills_up_smaller_images_of_a_batch_has_no_label() -> None:
     assert torch.equal(targets[1], large["sem_seg"])
 
 
-def test_images_are_normalised_before_the_backbone() -> None:
+def test_images_are_normalized_before_the_backbone() -> None:
     overrides = {
         "MODEL.PIXEL_MEAN": [127.0, 128.0, 126.0],
         "MODEL.PIXEL_STD": [128.0, 127.0, 127.0],
@@ -159,7 +159,7 @@ def test_impossible_windows_are_refused_by_their_argument(name: str, value, mess
         SlidingWindowSegmentor(**arguments)
 
 
-def test_windows_that_leave_gaps_are_no_error_where_windows_are_off() -> None:
+def test_windows_that_leave_gaps_are_accepted_where_windows_are_off() -> None:
     assert smallest_model(WHOLE | {"TEST.SLIDING_WINDOW.STRIDE": (999, 999)}).window_size is None
 
 
@@ -206,7 +206,7 @@ def test_detectron2s_own_segmentor_gives_the_same_losses() -> None:
     torch.testing.assert_close(ours(inputs), theirs(inputs))
 
 
-def test_pixel_statistics_are_no_part_of_a_checkpoint() -> None:
+def test_pixel_statistics_are_not_part_of_a_checkpoint() -> None:
     prefixes = {name.split(".")[0] for name in smallest_model().state_dict()}
     assert prefixes == {"backbone", "sem_seg_head"}
 
