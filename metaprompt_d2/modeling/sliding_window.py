@@ -110,15 +110,12 @@ def predict_in_windows(
         return predict(images)
     flips = (False, True) if flip else (False,)
     views = list(itertools.product(range(len(images)), flips, windows))
-    total: Tensor | None = None
+    total = coverage = torch.empty(0)  # made when the first outputs tell the number of channels
     for start in range(0, len(views), batch_size):
         batch = views[start : start + batch_size]
-        outputs = predict(
-            torch.stack(
-                [_mirror_if(flipped, images[i, :, *window]) for i, flipped, window in batch]
-            )
-        )
-        if total is None:
+        crops = [_mirror_if(flipped, images[i, :, *window]) for i, flipped, window in batch]
+        outputs = predict(torch.stack(crops))
+        if start == 0:
             shape = len(images), outputs.shape[1], height * stride, width * stride
             total = allocate_canvas(shape, outputs.dtype, outputs.device, canvas_gib)
             coverage = torch.zeros_like(total[:, :1])

@@ -46,7 +46,7 @@ class DenseModelWithTTA(nn.Module):
     @configurable
     def __init__(
         self,
-        model: nn.Module,
+        model: DenseModel | SemanticSegmentor,
         *,
         boxes: Sequence[tuple[int, int] | None],
         flip: bool,
@@ -102,9 +102,9 @@ class DenseModelWithTTA(nn.Module):
     def _predict(self, inputs: dict) -> dict[str, Tensor]:
         height, width = inputs["image"].shape[-2:]
         size = inputs.get("height", height), inputs.get("width", width)
-        total, passes = None, 0
+        total, passes = torch.empty(0), 0
         for maps, mirrored in self._passes(inputs):
-            if total is None:
+            if passes == 0:
                 dtype = torch.promote_types(maps.dtype, torch.float32)
                 total = allocate_canvas((len(maps), *size), dtype, self.device, self.canvas_gib)
             for rows, strip in resize_in_strips(maps, size):

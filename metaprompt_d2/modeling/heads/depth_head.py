@@ -93,6 +93,7 @@ class DeconvDepthHead(nn.Module):
         depth = resize(self.layers(features, image_size), image_size)
         if not self.training:
             return depth, {}
+        assert targets is not None
         return None, {"loss_silog": silog_loss(depth[:, 0], targets) * self.loss_weight}
 
     def layers(self, features: Mapping[str, Tensor], image_size: tuple[int, int]) -> Tensor:

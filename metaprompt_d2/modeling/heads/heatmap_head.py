@@ -130,6 +130,7 @@ class DeconvHeatmapHead(nn.Module):
         """
         heatmaps = self.layers(features, image_size)
         if self.training:
+            assert targets is not None
             truth, weights = targets
             height, width = truth.shape[-2:]
             loss = self.compute_loss(heatmaps[..., :height, :width], truth, weights)

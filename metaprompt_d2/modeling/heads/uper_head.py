@@ -31,7 +31,7 @@ class UPerHead(nn.Module):
         num_classes: int,
         conv_dim: int = 512,
         pool_scales: Sequence[int] = (1, 2, 3, 6),
-        norm: str = "SyncBN",
+        norm: str | type[nn.Module] = "SyncBN",
         dropout: float = 0.1,
         ignore_value: int = 255,
         loss_weight: float = 1.0,
@@ -128,19 +128,20 @@ class UPerHead(nn.Module):
         Raises:
             InputError: BatchNorm would be trained on one value a channel.
         """
-        if self.training and self._trains_on_one_value and len(targets) == 1:
+        if not self.training:
+            logits = self.layers(features)
+            return resize(logits, [side * self.common_stride for side in logits.shape[-2:]]), {}
+        assert targets is not None
+        if self._trains_on_one_value and len(targets) == 1:
             raise InputError(
                 "BatchNorm cannot train on one image a process: pyramid pooling to 1x1 leaves one "
                 "value a channel. Give every process at least 2 images (SOLVER.IMS_PER_BATCH, "
                 "SOLVER.ACCUMULATION_STEPS), train in several processes with SyncBN, or set "
                 "MODEL.SEM_SEG_HEAD.NORM to GN"
             )
-        logits = self.layers(features)
-        if not self.training:
-            return resize(logits, [side * self.common_stride for side in logits.shape[-2:]]), {}
         # Softmax, logarithm and sorting need float32 under autocast.
         size, ignored = targets.shape[-2:], self.ignore_value
-        logits = resize(logits.float(), size)
+        logits = resize(self.layers(features).float(), size)
         cross_entropy = mean_cross_entropy(logits, targets, ignore_value=ignored)
         losses = {"loss_sem_seg": cross_entropy * self.loss_weight}
         if self.lovasz_loss_weight > 0:
@@ -179,7 +180,7 @@ class _Float32NaiveSyncBN(NaiveSyncBatchNorm):
         return super().forward(x.float()).to(x.dtype)
 
 
-def _norm_of_this_run(norm: str) -> str | type[nn.Module]:
+def _norm_of_this_run(norm: str | type[nn.Module]) -> str | type[nn.Module]:
     """Replace "SyncBN" where torch's own doesn't work, which needs several GPU processes."""
     if norm != "SyncBN":
         return norm

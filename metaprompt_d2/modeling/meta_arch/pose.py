@@ -156,7 +156,8 @@ class TopDownPoseEstimator(TaskModel):
             views = torch.cat([batch, batch.flip(-1)]) if self.flip else batch
             heatmaps = self.predict_batch(views)
             if self.flip:
-                heatmaps = average_with_mirrored(*heatmaps.chunk(2), FLIP_INDICES)
+                plain, mirrored = heatmaps.chunk(2)
+                heatmaps = average_with_mirrored(plain, mirrored, FLIP_INDICES)
             outputs.append(heatmaps)
         return torch.cat(outputs)
 

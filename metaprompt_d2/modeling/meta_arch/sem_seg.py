@@ -41,6 +41,8 @@ class SlidingWindowSegmentor(DenseModel):
 
     task = "sem_seg"
 
+    sem_seg_head: Any
+
     @configurable
     def __init__(
         self,
@@ -106,7 +108,7 @@ class SlidingWindowSegmentor(DenseModel):
         return sliding_windows(image_size, self.window_size, self.window_stride)
 
     def _predict(self, images: Tensor) -> Tensor:
-        if not self.share_encoder:
+        if not self.share_encoder or self.window_size is None or self.window_stride is None:
             return super()._predict(images)
         # The norms and the attention of the encoder see the whole image.
         stride = self.backbone.latent_encoder.stride
@@ -123,10 +125,11 @@ class SlidingWindowSegmentor(DenseModel):
             (max(rows // stride, 1), max(columns // stride, 1))
             for rows, columns in (self.window_size, self.window_stride)
         )
+        height, width = latent.shape[-2:]
         logits = predict_in_windows(
             predict,
             latent,
-            sliding_windows(latent.shape[-2:], size, step),
+            sliding_windows((height, width), size, step),
             batch_size=self.window_batch_size,
             canvas_gib=self.canvas_gib,
             stride=stride,
@@ -145,7 +148,7 @@ class SlidingWindowSegmentor(DenseModel):
 
 
 def _check_windows(size: tuple[int, int], stride: tuple[int, int] | None) -> None:
-    if any(step > side for step, side in zip(stride, size, strict=True)):
+    if stride is None or any(step > side for step, side in zip(stride, size, strict=True)):
         raise InputError(
             f"window_stride {stride} exceeds window_size {size}: pixels between the windows would "
             "have no prediction"
