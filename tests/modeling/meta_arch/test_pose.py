@@ -182,7 +182,7 @@ def test_the_models_crop_is_the_mappers(tmp_path: Path) -> None:
     left, top, width, height = item["person_box"]
     given = people([[left, top, left + width, top + height]])
     model = model_of()
-    crop = model._people({"image": image, "instances": given}).crops[0]
+    crop = model._find_people({"image": image, "instances": given}).crops[0]
     difference = (crop - model._normalize(mapped["image"])).abs() * 127.5
     assert difference.mean() < 1.5
     assert difference.max() < 12  # OpenCV rounds to 1/32 pixel, here of noise
