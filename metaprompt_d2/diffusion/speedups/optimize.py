@@ -4,10 +4,11 @@ import torch
 from torch import nn
 
 from ..latent_encoder import LatentEncoder
+from ..meta_prompts import MetaPrompts
 from ..rearrangement import FusedRearrangement, PyramidRearrangement
 from ..unet import FeatureUNet
 from .compilation import compile_networks
-from .half_precision import convert_weights
+from .half_precision import convert_weights, run_in_own_precision
 from .packed_conv import pack_convolutions
 from .residual_block import use_in_place_blocks
 
@@ -31,32 +32,22 @@ def optimize_for_inference(
         compile_mode: Mode of `torch.compile`, or "" to run eagerly.
         pack_kernels: Whether convolutions keep their kernels in oneDNN's order. Models on a GPU
             and compiled ones ignore it.
-
-    Raises:
-        InputError: The mode is unknown.
     """
     optimize_for_training(model, channels_last=channels_last, compile_mode=compile_mode)
-    for network in model.modules():
-        if isinstance(network, FeatureUNet | LatentEncoder):
+    for module in model.modules():
+        if isinstance(module, FeatureUNet | LatentEncoder):
             if dtype is not None:
-                convert_weights(network, dtype)
-            if pack_kernels and not compile_mode and next(network.parameters()).is_cpu:
-                pack_convolutions(network)
+                convert_weights(module, dtype)
+            if pack_kernels and not compile_mode and next(module.parameters()).is_cpu:
+                pack_convolutions(module)
+        if isinstance(module, MetaPrompts) and dtype is not None:
+            run_in_own_precision(module)  # the few adapters stay in float32
 
 
 def optimize_for_training(
     model: nn.Module, *, channels_last: bool = False, compile_mode: str = ""
 ) -> None:
-    """Make the diffusion networks of a model fast, in place, such that they can be trained.
-
-    Args:
-        model: The model.
-        channels_last: Whether kernels and maps have their channels innermost.
-        compile_mode: Mode of `torch.compile`, or "" to run eagerly.
-
-    Raises:
-        InputError: The mode is unknown.
-    """
+    """Make the diffusion networks of a model fast as `optimize_for_inference`, but trainable."""
     for module in model.modules():
         if isinstance(module, LatentEncoder):
             use_in_place_blocks(module)
