@@ -7,13 +7,20 @@ import torch
 from torch import Tensor, nn
 
 from ..latent_encoder import LatentEncoder
+from ..meta_prompts import MetaPrompts
 from ..unet import FeatureUNet
 
 
-def convert_weights(network: FeatureUNet | LatentEncoder, dtype: torch.dtype) -> None:
-    """Convert a network to half precision, in place, and let it run in that precision."""
-    nn.Module.to(network, dtype)  # diffusers' own `to` warns about conversions
-    run_in_own_precision(network)
+def convert_weights(model: nn.Module, dtype: torch.dtype) -> None:
+    """Convert a model's VAE and UNet to half precision, in place, and let them run in it.
+
+    The few adapters of prompts stay in float32.
+    """
+    for module in model.modules():
+        if isinstance(module, FeatureUNet | LatentEncoder):
+            nn.Module.to(module, dtype)  # diffusers' own `to` warns about conversions
+        if isinstance(module, FeatureUNet | LatentEncoder | MetaPrompts):
+            run_in_own_precision(module)
 
 
 def run_in_own_precision(network: nn.Module) -> None:

@@ -4,11 +4,10 @@ import torch
 from torch import nn
 
 from ..latent_encoder import LatentEncoder
-from ..meta_prompts import MetaPrompts
 from ..rearrangement import FusedRearrangement, PyramidRearrangement
 from ..unet import FeatureUNet
 from .compilation import compile_networks
-from .half_precision import convert_weights, run_in_own_precision
+from .half_precision import convert_weights
 from .packed_conv import pack_convolutions
 from .residual_block import use_in_place_blocks
 
@@ -34,14 +33,11 @@ def optimize_for_inference(
             and compiled ones ignore it.
     """
     optimize_for_training(model, channels_last=channels_last, compile_mode=compile_mode)
-    for module in model.modules():
-        if isinstance(module, FeatureUNet | LatentEncoder):
-            if dtype is not None:
-                convert_weights(module, dtype)
-            if pack_kernels and not compile_mode and next(module.parameters()).is_cpu:
-                pack_convolutions(module)
-        if isinstance(module, MetaPrompts) and dtype is not None:
-            run_in_own_precision(module)  # the few adapters stay in float32
+    if dtype is not None:
+        convert_weights(model, dtype)
+    for network in model.modules() if pack_kernels and not compile_mode else ():
+        if isinstance(network, FeatureUNet | LatentEncoder) and next(network.parameters()).is_cpu:
+            pack_convolutions(network)
 
 
 def optimize_for_training(
