@@ -16,10 +16,7 @@ _CHANNELS_PER_HEAD = 64  # from Stable Diffusion 2 on, which has linear projecti
 
 
 def sizes_from_configs(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the sizes from the configs of diffusers' models.
-
-    Args:
-        unet, vae: `config.json` of a UNet2DConditionModel and an AutoencoderKL.
+    """Read the sizes from `config.json` of a UNet2DConditionModel and an AutoencoderKL.
 
     Returns:
         Values of keys below MODEL.DIFFUSION, e.g. "UNET.BLOCK_OUT_CHANNELS".

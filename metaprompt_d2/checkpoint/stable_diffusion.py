@@ -33,8 +33,7 @@ logger = logging.getLogger(__name__)
 
 _PARTS = {"unet": FeatureUNet, "vae": LatentEncoder}
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
-_STEM = "diffusion_pytorch_model"
-_FILES = (f"{_STEM}.safetensors", f"{_STEM}.bin")
+_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 
 # Prefix of tensors that the model doesn't have -> why.
 _UNUSED = {

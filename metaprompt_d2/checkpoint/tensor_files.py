@@ -91,10 +91,9 @@ def find_state_dict(loaded: Any, path: str | os.PathLike) -> dict[str, Tensor]:
     for key in ("state_dict", "model"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]
-    if isinstance(loaded, Mapping):
-        tensors = {name: value for name, value in loaded.items() if isinstance(value, Tensor)}
-        if tensors:
-            return tensors
+    named = loaded.items() if isinstance(loaded, Mapping) else ()
+    if tensors := {name: value for name, value in named if isinstance(value, Tensor)}:
+        return tensors
     raise TensorFileError(f"{path} holds no state dict: a {type(loaded).__name__} without tensors")
 
 
@@ -110,7 +109,8 @@ def load_pickled_arrays(file: IO[bytes]) -> Any:
 class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ARRAY_GLOBALS:
-            raise pickle.UnpicklingError(  # worded as torch's own refusals
+            # Worded as torch's own refusals, for `_refused_global`.
+            raise pickle.UnpicklingError(
                 f"GLOBAL {module}.{name}, which isn't an array and could run code"
             )
         return super().find_class(module, name)

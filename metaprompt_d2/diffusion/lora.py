@@ -58,7 +58,7 @@ def merge_lora(model: nn.Module) -> None:
 
 
 def is_adapter(name: str) -> bool:
-    """Tell whether a parameter is a factor of an adapter."""
+    """Return whether a parameter is a factor of an adapter."""
     return _FACTOR in name
 
 

@@ -17,8 +17,7 @@ class ExportableModel(nn.Module):
     * `depth`: meters (N, H, W).
     * `pose`: heatmaps (N, 17, H / 4, W / 4) of people's crops.
 
-    The model runs once on the images. Windows, flips and the decoding of heatmaps are left to the
-    caller.
+    The model runs once. Windows, flips and the decoding of heatmaps are left to the caller.
     """
 
     def __init__(self, model: nn.Module, *, argmax: bool = False, dynamic_size: bool = False):

@@ -54,10 +54,7 @@ def optimize_for_training(
 
 
 def use_channels_last(model: nn.Module) -> None:
-    """Store the kernels of a model's diffusion networks with their channels innermost.
-
-    A convolution gives its maps the layout of its kernel.
-    """
+    """Store the diffusion networks' kernels with channels innermost; maps follow their kernels."""
     parts = FeatureUNet | LatentEncoder | PyramidRearrangement | FusedRearrangement
     for module in model.modules():
         if isinstance(module, parts):
