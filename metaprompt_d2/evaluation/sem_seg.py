@@ -1,16 +1,16 @@
 """Semantic segmentation metrics, with a table of the classes and a confusion matrix."""
 
 import logging
-import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import SemSegEvaluator
 from detectron2.utils import comm
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
@@ -41,8 +41,7 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
             confusion_matrix: Whether to draw `<output_dir>/confusion_matrix.png`.
 
         Raises:
-            InputError: The dataset lacks metadata or ground truth, or there is no folder for the
-                confusion matrix.
+            InputError: Metadata, ground truth or the confusion matrix's folder is missing.
         """
         metadata = MetadataCatalog.get(dataset_name)
         for key in ("stuff_classes", "ignore_label"):
@@ -70,23 +69,24 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
         """
         Raises:
             InputError: The model has another number of classes than the dataset, or a label file
-                has another size than its image or unknown ids.
+                doesn't fit its image or holds unknown ids.
         """
+        num_classes = len(self.classes)
         for item, output in zip(inputs, outputs, strict=True):
-            if len(output["sem_seg"]) != len(self.classes):
+            found = len(output["sem_seg"])
+            if found != num_classes:
                 raise InputError(
-                    f"the model has {len(output['sem_seg'])} classes, dataset "
-                    f"{self.dataset_name!r} {len(self.classes)}"
+                    f"the model has {found} classes, dataset {self.dataset_name!r} {num_classes}"
                 )
             truth = read_checked_labels(
                 item | {"sem_seg_file_name": self.input_file_to_gt_file[item["file_name"]]},
                 (item["height"], item["width"]),
-                num_classes=len(self.classes),
+                num_classes=num_classes,
                 ignore_value=self.ignore_value,
             ).astype(np.int32)
             self.sem_seg_loading_fn = lambda _, dtype, labels=truth: labels.astype(dtype)
             super().process([item], [output])
-            truth[truth == self.ignore_value] = len(self.classes)
+            truth[truth == self.ignore_value] = num_classes
             self._mask_boundary_iou.add(output["sem_seg"].argmax(dim=0).cpu().numpy(), truth)
 
     def evaluate(self) -> OrderedDict | None:
@@ -107,10 +107,10 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
             metrics[f"MaskBoundaryIoU-{name}"] = 100 * value
         logger.info("%s:\n%s", self.dataset_name, _table(metrics, self.classes))
         if self.output_dir:
-            file = os.path.join(self.output_dir, "sem_seg_evaluation.pth")
-            atomic_write(file, lambda stream: torch.save(metrics, stream))
+            folder = Path(self.output_dir)
+            atomic_write(folder / "sem_seg_evaluation.pth", partial(torch.save, metrics))
             if self.confusion_matrix:
-                file = os.path.join(self.output_dir, "confusion_matrix.png")
+                file = folder / "confusion_matrix.png"
                 _draw_confusion_matrix(self._conf_matrix[:-1, :-1].T, self.classes, file)
                 logger.info("Confusion matrix: %s", file)
         return results
@@ -127,28 +127,17 @@ def _table(metrics: Mapping[str, float], classes: Sequence[str]) -> str:
         ("mean", metrics["mIoU"], mean_boundary, metrics["mACC"]),
         ("by pixels", metrics["fwIoU"], np.nan, metrics["pACC"]),
     ]
-    return tabulate(
-        [[None if value != value else value for value in row] for row in rows],  # NaN: undefined
-        ("class", "IoU", "mask boundary IoU", "accuracy"),
-        floatfmt=".2f",
-        missingval="-",
-        tablefmt="simple",
-    )
+    rows = [[None if value != value else value for value in row] for row in rows]  # NaN: undefined
+    titles = ("class", "IoU", "mask boundary IoU", "accuracy")
+    return tabulate(rows, titles, floatfmt=".2f", missingval="-")
 
 
-def _draw_confusion_matrix(counts: np.ndarray, classes: Sequence[str], file: str) -> None:
-    """Draw the fraction of each true class that was predicted as each class.
-
-    Args:
-        counts: (K, K) numbers of pixels; rows are true classes, columns predicted ones.
-        classes: K names.
-        file: PNG file to write.
-    """
+def _draw_confusion_matrix(counts: np.ndarray, classes: Sequence[str], file: Path) -> None:
+    """Draw (K, K) numbers of pixels, rows are true classes, as fractions of their row."""
     totals = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
     side = 3 + 0.35 * len(classes)
     figure = Figure(figsize=(side, side), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     image = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
     figure.colorbar(image, ax=axes, shrink=0.7, label="share of the true class")
@@ -158,9 +147,9 @@ def _draw_confusion_matrix(counts: np.ndarray, classes: Sequence[str], file: str
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     if len(classes) <= _MAX_WITH_NUMBERS:
-        for (row, column), share in np.ndenumerate(shares):
-            if share >= 0.005:
-                color = "white" if share > 0.5 else "black"
-                text = f"{100 * share:.0f}"
-                axes.text(column, row, text, ha="center", va="center", color=color, fontsize=6)
+        style = {"ha": "center", "va": "center", "fontsize": 6}
+        for row, column in np.argwhere(shares >= 0.005):
+            share = shares[row, column]
+            color = "white" if share > 0.5 else "black"
+            axes.text(column, row, f"{100 * share:.0f}", color=color, **style)
     atomic_write(file, lambda stream: figure.savefig(stream, format="png", dpi=120))
