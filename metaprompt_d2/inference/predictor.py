@@ -20,7 +20,7 @@ from ..data import build_mapper
 from ..data.readers import image_pixels, read_image
 from ..engine import load_model
 from ..modeling import with_test_time_augmentation
-from ..utils.errors import InputError
+from ..utils.errors import InputError, input_errors
 from ..utils.tasks import find_task
 from .sources import Video, find_sources
 
@@ -29,9 +29,8 @@ logger = logging.getLogger(__name__)
 AnyImage = str | os.PathLike[str] | np.ndarray | Image.Image
 AnyBoxes = Sequence[Sequence[float]] | np.ndarray | Tensor
 OnError = Callable[[str, Exception], None]
-# Errors of one image, after which the next ones can still be predicted.
-_FAILURES = (ValueError, OSError, torch.OutOfMemoryError)
-
+# Errors of one image, after which the next ones can still be predicted. Others are bugs.
+_FAILURES = (InputError, torch.OutOfMemoryError)
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -60,7 +59,7 @@ class Predictor:
         """
         Args:
             cfg: Config, for example from `get_config`. It is copied.
-            model: Model to use; by default it is built from the config and its weights are loaded.
+            model: Model to use (default: the config's, with its weights).
         """
         self.cfg = cfg.clone()
         if model is None and not cfg.MODEL.WEIGHTS:
@@ -86,8 +85,9 @@ class Predictor:
             in meters, or "instances" with `pred_keypoints`.
 
         Raises:
-            FileNotFoundError, TypeError, InputError: If the image cannot be read or predicted, or
-                if boxes are given for another task than pose.
+            InputError: The image cannot be read (`MissingFileError` for a missing file), or boxes
+                are given for another task than pose.
+            TypeError: The image is none of these types.
         """
         return self._run([self.inputs(image, boxes=boxes)])[0]
 
@@ -109,16 +109,14 @@ class Predictor:
             patterns: Patterns as `find_sources` takes them; videos among them are skipped.
             batch_size: Number of images per batch.
             boxes: People's boxes by file.
-            on_error: Function called with the name and the error of a file that cannot be
-                predicted, after which the next file follows. By default the error is raised.
+            on_error: Function called with the name of an image and the InputError or
+                OutOfMemoryError that it causes, after which the next image follows. By default
+                the error is raised.
         """
         patterns = [patterns] if isinstance(patterns, str | os.PathLike) else patterns
         files = [source.file for source in find_sources(patterns) if not source.is_video]
-        return self.stream(
-            ((file, file, boxes.get(file) if boxes else None) for file in files),
-            batch_size=batch_size,
-            on_error=on_error,
-        )
+        items = ((file, file, boxes.get(file) if boxes else None) for file in files)
+        return self.stream(items, batch_size=batch_size, on_error=on_error)
 
     def video(
         self, video: Video | str | os.PathLike[str] | int, *, batch_size: int = 1
@@ -139,12 +137,10 @@ class Predictor:
 
         Args:
             items: Name, image and boxes (or None) of every image.
-            batch_size: Number of images per batch.
-            on_error: The argument of `files`.
+            batch_size, on_error: As in `files`.
         """
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}, expected at least 1")
-
         batch: list[tuple[str, np.ndarray, dict]] = []
         prepared_items = _compute_ahead(items, lambda item: self._prepare(*item[1:]), batch_size)
         for (name, *_), prepared in prepared_items:
@@ -160,9 +156,7 @@ class Predictor:
         yield from self._predict_batch(batch, on_error)
 
     def _predict_batch(
-        self,
-        batch: list[tuple[str, np.ndarray, dict]],
-        on_error: OnError | None,
+        self, batch: list[tuple[str, np.ndarray, dict]], on_error: OnError | None
     ) -> Iterator[Prediction]:
         if not batch:
             return
@@ -187,13 +181,12 @@ class Predictor:
     def _prepare(self, source: AnyImage, boxes: AnyBoxes | None) -> tuple[np.ndarray, dict]:
         """Read (H, W, 3) uint8 BGR, and prepare the model's input from it."""
         pixels = _read_pixels(source)
+        height, width = pixels.shape[:2]
         image = image_pixels(Image.fromarray(pixels[..., ::-1]), self.cfg.INPUT.FORMAT)
-        height, width = image.shape[:2]
         augmented = T.AugInput(image)
         self._augmentations(augmented)
         image = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))
-        inputs: dict[str, Any] = {"image": torch.from_numpy(image)}
-        inputs.update(height=height, width=width)
+        inputs = {"image": torch.from_numpy(image), "height": height, "width": width}
         if boxes is not None:
             inputs["instances"] = self._build_people(boxes, (height, width))
         return pixels, inputs
@@ -217,7 +210,8 @@ def _read_pixels(image: AnyImage) -> np.ndarray:
             )
         return image
     if isinstance(image, Image.Image):
-        return image_pixels(image, "BGR")
+        with input_errors("the image cannot be read", OSError):  # PIL decodes it here
+            return image_pixels(image, "BGR")
     if isinstance(image, str | os.PathLike):
         return read_image(os.fspath(image), "BGR")
     raise TypeError(
@@ -248,10 +242,10 @@ def _build_metadata(cfg: CfgNode) -> Metadata:
         known["stuff_classes"] = [str(number) for number in range(num_classes)]
         known.pop("stuff_colors", None)
     people = MetadataCatalog.get("keypoints_coco_2017_val")
-    known = {
+    defaults = {
         "ignore_label": cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
         "max_depth": cfg.MODEL.DEPTH_HEAD.MAX_DEPTH,
         "keypoint_names": people.keypoint_names,
         "keypoint_connection_rules": people.keypoint_connection_rules,
-    } | known
-    return Metadata(**known | {"name": "predictor"})
+    }
+    return Metadata(**defaults | known | {"name": "predictor"})
