@@ -5,7 +5,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,11 +29,11 @@ logger = logging.getLogger(__name__)
 AnyImage = str | os.PathLike[str] | np.ndarray | Image.Image
 AnyBoxes = Sequence[Sequence[float]] | np.ndarray | Tensor
 OnError = Callable[[str, Exception], None]
+_Item = tuple[str, AnyImage, AnyBoxes | None]  # name, image, boxes
+_Prepared = tuple[np.ndarray, dict[str, Any]]  # (H, W, 3) uint8 BGR, the model's input
+_Batch = list[tuple[str, np.ndarray, dict[str, Any]]]  # name and `_Prepared`
 # Errors of one image, after which the next ones can still be predicted. Others are bugs.
 _FAILURES = (InputError, torch.OutOfMemoryError)
-
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 
 
 class Prediction(NamedTuple):
@@ -64,11 +64,11 @@ class Predictor:
         self.cfg = cfg.clone()
         if model is None and not cfg.MODEL.WEIGHTS:
             logger.warning("MODEL.WEIGHTS is empty: predictions of an untrained model are noise")
-        bare = load_model(self.cfg).eval() if model is None else model.eval()
-        self.model = with_test_time_augmentation(self.cfg, bare)
-        mapper: Any = build_mapper(self.cfg, is_train=False)
+        bare = load_model(self.cfg) if model is None else model
+        self.model = with_test_time_augmentation(self.cfg, bare.eval())
         # People are cut out by the model itself, so that whole images can be given.
         self._is_pose = find_task(self.cfg) == "pose"
+        mapper: Any = build_mapper(self.cfg, is_train=False)
         self._augmentations = T.AugmentationList([] if self._is_pose else [mapper.augmentations])
         self.metadata = _build_metadata(self.cfg)
 
@@ -128,7 +128,7 @@ class Predictor:
 
     def stream(
         self,
-        items: Iterable[tuple[str, AnyImage, AnyBoxes | None]],
+        items: Iterable[_Item],
         *,
         batch_size: int = 1,
         on_error: OnError | None = None,
@@ -141,9 +141,8 @@ class Predictor:
         """
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}, expected at least 1")
-        batch: list[tuple[str, np.ndarray, dict]] = []
-        prepared_items = _compute_ahead(items, lambda item: self._prepare(*item[1:]), batch_size)
-        for (name, *_), prepared in prepared_items:
+        batch: _Batch = []
+        for name, prepared in self._prepare_ahead(items, batch_size):
             try:
                 batch.append((name, *prepared.result()))
             except _FAILURES as error:
@@ -155,9 +154,7 @@ class Predictor:
                 batch = []
         yield from self._predict_batch(batch, on_error)
 
-    def _predict_batch(
-        self, batch: list[tuple[str, np.ndarray, dict]], on_error: OnError | None
-    ) -> Iterator[Prediction]:
+    def _predict_batch(self, batch: _Batch, on_error: OnError | None) -> Iterator[Prediction]:
         if not batch:
             return
         try:
@@ -167,9 +164,9 @@ class Predictor:
                 raise
             if len(batch) == 1:
                 on_error(batch[0][0], error)
-                return
-            for item in batch:  # find the one that fails
-                yield from self._predict_batch([item], on_error)
+            else:  # find the one that fails
+                for item in batch:
+                    yield from self._predict_batch([item], on_error)
             return
         for (name, pixels, _), output in zip(batch, outputs, strict=True):
             yield Prediction(name, pixels, output)
@@ -178,8 +175,19 @@ class Predictor:
     def _run(self, inputs: list[dict]) -> list[dict[str, Any]]:
         return self.model(inputs)
 
-    def _prepare(self, source: AnyImage, boxes: AnyBoxes | None) -> tuple[np.ndarray, dict]:
-        """Read (H, W, 3) uint8 BGR, and prepare the model's input from it."""
+    def _prepare_ahead(
+        self, items: Iterable[_Item], depth: int
+    ) -> Iterator[tuple[str, Future[_Prepared]]]:
+        """Yield each name with what a thread prepares, `depth` items ahead."""
+        waiting: deque[tuple[str, Future[_Prepared]]] = deque()
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            for name, image, boxes in items:
+                waiting.append((name, pool.submit(self._prepare, image, boxes)))
+                if len(waiting) > depth:
+                    yield waiting.popleft()
+            yield from waiting
+
+    def _prepare(self, source: AnyImage, boxes: AnyBoxes | None) -> _Prepared:
         pixels = _read_pixels(source)
         height, width = pixels.shape[:2]
         image = image_pixels(Image.fromarray(pixels[..., ::-1]), self.cfg.INPUT.FORMAT)
@@ -218,19 +226,6 @@ def _read_pixels(image: AnyImage) -> np.ndarray:
         f"the image is a {type(image).__name__}, expected a path, a PIL image or a NumPy array "
         "(several go to `files` or `stream`)"
     )
-
-
-def _compute_ahead(
-    items: Iterable[_Item], function: Callable[[_Item], _Result], depth: int
-) -> Iterator[tuple[_Item, Future[_Result]]]:
-    """Yield each item with the function's result, which a thread computes `depth` items ahead."""
-    waiting: deque[tuple[_Item, Future[_Result]]] = deque()
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        for item in items:
-            waiting.append((item, pool.submit(function, item)))
-            if len(waiting) > depth:
-                yield waiting.popleft()
-        yield from waiting
 
 
 def _build_metadata(cfg: CfgNode) -> Metadata:

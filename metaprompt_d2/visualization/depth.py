@@ -1,7 +1,5 @@
 """Draw depth maps and their errors."""
 
-from collections.abc import Callable
-
 import cv2
 import numpy as np
 
@@ -12,6 +10,7 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _NO_VALUE = 128  # gray, which none of the color maps contains
 _ERROR_COLORS = cv2.COLORMAP_MAGMA
 _LARGE_ERROR = 0.2  # end of the error scale as a fraction of the depth scale
+_FAR = 1e9  # meters; beyond any value
 
 
 def compare_depth(
@@ -32,9 +31,8 @@ def compare_depth(
     Returns:
         (H', W', 3) uint8 RGB with a title above each picture.
     """
-    farthest = max_depth
-    if truth is not None and truth.any():
-        farthest = min(max_depth, float(truth.max()))
+    has_truth = truth is not None and truth.any()
+    farthest = min(max_depth, float(truth.max())) if has_truth else max_depth
     height = title_height(image)
     blank = np.full((2 * height, image.shape[1], 3), WHITE, np.uint8)
     columns = [np.vstack([with_title(image, "image"), blank])]
@@ -47,11 +45,10 @@ def compare_depth(
     prediction = np.where(np.isfinite(prediction), prediction, np.nan)
     if truth is not None:
         truth = np.where(truth > 0, truth, np.nan)
-        # Where points overlap, the nearest is in front.
-        add("ground truth", thickened(truth, np.fmin), farthest, DEPTH_COLORS, True)
+        add("ground truth", thickened(truth, nearest=True), farthest, DEPTH_COLORS, True)
     add("prediction", prediction, farthest, DEPTH_COLORS, True)
     if truth is not None:
-        error = thickened(np.abs(prediction - truth), np.fmax)
+        error = thickened(np.abs(prediction - truth), nearest=False)
         add("absolute error", error, _LARGE_ERROR * farthest, _ERROR_COLORS, False)
     return side_by_side(columns)
 
@@ -78,15 +75,11 @@ def _scale_bar(width: int, height: int, end: float, color_map: int, reverse: boo
     return bar
 
 
-def thickened(
-    values: np.ndarray, choose: Callable[[np.ndarray, np.ndarray], np.ndarray]
-) -> np.ndarray:
-    """Grow values to 3x3 pixels if most pixels are NaN; `choose` decides where they overlap."""
-    if np.isnan(values).mean() < 0.5:
+def thickened(values: np.ndarray, *, nearest: bool) -> np.ndarray:
+    """Grow values to 3x3 pixels if most are NaN; the nearest or the farthest covers the others."""
+    missing = np.isnan(values)
+    if missing.mean() < 0.5:
         return values
-    for axis in (0, 1):
-        edge = [(1, 1) if other == axis else (0, 0) for other in (0, 1)]
-        padded = np.pad(values, edge, constant_values=np.nan)
-        before, after = np.delete(padded, [-1, -2], axis), np.delete(padded, [0, 1], axis)
-        values = choose(choose(before, values), after)
-    return values
+    sign = -1 if nearest else 1
+    grown = cv2.dilate(np.where(missing, -_FAR, sign * values), np.ones((3, 3)))
+    return np.where(grown == -_FAR, np.nan, sign * grown)

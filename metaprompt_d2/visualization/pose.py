@@ -1,5 +1,7 @@
 """Draw people with their keypoints."""
 
+from functools import partial
+
 import cv2
 import numpy as np
 import torch
@@ -7,7 +9,7 @@ from detectron2.data import Metadata
 from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils.visualizer import Visualizer
 
-from .layout import side_by_side, with_title
+from .layout import titled_row
 
 _PEOPLE_SIZE = 512  # pixels; smaller images are enlarged before drawing skeletons
 
@@ -15,9 +17,7 @@ _PEOPLE_SIZE = 512  # pixels; smaller images are enlarged before drawing skeleto
 def compare_people(
     image: np.ndarray, prediction: Instances, truth: Instances | None, metadata: Metadata
 ) -> np.ndarray:
-    """Draw the image, annotated and predicted skeletons side by side.
-
-    Detectron2's `Visualizer` draws the skeletons. Small images are enlarged by an integer factor.
+    """Draw the image, annotated and predicted skeletons side by side; small images are enlarged.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -29,13 +29,13 @@ def compare_people(
         (H', W', 3) uint8 RGB with a title above each picture.
     """
     scale = people_scale(image)
-    predicted = draw_people(image, prediction, metadata, scale=scale)
-    size = predicted.shape[1::-1]
-    pictures = [("image", cv2.resize(image, size, interpolation=cv2.INTER_NEAREST))]
-    if truth is not None:
-        pictures.append(("ground truth", draw_people(image, truth, metadata, scale=scale)))
-    pictures.append(("prediction", predicted))
-    return side_by_side([with_title(picture, title) for title, picture in pictures])
+    draw = partial(draw_people, image, metadata=metadata, scale=scale)
+    pictures = {
+        "image": enlarged(image, scale),
+        "ground truth": None if truth is None else draw(truth),
+        "prediction": draw(prediction),
+    }
+    return titled_row(pictures)
 
 
 def draw_people(
@@ -45,13 +45,18 @@ def draw_people(
     shown = Instances(image.shape[:2])
     shown.pred_keypoints = people.pred_keypoints
     shown.pred_boxes = Boxes(people.pred_boxes.tensor.clone())
-    visualizer = Visualizer(image, metadata, scale=scale)
-    return visualizer.draw_instance_predictions(shown).get_image()
+    drawn = Visualizer(image, metadata, scale=scale).draw_instance_predictions(shown)
+    return drawn.get_image()
 
 
 def people_scale(image: np.ndarray) -> int:
     """Return the factor by which to enlarge an image so that skeletons are visible."""
     return max(1, _PEOPLE_SIZE // max(image.shape[:2]))
+
+
+def enlarged(image: np.ndarray, factor: int) -> np.ndarray:
+    """Repeat each pixel `factor` times in both directions."""
+    return image.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def annotated_people(item: dict) -> Instances | None:
