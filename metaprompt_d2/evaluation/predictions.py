@@ -110,8 +110,7 @@ class SemSegPredictionWriter(DatasetEvaluator):
         if not comm.is_main_process():
             return
         expected = sorted(self.names.values())
-        written = {name for name in written if (self.folder / name).is_file()}
-        missing = [name for name in expected if name not in written]
+        missing = [n for n in expected if n not in written or not (self.folder / n).is_file()]
         if missing:
             more = ", ..." if len(missing) > _MAX_LISTED else ""
             raise InputError(
@@ -131,20 +130,18 @@ def _png_values(file_format: str, classes: Sequence[str], dataset_name: str) -> 
     """Return the PNG value of each class."""
     cityscapes = [trainId2label[train_id] for train_id in range(19)]
     known = {
-        "cityscapes": [label.name for label in cityscapes],
-        "ade20k": list(ADE20K_SEM_SEG_CATEGORIES),
+        "cityscapes": ([label.name for label in cityscapes], [label.id for label in cityscapes]),
+        "ade20k": (list(ADE20K_SEM_SEG_CATEGORIES), range(1, 151)),
+        "ids": (list(classes), range(len(classes))),
     }
     if file_format == "auto":
-        file_format = next((name for name in known if known[name] == list(classes)), "ids")
-    if file_format == "ids":
-        return np.arange(len(classes), dtype=np.uint8 if len(classes) <= 256 else np.uint16)
-    if list(classes) != known[file_format]:
+        file_format = next(name for name, (names, _) in known.items() if names == list(classes))
+    names, values = known[file_format]
+    if names != list(classes):
         raise InputError(
             f"dataset {dataset_name!r} has not the classes of {file_format}; format 'ids' takes any"
         )
-    if file_format == "cityscapes":
-        return np.array([label.id for label in cityscapes], np.uint8)
-    return np.arange(1, len(classes) + 1, dtype=np.uint8)
+    return np.array(values, np.min_scalar_type(max(values)))
 
 
 def _png_names(files: Sequence[str], keeps_folders: bool) -> dict[str, str]:

@@ -17,7 +17,7 @@ from tabulate import tabulate
 from ..data.readers import read_checked_labels
 from ..utils.errors import InputError
 from ..utils.files import atomic_write
-from .mask_boundary_iou import MaskBoundaryIoU
+from .mask_boundary_iou import count_boundary_pixels, mask_boundary_iou
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ _MAX_WITH_NUMBERS = 30  # classes; with more, the numbers in the cells are unrea
 
 
 class CheckedSemSegEvaluator(SemSegEvaluator):
-    """Detectron2's `SemSegEvaluator` with checked ground truth and `MaskBoundaryIoU`.
+    """Detectron2's `SemSegEvaluator` with checked ground truth and `mask_boundary_iou`.
 
     All of Detectron2's metrics keep their names and values. A label file that doesn't fit its
     image or holds unknown ids is an error that names the file, instead of a wrong count.
@@ -63,7 +63,7 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
 
     def reset(self) -> None:
         super().reset()
-        self._mask_boundary_iou = MaskBoundaryIoU(len(self.classes))
+        self._boundary_counts = np.zeros((3, len(self.classes)), np.int64)
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """
@@ -87,7 +87,8 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
             self.sem_seg_loading_fn = lambda _, dtype, labels=truth: labels.astype(dtype)
             super().process([item], [output])
             truth[truth == self.ignore_value] = num_classes
-            self._mask_boundary_iou.add(output["sem_seg"].argmax(dim=0).cpu().numpy(), truth)
+            predicted = output["sem_seg"].argmax(dim=0).cpu().numpy()
+            self._boundary_counts += count_boundary_pixels(predicted, truth, num_classes)
 
     def evaluate(self) -> OrderedDict | None:
         """Compute the metrics and log a table of the classes.
@@ -97,13 +98,12 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
             Detectron2's "mIoU", "fwIoU", "mACC", "pACC", "IoU-<class>", ..., and
             "MaskBoundaryIoU-<class>".
         """
-        counts = comm.gather(self._mask_boundary_iou.counts)
+        counts = comm.gather(self._boundary_counts)
         results = super().evaluate()
         if results is None:
             return None
-        self._mask_boundary_iou.counts = np.sum(counts, axis=0)
-        metrics = results["sem_seg"]
-        for name, value in zip(self.classes, self._mask_boundary_iou.compute(), strict=True):
+        metrics, boundary_iou = results["sem_seg"], mask_boundary_iou(np.sum(counts, axis=0))
+        for name, value in zip(self.classes, boundary_iou, strict=True):
             metrics[f"MaskBoundaryIoU-{name}"] = 100 * value
         logger.info("%s:\n%s", self.dataset_name, _table(metrics, self.classes))
         if self.output_dir:
@@ -119,12 +119,11 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
 def _table(metrics: Mapping[str, float], classes: Sequence[str]) -> str:
     """Format the IoU, mask boundary IoU and accuracy of every class, and their means."""
     columns = ("IoU", "MaskBoundaryIoU", "ACC")
-    values = np.array([[metrics[f"{column}-{name}"] for column in columns] for name in classes])
-    boundary = values[np.isfinite(values[:, 1]), 1]
-    mean_boundary = boundary.mean() if len(boundary) else np.nan
+    boundary = [metrics[f"MaskBoundaryIoU-{name}"] for name in classes]
+    boundary = [value for value in boundary if not np.isnan(value)] or [np.nan]
     rows = [
-        *zip(classes, *values.T, strict=True),
-        ("mean", metrics["mIoU"], mean_boundary, metrics["mACC"]),
+        *([name, *(metrics[f"{column}-{name}"] for column in columns)] for name in classes),
+        ("mean", metrics["mIoU"], np.mean(boundary), metrics["mACC"]),
         ("by pixels", metrics["fwIoU"], np.nan, metrics["pACC"]),
     ]
     rows = [[None if value != value else value for value in row] for row in rows]  # NaN: undefined

@@ -49,9 +49,9 @@ class PredictionFiles:
             InputError: The output is of another task.
         """
         if "sem_seg" in output:
-            num_classes, labels = len(output["sem_seg"]), output["sem_seg"].argmax(dim=0)
-            kind = np.uint8 if num_classes <= 256 else np.uint16
-            write_png(labels.cpu().numpy().astype(kind), self.folder / f"{name}_labels.png")
+            kind = np.min_scalar_type(len(output["sem_seg"]) - 1)
+            labels = output["sem_seg"].argmax(dim=0).cpu().numpy().astype(kind)
+            write_png(labels, self.folder / f"{name}_labels.png")
         elif "depth" in output:
             scaled = output["depth"].float().nan_to_num(0).cpu().numpy() * self.depth_scale
             values = np.rint(scaled).clip(0, 65535).astype(np.uint16)

@@ -127,11 +127,7 @@ class Predictor:
         return self.stream(items, batch_size=batch_size)
 
     def stream(
-        self,
-        items: Iterable[_Item],
-        *,
-        batch_size: int = 1,
-        on_error: OnError | None = None,
+        self, items: Iterable[_Item], *, batch_size: int = 1, on_error: OnError | None = None
     ) -> Iterator[Prediction]:
         """Predict images in their order, reading the next ones in a thread.
 
@@ -202,7 +198,8 @@ class Predictor:
     def _build_people(self, boxes: AnyBoxes, size: tuple[int, int]) -> Instances:
         if not self._is_pose:
             raise InputError(f"boxes are for poses, not for a {self.cfg.MODEL.META_ARCHITECTURE}")
-        corners = torch.as_tensor(boxes, dtype=torch.float32, device="cpu")
+        with input_errors("boxes", TypeError, ValueError):
+            corners = torch.as_tensor(boxes, dtype=torch.float32, device="cpu")
         if corners.numel() and corners.shape[1:] != (4,):
             raise InputError(f"boxes have shape {tuple(corners.shape)}, expected (people, 4)")
         return Instances(size, pred_boxes=Boxes(corners.reshape(-1, 4)))

@@ -133,7 +133,8 @@ def associate_prompts(
     responses = step.responses[feature]
     names, targets = _list_targets(step.output, metadata, view)
     targets = F.interpolate(targets[None], size=responses.shape[-2:], mode="area")[0]
-    correlation = _standardize(responses) @ _standardize(targets).T / responses[0].numel()
+    maps = torch.cat([responses, targets]).flatten(1).double()
+    correlation = torch.corrcoef(maps).nan_to_num(0)[: len(responses), len(responses) :]
     best = correlation.abs().argmax(dim=1)
     return [
         Association(names[index], float(row[index]))
@@ -168,13 +169,6 @@ def _list_targets(
         return names, masks[..., large].permute(2, 0, 1).float()
     heatmaps = output["instances"].pred_keypoint_heatmaps[view].float().cpu()
     return list(metadata.keypoint_names), heatmaps
-
-
-def _standardize(maps: Tensor) -> Tensor:
-    """Flatten (K, h, w) to (K, h * w) of mean 0 and variance 1; constant maps become 0."""
-    flat = maps.flatten(1).double()
-    flat = flat - flat.mean(dim=1, keepdim=True)
-    return flat / flat.std(dim=1, correction=0, keepdim=True).clamp(min=1e-12)
 
 
 def _undo_normalization(predictor: Predictor, image: Tensor) -> np.ndarray:

@@ -33,23 +33,18 @@ def compare_depth(
     """
     has_truth = truth is not None and truth.any()
     farthest = min(max_depth, float(truth.max())) if has_truth else max_depth
-    height = title_height(image)
-    blank = np.full((2 * height, image.shape[1], 3), WHITE, np.uint8)
+    blank = np.full((2 * title_height(image), image.shape[1], 3), WHITE, np.uint8)
     columns = [np.vstack([with_title(image, "image"), blank])]
-
-    def add(title: str, values: np.ndarray, end: float, color_map: int, reverse: bool) -> None:
-        bar = _scale_bar(image.shape[1], height, end, color_map, reverse)
-        picture = color_mapped(values, end, color_map, reverse)
-        columns.append(np.vstack([with_title(picture, title), bar]))
-
-    prediction = np.where(np.isfinite(prediction), prediction, np.nan)
     if truth is not None:
         truth = np.where(truth > 0, truth, np.nan)
-        add("ground truth", thickened(truth, nearest=True), farthest, DEPTH_COLORS, True)
-    add("prediction", prediction, farthest, DEPTH_COLORS, True)
+        points = thickened(truth, nearest=True)
+        columns.append(_draw_map("ground truth", points, farthest, DEPTH_COLORS, True))
+    prediction = np.where(np.isfinite(prediction), prediction, np.nan)
+    columns.append(_draw_map("prediction", prediction, farthest, DEPTH_COLORS, True))
     if truth is not None:
-        error = thickened(np.abs(prediction - truth), nearest=False)
-        add("absolute error", error, _LARGE_ERROR * farthest, _ERROR_COLORS, False)
+        error, end = np.abs(prediction - truth), _LARGE_ERROR * farthest
+        points = thickened(error, nearest=False)
+        columns.append(_draw_map("absolute error", points, end, _ERROR_COLORS, False))
     return side_by_side(columns)
 
 
@@ -63,8 +58,12 @@ def color_mapped(values: np.ndarray, end: float, color_map: int, reverse: bool) 
     return colors
 
 
-def _scale_bar(width: int, height: int, end: float, color_map: int, reverse: bool) -> np.ndarray:
-    """Draw a strip with the colors of a scale above its numbers, 2 * `height` pixels high."""
+def _draw_map(
+    title: str, values: np.ndarray, end: float, color_map: int, reverse: bool
+) -> np.ndarray:
+    """Draw a map below its title and above its scale, a strip of the colors and numbers."""
+    picture = color_mapped(values, end, color_map, reverse)
+    height, width = title_height(picture), picture.shape[1]
     bar = np.full((2 * height, width, 3), WHITE, np.uint8)
     ramp = np.broadcast_to(np.linspace(0, end, width), (height - height // 4, width))
     bar[height // 4 : height] = color_mapped(ramp, end, color_map, reverse)
@@ -72,7 +71,7 @@ def _scale_bar(width: int, height: int, end: float, color_map: int, reverse: boo
         (extent, _), _ = cv2.getTextSize(label, _FONT, height / 33, 1)
         left = int(place * (width - extent - 4)) + 2
         write_text(bar, label, (left, int(height * 1.85)), height)
-    return bar
+    return np.vstack([with_title(picture, title), bar])
 
 
 def thickened(values: np.ndarray, *, nearest: bool) -> np.ndarray:
