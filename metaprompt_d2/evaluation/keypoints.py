@@ -89,9 +89,9 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
         """Run COCO's evaluation on the people of all processes.
 
         Returns:
-            {"keypoints": metrics} on the main process, None on others. The metrics are AP, AP50,
-            AP75, APm, APl, AR, AR50, AR75, ARm and ARl in percent (NaN for sizes without annotated
-            people, 0 without predictions), and the number of "people" before suppression.
+            {"keypoints": metrics} on the main process, None on others. The metrics are pycocotools'
+            "AP", "AP50", ..., "ARl" in percent (NaN for sizes without annotated people, 0 without
+            predictions), and the number of "people" before suppression.
         """
         gathered = comm.gather(self._people)
         if not comm.is_main_process():

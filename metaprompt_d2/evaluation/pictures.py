@@ -39,8 +39,7 @@ def sem_seg(item: dict, output: dict, metadata: Metadata) -> np.ndarray | None:
     """Draw classes. Other dense outputs, which use the key "sem_seg" too, have no picture."""
     if metadata.get("stuff_classes", None) is None:
         return None
-    image = read_image(item["file_name"], "RGB")
-    truth = None
+    image, truth = read_image(item["file_name"], "RGB"), None
     if item.get("sem_seg_file_name") is not None:
         size, num_classes = image.shape[:2], len(metadata.stuff_classes)
         ignored = metadata.get("ignore_label", 255)
@@ -80,7 +79,7 @@ def draw_prediction(item: dict, output: dict, metadata: Metadata) -> np.ndarray 
         metadata: Metadata of the dataset.
 
     Returns:
-        (H', W', 3) uint8 RGB, or None if the output has no picture.
+        (H', W', 3) uint8 RGB, or None if there is no picture of this kind of output.
     """
     names = (metadata.get("evaluator_type", None), *output)
     name = next((name for name in names if name in PICTURES_REGISTRY), None)
@@ -94,18 +93,13 @@ def merge_people(items: Sequence[dict]) -> dict:
 
 
 class PictureWriter(DatasetEvaluator):
-    """Write the first predictions to `<output_dir>/pictures.png`, one row per image.
+    """Write the first predictions of the main process to `<output_dir>/pictures.png`.
 
-    During training, the pictures are also sent to TensorBoard.
+    There is one row for each image, up to `num_pictures`. During training, the pictures are also
+    sent to TensorBoard.
     """
 
     def __init__(self, dataset_name: str, output_dir: str, num_pictures: int):
-        """
-        Args:
-            dataset_name: Name of a dataset, whose metadata has class names, colors or max_depth.
-            output_dir: Folder to write to, created if missing.
-            num_pictures: Maximum number of images; the first of the main process are drawn.
-        """
         self.dataset_name = dataset_name
         self.metadata = MetadataCatalog.get(dataset_name)
         self.output_dir = output_dir
@@ -156,8 +150,7 @@ class PictureWriter(DatasetEvaluator):
             return
         name = item["file_name"]
         if name in self._people or len(self._people) < self.num_pictures:
-            kept = Instances(found.image_size)
-            kept.pred_boxes = found.pred_boxes.to("cpu")
-            kept.pred_keypoints = found.pred_keypoints.cpu()
+            boxes, keypoints = found.pred_boxes.to("cpu"), found.pred_keypoints.cpu()
+            kept = Instances(found.image_size, pred_boxes=boxes, pred_keypoints=keypoints)
             item = {key: value for key, value in item.items() if key != "image"}
             self._people.setdefault(name, []).append((item, kept))

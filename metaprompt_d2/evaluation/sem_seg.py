@@ -133,8 +133,7 @@ def _table(metrics: Mapping[str, float], classes: Sequence[str]) -> str:
 
 def _draw_confusion_matrix(counts: np.ndarray, classes: Sequence[str], file: Path) -> None:
     """Draw (K, K) numbers of pixels, rows are true classes, as fractions of their row."""
-    totals = counts.sum(axis=1, keepdims=True)
-    shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
+    shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     side = 3 + 0.35 * len(classes)
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.add_subplot()
@@ -143,8 +142,7 @@ def _draw_confusion_matrix(counts: np.ndarray, classes: Sequence[str], file: Pat
     ticks = range(len(classes))
     axes.set_xticks(ticks, classes, rotation=90, fontsize=8)
     axes.set_yticks(ticks, classes, fontsize=8)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
+    axes.set(xlabel="predicted", ylabel="true")
     if len(classes) <= _MAX_WITH_NUMBERS:
         style = {"ha": "center", "va": "center", "fontsize": 6}
         for row, column in np.argwhere(shares >= 0.005):

@@ -42,8 +42,7 @@ class PredictionFiles:
         Args:
             name: Name of the output files without their suffixes.
             output: The model's output for the image.
-            file_name: File name in COCO's list of images.
-            size: Image size as (height, width).
+            file_name, size: The image's entry in COCO's list; the size is (height, width).
 
         Raises:
             InputError: The output is of another task.
@@ -103,17 +102,12 @@ def _round(values: np.ndarray | torch.Tensor) -> list[float]:
 
 
 class VideoFile:
-    """Context manager that writes a video with OpenCV.
+    """Context manager that writes an .mp4 video with OpenCV, and its folder.
 
     All frames have the size of the first one. The file appears at the end unless an error occurs.
     """
 
     def __init__(self, file: Path, frames_per_second: float):
-        """
-        Args:
-            file: Name of the .mp4 file. Its folder is created.
-            frames_per_second: Frame rate.
-        """
         self.file, self.frames_per_second = file, frames_per_second
         self._temporary = file.with_name(f"{file.stem}.tmp{file.suffix}")
         self._writer: cv2.VideoWriter | None = None

@@ -92,7 +92,7 @@ class Predictor:
         return self._run([self.inputs(image, boxes=boxes)])[0]
 
     def inputs(self, image: AnyImage, *, boxes: AnyBoxes | None = None) -> dict[str, Any]:
-        """Prepare the model's input for one image, with the arguments of a call."""
+        """Prepare the model's input for the arguments of a call."""
         return self._prepare(image, boxes)[1]
 
     def files(
@@ -109,9 +109,8 @@ class Predictor:
             patterns: Patterns as `find_sources` takes them; videos among them are skipped.
             batch_size: Number of images per batch.
             boxes: People's boxes by file.
-            on_error: Function called with the name of an image and the InputError or
-                OutOfMemoryError that it causes, after which the next image follows. By default
-                the error is raised.
+            on_error: Function called with an image's name and the InputError or OutOfMemoryError
+                that it causes; the next image follows. By default the error is raised.
         """
         patterns = [patterns] if isinstance(patterns, str | os.PathLike) else patterns
         files = [source.file for source in find_sources(patterns) if not source.is_video]
@@ -208,7 +207,7 @@ class Predictor:
 def _read_pixels(image: AnyImage) -> np.ndarray:
     """Read (H, W, 3) uint8 BGR from an image of any kind."""
     if isinstance(image, np.ndarray):
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        if image.shape[2:] != (3,) or image.dtype != np.uint8 or not image.size:
             raise InputError(
                 f"the image is an array of shape {image.shape} and type {image.dtype}, expected "
                 "(height, width, 3) and uint8: BGR, as OpenCV reads it"

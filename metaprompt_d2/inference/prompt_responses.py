@@ -1,9 +1,7 @@
 """Responses of the prompts and predictions at every refinement step."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -133,8 +131,8 @@ def associate_prompts(
     responses = step.responses[feature]
     names, targets = _list_targets(step.output, metadata, view)
     targets = F.interpolate(targets[None], size=responses.shape[-2:], mode="area")[0]
-    maps = torch.cat([responses, targets]).flatten(1).double()
-    correlation = torch.corrcoef(maps).nan_to_num(0)[: len(responses), len(responses) :]
+    maps, number = torch.cat([responses, targets]).flatten(1).double(), len(responses)
+    correlation = torch.corrcoef(maps).nan_to_num(0)[:number, number:]  # NaN: a constant map
     best = correlation.abs().argmax(dim=1)
     return [
         Association(names[index], float(row[index]))
@@ -144,15 +142,11 @@ def associate_prompts(
 
 def select_prompts(associations: Sequence[Association], number: int) -> list[int]:
     """Pick up to `number` of the most selective prompts, one per class before a class has two."""
-    strengths = [abs(association.correlation) for association in associations]
-    ranked = sorted(range(len(strengths)), key=strengths.__getitem__, reverse=True)
-    seen: Counter[str] = Counter()
-    rounds = []
-    for index in ranked:
-        name = associations[index].name
-        rounds.append((seen[name], index))
-        seen[name] += 1
-    return [index for _, index in sorted(rounds, key=itemgetter(0))][:number]
+    indices = range(len(associations))
+    ranked = sorted(indices, key=lambda index: -abs(associations[index].correlation))
+    names = [associations[index].name for index in ranked]
+    rounds = [names[:place].count(name) for place, name in enumerate(names)]
+    return [ranked[place] for place in np.argsort(rounds, kind="stable")[:number]]
 
 
 def _list_targets(

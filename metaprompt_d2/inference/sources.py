@@ -50,19 +50,19 @@ def find_sources(patterns: Sequence[str | os.PathLike[str]]) -> list[Source]:
                 "give the folder that holds both, or one after the other"
             )
         names[name] = file
-    return [Source(file, name, _has_suffix(file, _VIDEOS)) for name, file in sorted(names.items())]
+    return [Source(file, name, _suffix(file) in _VIDEOS) for name, file in sorted(names.items())]
 
 
-def _has_suffix(file: str | Path, suffixes: set[str]) -> bool:
-    return Path(file).suffix.lower() in suffixes
+def _suffix(file: str) -> str:
+    return os.path.splitext(file)[1].lower()
 
 
 def _match_files(pattern: str) -> Iterator[tuple[str, str]]:
     """Yield the files that match a pattern and their paths below the folder that was given."""
     if os.path.isdir(pattern):
         known = _IMAGES | _VIDEOS
-        below = sorted(Path(pattern).rglob("*"))
-        found = [f for f in below if _has_suffix(f, known) and not f.name.startswith(".")]
+        below = sorted(Path(pattern).rglob("[!.]*"))
+        found = [file for file in below if _suffix(file.name) in known]
         if not found:
             endings = " ".join(sorted(known))
             raise InputError(f"folder {pattern} holds no file that ends in one of {endings}")

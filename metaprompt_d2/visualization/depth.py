@@ -31,8 +31,7 @@ def compare_depth(
     Returns:
         (H', W', 3) uint8 RGB with a title above each picture.
     """
-    has_truth = truth is not None and truth.any()
-    farthest = min(max_depth, float(truth.max())) if has_truth else max_depth
+    farthest = max_depth if truth is None else min(max_depth, float(truth.max()) or max_depth)
     blank = np.full((2 * title_height(image), image.shape[1], 3), WHITE, np.uint8)
     columns = [np.vstack([with_title(image, "image"), blank])]
     if truth is not None:

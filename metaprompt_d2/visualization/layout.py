@@ -26,10 +26,9 @@ def side_by_side(columns: Sequence[np.ndarray]) -> np.ndarray:
     return np.hstack([part for column in columns for part in (column, gap)][:-1])
 
 
-def titled_row(pictures: Mapping[str, np.ndarray | None]) -> np.ndarray:
-    """Join the pictures that are not None, each below its title."""
-    shown = {title: picture for title, picture in pictures.items() if picture is not None}
-    return side_by_side([with_title(picture, title) for title, picture in shown.items()])
+def titled_row(pictures: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Join pictures, each below its title."""
+    return side_by_side([with_title(picture, title) for title, picture in pictures.items()])
 
 
 def title_height(image: np.ndarray) -> int:

@@ -1,7 +1,5 @@
 """Draw people with their keypoints."""
 
-from functools import partial
-
 import cv2
 import numpy as np
 import torch
@@ -29,12 +27,10 @@ def compare_people(
         (H', W', 3) uint8 RGB with a title above each picture.
     """
     scale = people_scale(image)
-    draw = partial(draw_people, image, metadata=metadata, scale=scale)
-    pictures = {
-        "image": enlarged(image, scale),
-        "ground truth": None if truth is None else draw(truth),
-        "prediction": draw(prediction),
-    }
+    pictures = {"image": enlarged(image, scale)}
+    for title, people in (("ground truth", truth), ("prediction", prediction)):
+        if people is not None:
+            pictures[title] = draw_people(image, people, metadata, scale=scale)
     return titled_row(pictures)
 
 
@@ -42,9 +38,8 @@ def draw_people(
     image: np.ndarray, people: Instances, metadata: Metadata, *, scale: int = 1
 ) -> np.ndarray:
     """Draw skeletons and boxes on the image, enlarged by `scale`. See `compare_people`."""
-    shown = Instances(image.shape[:2])
-    shown.pred_keypoints = people.pred_keypoints
-    shown.pred_boxes = Boxes(people.pred_boxes.tensor.clone())
+    boxes, keypoints = Boxes(people.pred_boxes.tensor.clone()), people.pred_keypoints
+    shown = Instances(image.shape[:2], pred_boxes=boxes, pred_keypoints=keypoints)
     drawn = Visualizer(image, metadata, scale=scale).draw_instance_predictions(shown)
     return drawn.get_image()
 
@@ -64,12 +59,11 @@ def annotated_people(item: dict) -> Instances | None:
     found = item.get("annotations", ())
     if not found:
         return None
-    boxes = [BoxMode.convert(each["bbox"], each["bbox_mode"], BoxMode.XYXY_ABS) for each in found]
-    keypoints = [np.reshape(each["keypoints"], (-1, 3)) for each in found]
-    people = Instances((item["height"], item["width"]))
-    people.pred_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32))
-    people.pred_keypoints = torch.tensor(np.stack(keypoints), dtype=torch.float32)
-    return people
+    corners = [BoxMode.convert(each["bbox"], each["bbox_mode"], BoxMode.XYXY_ABS) for each in found]
+    points = np.stack([np.reshape(each["keypoints"], (-1, 3)) for each in found])
+    boxes, keypoints = Boxes(torch.tensor(corners)), torch.tensor(points, dtype=torch.float32)
+    size = item["height"], item["width"]
+    return Instances(size, pred_boxes=boxes, pred_keypoints=keypoints)
 
 
 def draw_heatmaps(image: np.ndarray, heatmaps: np.ndarray) -> np.ndarray:

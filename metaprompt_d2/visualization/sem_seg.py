@@ -17,19 +17,16 @@ def compare_sem_seg(
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        prediction: (H, W) class ids.
-        truth: (H, W) class ids, or None. Ids without a class, such as the ignore label, are black.
+        prediction, truth: (H, W) class ids. Those without a class, as the ignore label, are black.
         metadata: Metadata with "stuff_classes" and optionally "stuff_colors".
 
     Returns:
         (H', W', 3) uint8 RGB with a title above each picture.
     """
-    pictures = {
-        "image": image,
-        "ground truth": None if truth is None else colorize(image, truth, metadata),
-        "prediction": colorize(image, prediction, metadata),
-    }
-    return titled_row(pictures)
+    pictures = {"image": image}
+    if truth is not None:
+        pictures["ground truth"] = colorize(image, truth, metadata)
+    return titled_row(pictures | {"prediction": colorize(image, prediction, metadata)})
 
 
 def colorize(image: np.ndarray, labels: np.ndarray, metadata: Metadata) -> np.ndarray:
@@ -48,11 +45,10 @@ def draw_classes(image: np.ndarray, labels: np.ndarray, metadata: Metadata) -> n
     colors = _class_colors(metadata) / 255
     size = max(10, int(np.sqrt(labels.size)) // 90)  # points of 1.4 pixels
     for label, (x, y), radius in _wide_places(labels, len(metadata.stuff_classes)):
-        name = metadata.stuff_classes[label]
         if radius > size:
-            half_width = min(0.45 * size * len(name), labels.shape[1] / 2)
-            x = np.clip(x, half_width, labels.shape[1] - half_width)
-            place = (x, y - 0.8 * size)
+            name, width = metadata.stuff_classes[label], labels.shape[1]
+            margin = min(0.45 * size * len(name), width / 2)
+            place = np.clip(x, margin, width - margin), y - 0.8 * size
             visualizer.draw_text(name, place, font_size=size, color=tuple(colors[label]))
     return visualizer.get_output().get_image()
 
