@@ -75,14 +75,14 @@ def coco(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
 @EVALUATORS_REGISTRY.register()
 def coco_panoptic_seg(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
     evaluators = [*sem_seg(cfg, name, output_dir), *coco(cfg, name, output_dir)]
-    if find_spec("panopticapi") is None:
-        logger.warning(
-            "%s: instances and semantic segmentation are scored; the panoptic quality needs "
-            "panopticapi, which PyPI does not have (github.com/cocodataset/panopticapi)",
-            name,
-        )
-        return evaluators
-    return [*evaluators, COCOPanopticEvaluator(name, output_dir)]
+    if find_spec("panopticapi") is not None:
+        return [*evaluators, COCOPanopticEvaluator(name, output_dir)]
+    logger.warning(
+        "%s: instances and semantic segmentation are scored; the panoptic quality needs "
+        "panopticapi, which PyPI does not have (github.com/cocodataset/panopticapi)",
+        name,
+    )
+    return evaluators
 
 
 @EVALUATORS_REGISTRY.register()

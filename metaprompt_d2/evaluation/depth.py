@@ -50,10 +50,9 @@ class DepthEvaluator(DatasetEvaluator):
             dataset_name: Name of a dataset. Its dicts have "file_name" and, if there is ground
                 truth, "depth_file_name" and "depth_scale". If "kb_crop" is True, predictions cover
                 KITTI's benchmark frame, and the ground truth is cropped to it.
-            output_dir: Folder for predictions as PNG.
-            crop: Crop to score; default: the dataset's.
-            save_png: Whether to write predictions to `<output_dir>/depth`, in the subfolders of
-                the images.
+            crop: Crop to score (default: the dataset's).
+            output_dir, save_png: Whether to write predictions as PNG to `<output_dir>/depth`, in
+                the subfolders of the images.
 
         Raises:
             InputError: `max_depth` is missing, the crop is unknown, or the PNGs have no folder.
@@ -84,8 +83,8 @@ class DepthEvaluator(DatasetEvaluator):
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """
         Raises:
-            MissingFileError: A ground truth file is missing.
-            InputError: A ground truth file cannot be read or has another size than the prediction.
+            InputError: A ground truth file is missing (`MissingFileError`), cannot be read or has
+                another size than the prediction.
         """
         for item, output in zip(inputs, outputs, strict=True):
             name, pred = item["file_name"], output["depth"].float().cpu().numpy()
@@ -114,20 +113,11 @@ class DepthEvaluator(DatasetEvaluator):
             metrics |= part[0]
             not_finite |= part[1]
         without_truth = sorted(name for name, values in metrics.items() if values is None)
-        if without_truth:
-            logger.warning(
-                "%d images have no pixel with ground truth to score and are left out: %s",
-                len(without_truth),
-                _list(without_truth),
-            )
-        if not_finite:
-            logger.warning(
-                "predictions of %d images are not finite; NaN is scored as %g m, infinity as %g m: "
-                "%s",
-                len(not_finite),
-                *self._limits.values(),
-                _list([f"{name} ({counts})" for name, counts in sorted(not_finite.items())]),
-            )
+        limits = "NaN is scored as {min_depth:g} m, infinity as {max_depth:g} m"
+        limits = limits.format(**self._limits)
+        _warn("images have no pixel with ground truth to score and are left out", without_truth)
+        bad = [f"{name} ({counts})" for name, counts in sorted(not_finite.items())]
+        _warn(f"images have predictions that are not finite; {limits}", bad)
         scored = [values for values in metrics.values() if values is not None]
         means = {
             name: sum(values[name] for values in scored) / len(scored) if scored else np.nan
@@ -162,6 +152,8 @@ class DepthEvaluator(DatasetEvaluator):
         return compute_depth_metrics(depth, target, mask) if mask.any() else None
 
 
-def _list(names: list[str]) -> str:
-    rest = len(names) - _MAX_LISTED
-    return ", ".join(names[:_MAX_LISTED]) + (f" and {rest} more" if rest > 0 else "")
+def _warn(text: str, names: list[str]) -> None:
+    if names:
+        rest = len(names) - _MAX_LISTED
+        listed = ", ".join(names[:_MAX_LISTED]) + (f" and {rest} more" if rest > 0 else "")
+        logger.warning("%d %s: %s", len(names), text, listed)

@@ -46,8 +46,7 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
         Args:
             dataset_name: Dataset with `json_file`, annotations in COCO's format, in its metadata.
             output_dir: Folder for `keypoints_results.json`, in the format of COCO's server.
-            keypoint_score_threshold: Threshold of `person_score`.
-            oks_nms_threshold: Threshold of `oks_nms`.
+            keypoint_score_threshold, oks_nms_threshold: Thresholds of `person_score` and `oks_nms`.
 
         Raises:
             InputError: The metadata has no `json_file`.

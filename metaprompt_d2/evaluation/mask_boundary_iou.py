@@ -12,7 +12,7 @@ _DISTANCE = 0.02  # width of the boundary as a fraction of the image diagonal
 _KERNEL = np.ones((3, 3), np.uint8)
 
 
-def count_boundary_pixels(predicted: np.ndarray, truth: np.ndarray, num_classes: int) -> np.ndarray:
+def count_boundaries(predicted: np.ndarray, truth: np.ndarray, num_classes: int) -> np.ndarray:
     """Count the boundary pixels of each class in an image.
 
     Args:

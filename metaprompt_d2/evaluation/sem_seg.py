@@ -17,7 +17,7 @@ from tabulate import tabulate
 from ..data.readers import read_checked_labels
 from ..utils.errors import InputError
 from ..utils.files import atomic_write
-from .mask_boundary_iou import count_boundary_pixels, mask_boundary_iou
+from .mask_boundary_iou import count_boundaries, mask_boundary_iou
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
             super().process([item], [output])
             truth[truth == self.ignore_value] = num_classes
             predicted = output["sem_seg"].argmax(dim=0).cpu().numpy()
-            self._boundary_counts += count_boundary_pixels(predicted, truth, num_classes)
+            self._boundary_counts += count_boundaries(predicted, truth, num_classes)
 
     def evaluate(self) -> OrderedDict | None:
         """Compute the metrics and log a table of the classes.

@@ -1,6 +1,7 @@
 """Write predictions as label maps, depth maps, COCO keypoints and videos."""
 
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import cv2
@@ -101,7 +102,7 @@ def _round(values: np.ndarray | torch.Tensor) -> list[float]:
     return np.asarray(values, np.float64).round(3).ravel().tolist()
 
 
-class VideoFile:
+class VideoFile(AbstractContextManager["VideoFile"]):
     """Context manager that writes an .mp4 video with OpenCV, and its folder.
 
     All frames have the size of the first one. The file appears at the end unless an error occurs.
@@ -126,9 +127,6 @@ class VideoFile:
             if not self._writer.isOpened():
                 raise InputError(f"OpenCV cannot write the video {self.file}")
         self._writer.write(np.ascontiguousarray(frame[..., ::-1]))
-
-    def __enter__(self) -> "VideoFile":
-        return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         if self._writer is not None:

@@ -31,6 +31,7 @@ AnyBoxes = Sequence[Sequence[float]] | np.ndarray | Tensor
 OnError = Callable[[str, Exception], None]
 _Item = tuple[str, AnyImage, AnyBoxes | None]  # name, image, boxes
 _Prepared = tuple[np.ndarray, dict[str, Any]]  # (H, W, 3) uint8 BGR, the model's input
+_Pending = tuple[str, Future[_Prepared]]  # name, `_Prepared`
 _Batch = list[tuple[str, np.ndarray, dict[str, Any]]]  # name and `_Prepared`
 # Errors of one image, after which the next ones can still be predicted. Others are bugs.
 _FAILURES = (InputError, torch.OutOfMemoryError)
@@ -45,7 +46,7 @@ class Prediction(NamedTuple):
 
 
 class Predictor:
-    """Detectron2's `DefaultPredictor` for all tasks of this package, also for batches and videos.
+    """Detectron2's `DefaultPredictor` for all tasks of this package, batches and videos.
 
         predictor = Predictor(get_config("cityscapes_seg.yaml", weights="model_best.pth"))
         labels = predictor("street.jpg")["sem_seg"].argmax(dim=0)
@@ -170,11 +171,9 @@ class Predictor:
     def _run(self, inputs: list[dict]) -> list[dict[str, Any]]:
         return self.model(inputs)
 
-    def _prepare_ahead(
-        self, items: Iterable[_Item], depth: int
-    ) -> Iterator[tuple[str, Future[_Prepared]]]:
-        """Yield each name with what a thread prepares, `depth` items ahead."""
-        waiting: deque[tuple[str, Future[_Prepared]]] = deque()
+    def _prepare_ahead(self, items: Iterable[_Item], depth: int) -> Iterator[_Pending]:
+        """Let a thread prepare items, `depth` of them ahead."""
+        waiting: deque[_Pending] = deque()
         with ThreadPoolExecutor(max_workers=1) as pool:
             for name, image, boxes in items:
                 waiting.append((name, pool.submit(self._prepare, image, boxes)))

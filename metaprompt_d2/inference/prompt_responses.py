@@ -23,6 +23,7 @@ WHOLE_IMAGES = """
 _LEAST_SHARE = 0.005  # of the image; smaller classes correlate by chance
 
 Features = dict[str, Tensor]
+_Forward = Callable[[Tensor], Features]
 
 
 class TracedStep(NamedTuple):
@@ -81,7 +82,7 @@ def look_inside(
         steps[:] = backbone.steps(images)
         return steps[-1]
 
-    def predict(forward: Callable[[Tensor], Features]) -> dict[str, Any]:
+    def predict(forward: _Forward) -> dict[str, Any]:
         with _replaced_forward(backbone, forward):
             (output,) = model([inputs])
         return output
@@ -102,9 +103,7 @@ def look_inside(
 
 
 @contextmanager
-def _replaced_forward(
-    backbone: MetaPromptBackbone, forward: Callable[[Tensor], Features]
-) -> Iterator[None]:
+def _replaced_forward(backbone: MetaPromptBackbone, forward: _Forward) -> Iterator[None]:
     """Let a function compute the features in place of the backbone's own method."""
     backbone.forward = forward  # type: ignore[method-assign]  # hides the class's, until deleted
     try:
@@ -119,8 +118,7 @@ def associate_prompts(
     """Find what each prompt's response correlates with best in the prediction.
 
     Args:
-        step: Step of a `RefinementTrace`.
-        metadata: The predictor's metadata.
+        step, metadata: Step of a `RefinementTrace`, metadata of its `Predictor`.
         feature: Name of the feature whose responses are compared.
         view: As in `look_inside`.
 
@@ -149,9 +147,7 @@ def select_prompts(associations: Sequence[Association], number: int) -> list[int
     return [ranked[place] for place in np.argsort(rounds, kind="stable")[:number]]
 
 
-def _list_targets(
-    output: dict[str, Any], metadata: Metadata, view: int
-) -> tuple[list[str], Tensor]:
+def _list_targets(output: dict, metadata: Metadata, view: int) -> tuple[list[str], Tensor]:
     """List what was predicted, as names and maps (T, H, W) float32."""
     if "depth" in output:
         return ["far"], output["depth"].float().cpu().clamp(min=1e-3).log()[None]

@@ -12,8 +12,8 @@ import numpy as np
 
 from ..utils.errors import InputError, MissingFileError
 
-_IMAGES = set(".avif .bmp .gif .jfif .jp2 .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())
-_VIDEOS = set(".avi .m4v .mkv .mov .mp4 .mpeg .mpg .webm".split())
+_IMAGES = tuple(".avif .bmp .gif .jfif .jp2 .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())
+_VIDEOS = tuple(".avi .m4v .mkv .mov .mp4 .mpeg .mpg .webm".split())
 
 
 class Source(NamedTuple):
@@ -50,21 +50,17 @@ def find_sources(patterns: Sequence[str | os.PathLike[str]]) -> list[Source]:
                 "give the folder that holds both, or one after the other"
             )
         names[name] = file
-    return [Source(file, name, _suffix(file) in _VIDEOS) for name, file in sorted(names.items())]
-
-
-def _suffix(file: str) -> str:
-    return os.path.splitext(file)[1].lower()
+    sources = sorted(names.items())
+    return [Source(file, name, file.lower().endswith(_VIDEOS)) for name, file in sources]
 
 
 def _match_files(pattern: str) -> Iterator[tuple[str, str]]:
     """Yield the files that match a pattern and their paths below the folder that was given."""
     if os.path.isdir(pattern):
-        known = _IMAGES | _VIDEOS
         below = sorted(Path(pattern).rglob("[!.]*"))
-        found = [file for file in below if _suffix(file.name) in known]
+        found = [file for file in below if file.name.lower().endswith(_IMAGES + _VIDEOS)]
         if not found:
-            endings = " ".join(sorted(known))
+            endings = " ".join(sorted(_IMAGES + _VIDEOS))
             raise InputError(f"folder {pattern} holds no file that ends in one of {endings}")
         yield from ((str(file), str(file.relative_to(pattern))) for file in found)
         return
@@ -84,8 +80,7 @@ class Video:
             source: Video file, or number of a camera.
 
         Raises:
-            MissingFileError: The file does not exist.
-            InputError: OpenCV cannot read it.
+            InputError: OpenCV cannot read it, or it does not exist (`MissingFileError`).
         """
         self.is_camera = isinstance(source, int)
         self.name = f"camera {source}" if self.is_camera else f"video file {source}"

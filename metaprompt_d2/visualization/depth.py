@@ -48,8 +48,8 @@ def compare_depth(
 
 
 def color_mapped(values: np.ndarray, end: float, color_map: int, reverse: bool) -> np.ndarray:
-    """Map values from 0 to `end` to RGB colors; NaN is gray."""
-    missing = np.isnan(values)
+    """Map values from 0 to `end` to RGB colors; NaN and infinity are gray."""
+    missing = ~np.isfinite(values)
     share = np.where(missing, 0, values / end).clip(0, 1)
     levels = np.rint((1 - share if reverse else share) * 255).astype(np.uint8)
     colors = cv2.cvtColor(cv2.applyColorMap(levels, color_map), cv2.COLOR_BGR2RGB)

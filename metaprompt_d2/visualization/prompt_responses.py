@@ -62,8 +62,7 @@ def draw_prompts(
     """Draw the responses of all prompts in a grid, each with its own range of colors.
 
     Args:
-        image: (H, W, 3) uint8 RGB.
-        responses: (num_prompts, h, w).
+        image, responses: (H, W, 3) uint8 RGB and (num_prompts, h, w).
         titles: One title per prompt.
         columns: Number of pictures per row.
     """
@@ -73,11 +72,9 @@ def draw_prompts(
 
 
 def draw_table(rows: Sequence[Sequence[tuple[str, np.ndarray | None]]]) -> np.ndarray:
-    """Arrange pictures with titles in a table; None leaves a gap.
+    """Arrange titles and pictures, (H, W, 3) uint8 RGB, in a table; None leaves a gap.
 
-    Args:
-        rows: Title and (H, W, 3) uint8 RGB of each picture. All have the same height, and those of
-            a column the same width.
+    All pictures have the same height, and those of a column the same width.
     """
     blanks = [
         next(np.full_like(picture, WHITE) for _, picture in column if picture is not None)

@@ -53,9 +53,7 @@ def draw_classes(image: np.ndarray, labels: np.ndarray, metadata: Metadata) -> n
     return visualizer.get_output().get_image()
 
 
-def _wide_places(
-    labels: np.ndarray, num_classes: int
-) -> Iterator[tuple[int, tuple[float, float], float]]:
+def _wide_places(labels: np.ndarray, num_classes: int) -> Iterator[tuple[int, np.ndarray, float]]:
     """Yield each class id, a wide place (x, y) near the center of its largest area, a radius."""
     step = max(1, min(labels.shape) // 256)  # accurate enough and fast
     small = labels[::step, ::step]
@@ -66,7 +64,7 @@ def _wide_places(
         radii = cv2.distanceTransform((components == largest).astype(np.uint8), cv2.DIST_L2, 3)
         wide = np.argwhere(radii > 0.9 * radii.max())[:, ::-1]
         place = wide[np.square(wide - centers[largest]).sum(axis=1).argmin()]
-        yield int(label), tuple((place - 0.5) * step), float(radii.max()) * step
+        yield int(label), (place - 0.5) * step, float(radii.max()) * step
 
 
 def _class_colors(metadata: Metadata) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from detectron2.evaluation import SemSegEvaluator
 
-from metaprompt_d2.evaluation.mask_boundary_iou import count_boundary_pixels, mask_boundary_iou
+from metaprompt_d2.evaluation.mask_boundary_iou import count_boundaries, mask_boundary_iou
 
 K = 4
 
@@ -16,7 +16,7 @@ def blocks(seed: int, height: int = 60, width: int = 90) -> np.ndarray:
 
 
 def compute(predicted: np.ndarray, truth: np.ndarray) -> list[float]:
-    return mask_boundary_iou(count_boundary_pixels(predicted, truth, K)).tolist()
+    return mask_boundary_iou(count_boundaries(predicted, truth, K)).tolist()
 
 
 def test_two_halves_by_hand() -> None:
@@ -60,8 +60,8 @@ def test_what_is_predicted_where_nothing_is_known_does_not_matter() -> None:
 
 
 def test_images_add_up() -> None:
-    perfect = count_boundary_pixels(blocks(0), blocks(0), K)
-    wrong = count_boundary_pixels(blocks(1), (blocks(1) + 1) % K, K)
+    perfect = count_boundaries(blocks(0), blocks(0), K)
+    wrong = count_boundaries(blocks(1), (blocks(1) + 1) % K, K)
     assert not wrong[0].any()
     assert 0 < mask_boundary_iou(perfect + wrong)[0] < 1
 
