@@ -43,7 +43,7 @@ def sem_seg(item: dict, output: dict, metadata: Metadata) -> np.ndarray | None:
     if item.get("sem_seg_file_name") is not None:
         truth = read_checked_labels(
             item,
-            (image.shape[0], image.shape[1]),
+            image.shape[:2],
             num_classes=len(metadata.stuff_classes),
             ignore_value=metadata.get("ignore_label", 255),
         )

@@ -206,14 +206,8 @@ def check(
     ignore_value: int = 255,
     num_classes: int = 19,
 ) -> None:
-    check_labels(
-        labels,
-        size,
-        num_classes=num_classes,
-        ignore_value=ignore_value,
-        label_file="truth.png",
-        image_file="street.png",
-    )
+    item = {"file_name": "street.png", "sem_seg_file_name": "truth.png"}
+    check_labels(labels, item, size, num_classes=num_classes, ignore_value=ignore_value)
 
 
 def test_labels_with_fractions_are_no_ids(tmp_path: Path) -> None:

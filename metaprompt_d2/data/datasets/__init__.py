@@ -5,8 +5,7 @@ import os
 from .ade20k import register_ade20k_test
 from .cityscapes_extra import register_cityscapes_extra
 from .coco_topdown import register_coco_topdown
-from .kitti_benchmark import register_kitti_benchmark
-from .kitti_eigen import register_kitti_eigen
+from .kitti import register_kitti_benchmark, register_kitti_eigen
 from .mapillary import register_mapillary
 from .mini import (
     register_mini_cityscapes,

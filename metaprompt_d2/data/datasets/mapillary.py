@@ -1,12 +1,17 @@
-"""Mapillary Vistas v1.2, with its 66 classes mapped to the 19 of Cityscapes."""
+"""Mapillary Vistas v1.2, with its 66 classes mapped to the 19 of Cityscapes.
+
+`mapillary_classes.json` holds the ids of v1.2 for each class of Cityscapes (docs/method.md).
+"""
 
 import os
+from pathlib import Path
 
 import numpy as np
 from detectron2.utils.file_io import PathManager
 from PIL import Image
 
 from ...utils.errors import InputError
+from ...utils.files import read_json
 from ..readers import give_label_advice, read_labels
 from .cityscapes_extra import CITYSCAPES_CLASSES, CITYSCAPES_COLORS
 from .sem_seg_folders import register_sem_seg_folders
@@ -17,28 +22,6 @@ MAPILLARY_FOLDERS = {"train": "training", "val": "validation"}
 MAPPED_FOLDER = "labels_cityscapes"
 
 IGNORE = 255
-# Ids of Mapillary v1.2 for each of Cityscapes' training ids (docs/method.md).
-_IDS = (
-    (13, 24, 41),  # road: road, lane marking, manhole
-    (2, 15),  # sidewalk: curb, sidewalk
-    (17,),  # building
-    (6,),  # wall
-    (3,),  # fence
-    (45, 47),  # pole: pole, utility pole
-    (48,),  # traffic light
-    (50,),  # traffic sign: its front
-    (30,),  # vegetation
-    (29,),  # terrain
-    (27,),  # sky
-    (19,),  # person
-    (20, 21, 22),  # rider: bicyclist, motorcyclist, other
-    (55,),  # car
-    (61,),  # truck
-    (54,),  # bus
-    (58,),  # train: on rails
-    (57,),  # motorcycle
-    (52,),  # bicycle
-)
 _NUM_V1, _NUM_V2 = 66, 124  # number of classes in v1.2 and v2.0
 
 # Colors in the palette of v1.2 whose ids mean something else in v2.0.
@@ -51,14 +34,9 @@ _V1_COLORS = {
 }
 
 
-def _table() -> np.ndarray:
-    table = np.full(256, IGNORE, np.uint8)
-    for train_id, ids in enumerate(_IDS):
-        table[list(ids)] = train_id
-    return table
-
-
-_TABLE = _table()
+_TABLE = np.full(256, IGNORE, np.uint8)
+for _name, _ids in read_json(Path(__file__).with_name("mapillary_classes.json")).items():
+    _TABLE[list(_ids.values())] = CITYSCAPES_CLASSES.index(_name)
 
 
 def mapillary_to_cityscapes(labels: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from detectron2.data.datasets.builtin_meta import _get_builtin_metadata
 from detectron2.data.datasets.cityscapes import load_cityscapes_semantic
 
 from .coco_topdown import register_people
-from .kitti_eigen import load_kitti_eigen
+from .kitti import register_kitti_eigen
 
 
 def register_mini_cityscapes(root: str) -> None:
@@ -38,19 +38,7 @@ def register_mini_kitti(root: str) -> None:
     Args:
         root: Folder that holds `mini/`, usually DETECTRON2_DATASETS.
     """
-    data_root = os.path.join(root, "mini/kitti")
-    for split in ("train", "test"):
-        name = f"mini_kitti_eigen_{split}"
-        DatasetCatalog.register(
-            name, lambda split=split: load_kitti_eigen(data_root, split, kb_crop=False)
-        )
-        MetadataCatalog.get(name).set(
-            data_root=data_root,
-            evaluator_type="depth",
-            crop="none",
-            min_depth=1e-3,
-            max_depth=80.0,
-        )
+    register_kitti_eigen(os.path.join(root, "mini"), prefix="mini_", crop="none", kb_crop=False)
 
 
 def register_mini_coco(root: str) -> None:
