@@ -96,7 +96,7 @@ def _arm(
 
 
 def _skeleton(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Points of a body in its coordinates (right, up, ahead) of an adult with the pelvis at the origin."""
+    """Points in body coordinates (right, up, ahead) of an adult with the pelvis at the origin."""
     walking = rng.random() < 0.55
     swing = rng.uniform(0.2, 0.6) * rng.choice([-1, 1]) if walking else rng.uniform(-0.06, 0.06)
     lean = rng.uniform(0.0, 0.1) if walking else rng.uniform(-0.04, 0.05)

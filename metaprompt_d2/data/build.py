@@ -3,7 +3,6 @@
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -193,7 +192,7 @@ class _PositionSampler(Sampler):
 
 
 class _SeededDataset(Dataset):
-    """Map each sample with random generators seeded by its position."""
+    """Map each sample with the global generators seeded by its position, and restore them."""
 
     def __init__(self, dataset: Dataset, mapper: Mapper, seed: int):
         self.dataset = dataset
@@ -205,20 +204,14 @@ class _SeededDataset(Dataset):
 
     def __getitem__(self, item: tuple[int, int]) -> Any:
         position, index = item
-        with _seeded(np.random.SeedSequence((self.seed, position)).generate_state(1)[0]):
+        seed = int(np.random.SeedSequence((self.seed, position)).generate_state(1)[0])
+        states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.default_generator.manual_seed(seed)
+        try:
             return self.mapper(self.dataset[index])
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed the global generators that augmentations draw from, and restore them afterwards."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    random.seed(int(seed))
-    np.random.seed(seed)
-    torch.default_generator.manual_seed(int(seed))
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+            torch.set_rng_state(states[2])

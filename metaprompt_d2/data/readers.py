@@ -1,7 +1,7 @@
 """Read images, label maps and depth maps, with errors that name the file."""
 
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -21,21 +21,18 @@ _TIFF = (b"II*\0", b"MM\0*")  # first bytes
 # Chunks of a PNG that may hold an orientation. PIL would have to decode the file to read them.
 _PNG_ORIENTATION = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
 
-
-LabelAdvice = Callable[[np.ndarray, int], str]
-_LABEL_ADVICE: list[LabelAdvice] = []
+_LABEL_ADVICE: list[tuple[int, range, str]] = []
 
 
-def give_label_advice(advise: LabelAdvice) -> LabelAdvice:
-    """Register a function that says which conversion the label maps of a dataset lack.
+def give_label_advice(num_classes: int, ids: range, advice: str) -> None:
+    """Register what `read_checked_labels` says about the label maps of a dataset as downloaded.
 
     Args:
-        advise: Function of the unknown ids in a label map and the number of classes. Returns a
-            sentence for the error message, or "" if the ids don't look like the dataset's. The
-            first function that returns a sentence is the one whose advice is shown.
+        num_classes: Number of classes of the model.
+        ids: Ids that the dataset has before its conversion, and the model doesn't know.
+        advice: Sentence for the error message about such ids; the first one that fits is shown.
     """
-    _LABEL_ADVICE.append(advise)
-    return advise
+    _LABEL_ADVICE.append((num_classes, ids, advice))
 
 
 @contextmanager
@@ -172,19 +169,20 @@ def read_labels(file_name: str) -> np.ndarray:
 def read_checked_labels(
     item: Mapping[str, Any], image_size: Sequence[int], *, num_classes: int, ignore_value: int
 ) -> np.ndarray:
-    """Read the label map of an image, and check it with `check_labels`.
+    """Read the label map of an image, and check its size and ids.
 
     Args:
         item: Dataset dict with "file_name" and "sem_seg_file_name".
         image_size: Size of the image as (height, width) in pixels.
-        num_classes, ignore_value: Known ids, as in `check_labels`.
+        num_classes, ignore_value: Known ids: 0 to num_classes - 1, and ignore_value.
 
     Returns:
         (H, W) uint8 or int32.
 
     Raises:
         MissingFileError: The label map doesn't exist.
-        InputError: As in `read_labels` and `check_labels`, or the dict names no label map.
+        InputError: As in `read_labels`, the dict names no label map, or the map has another size
+            than the image or unknown ids. The message names the files and what was expected.
     """
     label_file = item.get("sem_seg_file_name")
     if label_file is None:
@@ -230,17 +228,7 @@ def check_labels(
     num_classes: int,
     ignore_value: int,
 ) -> None:
-    """Check that a label map has the size of its image and holds known ids only.
-
-    Args:
-        labels: (H, W) ids.
-        item: Dataset dict with "file_name" and "sem_seg_file_name", which error messages name.
-        image_size: Size of the image as (height, width) in pixels.
-        num_classes, ignore_value: Known ids: 0 to num_classes - 1, and ignore_value.
-
-    Raises:
-        InputError: It doesn't; the message names the files and what was expected.
-    """
+    """Check labels (H, W) as `read_checked_labels` does."""
     label_file = item["sem_seg_file_name"]
     if labels.shape != tuple(image_size):
         raise InputError(
@@ -253,10 +241,14 @@ def check_labels(
     known |= labels == ignore_value
     if known.all():
         return
-    unknown = np.unique(labels[~known])
-    given = (advise(unknown, num_classes) for advise in _LABEL_ADVICE)
-    advice = next((f". {text}" for text in given if text), "")
+    unknown = np.unique(labels[~known]).tolist()
+    fitting = (
+        f". {advice}"
+        for classes, ids, advice in _LABEL_ADVICE
+        if classes == num_classes and set(unknown) <= set(ids)
+    )
+    advice = next(fitting, "")
     raise InputError(
-        f"label file {label_file} holds ids {unknown.tolist()}, expected 0..{num_classes - 1} "
+        f"label file {label_file} holds ids {unknown}, expected 0..{num_classes - 1} "
         f"({num_classes} classes) or {ignore_value} (ignore){advice}"
     )

@@ -98,7 +98,7 @@ def _finder(root: str, bases: Sequence[str]) -> Callable[[str], str]:
 def pair_dicts(
     pairs: list[Pair], depth_scale: float, image_id: Callable[[str], str], **common: object
 ) -> list[dict]:
-    """Make Detectron2's dicts of pairs.
+    """Make dicts with "file_name", "depth_file_name", "depth_scale", "image_id" and `common`.
 
     Args:
         pairs: Pairs of complete paths.
@@ -106,10 +106,6 @@ def pair_dicts(
         image_id: Function from an image file to its id. Ids must be unique, because predictions
             are saved under them.
         common: Further items of all dicts.
-
-    Returns:
-        Dicts with "file_name", "depth_file_name", "depth_scale", "image_id" and `common`. The
-        mapper finds out the sizes when it opens the files.
     """
     return [
         {"file_name": image, "depth_file_name": depth, "depth_scale": depth_scale}

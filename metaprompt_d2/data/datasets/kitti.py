@@ -1,8 +1,8 @@
 """KITTI (outdoor, laser scans): Eigen's split for depth, and the depth prediction benchmark.
 
-Eigen's split (Eigen et al., 2014) stands in `kitti_eigen_split.json`: the training drives, which
-are those of the categories city, residential and road that aren't tested, and the test frames by
-drive. 23158 training and 652 test pairs have ground truth.
+Eigen's split (Eigen et al., 2014) is in `kitti_eigen_split.json`: the 33 training drives, which are
+those of the categories city, residential and road that aren't tested, and the 697 test frames of 28
+drives. 23158 training and 652 test pairs have ground truth.
 """
 
 import os
@@ -37,7 +37,7 @@ def register_kitti_eigen(
     """Register `<prefix>kitti_eigen_{train,test}`.
 
     Args:
-        root: Folder that holds `kitti/`, usually DETECTRON2_DATASETS.
+        root: Folder that holds `kitti/`.
         prefix: Start of the names.
         crop: Crop that depth is evaluated on.
         kb_crop: As in `load_kitti_eigen`.
@@ -52,15 +52,13 @@ def register_kitti_eigen(
 def load_kitti_eigen(root: str, split: str, *, kb_crop: bool) -> list[dict]:
     """Load the pairs of `<root>/{train,test}_list.txt` or BTS's lists.
 
-    Without a list the split is Eigen's, for the left color camera: all frames of 33 drives for
-    training and 697 frames of 28 other drives for testing, except frames without image or ground
-    truth (652 remain for testing).
+    Without a list the split is Eigen's, for the left color camera, without the frames that lack an
+    image or ground truth.
 
     Args:
         root: Folder that holds the lists, `raw_data/` and `data_depth_annotated/`.
         split: "train" or "test".
-        kb_crop: Value of "kb_crop" in the dicts: whether the mapper cuts images to KITTI's
-            benchmark crop.
+        kb_crop: Value of "kb_crop" in the dicts: whether mappers cut images to KITTI's crop.
 
     Returns:
         Dicts of `pair_dicts`, with "kb_crop" and with the "image_id" `<drive>_<frame>`.
@@ -146,11 +144,7 @@ def _first_folder(root: str, bases: tuple[str, ...], path: str) -> str | None:
 
 
 def register_kitti_benchmark(root: str) -> None:
-    """Register `kitti_depth_prediction_test`: 500 images, whose ground truth isn't public.
-
-    Args:
-        root: Folder that holds `kitti/`, usually DETECTRON2_DATASETS.
-    """
+    """Register `kitti_depth_prediction_test`: 500 images, whose ground truth isn't public."""
     folder = "kitti/depth_selection/test_depth_prediction_anonymous/image"
     image_dir = os.path.join(root, folder)
     load = partial(load_kitti_benchmark, image_dir)

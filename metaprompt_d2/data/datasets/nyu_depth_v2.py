@@ -22,11 +22,7 @@ _LISTS = {
 
 
 def register_nyu_depth_v2(root: str) -> None:
-    """Register `nyu_depth_v2_{train,test}`.
-
-    Args:
-        root: Folder that holds `nyu_depth_v2/`, usually DETECTRON2_DATASETS.
-    """
+    """Register `nyu_depth_v2_{train,test}`."""
     root = os.path.join(root, "nyu_depth_v2")
     for split in _FOLDERS:
         load = partial(load_nyu_depth_v2, root, split)

@@ -88,13 +88,14 @@ class DepthMapper(ImageMapper):
                 f"image file {item['file_name']} has no ground truth to train on: its dataset dict "
                 "lacks depth_file_name"
             )
-        depth = read_depth(item["depth_file_name"], item["depth_scale"])
+        depth_file, scale = item["depth_file_name"], item["depth_scale"]
+        depth = read_depth(depth_file, scale)
         if depth.shape != image.shape[:2]:
             raise InputError(
-                f"depth file {item['depth_file_name']} is {depth.shape[0]}x{depth.shape[1]} "
-                f"(height x width), its image {item['file_name']} is {image.shape[0]}x{image.shape[1]}"
+                f"depth file {depth_file} is {depth.shape[0]}x{depth.shape[1]} (height x width), "
+                f"its image {item['file_name']} is {image.shape[0]}x{image.shape[1]}"
             )
-        return DepthAugInput(image, depth=depth, depth_scale=item["depth_scale"])
+        return DepthAugInput(image, depth=depth, depth_scale=scale)
 
 
 def _train_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
