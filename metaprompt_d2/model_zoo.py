@@ -35,7 +35,7 @@ def get_config(name: str, overrides: Sequence[Any] = (), *, weights: str = "") -
         file = packaged
     else:
         raise MissingFileError(
-            f"config {name} is no file, and none of the package's: {', '.join(recipe_names())}"
+            f"config {name} isn't a file, and none of the package's: {', '.join(recipe_names())}"
         )
     options = [*overrides, *(["MODEL.WEIGHTS", weights] if weights else [])]
     cfg = load_config(file, options)

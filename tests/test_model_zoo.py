@@ -38,7 +38,7 @@ def test_a_file_of_ones_own_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(FileNotFoundError, match=r"nyu\.yaml is no file.*nyu_depth\.yaml"):
+    with pytest.raises(FileNotFoundError, match=r"nyu\.yaml isn't a file.*nyu_depth\.yaml"):
         get_config("nyu.yaml")
 
 

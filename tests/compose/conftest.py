@@ -1,4 +1,4 @@
-"""One small data set for all tests of foreign models and backbones."""
+"""A small dataset for all tests of Detectron2's models and backbones."""
 
 from collections.abc import Iterator
 

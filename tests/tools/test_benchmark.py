@@ -38,7 +38,7 @@ def check_agreement(section: dict) -> None:
     for row in section["variants"]:
         # Norms over the few values of such small maps, and a softmax, magnify round-off.
         assert row["rms_by_std"] < (0.3 if "bf16" in row["variant"] else 2e-3), row
-        assert row["seconds"] > 0 and row["utilisation"] > 0
+        assert row["seconds"] > 0 and row["utilization"] > 0
         assert row["memory_gib"] is None or row["memory_gib"] > 0
 
 
@@ -172,7 +172,7 @@ def test_a_variant_that_does_not_fit_is_named_and_the_others_are_measured(
     for section in (report["inference"], report["training"]):
         plain, sdpa = section["variants"]
         assert plain == {"variant": "plain", "seconds": None}
-        assert sdpa["speedup"] == 1 and sdpa["utilisation"] > 0 and section["tflop"] > 0
+        assert sdpa["speedup"] == 1 and sdpa["utilization"] > 0 and section["tflop"] > 0
     assert "plain" not in report["inference"]["parts"]
     assert text.count("out of memory") == 2
     arguments[1] = str(CONFIGS / "kitti_depth.yaml")

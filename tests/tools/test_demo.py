@@ -191,7 +191,7 @@ def test_a_command_line_without_sense_is_an_error(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"--config-file": "none.yaml"}, "config none.yaml is no file"),
+        ({"--config-file": "none.yaml"}, "config none.yaml isn't a file"),
         ({"--input": "gone.jpg"}, "gone.jpg isn't a file or folder"),
         ({"--opts": "MODEL.TYPO"}, "MODEL.TYPO"),
         ({"--boxes": '{"x.jpg": []}'}, "has boxes for x.jpg, which isn't an input"),
