@@ -31,7 +31,7 @@ def test_every_name_that_is_listed_is_a_config() -> None:
         assert get_config(name).VERSION == 2
 
 
-def test_a_file_of_ones_own_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_your_own_file_takes_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("cityscapes_seg.yaml").write_text("OUTPUT_DIR: mine\nVERSION: 2\n")
     assert get_config("cityscapes_seg.yaml").OUTPUT_DIR == "mine"
