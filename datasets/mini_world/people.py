@@ -41,8 +41,8 @@ class Person:
     """A posed person.
 
     Attributes:
-        keypoints: World positions (3,) in meters by name: COCO's names, where "left" is the person's
-            left, and more for drawing ("head", "neck", "pelvis", "left_toe", "right_toe").
+        keypoints: World positions (3,) in meters by name: COCO's keypoints, where "left" is the
+            person's left, and "head", "neck", "pelvis", "left_toe" and "right_toe" for drawing.
         scale: Height divided by 1.75 m.
         looks: Albedo (3,) of skin, hair, top, shirt, legs, shoes and bag. The top is a dark jacket,
             open over a light shirt, so that front and back differ from afar.
