@@ -214,13 +214,13 @@ def test_left_is_the_persons_left(monkeypatch: pytest.MonkeyPatch) -> None:
         up = np.array([0.0, 1.0, 0.0])
         # X right, Y up, Z ahead is a left-handed frame: up x ahead points to the right.
         right = np.cross(up, person.ahead)
-        assert set(KEYPOINT_NAMES) <= set(person.keypoints)
+        assert set(KEYPOINT_NAMES) <= set(person.joints)
         for part in ("eye", "ear", "shoulder", "hip"):
-            across = person.keypoints[f"right_{part}"] - person.keypoints[f"left_{part}"]
+            across = person.joints[f"right_{part}"] - person.joints[f"left_{part}"]
             assert across @ right > 0
-        assert (person.keypoints["nose"] - person.keypoints["head"]) @ person.ahead > 0
+        assert (person.joints["nose"] - person.joints["head"]) @ person.ahead > 0
         if person.ahead[2] < -0.9:  # seen from the front, his left is on the image's right
-            assert person.keypoints["left_hip"][0] > person.keypoints["right_hip"][0]
+            assert person.joints["left_hip"][0] > person.joints["right_hip"][0]
 
 
 def test_second_call_does_nothing(mini: Path) -> None:

@@ -142,12 +142,10 @@ def test_a_mat_file_that_is_not_v73_is_refused_by_name(
 ) -> None:
     scipy.io.savemat(tmp_path / "old.mat", {"images": np.zeros(3)})
     message = failure(tmp_path / "old.mat", sources[1], "--output", tmp_path / "out")
-    assert (
-        "old.mat isn't a MATLAB v7.3 (HDF5) file, it starts with 'MATLAB 5.0 MAT-file'" in message
-    )
+    assert "old.mat is no MATLAB v7.3 (HDF5) file, it starts with 'MATLAB 5.0 MAT-file'" in message
     (tmp_path / "empty.mat").touch()
     message = failure(tmp_path / "empty.mat", sources[1], "--output", tmp_path / "out")
-    assert "empty.mat isn't a MATLAB v7.3 (HDF5) file, it is empty" in message
+    assert "empty.mat is no MATLAB v7.3 (HDF5) file, it is empty" in message
     assert not (tmp_path / "out").exists()
 
 
