@@ -19,7 +19,7 @@ def atomic_write(path: str | os.PathLike, write: Callable[[IO[bytes]], object]) 
 
     Args:
         path: File to write. An existing file is replaced, missing folders are created.
-        write: Function that writes the content to the binary stream it is given.
+        write: Function that writes the content to a binary stream.
 
     Raises:
         InputError: The file cannot be written, for instance because the disk is full.
@@ -39,13 +39,7 @@ def atomic_write(path: str | os.PathLike, write: Callable[[IO[bytes]], object]) 
 
 
 def write_png(pixels: np.ndarray, file: str | os.PathLike, **texts: str) -> None:
-    """Write a PNG with `atomic_write`.
-
-    Args:
-        pixels: Any array that `PIL.Image.fromarray` accepts.
-        file: File to write.
-        texts: Text chunks to store in the file.
-    """
+    """Write pixels, as `PIL.Image.fromarray` takes them, and texts to a PNG, atomically."""
     info = PngInfo()
     for key, text in texts.items():
         info.add_text(key, text)
