@@ -6,7 +6,7 @@ import pytest
 from detectron2.config import CfgNode, get_cfg
 
 from metaprompt_d2.config import add_metaprompt_config, check_config
-from metaprompt_d2.config.ranges import CHOICES, LENGTHS, RANGES, Range
+from metaprompt_d2.config.ranges import CHOICES, PAIRS, RANGES, Range
 from metaprompt_d2.engine import load_config
 from metaprompt_d2.utils.errors import InputError
 
@@ -20,7 +20,7 @@ def value_of(cfg: CfgNode, key: str) -> object:
 def test_ranges_and_choices_are_of_keys_that_exist() -> None:
     cfg = get_cfg()
     add_metaprompt_config(cfg)
-    for key in [*RANGES, *CHOICES, *LENGTHS]:
+    for key in [*RANGES, *CHOICES, *PAIRS]:
         value_of(cfg, key)
     check_config(cfg)  # accepts the defaults
 

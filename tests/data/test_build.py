@@ -152,7 +152,7 @@ def test_every_image_comes_once_before_any_comes_again(name: str) -> None:
         assert len(set(files[5 * epoch : 5 * epoch + 5])) == 5
 
 
-def test_the_same_image_is_augmented_anew_each_time(name: str) -> None:
+def test_the_same_image_is_augmented_differently_each_time(name: str) -> None:
     draws = [item[1:] for batch in batches(config(name), 5) for item in batch]
     assert len(set(draws)) == len(draws)
 
