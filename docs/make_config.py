@@ -5,12 +5,11 @@ python docs/make_config.py
 
 import inspect
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 from detectron2.config import CfgNode, get_cfg
 
-from metaprompt_d2.config import add_metaprompt_config, defaults
+from metaprompt_d2.config import add_metaprompt_config
 
 PAGE = Path(__file__).resolve().parent / "config.md"
 HEAD = """# Config keys
@@ -24,13 +23,14 @@ Set keys in a YAML file, or in pairs at the end of a command line:
 `python tools/train_net.py --config-file configs/cityscapes_seg.yaml SOLVER.MAX_ITER 40000`.
 """
 _KEY = re.compile(r"    cfg\.([A-Z][A-Z_.]*) = (?!CfgNode\(\))")
+_SECTION = "    # ## "
 
 
 def read_comments(source: str) -> dict[str, str]:
-    """Read the comment above every key that a function sets; "" for a key without a comment."""
+    """Read the comment above every key that is set; "" for a key without a comment."""
     comments, lines = {}, []
     for line in source.splitlines():
-        if line.startswith("    # "):
+        if line.startswith("    # ") and not line.startswith(_SECTION):
             lines.append(line.removeprefix("    # "))
             continue
         if key := _KEY.match(line):
@@ -43,17 +43,17 @@ def render_page() -> str:
     """Return the content of docs/config.md."""
     cfg = get_cfg()
     add_metaprompt_config(cfg)
-    names = re.findall(r"    (_add_\w+)\(cfg\)", inspect.getsource(add_metaprompt_config))
-    sections = [render_section(getattr(defaults, name), cfg) for name in names]
-    return "\n".join([HEAD, *sections])
+    _, *sections = inspect.getsource(add_metaprompt_config).split(_SECTION)
+    return "\n".join([HEAD, *(render_section(section, cfg) for section in sections)])
 
 
-def render_section(function: Callable, cfg: CfgNode) -> str:
-    """Return a heading and a table of the keys that a function sets."""
-    title, _, text = inspect.getdoc(function).partition("\n\n")
-    lines = [f"## {title}", "", *([text, ""] if text else [])]
+def render_section(source: str, cfg: CfgNode) -> str:
+    """Return a heading, the text below the heading, and a table of the keys that are set."""
+    title, _, body = source.partition("\n")
+    text = re.match(r"    #\n((?:    # .*\n)+)\n", body)
+    lines = [f"## {title}", "", *([text[1].replace("    # ", "")] if text else [])]
     lines += ["| key | default | meaning |", "|---|---|---|"]
-    for key, comment in read_comments(inspect.getsource(function)).items():
+    for key, comment in read_comments(source).items():
         value = cfg
         for name in key.split("."):
             value = value[name]

@@ -16,8 +16,7 @@ def get_config(name: str, overrides: Sequence[Any] = (), *, weights: str = "") -
     """Load a config by name or path.
 
     Args:
-        name: Name of a packaged file, such as "cityscapes_seg.yaml" or "mini/kitti_depth.yaml", or
-            path of any other file.
+        name: Name of a packaged file, such as "mini/kitti_depth.yaml", or path of any other file.
         overrides: Alternating keys and values.
         weights: Value of MODEL.WEIGHTS: a checkpoint of this package or an official one.
 
@@ -28,17 +27,13 @@ def get_config(name: str, overrides: Sequence[Any] = (), *, weights: str = "") -
         MissingFileError: The config doesn't exist; the message lists the packaged ones.
         InputError: As in `metaprompt_d2.engine.load_config`.
     """
-    packaged = f"metaprompt_d2://{name}"
-    if PathManager.isfile(PathManager.get_local_path(name)):
-        file = name
-    elif PathManager.isfile(packaged):
-        file = packaged
-    else:
+    candidates = (PathManager.get_local_path(name), f"metaprompt_d2://{name}")
+    file = next(filter(PathManager.isfile, candidates), None)
+    if file is None:
         raise MissingFileError(
-            f"config {name} is no file, and none of the package's: {', '.join(recipe_names())}"
+            f"config {name} isn't a file, and none of the package's: {', '.join(recipe_names())}"
         )
-    options = [*overrides, *(["MODEL.WEIGHTS", weights] if weights else [])]
-    cfg = load_config(file, options)
+    cfg = load_config(file, [*overrides, *(["MODEL.WEIGHTS", weights] if weights else [])])
     cfg.defrost()
     return cfg
 

@@ -1,10 +1,7 @@
-"""Check config values: the range of each key, and keys against each other.
-
-What a single class needs is checked again in its constructor, by the argument's name.
-"""
+"""Check config values: the range of each key, and keys against each other."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,14 +10,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_H
 
 from ..utils.errors import InputError, get_registered
 from .defaults import add_metaprompt_config
-from .ranges import CHOICES, LENGTHS, RANGES
-
-# Parts that Detectron2 builds by name. The package's own registries are checked when they are read.
-_REGISTRIES = {
-    "MODEL.BACKBONE.NAME": BACKBONE_REGISTRY,
-    "MODEL.META_ARCHITECTURE": META_ARCH_REGISTRY,
-    "MODEL.SEM_SEG_HEAD.NAME": SEM_SEG_HEADS_REGISTRY,
-}
+from .ranges import CHOICES, PAIRS, RANGES
 
 
 def check_config(cfg: CfgNode) -> None:
@@ -34,8 +24,7 @@ def check_config(cfg: CfgNode) -> None:
     defaults = get_cfg()
     add_metaprompt_config(defaults)
     for key, value, default in _leaves(cfg, defaults):
-        _check_type(key, value, default)
-        _check_range(key, value)
+        _check_value(key, value, default)
     for expected in cfg.TEST.EXPECTED_RESULTS:
         kinds = [type(part) for part in expected] if isinstance(expected, list | tuple) else []
         if kinds[:2] != [str, str] or len(kinds) != 4 or not {*kinds[2:]} <= {int, float}:
@@ -50,102 +39,80 @@ def check_config(cfg: CfgNode) -> None:
 
 
 def check_combinations(cfg: CfgNode) -> None:
-    """Check keys of the training against each other.
-
-    Apart from `check_config`, because a checkpoint may be evaluated with a config that cannot be
-    trained.
+    """Check keys of the training against each other; a test may use a config that can't be trained.
 
     Raises:
         InputError: Keys contradict each other; the message names all of them.
     """
-    diffusion = cfg.MODEL.DIFFUSION
-    lora, frozen = diffusion.LORA.RANK != 0, diffusion.FREEZE_UNET
-    decays = cfg.SOLVER.UNET_LAYER_DECAY != 1
-    levels = tuple(diffusion.GRADIENT_CHECKPOINTING_LEVELS)
-    amp = cfg.SOLVER.AMP
-    contradictions = [
-        (
-            lora and frozen,
-            f"MODEL.DIFFUSION.LORA.RANK {diffusion.LORA.RANK} trains adapters and freezes the rest "
-            "of the UNet by itself; MODEL.DIFFUSION.FREEZE_UNET True would freeze them, too",
-        ),
-        (
-            decays and frozen,
-            f"SOLVER.UNET_LAYER_DECAY {cfg.SOLVER.UNET_LAYER_DECAY} scales the UNet's learning "
-            "rates, but with MODEL.DIFFUSION.FREEZE_UNET True it has none: set one of them to 1.0 "
-            "or False",
-        ),
-        (
-            levels and not diffusion.GRADIENT_CHECKPOINTING,
-            f"MODEL.DIFFUSION.GRADIENT_CHECKPOINTING_LEVELS {levels} needs "
-            "MODEL.DIFFUSION.GRADIENT_CHECKPOINTING True",
-        ),
-        (
-            amp.CONVERT_FROZEN and not amp.ENABLED,
-            "SOLVER.AMP.CONVERT_FROZEN True needs SOLVER.AMP.ENABLED True",
-        ),
-    ]
-    found = [message for holds, message in contradictions if holds]
-    if found:
+    if found := list(_contradictions(cfg)):
         raise InputError("keys that contradict each other: " + "; ".join(found))
 
 
+def _contradictions(cfg: CfgNode) -> Iterator[str]:
+    diffusion, solver = cfg.MODEL.DIFFUSION, cfg.SOLVER
+    if diffusion.LORA.RANK != 0 and diffusion.FREEZE_UNET:
+        yield (
+            f"MODEL.DIFFUSION.LORA.RANK {diffusion.LORA.RANK} trains adapters and freezes the rest "
+            "of the UNet by itself; MODEL.DIFFUSION.FREEZE_UNET True would freeze them, too"
+        )
+    if solver.UNET_LAYER_DECAY != 1 and diffusion.FREEZE_UNET:
+        yield (
+            f"SOLVER.UNET_LAYER_DECAY {solver.UNET_LAYER_DECAY} scales the UNet's learning rates, "
+            "but with MODEL.DIFFUSION.FREEZE_UNET True it has none: set one of them to 1.0 or False"
+        )
+    levels = tuple(diffusion.GRADIENT_CHECKPOINTING_LEVELS)
+    if levels and not diffusion.GRADIENT_CHECKPOINTING:
+        yield (
+            f"MODEL.DIFFUSION.GRADIENT_CHECKPOINTING_LEVELS {levels} needs "
+            "MODEL.DIFFUSION.GRADIENT_CHECKPOINTING True"
+        )
+    if solver.AMP.CONVERT_FROZEN and not solver.AMP.ENABLED:
+        yield "SOLVER.AMP.CONVERT_FROZEN True needs SOLVER.AMP.ENABLED True"
+
+
 def check_registered_parts(cfg: CfgNode) -> None:
-    """Check the names of the parts that Detectron2 builds; call it before `build_model`.
+    """Check the names of the parts that Detectron2 builds, whose own errors are assertions.
 
     Raises:
-        UnknownKeyError: A name that is not registered.
+        UnknownKeyError: A name isn't registered.
     """
-    for key, registry in _REGISTRIES.items():
-        get_registered(registry, _value(cfg, key), key)
-
-
-def _value(cfg: CfgNode, key: str) -> Any:
-    for name in key.split("."):
-        cfg = cfg[name]
-    return cfg
+    model = cfg.MODEL
+    get_registered(BACKBONE_REGISTRY, model.BACKBONE.NAME, "MODEL.BACKBONE.NAME")
+    get_registered(META_ARCH_REGISTRY, model.META_ARCHITECTURE, "MODEL.META_ARCHITECTURE")
+    get_registered(SEM_SEG_HEADS_REGISTRY, model.SEM_SEG_HEAD.NAME, "MODEL.SEM_SEG_HEAD.NAME")
 
 
 def _leaves(node: CfgNode, defaults: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
     """Yield full name, value and default of every key that has a default."""
     for key, default in defaults.items():
         value = node[key]
-        if isinstance(default, CfgNode):
-            if not isinstance(value, CfgNode):
-                raise InputError(f"{prefix}{key} is {value!r}, expected keys below it")
+        if not isinstance(default, CfgNode):
+            yield f"{prefix}{key}", value, default
+        elif isinstance(value, CfgNode):
             yield from _leaves(value, default, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", value, default
+            raise InputError(f"{prefix}{key} is {value!r}, expected keys below it")
 
 
-def _check_type(key: str, value: Any, default: Any) -> None:
+def _check_value(key: str, value: Any, default: Any) -> None:
     if value is None and default is not None:
         raise InputError(f"{key} is null, expected a value such as {default!r}")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise InputError(f"{key} is {value}, expected a finite number")
-    if isinstance(default, list | tuple) and default and isinstance(value, list | tuple):
-        wants_numbers = all(isinstance(part, int | float) for part in default)
-        for part in value:
-            if wants_numbers and not isinstance(part, int | float):
-                raise InputError(f"{key} is {value!r}, expected numbers such as {default!r}")
-            if isinstance(part, float) and not math.isfinite(part):
-                raise InputError(f"{key} is {value}, expected finite numbers")
-
-
-def _check_range(key: str, value: Any) -> None:
-    parts: Sequence[Any] = value if isinstance(value, list | tuple) else [value]
-    choices = CHOICES.get(key, parts)
-    if any(part not in choices for part in parts):
-        raise InputError(f"{key} is {value!r}, expected one of {choices}")
-    if len(parts) != LENGTHS.get(key, len(parts)):
-        raise InputError(f"{key} is {value}, expected {LENGTHS[key]} numbers")
-    if key not in RANGES:
-        return
+    is_list = isinstance(value, list | tuple)
+    parts = value if is_list else [value]
+    defaults = default if is_list and isinstance(default, list | tuple) else ()
+    of_numbers = key in RANGES or (defaults and all(isinstance(d, int | float) for d in defaults))
     for part in parts:
-        if not isinstance(part, int | float):
-            raise InputError(f"{key} is {value!r}, expected numbers")
-        if expected := RANGES[key].expected(part):
+        if of_numbers and not isinstance(part, int | float):
+            raise InputError(f"{key} is {value!r}, expected numbers such as {default!r}")
+        if isinstance(part, float) and not math.isfinite(part):
+            what = "finite numbers" if is_list else "a finite number"
+            raise InputError(f"{key} is {value}, expected {what}")
+        if key in CHOICES and part not in CHOICES[key]:
+            raise InputError(f"{key} is {value!r}, expected one of {CHOICES[key]}")
+        if key in RANGES and (expected := RANGES[key].expected(part)):
             raise InputError(f"{key} is {value}, expected {expected}")
+    if key in PAIRS and len(parts) != 2:
+        raise InputError(f"{key} is {value}, expected 2 numbers")
 
 
 def _check_network_sizes(cfg: CfgNode) -> None:

@@ -1,7 +1,7 @@
 """Config keys of this package, with their defaults.
 
 The comment above each key is its documentation. `python docs/make_config.py` makes docs/config.md
-from the comments and the functions' docstrings.
+from the comments; "# ##" starts a section.
 """
 
 from detectron2.config import CfgNode
@@ -17,50 +17,27 @@ def add_metaprompt_config(cfg: CfgNode) -> None:
     """
     add_deeplab_config(cfg)
     add_pointrend_config(cfg)
-    _add_diffusion(cfg)
-    _add_sizes(cfg)
-    _add_meta_prompt(cfg)
-    _add_lora(cfg)
-    _add_speed(cfg)
-    _add_sem_seg_head(cfg)
-    _add_depth_head(cfg)
-    _add_heatmap_head(cfg)
-    _add_person_detector(cfg)
-    _add_input(cfg)
-    _add_depth_input(cfg)
-    _add_pose_input(cfg)
-    _add_solver(cfg)
-    _add_test(cfg)
-    _add_windows(cfg)
-    _add_pose_test(cfg)
 
-
-def _add_diffusion(cfg: CfgNode) -> None:
-    """Stable Diffusion: which weights to start from, and what is trained"""
+    # ## Stable Diffusion: which weights to start from, and what is trained
     cfg.MODEL.DIFFUSION = CfgNode()
     # Stable Diffusion weights to start from: a folder in diffusers' layout (`unet/`, `vae/`), the
     # owner/name of such a folder on the Hugging Face hub, or one .safetensors or .ckpt file in
     # CompVis' layout. "" starts from random weights. The weights are not opened if MODEL.WEIGHTS
     # or --resume gives a whole checkpoint. "metaprompt_d2://" is the folder `configs`.
     cfg.MODEL.DIFFUSION.WEIGHTS = ""
-    # True takes the values of UNET.* and VAE.* from WEIGHTS: from the folder's own config, or from
-    # the shapes of the tensors.
+    # True takes UNET.* and VAE.* from WEIGHTS: from the folder's config or the tensors' shapes.
     cfg.MODEL.DIFFUSION.SIZES_FROM_WEIGHTS = False
-    # True raises an error if WEIGHTS lacks a tensor. False logs a warning, and the tensor starts
-    # at random.
+    # True refuses WEIGHTS that lack a tensor. False warns, and the tensor starts at random.
     cfg.MODEL.DIFFUSION.STRICT = True
     # True trains only the prompts, the step embeddings and the heads.
     cfg.MODEL.DIFFUSION.FREEZE_UNET = False
-    # True recomputes the UNet's activations in the backward pass. This saves memory and makes an
-    # iteration about a third longer.
+    # True recomputes the UNet's activations in the backward pass: less memory, a third more time.
     cfg.MODEL.DIFFUSION.GRADIENT_CHECKPOINTING = False
     # Levels of the UNet whose activations are recomputed; 0 is the finest and takes the most
     # memory. () recomputes all levels.
     cfg.MODEL.DIFFUSION.GRADIENT_CHECKPOINTING_LEVELS = ()
 
-
-def _add_sizes(cfg: CfgNode) -> None:
-    """Sizes of the diffusion networks; the defaults are those of Stable Diffusion 1.5"""
+    # ## Sizes of the diffusion networks; the defaults are those of Stable Diffusion 1.5
     cfg.MODEL.DIFFUSION.UNET = CfgNode()
     # Channels of the UNet's levels, from fine to coarse.
     cfg.MODEL.DIFFUSION.UNET.BLOCK_OUT_CHANNELS = (320, 640, 1280, 1280)
@@ -70,15 +47,12 @@ def _add_sizes(cfg: CfgNode) -> None:
     cfg.MODEL.DIFFUSION.UNET.CROSS_ATTENTION_DIM = 768
     # Attention heads of every level.
     cfg.MODEL.DIFFUSION.UNET.NUM_HEADS = 8
-    # Attention heads level by level, which replace NUM_HEADS; () uses NUM_HEADS. Stable
-    # Diffusion 2 has (5, 10, 20, 20).
+    # Attention heads level by level; () uses NUM_HEADS. Stable Diffusion 2 has (5, 10, 20, 20).
     cfg.MODEL.DIFFUSION.UNET.NUM_HEADS_PER_LEVEL = ()
     # Groups of every group norm in the UNet. All widths must be multiples of it.
     cfg.MODEL.DIFFUSION.UNET.NORM_NUM_GROUPS = 32
-    # True puts linear layers around the transformers, as in Stable Diffusion 2; False puts 1x1
-    # convolutions there.
+    # True puts linear layers around the transformers (Stable Diffusion 2), False 1x1 convolutions.
     cfg.MODEL.DIFFUSION.UNET.LINEAR_PROJECTION = False
-
     cfg.MODEL.DIFFUSION.VAE = CfgNode()
     # Channels of the VAE's levels, from fine to coarse. Every level but the last halves the size.
     cfg.MODEL.DIFFUSION.VAE.BLOCK_OUT_CHANNELS = (128, 256, 512, 512)
@@ -89,9 +63,7 @@ def _add_sizes(cfg: CfgNode) -> None:
     # Groups of every group norm in the VAE. All widths must be multiples of it.
     cfg.MODEL.DIFFUSION.VAE.NORM_NUM_GROUPS = 32
 
-
-def _add_meta_prompt(cfg: CfgNode) -> None:
-    """Meta prompts, refinement and the features of the backbone"""
+    # ## Meta prompts, refinement and the features of the backbone
     cfg.MODEL.META_PROMPT = CfgNode()
     # Meta prompts per set, and channels of every re-arranged feature.
     cfg.MODEL.META_PROMPT.NUM_PROMPTS = 150
@@ -101,20 +73,16 @@ def _add_meta_prompt(cfg: CfgNode) -> None:
     cfg.MODEL.META_PROMPT.ADAPTER = False
     # Recurrent refinement steps: passes through the UNet.
     cfg.MODEL.META_PROMPT.REFINE_STEPS = 3
-    # Features of the backbone: "pyramid" (p2 to p5), "fused" (p3), or "none", which gives the raw
-    # decoder maps (up3 to up6).
+    # Features: "pyramid" (p2 to p5), "fused" (p3) or "none" (the raw decoder maps, up3 to up6).
     cfg.MODEL.META_PROMPT.REARRANGE = "pyramid"
-    # Names of the output features; () for all. List only the features that the head reads:
-    # DistributedDataParallel rejects unused parameters.
+    # Output features; () for all. List only what the head reads: DDP rejects unused parameters.
     cfg.MODEL.META_PROMPT.OUT_FEATURES = ()
     # Groups of the group norms in the re-arrangement.
     cfg.MODEL.META_PROMPT.NORM_NUM_GROUPS = 16
     # Channels inside the transposed convolutions of "fused".
     cfg.MODEL.META_PROMPT.DECONV_CHANNELS = 32
 
-
-def _add_lora(cfg: CfgNode) -> None:
-    """LoRA: low-rank adapters, W + ALPHA / RANK * B A, trained instead of the UNet's weights"""
+    # ## LoRA: low-rank adapters, W + ALPHA / RANK * B A, trained instead of the UNet's weights
     cfg.MODEL.DIFFUSION.LORA = CfgNode()
     # Rank of the adapters; 0 for no adapters. Others need the package peft.
     cfg.MODEL.DIFFUSION.LORA.RANK = 0
@@ -123,9 +91,7 @@ def _add_lora(cfg: CfgNode) -> None:
     # Suffixes of the layer names to adapt (default: attention projections).
     cfg.MODEL.DIFFUSION.LORA.TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 
-
-def _add_speed(cfg: CfgNode) -> None:
-    """Speed"""
+    # ## Speed
     cfg.MODEL.SPEED = CfgNode()
     # True stores images, feature maps and weights with channels last, which is faster in half
     # precision. Round-off errors grow: on CPUs, torch's GroupNorm is less exact in this layout.
@@ -138,9 +104,7 @@ def _add_speed(cfg: CfgNode) -> None:
     # the model is not compiled. It happens when the first image arrives, for images of its size.
     cfg.MODEL.SPEED.PACK_KERNELS = True
 
-
-def _add_sem_seg_head(cfg: CfgNode) -> None:
-    """Segmentation: `UPerHead`"""
+    # ## Segmentation: `UPerHead`
     # Grid sizes of the pyramid pooling module.
     cfg.MODEL.SEM_SEG_HEAD.POOL_SCALES = (1, 2, 3, 6)
     # Probability of dropping a channel before the classifier.
@@ -152,9 +116,7 @@ def _add_sem_seg_head(cfg: CfgNode) -> None:
     # Weight of the auxiliary head's cross-entropy; 0 for no auxiliary head.
     cfg.MODEL.SEM_SEG_HEAD.AUX_LOSS_WEIGHT = 0.4
 
-
-def _add_depth_head(cfg: CfgNode) -> None:
-    """Depth: `DepthEstimator` and its head; the defaults are those of the NYU Depth v2 recipe"""
+    # ## Depth: `DepthEstimator` and its head; the defaults are those of the NYU Depth v2 recipe
     cfg.MODEL.DEPTH_HEAD = CfgNode()
     # Registered name of the depth head.
     cfg.MODEL.DEPTH_HEAD.NAME = "DeconvDepthHead"
@@ -162,8 +124,8 @@ def _add_depth_head(cfg: CfgNode) -> None:
     cfg.MODEL.DEPTH_HEAD.IN_FEATURE = "p3"
     # Largest depth in meters: the head's sigmoid is multiplied by it.
     cfg.MODEL.DEPTH_HEAD.MAX_DEPTH = 10.0
-    # Enlargement r of the images before the backbone: h x w pixels become (h // 64 + r) * 64 by
-    # (w // 64 + r) * 64. 0 doesn't resize the images, but pads them as the backbone requires.
+    # Enlargement r of the images: h x w pixels become (h // 64 + r) * 64 by (w // 64 + r) * 64. 0
+    # doesn't resize the images, but pads them as the backbone requires.
     cfg.MODEL.DEPTH_HEAD.RESIZE_SCALE = 1
     # Channels of the transposed convolutions. Each of them doubles the size.
     cfg.MODEL.DEPTH_HEAD.DECONV_DIMS = (32, 32, 32)
@@ -174,9 +136,7 @@ def _add_depth_head(cfg: CfgNode) -> None:
     # Weight of the SILog loss.
     cfg.MODEL.DEPTH_HEAD.LOSS_WEIGHT = 1.0
 
-
-def _add_heatmap_head(cfg: CfgNode) -> None:
-    """Pose: the heatmap head; the defaults are those of ViTPose's recipe"""
+    # ## Pose: the heatmap head; the defaults are those of ViTPose's recipe
     cfg.MODEL.HEATMAP_HEAD = CfgNode()
     # Registered name of the heatmap head.
     cfg.MODEL.HEATMAP_HEAD.NAME = "DeconvHeatmapHead"
@@ -194,24 +154,21 @@ def _add_heatmap_head(cfg: CfgNode) -> None:
     cfg.MODEL.HEATMAP_HEAD.STRIDE = 4
     # Standard deviation of the target Gaussians, in pixels of the heatmaps.
     cfg.MODEL.HEATMAP_HEAD.SIGMA = 2.0
-    # Loss of the heatmaps: "mse", or "cross_entropy" over the positions of each keypoint. With
-    # "cross_entropy" the predicted heatmaps are a softmax.
+    # Loss: "mse", or "cross_entropy" over the positions, which predicts heatmaps by a softmax.
     cfg.MODEL.HEATMAP_HEAD.LOSS = "mse"
     # Weight of the loss.
     cfg.MODEL.HEATMAP_HEAD.LOSS_WEIGHT = 1.0
     # Crops are padded to multiples of this many pixels, so that features have their nominal
     # strides, and the heatmaps are cropped back. 0 pads only as the backbone requires.
     cfg.MODEL.HEATMAP_HEAD.SIZE_DIVISIBILITY = 64
-    # Odd size in pixels of the Gaussian filter for sub-pixel decoding: 11 for a SIGMA of 2, 17 for
-    # 3. 0 takes the position of the maximum.
+    # Odd size of the Gaussian filter for sub-pixel decoding: 11 pixels for a SIGMA of 2, 17 for 3.
+    # 0 takes the position of the maximum.
     cfg.MODEL.HEATMAP_HEAD.BLUR_KERNEL = 11
 
-
-def _add_person_detector(cfg: CfgNode) -> None:
-    """Pose: the person detector used when no boxes are given"""
+    # ## Pose: the person detector used when no boxes are given
     cfg.MODEL.PERSON_DETECTOR = CfgNode()
-    # Detectron2 config of the detector: a file, or a name in Detectron2's model zoo. "" uses no
-    # detector, and the whole image is taken as one person.
+    # Detectron2 config of the detector: a file, or a name in Detectron2's model zoo. "" takes the
+    # whole image as one person.
     cfg.MODEL.PERSON_DETECTOR.CONFIG_FILE = ""
     # Weights of the detector.
     cfg.MODEL.PERSON_DETECTOR.WEIGHTS = ""
@@ -220,28 +177,24 @@ def _add_person_detector(cfg: CfgNode) -> None:
     # Least score of the detections that are used.
     cfg.MODEL.PERSON_DETECTOR.SCORE_THRESH = 0.5
 
-
-def _add_input(cfg: CfgNode) -> None:
-    """Input: mappers, and augmentation for segmentation"""
+    # ## Input: mappers, and augmentation for segmentation
     # Registered name of the dataset mapper; "" for the default of the meta-architecture.
     cfg.INPUT.DATASET_MAPPER_NAME = ""
-    # Range of the random scale. Training images are resized to fit the box (MAX_SIZE_TRAIN,
-    # MIN_SIZE_TRAIN[0]) times the scale; the aspect ratio is kept.
+    # Range of a random scale. Training images are resized, keeping their aspect ratio, to fit the
+    # box (MAX_SIZE_TRAIN, MIN_SIZE_TRAIN[0]) times the scale.
     cfg.INPUT.SCALE_RANGE = (0.5, 2.0)
     # Largest share of one class in a crop. Crops with more are drawn again, up to 10 times.
     cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA = 0.75
     # True changes brightness, contrast, saturation and hue as in SSD.
     cfg.INPUT.COLOR_AUG_SSD = True
 
-
-def _add_depth_input(cfg: CfgNode) -> None:
-    """Input: augmentation for depth, besides INPUT.RANDOM_FLIP and INPUT.CROP"""
+    # ## Input: augmentation for depth, besides INPUT.RANDOM_FLIP and INPUT.CROP
     cfg.INPUT.DEPTH_AUG = CfgNode()
     # Probability of CutDepth, which overwrites a vertical strip of the image with its depth.
     cfg.INPUT.DEPTH_AUG.CUT_DEPTH_PROB = 0.25
     # Depth in meters that CutDepth pastes as 255; larger depths are pasted as 255 too.
     cfg.INPUT.DEPTH_AUG.CUT_DEPTH_MAX_DEPTH = 10.0
-    # True pastes the values of the depth file modulo 256, as the official code does.
+    # True pastes the depth file's values modulo 256, as the official code does.
     cfg.INPUT.DEPTH_AUG.CUT_DEPTH_WRAP_AROUND = False
     # n > 0 applies CutDepth to every n-th sample of a worker, instead of using CUT_DEPTH_PROB. The
     # official code uses 4. The count starts again when a run is resumed.
@@ -265,9 +218,7 @@ def _add_depth_input(cfg: CfgNode) -> None:
     # Largest shift of the value, of 255.
     cfg.INPUT.DEPTH_AUG.VALUE = 20.0
 
-
-def _add_pose_input(cfg: CfgNode) -> None:
-    """Input: crops and augmentation for pose, besides INPUT.RANDOM_FLIP"""
+    # ## Input: crops and augmentation for pose, besides INPUT.RANDOM_FLIP
     cfg.INPUT.PERSON_CROP = CfgNode()
     # Size of a person's crop as (height, width) in pixels: multiples of MODEL.HEATMAP_HEAD.STRIDE.
     cfg.INPUT.PERSON_CROP.SIZE = (256, 192)
@@ -293,9 +244,7 @@ def _add_pose_input(cfg: CfgNode) -> None:
     # The crop is rotated by ROTATION * N(0, 1) degrees, limited to twice ROTATION either way.
     cfg.INPUT.POSE_AUG.ROTATION = 40.0
 
-
-def _add_solver(cfg: CfgNode) -> None:
-    """Training"""
+    # ## Training
     # Rules (regular expression, learning rate multiplier, weight decay multiplier). A parameter
     # follows the first rule whose expression is found in its name; without a rule both are 1.
     cfg.SOLVER.PARAM_RULES = [
@@ -305,27 +254,24 @@ def _add_solver(cfg: CfgNode) -> None:
     ]
     # False applies no weight decay to parameters of one dimension (biases and norms).
     cfg.SOLVER.DECAY_VECTORS = True
-    # Layer-wise decay of the UNet's learning rates: each block's rate is this times the rate of
-    # the next block, on top of PARAM_RULES. 1 for no decay.
+    # Layer-wise decay of the UNet's learning rates: each block's rate is this times the next one's,
+    # on top of PARAM_RULES. 1 for no decay.
     cfg.SOLVER.UNET_LAYER_DECAY = 1.0
-    # Number of parts that a batch of IMS_PER_BATCH images is split into. The gradients of the
-    # parts are accumulated before each update.
+    # Parts of a batch of IMS_PER_BATCH images, whose gradients are accumulated before an update.
     cfg.SOLVER.ACCUMULATION_STEPS = 1
     # Type of mixed precision if SOLVER.AMP.ENABLED: "float16" (with loss scaling) or "bfloat16".
     cfg.SOLVER.AMP.DTYPE = "float16"
     # True stores frozen weights in SOLVER.AMP.DTYPE: those of the VAE, and those of the UNet if it
     # is frozen or has adapters. Needs SOLVER.AMP.ENABLED.
     cfg.SOLVER.AMP.CONVERT_FROZEN = False
-    # Power of the polynomial schedules: "WarmupPolyLR" has the learning rate
-    # BASE_LR * (1 - iteration / MAX_ITER) ** power.
+    # Power of polynomial schedules; "WarmupPolyLR": BASE_LR * (1 - iteration / MAX_ITER) ** power.
     cfg.SOLVER.POLY_LR_POWER = 1.0
-    # Share of BASE_LR below which the learning rate doesn't fall. "RiseAndFallPolyLR" also starts
-    # from it.
+    # Smallest learning rate as a share of BASE_LR. "RiseAndFallPolyLR" also starts from it.
     cfg.SOLVER.POLY_LR_CONSTANT_ENDING = 0.0
     # Share of MAX_ITER after which "RiseAndFallPolyLR" reaches BASE_LR.
     cfg.SOLVER.LR_PEAK_AT = 0.5
-    # True lets several processes train a model that reads only some of the backbone's features.
-    # It costs a search for parameters without a gradient in every iteration.
+    # True lets several processes train a model that reads only some of the backbone's features. It
+    # costs a search for parameters without a gradient in every iteration.
     cfg.SOLVER.FIND_UNUSED_PARAMETERS = False
     # Iterations between two entries in the log, in metrics.json and in TensorBoard.
     cfg.SOLVER.LOG_PERIOD = 20
@@ -334,31 +280,26 @@ def _add_solver(cfg: CfgNode) -> None:
     # "max" if a larger BEST_METRIC is better, "min" if a smaller one is.
     cfg.SOLVER.BEST_METRIC_MODE = "max"
     cfg.SOLVER.EMA = CfgNode()
-    # True keeps exponential moving averages (EMA) of the trained weights, evaluates with them, and
-    # saves them in the checkpoint next to the weights.
+    # True keeps exponential moving averages (EMA) of the trained weights, evaluates with them and
+    # saves them in checkpoints next to the weights.
     cfg.SOLVER.EMA.ENABLED = False
-    # Decay of the averages, at least 0 and less than 1. After n updates, the smaller of DECAY and
-    # (1 + n) / (10 + n) is used.
+    # Decay of the averages in [0, 1); after n updates at most (1 + n) / (10 + n).
     cfg.SOLVER.EMA.DECAY = 0.999
 
+    # ## Evaluation
+    #
+    # Detectron2's TEST.AUG (ENABLED, FLIP, MIN_SIZES, MAX_SIZE) averages dense predictions over
+    # scales and mirrored images. A 0 in MIN_SIZES is the size of the image itself, and Detectron2's
+    # default of MIN_SIZES stands for the one scale INPUT.MIN_SIZE_TEST.
 
-def _add_test(cfg: CfgNode) -> None:
-    """Evaluation
-
-    Detectron2's TEST.AUG (ENABLED, FLIP, MIN_SIZES, MAX_SIZE) averages dense predictions over
-    scales and mirrored images. A 0 in MIN_SIZES is the size of the image itself, and Detectron2's
-    default of MIN_SIZES stands for the one scale INPUT.MIN_SIZE_TEST.
-    """
     # Long side in pixels for each entry of MIN_SIZES; () uses MAX_SIZE for all.
     cfg.TEST.AUG.MAX_SIZES = ()
     cfg.TEST.AMP = CfgNode()
-    # True predicts in half precision. Where the model is not trained any more, the weights of VAE
-    # and UNet are converted once.
+    # True predicts in half precision. After the training, VAE and UNet are converted once.
     cfg.TEST.AMP.ENABLED = False
     # Type of half precision: "bfloat16" or "float16".
     cfg.TEST.AMP.DTYPE = "bfloat16"
-    # Images of each test set that are drawn with ground truth and prediction to
-    # OUTPUT_DIR/inference.
+    # Images per test set to draw with ground truth and prediction to OUTPUT_DIR/inference.
     cfg.TEST.NUM_PICTURES = 8
     # GiB of an image's predictions (classes x height x width x 4 bytes) above which they are kept
     # in main memory instead of on the GPU.
@@ -367,15 +308,12 @@ def _add_test(cfg: CfgNode) -> None:
     # True draws the confusion matrix to OUTPUT_DIR/inference/<dataset>/confusion_matrix.png.
     cfg.TEST.SEM_SEG_EVAL.CONFUSION_MATRIX = False
     cfg.TEST.DEPTH_EVAL = CfgNode()
-    # Part of the image in which depth is scored: "nyu", "garg", "eigen" or "none"; "" for the part
-    # that the dataset names.
+    # Part of the image that is scored: "nyu", "garg", "eigen" or "none"; "" for the dataset's own.
     cfg.TEST.DEPTH_EVAL.CROP = ""
-    # True writes predicted depth in the format of the KITTI benchmark: 16-bit PNGs of meters * 256.
+    # True writes depth in the format of the KITTI benchmark: 16-bit PNGs of meters * 256.
     cfg.TEST.DEPTH_EVAL.SAVE_PNG = False
 
-
-def _add_windows(cfg: CfgNode) -> None:
-    """Evaluation in windows"""
+    # ## Evaluation in windows
     cfg.TEST.SLIDING_WINDOW = CfgNode()
     # True predicts segmentation in overlapping windows and averages their logits.
     cfg.TEST.SLIDING_WINDOW.ENABLED = True
@@ -385,21 +323,18 @@ def _add_windows(cfg: CfgNode) -> None:
     cfg.TEST.SLIDING_WINDOW.STRIDE = (512, 512)
     # Windows per batch (sliding or shifted, flips included).
     cfg.TEST.SLIDING_WINDOW.BATCH_SIZE = 4
-    # True encodes the whole image once and cuts the windows from its latent. This saves work where
-    # windows overlap. The predictions differ, because the encoder's norms and attention see the
-    # whole image.
+    # True encodes the whole image once and cuts the windows from its latent, which saves work where
+    # they overlap. Predictions differ: the encoder's norms and attention see the whole image.
     cfg.TEST.SLIDING_WINDOW.SHARE_ENCODER = False
     cfg.TEST.SHIFTED_WINDOWS = CfgNode()
     # Depth is averaged over this many square windows, shifted evenly along the longer side. 0
     # predicts whole images. TEST.AUG.ENABLED with TEST.AUG.FLIP adds mirrored windows.
     cfg.TEST.SHIFTED_WINDOWS.COUNT = 0
-    # True adds windows where the evenly shifted ones don't reach the border, as on KITTI. False
-    # predicts NaN there, as the official code does.
+    # True adds windows where the evenly shifted ones don't reach the border, as on KITTI. False, as
+    # in the official code, predicts NaN there.
     cfg.TEST.SHIFTED_WINDOWS.COVER_ALL = True
 
-
-def _add_pose_test(cfg: CfgNode) -> None:
-    """Evaluation of pose"""
+    # ## Evaluation of pose
     cfg.TEST.POSE = CfgNode()
     # Least score of the detected people that are posed.
     cfg.TEST.POSE.BOX_SCORE_THRESH = 0.0
@@ -413,6 +348,5 @@ def _add_pose_test(cfg: CfgNode) -> None:
     cfg.TEST.POSE.HEATMAPS = False
     # A person's score is the score of the box times the mean score of the keypoints above this.
     cfg.TEST.POSE.JOINT_SCORE_THRESH = 0.2
-    # Object keypoint similarity (OKS) of two people above which the one of lower score is dropped;
-    # 1 drops none.
+    # OKS of two people above which the one of lower score is dropped; 1 drops none.
     cfg.TEST.POSE.OKS_NMS_THRESH = 0.9

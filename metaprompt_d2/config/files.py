@@ -23,9 +23,11 @@ _PACKAGED = _PACKAGE / "configs"
 CONFIG_ROOT = _PACKAGED if _PACKAGED.is_dir() else _PACKAGE.parent / "configs"
 
 _FOLDERS = {
-    "metaprompt_d2://": CONFIG_ROOT,
-    "model_zoo://": Path(model_zoo.get_config_file("Base-RCNN-FPN.yaml")).parent,
+    "metaprompt_d2": CONFIG_ROOT,
+    "model_zoo": Path(model_zoo.get_config_file("Base-RCNN-FPN.yaml")).parent,
 }
+# fvcore joins a `_BASE_` to the folder of its file: "/a/model_zoo://b", "metaprompt_d2:/b".
+_PREFIXED = re.compile(rf"(?:.*/)?({'|'.join(_FOLDERS)}):/+(.*)")
 
 
 def recipe_names() -> list[str]:
@@ -34,32 +36,28 @@ def recipe_names() -> list[str]:
     return sorted(file.relative_to(CONFIG_ROOT).as_posix() for file in files)
 
 
-def _without_folder(path: str) -> str:
-    """Undo that fvcore joins a `_BASE_` to the folder of its file: "a/model_zoo://b"."""
-    return re.sub(rf".*(?={'|'.join(_FOLDERS)})", "", path, count=1)
+def _local_path(path: str) -> str:
+    found = _PREFIXED.fullmatch(path)
+    return str(_FOLDERS[found[1]] / found[2]) if found else PathManager.get_local_path(path)
 
 
 class _FolderHandler(PathHandler):
     """Paths whose prefix stands for a folder of this machine."""
 
     def _get_supported_prefixes(self) -> list[str]:
-        return list(_FOLDERS)
+        return [f"{name}:/" for name in _FOLDERS]
 
     def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
-        path = _without_folder(path)
-        for prefix, folder in _FOLDERS.items():
-            if path.startswith(prefix):
-                return str(folder / path.removeprefix(prefix))
-        return PathManager.get_local_path(path)
+        return _local_path(path)
 
     def _isfile(self, path: str, **kwargs: Any) -> bool:
-        return Path(self._get_local_path(path)).is_file()
+        return Path(_local_path(path)).is_file()
 
     def _exists(self, path: str, **kwargs: Any) -> bool:
-        return Path(self._get_local_path(path)).exists()
+        return Path(_local_path(path)).exists()
 
     def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> IO:
-        return PathManager.open(self._get_local_path(path), mode, **kwargs)
+        return PathManager.open(_local_path(path), mode, **kwargs)
 
 
 PathManager.register_handler(_FolderHandler())
@@ -77,7 +75,7 @@ def read_config_file(config_file: str) -> CfgNode:
         MissingFileError: The file doesn't exist.
         InputError: The file isn't YAML with keys, has tags that run code, or is its own base.
     """
-    path = PathManager.get_local_path(config_file)
+    path = _local_path(config_file)
     if not PathManager.isfile(path):
         raise MissingFileError(f"config file {config_file} does not exist")
     try:
@@ -94,39 +92,27 @@ class _YamlFile(CfgNode):
     """Read YAML as Detectron2 does, but run code from its own files only."""
 
     @classmethod
-    def _open_cfg(cls, filename: str) -> IO:
-        return PathManager.open(_without_folder(filename))
-
-    @classmethod
     def load_yaml_with_base(cls, filename: str, allow_unsafe: bool = False) -> dict[str, Any]:
-        path = Path(PathManager.get_local_path(_without_folder(filename)))
-        trusted = path.resolve().is_relative_to(Path(detectron2.__file__).parent)
+        path = _local_path(filename)
+        trusted = Path(path).resolve().is_relative_to(Path(detectron2.__file__).parent)
         try:
-            with cls._open_cfg(filename) as file:
+            with cls._open_cfg(path) as file:
                 content = (yaml.unsafe_load if trusted else yaml.safe_load)(file)
         except (yaml.YAMLError, ValueError) as error:  # ValueError: another encoding, a date
             raise InputError(f"config file {filename} cannot be read as YAML: {error}") from error
-        _check_keys(content, filename)
-        return super().load_yaml_with_base(str(path), allow_unsafe=trusted)
+        _check_keys(content, f"config file {filename}")
+        return super().load_yaml_with_base(path, allow_unsafe=trusted)
 
 
-def _check_keys(content: Any, filename: str) -> None:
-    """Check that a file holds keys and values, with strings as keys.
-
-    Raises:
-        InputError: It doesn't.
-    """
+def _check_keys(content: Any, source: str) -> None:
+    """Check that the content of a file is keys, which are strings, and values."""
     if not isinstance(content, dict):
-        found = type(content).__name__
-        raise InputError(f"config file {filename}: expected keys and values, found {found}")
+        raise InputError(f"{source}: expected keys and values, found {type(content).__name__}")
     for key, value in content.items():
         if not isinstance(key, str):
-            raise InputError(f"config file {filename}: key {key!r} is no string")
-        if key == "_BASE_":
-            names = value if isinstance(value, list) else [value]
-            if not all(isinstance(name, str) for name in names):
-                raise InputError(
-                    f"config file {filename}: _BASE_ is {value!r}, expected the name of a file"
-                )
-        elif isinstance(value, dict):
-            _check_keys(value, filename)
+            raise InputError(f"{source}: key {key!r} is no string")
+        if isinstance(value, dict):
+            _check_keys(value, source)
+        names = value if isinstance(value, list) else [value]
+        if key == "_BASE_" and not all(isinstance(name, str) for name in names):
+            raise InputError(f"{source}: _BASE_ is {value!r}, expected the name of a file")

@@ -7,16 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..layers import DeconvStack
-from ..utils.errors import InputError
 from .meta_prompts import respond
 
 
 def _conv_norm_relu(in_channels: int, out_channels: int, norm_num_groups: int) -> nn.Sequential:
-    if out_channels % norm_num_groups:
-        raise InputError(
-            f"re-arrangement: {out_channels} channels aren't a multiple of norm_num_groups "
-            f"{norm_num_groups}"
-        )
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, 3, padding=1),
         nn.GroupNorm(norm_num_groups, out_channels),
@@ -40,9 +34,6 @@ class PyramidRearrangement(nn.Module):
             in_channels: Channels of the decoder maps, fine to coarse.
             prompt_dim: Width of the prompts.
             norm_num_groups: Groups of the group norms, a divisor of `prompt_dim`.
-
-        Raises:
-            InputError: `norm_num_groups` doesn't divide `prompt_dim`.
         """
         super().__init__()
         self.projections = nn.ModuleList(
@@ -98,9 +89,6 @@ class FusedRearrangement(nn.Module):
             norm_num_groups: Groups of the group norms, a divisor of `in_channels[0]` and
                 `prompt_dim`.
             deconv_channels: Channels between the transposed convolutions.
-
-        Raises:
-            InputError: `norm_num_groups` doesn't divide one of them.
         """
         super().__init__()
         self.branches = nn.ModuleList(
@@ -126,7 +114,5 @@ class FusedRearrangement(nn.Module):
         Returns:
             One map (N, num_prompts, h, w) of the finest map's size.
         """
-        branches = [
-            branch(feature) for branch, feature in zip(self.branches, features, strict=True)
-        ]
-        return [respond(self.fuse(torch.cat(branches, dim=1)), prompts)]
+        maps = [branch(map_) for branch, map_ in zip(self.branches, features, strict=True)]
+        return [respond(self.fuse(torch.cat(maps, dim=1)), prompts)]

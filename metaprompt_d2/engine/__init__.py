@@ -10,7 +10,7 @@ from .run import load_model, train_or_evaluate, train_or_evaluate_lazy
 from .schedule import RiseAndFallPoly, WarmupPoly, build_lr_scheduler
 from .setup import load_config, setup
 from .train_loop import NonFiniteLossError, TrainLoop
-from .trainer import Trainer
+from .trainer import Trainer, training_settings
 
 __all__ = [
     "LazyTrainer",
@@ -34,4 +34,5 @@ __all__ = [
     "setup",
     "train_or_evaluate",
     "train_or_evaluate_lazy",
+    "training_settings",
 ]

@@ -4,11 +4,10 @@ import logging
 import os
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from contextlib import nullcontext
 from typing import Any
 
-import torch
 from detectron2.engine import create_ddp_model, hooks
 from detectron2.utils import comm
 from detectron2.utils.events import (
@@ -17,51 +16,21 @@ from detectron2.utils.events import (
     JSONWriter,
     TensorboardXWriter,
 )
+from omegaconf import DictConfig
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
+from ..diffusion.speedups import optimize_for_training
+from ..utils.errors import InputError
+from ..utils.precision import half_precision
 from .checkpointer import SafeCheckpointer
-from .ema import WeightAverage, averages_in_place
+from .ema import WeightAverage
+from .frozen_weights import convert_frozen_weights
 from .hooks import BestCheckpointer
 from .train_loop import TrainLoop
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingSettings:
-    """How to train, whichever kind of config says so.
-
-    Attributes:
-        output_dir: Folder of checkpoints and logs.
-        init_checkpoint: Checkpoint to start from; "" for the diffusion weights.
-        seed: Seed of the data's order, augmentation and dropout; negative for a random one.
-        max_iter: Number of iterations.
-        eval_period: Iterations between two evaluations; 0 for one at the end.
-        checkpoint_period: Iterations between two checkpoints.
-        max_to_keep: Number of checkpoints that are kept; None for all.
-        log_period: Iterations between two log lines.
-        best_metric: Metric whose best checkpoint is kept, such as "sem_seg/mIoU"; "" for none.
-        best_metric_mode: "max" or "min".
-        accumulation_steps, amp_dtype, max_grad_norm: As in `TrainLoop`.
-        ema_decay: Decay of the weights' averages; None for no averages.
-        ddp: Arguments of `DistributedDataParallel`.
-    """
-
-    output_dir: str
-    init_checkpoint: str
-    seed: int
-    max_iter: int
-    eval_period: int
-    checkpoint_period: int
-    max_to_keep: int | None = None
-    log_period: int
-    best_metric: str
-    best_metric_mode: str
-    accumulation_steps: int
-    amp_dtype: torch.dtype | None
-    max_grad_norm: float | None
-    ema_decay: float | None
-    ddp: Mapping[str, Any]
 
 
 class BaseTrainer(TrainLoop, ABC):
@@ -72,32 +41,40 @@ class BaseTrainer(TrainLoop, ABC):
 
     def __init__(
         self,
-        settings: TrainingSettings,
+        settings: DictConfig,
         model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        scheduler: torch.optim.lr_scheduler.LRScheduler,
+        optimizer: Optimizer,
+        scheduler: LRScheduler,
         checkpointer: SafeCheckpointer,
     ):
         """
         Args:
-            settings: How to train.
-            model: Model on its device, not wrapped by DDP.
+            settings: Keys of a LazyConfig's `train`, such as `training_settings` returns.
+            model: Model on its device, not wrapped by DDP; changed for a fast training.
             optimizer: Optimizer of the model.
             scheduler: Learning rate schedule, stepped after every iteration.
             checkpointer: Checkpointer of the model.
         """
         self.settings = settings
+        amp = settings.amp
+        amp_dtype = half_precision(amp.dtype, "train.amp.dtype") if amp.enabled else None
+        if amp.convert_frozen:
+            if amp_dtype is None:
+                raise InputError("train.amp.convert_frozen needs train.amp.enabled")
+            convert_frozen_weights(model, amp_dtype)
+        optimize_for_training(model, **settings.speed)
         seed = settings.seed if settings.seed >= 0 else comm.shared_random_seed()
-        decay = settings.ema_decay
+        on_gpu = next(model.parameters()).is_cuda
+        device_ids = {} if on_gpu else {"device_ids": None}  # DDP accepts none on a CPU
         super().__init__(
-            _wrap_in_ddp(model, settings.ddp),
+            create_ddp_model(model, **device_ids, **settings.ddp),
             self.build_loader(seed, start_iter=0),
             optimizer,
             seed=seed,
             accumulation_steps=settings.accumulation_steps,
-            amp_dtype=settings.amp_dtype,
+            amp_dtype=amp_dtype,
             max_grad_norm=settings.max_grad_norm,
-            average=None if decay is None else WeightAverage(model, decay),
+            average=WeightAverage(model, settings.ema.decay) if settings.ema.enabled else None,
         )
         self.max_iter = settings.max_iter
         self.scheduler = scheduler
@@ -125,8 +102,8 @@ class BaseTrainer(TrainLoop, ABC):
         """Load the last checkpoint of the output folder, or the one to start from.
 
         Args:
-            resume: Continue the training of the last checkpoint, if there is one, with the batch
-                after its iteration.
+            resume: Whether to continue the training of the last checkpoint, if there is one, with
+                the batch after its iteration.
         """
         self.checkpointer.resume_or_load(self.settings.init_checkpoint, resume=resume)
         if resume and self.checkpointer.has_checkpoint():
@@ -144,32 +121,25 @@ class BaseTrainer(TrainLoop, ABC):
         super().train(self.start_iter, self.max_iter)
         return self._last_eval_results
 
-    def build_hooks(self) -> list[hooks.HookBase | None]:
+    def build_hooks(self) -> list[hooks.HookBase]:
         """Build the hooks: schedule, checkpoints, evaluation, best checkpoint and log.
 
         The order matters: an evaluation that fails leaves a checkpoint, and the best checkpoint and
-        the log need its results. None stands for a hook that this process doesn't need.
+        the log need its results.
         """
         settings, on_main = self.settings, comm.is_main_process()
-        return [
-            hooks.IterationTimer(),
-            hooks.LRScheduler(),
-            hooks.PeriodicCheckpointer(
-                self.checkpointer, settings.checkpoint_period, max_to_keep=settings.max_to_keep
+        built = [hooks.IterationTimer(), hooks.LRScheduler()]
+        if on_main:
+            built.append(hooks.PeriodicCheckpointer(self.checkpointer, **settings.checkpointer))
+        built.append(hooks.EvalHook(settings.eval_period, self._evaluate_averages))
+        if on_main and settings.best_metric.name:
+            best = settings.best_metric
+            built.append(
+                BestCheckpointer(settings.eval_period, self.checkpointer, best.name, best.mode)
             )
-            if on_main
-            else None,
-            hooks.EvalHook(settings.eval_period, self._evaluate_averages),
-            BestCheckpointer(
-                settings.eval_period,
-                self.checkpointer,
-                settings.best_metric,
-                settings.best_metric_mode,
-            )
-            if on_main and settings.best_metric
-            else None,
-            hooks.PeriodicWriter(self.build_writers(), settings.log_period) if on_main else None,
-        ]
+        if on_main:
+            built.append(hooks.PeriodicWriter(self.build_writers(), settings.log_period))
+        return built
 
     def build_writers(self) -> list[EventWriter]:
         """Build Detectron2's writers; metrics.json holds plain values, not medians over 20."""
@@ -182,8 +152,7 @@ class BaseTrainer(TrainLoop, ABC):
         ]
 
     def save_last_finished(self) -> None:
-        """Write a checkpoint of the iteration before the one at hand, if this run finished it."""
-        if self.iter > self.start_iter:
+        if self.iter > self.start_iter:  # this run has finished one
             self.iter -= 1
             self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
             self.iter += 1  # Detectron2's writers count the iterations since their last line
@@ -193,12 +162,6 @@ class BaseTrainer(TrainLoop, ABC):
         super().load_state_dict(state_dict.get("_trainer", {}) | state_dict)
 
     def _evaluate_averages(self) -> dict[str, Any]:
-        with averages_in_place(self.average):
+        with nullcontext() if self.average is None else self.average.applied():
             self._last_eval_results = self.evaluate()
         return self._last_eval_results
-
-
-def _wrap_in_ddp(model: nn.Module, options: Mapping[str, Any]) -> nn.Module:
-    """Wrap a model in DDP if there are several processes; on a CPU, DDP accepts no device ids."""
-    on_gpu = next(model.parameters()).is_cuda
-    return create_ddp_model(model, **({} if on_gpu else {"device_ids": None}), **options)

@@ -66,15 +66,10 @@ class SafeCheckpointer(DetectionCheckpointer):
         self.strict_diffusion = strict_diffusion
 
     @classmethod
-    def of_config(cls, cfg: CfgNode, model: nn.Module, **kwargs: Any) -> "SafeCheckpointer":
-        """Build the checkpointer that a config describes. `kwargs` are the constructor's."""
-        return cls(
-            model,
-            cfg.OUTPUT_DIR,
-            diffusion_weights=cfg.MODEL.DIFFUSION.WEIGHTS,
-            strict_diffusion=cfg.MODEL.DIFFUSION.STRICT,
-            **kwargs,
-        )
+    def of_config(cls, cfg: CfgNode, model: nn.Module) -> "SafeCheckpointer":
+        """Build the checkpointer that a config describes."""
+        node, folder = cfg.MODEL.DIFFUSION, cfg.OUTPUT_DIR
+        return cls(model, folder, diffusion_weights=node.WEIGHTS, strict_diffusion=node.STRICT)
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load a checkpoint, or the diffusion weights if `path` is empty."""
@@ -85,24 +80,18 @@ class SafeCheckpointer(DetectionCheckpointer):
         return super().load(path, *args, **kwargs)
 
     def save(self, name: str, **kwargs: Any) -> None:
-        """Write `<name>.pth` atomically.
-
-        Args:
-            name: File name without extension.
-            kwargs: Further data to save.
+        """Write `<name>.pth` atomically, with further data.
 
         Raises:
             NonFiniteError: A parameter or buffer is NaN or infinite. Nothing was written.
         """
         if not self.save_dir or not self.save_to_disk:
             return
-        model_state = self.model.state_dict()
-        broken = non_finite(model_state)
-        if broken:
+        data: dict[str, Any] = {"model": self.model.state_dict()}
+        if broken := non_finite(data["model"]):
             raise NonFiniteError(
                 f"checkpoint not written: {len(broken)} tensors hold NaN or infinity: {broken}"
             )
-        data = {"model": model_state}
         data |= {key: value.state_dict() for key, value in self.checkpointables.items()}
         file = Path(self.save_dir) / f"{name}.pth"
         self.logger.info("Saving checkpoint to %s", file)

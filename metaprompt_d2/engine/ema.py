@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,30 +21,22 @@ class WeightAverage:
     (1 + n) / (10 + n)), so the averages of a young training don't lag behind. Buffers aren't
     averaged: BatchNorm's running statistics are averages already, and are used as they are.
 
-    diffusers' `EMAModel` has the same decays and resumes to the bit, but its update allocates a
-    second copy of all trained weights, evaluating copies them to the host and back, its first
-    average isn't exactly the weights, and its state has no names to check a checkpoint by.
+    diffusers' `EMAModel` has the same decays, but updates and evaluations copy all trained weights,
+    its first average isn't exactly the weights, and its state has no names to check.
     """
 
     def __init__(self, model: nn.Module, decay: float):
         """
         Args:
             model: Model, not wrapped by DDP.
-            decay: Largest decay, at least 0 and less than 1.
-
-        Raises:
-            InputError: The decay is out of range.
+            decay: Largest decay, at least 0 and less than 1. Other values raise InputError.
         """
         if not 0 <= decay < 1:
             raise InputError(f"decay is {decay}, expected a number in [0, 1)")
         self.decay = decay
         self.num_updates = 0
         self._averages: dict[str, Tensor] = {}
-        self._weights = {
-            name: parameter
-            for name, parameter in model.named_parameters()
-            if parameter.requires_grad
-        }
+        self._weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
 
     @torch.no_grad()
     def update(self) -> None:
@@ -53,8 +45,8 @@ class WeightAverage:
             self._averages = {name: weight.clone() for name, weight in self._weights.items()}
         else:
             decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
-            average = get_ema_multi_avg_fn(decay)
-            average(list(self._averages.values()), list(self._weights.values()), None)
+            averages, weights = list(self._averages.values()), list(self._weights.values())
+            get_ema_multi_avg_fn(decay)(averages, weights, None)
         self.num_updates += 1
 
     def swap(self) -> None:
@@ -76,12 +68,7 @@ class WeightAverage:
         return {"num_updates": self.num_updates, "averages": dict(self._averages)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load averages.
-
-        Raises:
-            InputError: The averages belong to other parameters or have other shapes; all
-                differences are listed.
-        """
+        """Load averages. Those of other parameters or shapes raise InputError, with all listed."""
         given = state_dict["averages"]
         shapes = {name: tuple(weight.shape) for name, weight in self._weights.items()}
         problems = [
@@ -102,18 +89,8 @@ class WeightAverage:
         }
 
 
-def averages_in_place(average: WeightAverage | None) -> AbstractContextManager[None]:
-    """Apply averages within a context, if there are any."""
-    return nullcontext() if average is None else average.applied()
-
-
 def load_averages(model: nn.Module, loaded: Mapping[str, Any]) -> None:
-    """Replace a model's weights by a checkpoint's averages; warn if it has none.
-
-    Args:
-        model: Model with the checkpoint's weights.
-        loaded: Contents of the checkpoint besides the model.
-    """
+    """Replace a model's weights by the averages in a checkpoint's content; warn if it has none."""
     if "ema" not in loaded:
         logger.warning("There are no averages to load (EMA): using the weights themselves")
         return

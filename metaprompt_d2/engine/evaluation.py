@@ -21,7 +21,7 @@ def evaluate(model: nn.Module, loader: Any, evaluator: DatasetEvaluator) -> dict
     Returns:
         Metrics by task on the main process, an empty dict on the others.
     """
-    with main_process_buffers(model):
+    with _main_process_buffers(model):
         results = inference_on_dataset(model, loader, evaluator)
     if comm.is_main_process():
         print_csv_format(results)
@@ -29,7 +29,7 @@ def evaluate(model: nn.Module, loader: Any, evaluator: DatasetEvaluator) -> dict
 
 
 @contextmanager
-def main_process_buffers(model: nn.Module) -> Iterator[None]:
+def _main_process_buffers(model: nn.Module) -> Iterator[None]:
     """Lend all processes the main one's buffers.
 
     In training each process has its own statistics of a plain BatchNorm. Checkpoints hold the main

@@ -1,11 +1,10 @@
 """Training hooks that Detectron2 lacks."""
 
-import json
 from pathlib import Path
 
 from detectron2.engine import hooks
 
-from ..utils.files import atomic_write, read_json
+from ..utils.files import read_json, write_json
 from .checkpointer import BEST_CHECKPOINT, SafeCheckpointer
 
 
@@ -15,39 +14,29 @@ class BestCheckpointer(hooks.BestCheckpointer):
     def __init__(
         self, eval_period: int, checkpointer: SafeCheckpointer, metric: str, mode: str = "max"
     ):
-        """
-        Args:
-            eval_period: Iterations between two evaluations.
-            checkpointer: Checkpointer of the training.
-            metric: Name of the metric, such as "sem_seg/mIoU".
-            mode: "max" or "min".
-        """
         super().__init__(eval_period, checkpointer, metric, mode, BEST_CHECKPOINT)
         self._metric = metric
         self._checkpoint = Path(checkpointer.save_dir) / f"{BEST_CHECKPOINT}.pth"
         self._file = self._checkpoint.with_suffix(".json")
+        self._written_iter: int | None = None
 
     def before_train(self) -> None:
         if self.trainer.start_iter > 0 and self._checkpoint.is_file() and self._file.is_file():
             best = read_json(self._file)
             if best["metric"] == self._metric:
-                self.best_metric, self.best_iter = best["value"], best["iteration"]
+                self.best_metric = best["value"]
+                self.best_iter = self._written_iter = best["iteration"]
 
     def after_step(self) -> None:
-        before = self.best_iter
         super().after_step()
-        self._write(before)
+        self._write()
 
     def after_train(self) -> None:
-        before = self.best_iter
         super().after_train()
-        self._write(before)
+        self._write()
 
-    def _write(self, before: int | None) -> None:
-        if self.best_iter != before:
-            best = {
-                "metric": self._metric,
-                "value": self.best_metric,
-                "iteration": self.best_iter,
-            }
-            atomic_write(self._file, lambda stream: stream.write(json.dumps(best).encode()))
+    def _write(self) -> None:
+        if self.best_iter != self._written_iter:
+            self._written_iter = self.best_iter
+            best = {"metric": self._metric, "value": self.best_metric, "iteration": self.best_iter}
+            write_json(best, self._file)

@@ -20,7 +20,6 @@ from ..utils.errors import InputError, one_line_errors
 Main = Callable[[argparse.Namespace], object]
 
 
-@one_line_errors()
 def launch_main(main: Main, args: argparse.Namespace) -> None:
     """Run `main(args)` in every process that Detectron2's standard arguments ask for.
 
@@ -35,23 +34,25 @@ def launch_main(main: Main, args: argparse.Namespace) -> None:
     Raises:
         SystemExit: A process met wrong input, with the line of the first one that did.
     """
-    if args.num_gpus > 1 and not torch.cuda.is_available():
+    with one_line_errors():
+        if args.num_gpus > torch.cuda.device_count() > 0:
+            raise InputError(
+                f"--num-gpus is {args.num_gpus}, but this machine has {torch.cuda.device_count()}"
+            )
+        if args.num_gpus * args.num_machines > 1:
+            _launch_several(main, args)
+        else:
+            main(args)
+
+
+def _launch_several(main: Main, args: argparse.Namespace) -> None:
+    if not torch.cuda.is_available():
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if args.num_gpus > torch.cuda.device_count() > 0:
-        raise InputError(
-            f"--num-gpus is {args.num_gpus}, but this machine has {torch.cuda.device_count()}"
-        )
     with tempfile.TemporaryDirectory() as folder:
         message = Path(folder) / "error.txt"
         try:
-            launch(
-                _run,
-                args.num_gpus,
-                num_machines=args.num_machines,
-                machine_rank=args.machine_rank,
-                dist_url=args.dist_url,
-                args=(main, args, message),
-            )
+            machines = (args.num_machines, args.machine_rank, args.dist_url)
+            launch(_run, args.num_gpus, *machines, args=(main, args, message))
         except (ProcessExitedException, ProcessRaisedException) as error:
             if message.is_file():
                 sys.exit(message.read_text())
@@ -63,19 +64,18 @@ def launch_main(main: Main, args: argparse.Namespace) -> None:
 
 
 def _run(main: Main, args: argparse.Namespace, message: Path) -> None:
-    """Run `main` in a process, and pass its error message to the parent process in a file."""
+    """Run `main` in one process of several; its error message reaches the parent in a file."""
     try:
         with one_line_errors():
             main(args)
-            if comm.get_world_size() > 1:
-                comm.synchronize()  # no process needs the others any more
-                _leave()
+            comm.synchronize()  # no process needs the others any more
+            _leave()
     except SystemExit as stop:
-        if args.num_gpus * args.num_machines > 1 and isinstance(stop.code, str):
-            with suppress(FileExistsError), message.open("x") as file:
-                file.write(stop.code)
-            sys.exit(1)
-        raise
+        if not isinstance(stop.code, str):
+            raise
+        with suppress(FileExistsError), message.open("x") as file:
+            file.write(stop.code)
+        sys.exit(1)
 
 
 def _leave() -> NoReturn:

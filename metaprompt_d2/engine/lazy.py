@@ -18,13 +18,10 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..diffusion.speedups import optimize_for_training
-from ..utils.errors import InputError, MissingFileError, UnknownKeyError
-from ..utils.precision import half_precision
-from .base_trainer import BaseTrainer, TrainingSettings
+from ..utils.errors import MissingFileError, UnknownKeyError
+from .base_trainer import BaseTrainer
 from .checkpointer import SafeCheckpointer
 from .evaluation import evaluate
-from .frozen_weights import convert_frozen_weights
 
 
 def load_lazy_config(config_file: str, overrides: list[str]) -> DictConfig:
@@ -54,9 +51,8 @@ def _check_key(cfg: DictConfig, key: str, config_file: str) -> None:
     """Refuse a misspelled key, which Detectron2 would add and nothing would read."""
     parent, _, name = key.rpartition(".")
     node = OmegaConf.select(cfg, parent) if parent else cfg
-    if isinstance(node, DictConfig) and (name in node or _accepts(node, name)):
-        return
-    if not OmegaConf.is_list(node):
+    exists = isinstance(node, DictConfig) and (name in node or _accepts(node, name))
+    if not exists and not OmegaConf.is_list(node):
         raise UnknownKeyError(f"{config_file} has no key {key!r}")
 
 
@@ -77,31 +73,16 @@ class LazyTrainer(BaseTrainer):
         Args:
             cfg: Config with `model`, `dataloader`, `optimizer`, `lr_multiplier` and `train`.
         """
-        self.cfg = cfg
-        settings = _settings(cfg.train)
-        model = instantiate(cfg.model).to(cfg.train.device)
-        if cfg.train.amp.convert_frozen:
-            if settings.amp_dtype is None:
-                raise InputError("train.amp.convert_frozen needs train.amp.enabled")
-            convert_frozen_weights(model, settings.amp_dtype)
-        optimize_for_training(model, **cfg.train.speed)
+        self.cfg, train = cfg, cfg.train
+        model = instantiate(cfg.model).to(train.device)
         cfg.optimizer.params.model = model
         optimizer = instantiate(cfg.optimizer)
-        multiplier = instantiate(cfg.lr_multiplier)
-        super().__init__(
-            settings,
-            model,
-            optimizer,
-            LRMultiplier(optimizer, multiplier=multiplier, max_iter=settings.max_iter),
-            build_lazy_checkpointer(cfg, model),
-        )
+        scheduler = LRMultiplier(optimizer, instantiate(cfg.lr_multiplier), train.max_iter)
+        checkpointer = build_lazy_checkpointer(cfg, model)
+        super().__init__(train, model, optimizer, scheduler, checkpointer)
 
     def build_loader(self, seed: int, start_iter: int) -> Iterable[list[dict]]:
-        """Build `dataloader.train`.
-
-        A function without the argument `start_iter`, as Detectron2's own, begins with its first
-        batch when a training resumes.
-        """
+        """Build `dataloader.train`; without an argument `start_iter`, it begins at its start."""
         loader = copy.deepcopy(self.cfg.dataloader.train)
         for name, value in (("seed", seed), ("start_iter", start_iter)):
             if _accepts(loader, name):
@@ -135,30 +116,10 @@ def evaluate_lazy(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
 
 def build_lazy_checkpointer(cfg: DictConfig, model: nn.Module) -> SafeCheckpointer:
     """Build the checkpointer of a LazyConfig's model."""
+    source = cfg.train.diffusion
     return SafeCheckpointer(
         model,
         cfg.train.output_dir,
-        diffusion_weights=cfg.train.diffusion.weights,
-        strict_diffusion=cfg.train.diffusion.strict,
-    )
-
-
-def _settings(train: DictConfig) -> TrainingSettings:
-    half = half_precision(train.amp.dtype, "train.amp.dtype") if train.amp.enabled else None
-    return TrainingSettings(
-        output_dir=train.output_dir,
-        init_checkpoint=train.init_checkpoint,
-        seed=train.seed,
-        max_iter=train.max_iter,
-        eval_period=train.eval_period,
-        checkpoint_period=train.checkpointer.period,
-        max_to_keep=train.checkpointer.max_to_keep,
-        log_period=train.log_period,
-        best_metric=train.best_metric.name,
-        best_metric_mode=train.best_metric.mode,
-        accumulation_steps=train.accumulation_steps,
-        amp_dtype=half,
-        max_grad_norm=train.max_grad_norm,
-        ema_decay=train.ema.decay if train.ema.enabled else None,
-        ddp=train.ddp,
+        diffusion_weights=source.weights,
+        strict_diffusion=source.strict,
     )

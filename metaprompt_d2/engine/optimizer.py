@@ -3,7 +3,7 @@
 import logging
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from detectron2.config import CfgNode
@@ -34,7 +34,7 @@ def group_parameters(
     base_lr: float,
     weight_decay: float,
     decay_vectors: bool = True,
-    lr_scales: Mapping[str, float] | None = None,
+    unet_layer_decay: float = 1.0,
 ) -> list[dict]:
     """Sort the trainable parameters into one optimizer group for each pair of multipliers.
 
@@ -44,10 +44,9 @@ def group_parameters(
     Args:
         model: Model, not wrapped by DDP.
         rules: Triples (regular expression, learning rate multiplier, weight decay multiplier).
-        base_lr: Learning rate that the multipliers scale.
-        weight_decay: Weight decay that the multipliers scale.
+        base_lr, weight_decay: Values that the multipliers scale.
         decay_vectors: Whether parameters of one dimension (biases and norms) have weight decay.
-        lr_scales: Further multipliers of the learning rate by parameter name; 1 for others.
+        unet_layer_decay: Decay of `unet_layer_scales`, which multiply the learning rates, too.
 
     Returns:
         Groups with "params", "names", "lr", "weight_decay".
@@ -56,19 +55,16 @@ def group_parameters(
         InputError: A rule isn't such a triple, or there is nothing to train.
     """
     rules = [_checked(rule) for rule in rules]
-    frozen = {
-        id(parameter)
-        for module in model.modules()
-        if isinstance(module, LatentEncoder)
-        for parameter in module.parameters()
-    }
+    scales = unet_layer_scales([name for name, _ in model.named_parameters()], unet_layer_decay)
+    encoders = (module for module in model.modules() if isinstance(module, LatentEncoder))
+    frozen = {id(parameter) for encoder in encoders for parameter in encoder.parameters()}
     groups: dict[tuple[float, float], dict] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad or id(parameter) in frozen:
             continue
         matching = (multipliers for pattern, *multipliers in rules if pattern.search(name))
         lr, decay = next(matching, (1.0, 1.0))
-        lr *= (lr_scales or {}).get(name, 1.0)
+        lr *= scales.get(name, 1.0)
         if parameter.ndim <= 1 and not decay_vectors:
             decay = 0.0
         group = groups.setdefault(
@@ -91,27 +87,26 @@ def optimizer_groups(
     decay_vectors: bool = True,
     unet_layer_decay: float = 1.0,
 ) -> list[dict]:
-    """Group parameters by rules and by the UNet's blocks for an optimizer, and log a table.
-
-    Args:
-        model, rules, base_lr, weight_decay, decay_vectors: As in `group_parameters`.
-        unet_layer_decay: Decay of `unet_layer_scales`.
-
-    Returns:
-        Groups with "params", "lr", "weight_decay".
-    """
+    """Call `group_parameters`, log a table, and return the groups without names."""
     groups = group_parameters(
         model,
         rules,
         base_lr=base_lr,
         weight_decay=weight_decay,
         decay_vectors=decay_vectors,
-        lr_scales=unet_layer_scales(
-            [name for name, _ in model.named_parameters()], unet_layer_decay
-        ),
+        unet_layer_decay=unet_layer_decay,
     )
-    logger.info("Optimizer groups:\n%s", _table(groups))
+    header = ("learning rate", "weight decay", "tensors", "parameters", "first")
+    rows = [
+        (g["lr"], g["weight_decay"], len(g["params"]), f"{_count(g['params']):,}", g["names"][0])
+        for g in groups
+    ]
+    logger.info("Optimizer groups:\n%s", tabulate(rows, header))
     return [{key: group[key] for key in ("params", "lr", "weight_decay")} for group in groups]
+
+
+def _count(parameters: list[nn.Parameter]) -> int:
+    return sum(parameter.numel() for parameter in parameters)
 
 
 def unet_layer_scales(names: Iterable[str], decay: float) -> dict[str, float]:
@@ -141,17 +136,13 @@ def unet_layer_scales(names: Iterable[str], decay: float) -> dict[str, float]:
             position = math.inf if after_level else int(index or 0)
             places[name] = (_PARTS.index(part), int(level or 0), position)
     blocks = {place for place in places.values() if place[-1] < math.inf}
-    return {
-        name: decay ** (1 + sum(block > place for block in blocks))
-        for name, place in places.items()
-    }
+    return {name: decay ** (1 + sum(b > place for b in blocks)) for name, place in places.items()}
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     """Build AdamW, with clipping by value or by each parameter's norm if the config asks for it.
 
-    The training loop clips by the norm of the whole model (SOLVER.CLIP_GRADIENTS.CLIP_TYPE
-    "full_model").
+    The training loop clips the norm of the whole model (CLIP_TYPE "full_model").
     """
     groups = optimizer_groups(
         model,
@@ -176,17 +167,3 @@ def _checked(rule: Rule) -> tuple[re.Pattern, float, float]:
             f"rules: {rule!r} isn't a (regular expression, lr multiplier, weight decay "
             f"multiplier): {error}"
         ) from error
-
-
-def _table(groups: list[dict]) -> str:
-    rows = [
-        (
-            group["lr"],
-            group["weight_decay"],
-            len(group["params"]),
-            f"{sum(parameter.numel() for parameter in group['params']):,}",
-            group["names"][0],
-        )
-        for group in groups
-    ]
-    return tabulate(rows, ("learning rate", "weight decay", "tensors", "parameters", "first"))

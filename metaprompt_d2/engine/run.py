@@ -61,14 +61,7 @@ def train_or_evaluate(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def train_or_evaluate_lazy(args: argparse.Namespace) -> dict[str, Any]:
-    """Run one process of `tools/lazyconfig_train_net.py`.
-
-    Args:
-        args: Arguments of Detectron2's `default_argument_parser`.
-
-    Returns:
-        Metrics of the last evaluation on the main process, an empty dict on the others.
-    """
+    """Run one process of `tools/lazyconfig_train_net.py`, as `train_or_evaluate` does."""
     cfg = load_lazy_config(args.config_file, args.opts)
     with input_errors(f"train.output_dir {cfg.train.output_dir}", OSError):
         default_setup(cfg, args)

@@ -21,9 +21,8 @@ from ..utils.errors import InputError, UnknownKeyError, hide_tracebacks, input_e
 def load_config(config_file: str, overrides: Sequence[Any]) -> CfgNode:
     """Load a config: the defaults, then a YAML file with its `_BASE_`, then overrides.
 
-    Where there is no GPU, MODEL.DEVICE "cuda" becomes "cpu". If MODEL.DIFFUSION.SIZES_FROM_WEIGHTS
-    is True, the sizes of the weights replace UNET.* and VAE.*, and the key becomes False: the
-    returned config doesn't need the weights any more.
+    Without a GPU, MODEL.DEVICE "cuda" becomes "cpu". If MODEL.DIFFUSION.SIZES_FROM_WEIGHTS is True,
+    UNET.* and VAE.* are taken from the weights, and the key becomes False.
 
     Args:
         config_file: Path, also "metaprompt_d2://cityscapes_seg.yaml"; "" for the defaults.
@@ -35,19 +34,17 @@ def load_config(config_file: str, overrides: Sequence[Any]) -> CfgNode:
     Raises:
         MissingFileError: The config file doesn't exist.
         UnknownKeyError: Neither Detectron2 nor this package has a key.
-        InputError: The file isn't YAML or runs code, a value is out of its range, or
-            SIZES_FROM_WEIGHTS has no WEIGHTS or weights whose sizes cannot be told.
+        InputError: The file isn't YAML or runs code, a value is out of its range, or the sizes of
+            WEIGHTS can't be told.
     """
     cfg = get_cfg()
     add_metaprompt_config(cfg)
     if config_file:
         loaded = read_config_file(config_file)
-        version = loaded.get("VERSION", cfg.VERSION)
+        source, version = f"config file {config_file}", loaded.get("VERSION", cfg.VERSION)
         if version != cfg.VERSION:
-            raise InputError(
-                f"config file {config_file}: VERSION is {version}, expected {cfg.VERSION}"
-            )
-        with _yacs_errors(f"config file {config_file}", KeyError):
+            raise InputError(f"{source}: VERSION is {version}, expected {cfg.VERSION}")
+        with _yacs_errors(source, KeyError):
             cfg.merge_from_other_cfg(loaded)
     if len(overrides) % 2:
         raise InputError(f"overrides {list(overrides)} are not pairs of keys and values")
@@ -99,7 +96,6 @@ def setup(args: argparse.Namespace) -> CfgNode:
 
 def setup_loggers(output_dir: str) -> None:
     """Set up this package's logger, and hide tracebacks of wrong input from the terminal."""
-    # Detectron2's `default_setup` sets up its own logger only; it is abbreviated to "d2".
     setup_logger(output_dir, comm.get_rank(), name="metaprompt_d2", abbrev_name="mp")
     for name in ("detectron2", "metaprompt_d2"):
         hide_tracebacks(logging.getLogger(name))

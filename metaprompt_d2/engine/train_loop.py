@@ -32,6 +32,11 @@ class TrainLoop(SimpleTrainer):
     The losses of an iteration are averaged over processes in one collective. They travel to the
     host while the device already runs the backward pass, so checking them for NaN before the update
     doesn't make the host wait.
+
+    A forward pass overwrites BatchNorm's running statistics before its losses are known, and they
+    can't be recovered from the new ones once NaN is in them. So each iteration copies those of the
+    last finished one into memory that is allocated once. Checkpoints don't hold them: the last one
+    may be thousands of iterations old.
     """
 
     def __init__(
@@ -51,12 +56,11 @@ class TrainLoop(SimpleTrainer):
             model: Model in training mode that returns a dict of losses.
             data_loader: Endless iterable of batches.
             optimizer: Optimizer of the model.
-            seed: Seed of random numbers such as dropout. Those of an iteration depend on the seed,
-                the iteration and the process alone, so a resumed run draws the same ones.
-            accumulation_steps: Number of batches of the loader that one update averages over.
+            seed: Seed of random numbers such as dropout. A resumed run draws the same ones.
+            accumulation_steps: Number of the loader's batches per update.
             amp_dtype: Autocast type; float16 also scales the loss. None for float32.
             max_grad_norm: Norm to which the gradient of the whole model is clipped.
-            average: Average of the weights, updated with them.
+            average: Averages of the weights, updated with them.
         """
         super().__init__(model, data_loader, optimizer)
         self.seed = seed
@@ -65,11 +69,8 @@ class TrainLoop(SimpleTrainer):
         self.max_grad_norm = max_grad_norm
         self.average = average
         self.device = next(model.parameters()).device
-        self.grad_scaler = torch.amp.GradScaler(
-            self.device.type, enabled=amp_dtype == torch.float16
-        )
-        # A forward pass overwrites BatchNorm's statistics before anyone can know that its loss is
-        # finite, so the last finished iteration's are kept, in memory that is allocated once.
+        scales = amp_dtype == torch.float16
+        self.grad_scaler = torch.amp.GradScaler(self.device.type, enabled=scales)
         self._buffers = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
         self._kept_buffers = [torch.empty_like(buffer) for buffer in self._buffers]
 
@@ -105,10 +106,7 @@ class TrainLoop(SimpleTrainer):
         self._write_losses(values, data_time)
 
     def save_last_finished(self) -> None:
-        """Save the last finished iteration; called when the one at hand can't be finished.
-
-        Does nothing here. A trainer with a checkpointer overrides it.
-        """
+        """Save the last finished iteration, in a trainer with a checkpointer."""
 
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict() | {"seed": self.seed}
@@ -143,12 +141,8 @@ class TrainLoop(SimpleTrainer):
             return
         if self.model.find_unused_parameters or self.iter > self.start_iter:
             return
-        unused = [
-            name
-            for name, parameter in self._bare_model.named_parameters()
-            if parameter.requires_grad and parameter.grad is None
-        ]
-        if unused:
+        named = self._bare_model.named_parameters()
+        if unused := [name for name, p in named if p.requires_grad and p.grad is None]:
             raise InputError(
                 f"{len(unused)} parameters had no gradient, such as {unused[:3]}: the head reads "
                 "only some of the backbone's features. Leave the others out "
@@ -207,10 +201,7 @@ class _PendingLosses:
             torch.distributed.all_reduce(values)
             values /= comm.get_world_size()
         self._values = values.to("cpu", non_blocking=True)
-        self._copied = None
-        if values.is_cuda:
-            self._copied = torch.cuda.Event()
-            self._copied.record()
+        self._copied = torch.cuda.current_stream().record_event() if values.is_cuda else None
 
     def wait(self) -> dict[str, float]:
         if self._copied is not None:

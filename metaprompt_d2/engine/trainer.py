@@ -6,26 +6,26 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, hooks
 from detectron2.evaluation import DatasetEvaluator, verify_results
 from detectron2.modeling import build_model
 from detectron2.utils import comm
 from fvcore.nn.precise_bn import get_bn_modules
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torch.utils.data import DataLoader
 
 from ..config import check_combinations, check_registered_parts
 from ..data import build_mapper, build_test_loader, build_train_loader, check_datasets
-from ..diffusion.speedups import optimize_for_training
 from ..evaluation import MergedEvaluators, build_evaluators
 from ..evaluation.pictures import PictureWriter
 from ..modeling import with_test_time_augmentation
-from ..utils.precision import amp_dtype, half_precision
-from .base_trainer import BaseTrainer, TrainingSettings
+from .base_trainer import BaseTrainer
 from .checkpointer import SafeCheckpointer
 from .evaluation import evaluate
-from .frozen_weights import convert_frozen_weights
 from .optimizer import build_optimizer
 from .schedule import build_lr_scheduler
 
@@ -38,6 +38,8 @@ class Trainer(BaseTrainer):
     Has the methods of Detectron2's `DefaultTrainer`. Override its class methods to change a part.
     """
 
+    auto_scale_workers = staticmethod(DefaultTrainer.auto_scale_workers)
+
     def __init__(self, cfg: CfgNode):
         """
         Args:
@@ -45,28 +47,19 @@ class Trainer(BaseTrainer):
         """
         check_combinations(cfg)
         check_datasets(cfg)
-        self.cfg = cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        self.cfg = cfg = self.auto_scale_workers(cfg, comm.get_world_size())
         model = self.build_model(cfg)
-        if cfg.SOLVER.AMP.CONVERT_FROZEN:
-            convert_frozen_weights(model, half_precision(cfg.SOLVER.AMP.DTYPE, "SOLVER.AMP.DTYPE"))
-        speed = cfg.MODEL.SPEED
-        optimize_for_training(model, channels_last=speed.CHANNELS_LAST, compile_mode=speed.COMPILE)
         optimizer = self.build_optimizer(cfg, model)
-        super().__init__(
-            _settings(cfg),
-            model,
-            optimizer,
-            self.build_lr_scheduler(cfg, optimizer),
-            SafeCheckpointer.of_config(cfg, model),
-        )
+        scheduler = self.build_lr_scheduler(cfg, optimizer)
+        checkpointer = SafeCheckpointer.of_config(cfg, model)
+        super().__init__(training_settings(cfg), model, optimizer, scheduler, checkpointer)
 
     def build_loader(self, seed: int, start_iter: int) -> Iterable[list[dict]]:
-        accepted = inspect.signature(self.build_train_loader).parameters
-        position = {"seed": seed, "start_iter": start_iter}
-        options = {name: value for name, value in position.items() if name in accepted}
-        return self.build_train_loader(self.cfg, **options)
+        options = {"seed": seed, "start_iter": start_iter}
+        accepted = options.keys() & inspect.signature(self.build_train_loader).parameters
+        return self.build_train_loader(self.cfg, **{name: options[name] for name in accepted})
 
-    def build_hooks(self) -> list[hooks.HookBase | None]:
+    def build_hooks(self) -> list[hooks.HookBase]:
         """Build the hooks of `BaseTrainer`, and precise BatchNorm if the config asks for it."""
         built = super().build_hooks()
         precise = self.cfg.TEST.PRECISE_BN
@@ -74,9 +67,8 @@ class Trainer(BaseTrainer):
             cfg = self.cfg.clone()
             cfg.defrost()
             cfg.DATALOADER.NUM_WORKERS = 0  # as in DefaultTrainer: saves memory and time
-            loader = self.build_train_loader(cfg)
+            loader, period = self.build_train_loader(cfg), cfg.TEST.EVAL_PERIOD
             # Before the checkpoint, which holds the statistics.
-            period = cfg.TEST.EVAL_PERIOD
             built.insert(2, hooks.PreciseBN(period, self.model, loader, precise.NUM_ITER))
         return built
 
@@ -103,8 +95,8 @@ class Trainer(BaseTrainer):
             evaluators: Evaluators, one for each dataset; None for those of `build_evaluator`.
 
         Returns:
-            Metrics by task, or by dataset and task if there are several datasets; empty on all but
-            the main process.
+            Metrics by task, or by dataset and task if there are several datasets; an empty dict on
+            all but the main process.
         """
         if isinstance(evaluators, DatasetEvaluator):
             evaluators = [evaluators]
@@ -126,35 +118,28 @@ class Trainer(BaseTrainer):
         return model
 
     @classmethod
-    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Optimizer:
         return build_optimizer(cfg, model)
 
     @classmethod
-    def build_lr_scheduler(
-        cls, cfg: CfgNode, optimizer: torch.optim.Optimizer
-    ) -> torch.optim.lr_scheduler.LRScheduler:
+    def build_lr_scheduler(cls, cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
         return build_lr_scheduler(cfg, optimizer)
 
     @classmethod
     def build_train_loader(
         cls, cfg: CfgNode, seed: int | None = None, start_iter: int = 0
     ) -> Iterable[list[dict]]:
-        """Build the loader of the training.
+        """Build the loader of the training; `start_iter` is the iteration whose batch comes first.
 
         An override may leave out `seed` and `start_iter`, as DefaultTrainer's does. Without
         `start_iter`, a resumed training begins with the loader's first batch.
-
-        Args:
-            cfg: Config.
-            seed: Seed of the data's order and augmentation; None for cfg.SEED.
-            start_iter: Iteration whose batch comes first.
         """
         seed = max(cfg.SEED, 0) if seed is None else seed
         mapper = build_mapper(cfg, is_train=True)
         return build_train_loader(cfg, mapper, seed=seed, start_iter=start_iter)
 
     @classmethod
-    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> torch.utils.data.DataLoader:
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> DataLoader:
         return build_test_loader(cfg, dataset_name, build_mapper(cfg, is_train=False))
 
     @classmethod
@@ -166,25 +151,28 @@ class Trainer(BaseTrainer):
         return MergedEvaluators(evaluators)
 
 
-def _settings(cfg: CfgNode) -> TrainingSettings:
-    solver, clipping = cfg.SOLVER, cfg.SOLVER.CLIP_GRADIENTS
+def training_settings(cfg: CfgNode) -> DictConfig:
+    """Translate a config to the keys that a LazyConfig's `train` holds for a training."""
+    solver, speed, clipping = cfg.SOLVER, cfg.MODEL.SPEED, cfg.SOLVER.CLIP_GRADIENTS
     clips_whole_model = clipping.ENABLED and clipping.CLIP_TYPE == "full_model"
-    return TrainingSettings(
-        output_dir=cfg.OUTPUT_DIR,
-        init_checkpoint=cfg.MODEL.WEIGHTS,
-        seed=cfg.SEED,
-        max_iter=solver.MAX_ITER,
-        eval_period=cfg.TEST.EVAL_PERIOD,
-        checkpoint_period=solver.CHECKPOINT_PERIOD,
-        log_period=solver.LOG_PERIOD,
-        best_metric=solver.BEST_METRIC,
-        best_metric_mode=solver.BEST_METRIC_MODE,
-        accumulation_steps=solver.ACCUMULATION_STEPS,
-        amp_dtype=amp_dtype(solver.AMP, "SOLVER.AMP"),
-        max_grad_norm=clipping.CLIP_VALUE if clips_whole_model else None,
-        ema_decay=solver.EMA.DECAY if solver.EMA.ENABLED else None,
-        ddp={
+    amp = solver.AMP
+    settings = {
+        "output_dir": cfg.OUTPUT_DIR,
+        "init_checkpoint": cfg.MODEL.WEIGHTS,
+        "seed": cfg.SEED,
+        "max_iter": solver.MAX_ITER,
+        "eval_period": cfg.TEST.EVAL_PERIOD,
+        "checkpointer": {"period": solver.CHECKPOINT_PERIOD},
+        "log_period": solver.LOG_PERIOD,
+        "best_metric": {"name": solver.BEST_METRIC, "mode": solver.BEST_METRIC_MODE},
+        "accumulation_steps": solver.ACCUMULATION_STEPS,
+        "amp": {"enabled": amp.ENABLED, "dtype": amp.DTYPE, "convert_frozen": amp.CONVERT_FROZEN},
+        "max_grad_norm": clipping.CLIP_VALUE if clips_whole_model else None,
+        "ema": {"enabled": solver.EMA.ENABLED, "decay": solver.EMA.DECAY},
+        "speed": {"channels_last": speed.CHANNELS_LAST, "compile_mode": speed.COMPILE},
+        "ddp": {
             "broadcast_buffers": False,
             "find_unused_parameters": solver.FIND_UNUSED_PARAMETERS,
         },
-    )
+    }
+    return OmegaConf.create(settings)

@@ -19,11 +19,7 @@ TRACEBACK_VARIABLE = "METAPROMPT_D2_TRACEBACK"
 
 
 class InputError(ValueError):
-    """The user's input is wrong: the message names the file, key or value, and what was expected.
-
-    Raised on purpose where input enters. Scripts end in one line for it; any other exception is a
-    bug and keeps its traceback.
-    """
+    """The user's input is wrong. The message names the file, key or value, and what is expected."""
 
 
 class MissingFileError(InputError, FileNotFoundError):
@@ -49,9 +45,6 @@ def input_errors(what: str, *types: type[Exception]) -> Iterator[None]:
     Args:
         what: Start of the message: the file, key or value.
         types: Types of exceptions to turn.
-
-    Raises:
-        InputError: The library raised one of the types.
     """
     try:
         yield
@@ -64,12 +57,7 @@ def input_errors(what: str, *types: type[Exception]) -> Iterator[None]:
 
 
 def get_registered(registry: Registry, name: str, key: str) -> Any:
-    """Look up a registered object.
-
-    Args:
-        registry: Registry to search.
-        name: Name of the object.
-        key: Config key, or other place, that gave the name.
+    """Look up a registered object by the name that a config key, or another place, holds.
 
     Raises:
         UnknownKeyError: The registry has no such name; the message lists the names that it has.
@@ -80,24 +68,16 @@ def get_registered(registry: Registry, name: str, key: str) -> Any:
     return registry.get(name)
 
 
-# How torch re-raises an exception of a DataLoader's worker in the main process: an exception of
-# the same type whose only text is the worker's traceback.
-_FROM_WORKER = re.compile(
-    r"Caught (\w+) in \w+ worker process.*^(?:[\w.]+\.)?\1: (.*)\Z", re.M | re.S
-)
+# torch re-raises an exception of a DataLoader's worker with the worker's traceback as its text.
+_WORKERS = re.compile(r"Caught (\w+) in \w+ worker process.*^(?:[\w.]+\.)?\1: (.*)\Z", re.M | re.S)
 
 
 def error_message(error: InputError) -> str:
-    """Return an error's message, also where it was raised in a DataLoader's worker.
-
-    Returns:
-        One line, or one line and further lines that are indented.
-    """
+    """Return an error's message, also from a DataLoader's worker; further lines are indented."""
     text = str(error)
-    if worker := _FROM_WORKER.search(text):
+    if worker := _WORKERS.search(text):
         text = worker[2]
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return "\n  ".join(lines)
+    return "\n  ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
 @contextmanager
@@ -109,14 +89,10 @@ def one_line_errors() -> Iterator[None]:
     """
     try:
         yield
-    except KeyboardInterrupt:
+    except (InputError, KeyboardInterrupt) as error:
         if _wants_tracebacks():
             raise
-        sys.exit("stopped")
-    except InputError as error:
-        if _wants_tracebacks():
-            raise
-        sys.exit(f"error: {error_message(error)}")
+        sys.exit(f"error: {error_message(error)}" if isinstance(error, InputError) else "stopped")
 
 
 def hide_tracebacks(logger: logging.Logger) -> None:

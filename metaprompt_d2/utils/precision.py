@@ -11,31 +11,21 @@ _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def amp_dtype(node: Any, name: str) -> torch.dtype | None:
-    """Read a config node with the keys ENABLED and DTYPE.
+    """Read a config node with the keys ENABLED and DTYPE; None stands for float32.
 
     Args:
-        node: A node such as cfg.SOLVER.AMP.
+        node: Node such as cfg.TEST.AMP.
         name: Full name of the node, for the error message.
-
-    Returns:
-        The half precision type, or None for float32.
-
-    Raises:
-        InputError: DTYPE is neither "float16" nor "bfloat16".
     """
     dtype = half_precision(node.DTYPE, f"{name}.DTYPE")
     return dtype if node.ENABLED else None
 
 
 def half_precision(dtype: str, key: str) -> torch.dtype:
-    """Look up a half precision type.
-
-    Args:
-        dtype: "float16" or "bfloat16".
-        key: Key that holds it, for the error message.
+    """Look up the half precision type that a key holds.
 
     Raises:
-        InputError: It is neither of them.
+        InputError: It is neither "float16" nor "bfloat16".
     """
     if dtype not in _DTYPES:
         raise InputError(f"{key} is {dtype!r}, expected one of {list(_DTYPES)}")

@@ -7,14 +7,12 @@ from .errors import get_registered
 
 
 def find_task(cfg: CfgNode) -> str:
-    """Find the task of the meta-architecture that a config names.
+    """Find the class attribute `task` of the meta-architecture that a config names.
 
-    Returns:
-        The class attribute `task`: "sem_seg", "depth", "pose" or a user's own. "" where the
-        meta-architecture has none, as those of Detectron2.
+    It is "sem_seg", "depth", "pose", a user's own, or "" for Detectron2's meta-architectures.
 
     Raises:
-        UnknownKeyError: MODEL.META_ARCHITECTURE is not registered.
+        UnknownKeyError: MODEL.META_ARCHITECTURE isn't registered.
     """
     name = cfg.MODEL.META_ARCHITECTURE
     return getattr(get_registered(META_ARCH_REGISTRY, name, "MODEL.META_ARCHITECTURE"), "task", "")

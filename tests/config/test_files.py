@@ -72,11 +72,13 @@ def test_a_base_may_be_in_detectron2s_model_zoo(tmp_path: Path) -> None:
     assert load_config(str(file), []).MODEL.META_ARCHITECTURE == "DepthEstimator"
 
 
-def test_plain_detectron2_reads_the_files_too() -> None:
+@pytest.mark.parametrize("file", ["cityscapes_seg", "compose/mask_rcnn", "mini/kitti_depth"])
+def test_plain_detectron2_reads_the_files_too(file: str) -> None:
+    """Bases are relative, in another folder, or in Detectron2's model zoo."""
     cfg = get_cfg()
     add_metaprompt_config(cfg)
-    cfg.merge_from_file("metaprompt_d2://compose/mask_rcnn.yaml")
-    ours = load_config("metaprompt_d2://compose/mask_rcnn.yaml", [])
+    cfg.merge_from_file(f"metaprompt_d2://{file}.yaml")
+    ours = load_config(f"metaprompt_d2://{file}.yaml", [])
     cfg.MODEL.DEVICE = ours.MODEL.DEVICE
     assert cfg == ours
 
@@ -98,7 +100,7 @@ def test_a_config_of_detectron2s_first_version_is_refused(tmp_path: Path) -> Non
 def test_cityscapes_is_the_official_recipe() -> None:
     cfg = load_config("metaprompt_d2://cityscapes_seg.yaml", [])
     solver, crop, head = cfg.SOLVER, cfg.INPUT.CROP, cfg.MODEL.SEM_SEG_HEAD
-    # method sections 3.1 to 3.5
+    # docs/method.md
     assert (cfg.MODEL.META_PROMPT.NUM_PROMPTS, cfg.MODEL.META_PROMPT.REFINE_STEPS) == (150, 3)
     assert not cfg.MODEL.META_PROMPT.PER_STEP
     assert not cfg.MODEL.META_PROMPT.ADAPTER
@@ -126,7 +128,7 @@ def test_cityscapes_is_the_official_recipe() -> None:
 def test_ade20k_is_the_official_recipe() -> None:
     cfg = load_config("metaprompt_d2://ade20k_seg.yaml", [])
     solver, crop, head = cfg.SOLVER, cfg.INPUT.CROP, cfg.MODEL.SEM_SEG_HEAD
-    # method sections 3.1 to 3.6
+    # docs/method.md
     assert (cfg.MODEL.META_PROMPT.NUM_PROMPTS, cfg.MODEL.META_PROMPT.REFINE_STEPS) == (150, 3)
     assert (head.NUM_CLASSES, head.CONVS_DIM, head.DROPOUT, head.NORM) == (150, 512, 0, "SyncBN")
     assert (solver.BASE_LR, solver.WEIGHT_DECAY, solver.IMS_PER_BATCH) == (8e-5, 0.001, 8)
@@ -143,7 +145,7 @@ def test_ade20k_is_the_official_recipe() -> None:
 def test_cityscapes_with_more_data_differs_in_steps_data_and_start_only() -> None:
     plain = load_config("metaprompt_d2://cityscapes_seg.yaml", []).clone()
     more = load_config("metaprompt_d2://cityscapes_mapillary_seg.yaml", []).clone()
-    assert more.MODEL.META_PROMPT.REFINE_STEPS == 1  # method section 3.6
+    assert more.MODEL.META_PROMPT.REFINE_STEPS == 1  # docs/method.md
     extra = "cityscapes_autolabelled_sem_seg_train_extra"
     assert ("cityscapes_fine_sem_seg_train", extra) == more.DATASETS.TRAIN
     pretraining = load_config("metaprompt_d2://mapillary_pretrain_seg.yaml", [])
@@ -167,7 +169,7 @@ def test_depth_is_the_official_recipe(
     cfg = load_config(f"metaprompt_d2://{file}", [])
     prompts, head = cfg.MODEL.META_PROMPT, cfg.MODEL.DEPTH_HEAD
     solver, aug = cfg.SOLVER, cfg.INPUT.DEPTH_AUG
-    # method sections 2.1 to 2.7
+    # docs/method.md
     assert (prompts.NUM_PROMPTS, prompts.REFINE_STEPS, prompts.REARRANGE) == (50, 3, "fused")
     assert prompts.PER_STEP
     assert prompts.ADAPTER

@@ -48,7 +48,7 @@ def test_decay_and_rules_multiply() -> None:
         [[r"\.unet\.", 0.1, 1.0]],
         base_lr=1.0,
         weight_decay=1.0,
-        lr_scales=unet_layer_scales(pose_names(), 0.5),
+        unet_layer_decay=0.5,
     )
     rates = {name: group["lr"] for group in groups for name in group["names"]}
     assert rates["backbone.refinement.unet.conv_in.weight"] == pytest.approx(0.1 * 0.5**14)

@@ -113,7 +113,7 @@ def people_data(folder: Path, detected: bool) -> str:
 
 
 def drawing(config: str, name: str, case: Path, source: str) -> tuple[Callable, list[str]]:
-    """`visualize_data.py` on a data set."""
+    """`visualize_data.py` on a dataset."""
     argv = ["--source", source, "--config-file", config, "--output-dir", str(case / "output")]
     return visualize_data.main, [*argv, "--num-images", "2", "DATASETS.TRAIN", f"('{name}',)"]
 

@@ -29,8 +29,10 @@ def test_a_disk_that_is_full_is_named_with_the_file(tmp_path: Path) -> None:
     def write(stream: IO[bytes]) -> None:
         raise OSError(28, "No space left on device")
 
+    (tmp_path / "a.txt").write_text("before")
     with pytest.raises(InputError, match=r"a\.txt cannot be written: .*No space left"):
         atomic_write(tmp_path / "a.txt", write)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
     with pytest.raises(InputError, match=r"a\.txt cannot be written: .*No such file"):
         atomic_write(tmp_path / "nowhere/a.txt", lambda stream: stream.write(b"x"))
 

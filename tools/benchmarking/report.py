@@ -53,7 +53,7 @@ def _row(
         "speedup": reference.median / result.median,
         "images_per_second": images / result.median,
         "memory_gib": None if result.memory is None else result.memory / _GIB,
-        "utilisation": least_seconds / result.median,
+        "utilization": least_seconds / result.median,
         **result.difference(reference),
     }
 
@@ -95,7 +95,7 @@ def _variants_table(measured: Sequence[Mapping]) -> str:
         *(f"times {base['variant']}" for base in baselines),
         "images/s",
         "peak GiB",
-        "utilisation %",
+        "utilization %",
         "RMS diff. % of std",
         "max diff. % of std",
         "max diff.",
@@ -114,7 +114,7 @@ def _cells(row: Mapping, baselines: Sequence[Mapping]) -> tuple[str, ...]:
         *(f"{base['seconds'] / row['seconds']:.2f}" for base in baselines),
         f"{row['images_per_second']:.4g}",
         "?" if row["memory_gib"] is None else f"{row['memory_gib']:.2f}",
-        f"{100 * row['utilisation']:.0f}",
+        f"{100 * row['utilization']:.0f}",
         f"{100 * row['rms_by_std']:.2g}",
         f"{100 * row['max_by_std']:.2g}",
         f"{row['max']:.2g}",
