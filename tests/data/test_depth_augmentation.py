@@ -90,7 +90,8 @@ def test_cut_depths_strip_by_hand(
 )
 def test_cut_depth_pastes_depth_as_shares_of_255(meters: float, pasted: int) -> None:
     data = DepthAugInput(random_image(), depth=np.full((HEIGHT, WIDTH), meters, np.float32))
-    assert (data.image[:, pasted_columns(CutDepth(10.0)(data))] == pasted).all()
+    columns = pasted_columns(CutDepth(10.0)(data))
+    assert (data.image[:, columns] == pasted).all()
 
 
 @pytest.mark.parametrize("scale", [256.0, 1000.0])
