@@ -104,6 +104,7 @@ class PictureWriter(DatasetEvaluator):
         self.metadata = MetadataCatalog.get(dataset_name)
         self.output_dir = output_dir
         self.num_pictures = num_pictures
+        self.reset()
 
     def reset(self) -> None:
         self._rows: list[np.ndarray] = []
