@@ -38,7 +38,7 @@ class CV2ResizeTransform(Transform):
 class ResizeToBox(T.Augmentation):
     """Fits the image into a box that is scaled by a random factor, and keeps its aspect ratio.
 
-    This is mmsegmentation's `Resize` with `ratio_range`.
+    This is mmsegmentation's `Resize` with `ratio_range` (docs/method.md#segmentation-data).
     """
 
     def __init__(

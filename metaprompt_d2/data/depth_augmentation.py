@@ -1,4 +1,4 @@
-"""Augmentations of an image together with its depth map."""
+"""Augmentations of an image together with its depth map (docs/method.md#depth-augmentation)."""
 
 from functools import partial
 
