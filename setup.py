@@ -60,7 +60,7 @@ setup(
     ],
     package_dir={"metaprompt_d2.configs": "configs"},
     package_data={
-        "metaprompt_d2": ["py.typed"],
+        "metaprompt_d2": ["py.typed", "data/datasets/*.json"],
         "metaprompt_d2.configs": ["**/*.yaml", "**/*.json", "**/*.safetensors", "lazy/**/*.py"],
     },
     install_requires=[

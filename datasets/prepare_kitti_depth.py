@@ -14,7 +14,7 @@ from label_conversion import dataset_root
 from tqdm import tqdm
 
 from metaprompt_d2.data.datasets.depth_lists import Pair, find_list
-from metaprompt_d2.data.datasets.kitti_eigen import (
+from metaprompt_d2.data.datasets.kitti import (
     DRIVES,
     LISTS,
     find_image_folder,

@@ -52,7 +52,7 @@ def open_labeled(file: Path) -> h5py.File:
         with file.open("rb") as opened:
             start = opened.read(19).decode("latin-1")
         found = f"starts with {start!r}" if start else "is empty"
-        raise InputError(f"{file} is no MATLAB v7.3 (HDF5) file, it {found}")
+        raise InputError(f"{file} isn't a MATLAB v7.3 (HDF5) file, it {found}")
     try:
         data = h5py.File(file, "r")
     except OSError as error:

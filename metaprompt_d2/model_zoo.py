@@ -31,7 +31,7 @@ def get_config(name: str, overrides: Sequence[Any] = (), *, weights: str = "") -
     file = next(filter(PathManager.isfile, candidates), None)
     if file is None:
         raise MissingFileError(
-            f"config {name} is no file, and none of the package's: {', '.join(recipe_names())}"
+            f"config {name} isn't a file, and none of the package's: {', '.join(recipe_names())}"
         )
     cfg = load_config(file, [*overrides, *(["MODEL.WEIGHTS", weights] if weights else [])])
     cfg.defrost()

@@ -44,5 +44,5 @@ def real_data() -> Path:
 
 def _existing(folder: Path) -> Path:
     if not folder.is_dir():
-        pytest.skip(f"{folder.parent.name}/{folder.name} is not beside this checkout")
+        pytest.skip(f"{folder.parent.name}/{folder.name} isn't next to this checkout")
     return folder

@@ -31,14 +31,14 @@ def test_every_name_that_is_listed_is_a_config() -> None:
         assert get_config(name).VERSION == 2
 
 
-def test_a_file_of_ones_own_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_your_own_file_takes_precedence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("cityscapes_seg.yaml").write_text("OUTPUT_DIR: mine\nVERSION: 2\n")
     assert get_config("cityscapes_seg.yaml").OUTPUT_DIR == "mine"
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(FileNotFoundError, match=r"nyu\.yaml is no file.*nyu_depth\.yaml"):
+    with pytest.raises(FileNotFoundError, match=r"nyu\.yaml isn't a file.*nyu_depth\.yaml"):
         get_config("nyu.yaml")
 
 

@@ -124,14 +124,14 @@ def open_window() -> None:
     """Open a window for predictions.
 
     Raises:
-        OSError: This OpenCV or this machine cannot open windows.
+        InputError: This OpenCV or this machine cannot open windows.
     """
     if sys.platform == "linux" and not (os.getenv("DISPLAY") or os.getenv("WAYLAND_DISPLAY")):
-        raise OSError("--show needs a display, and neither DISPLAY nor WAYLAND_DISPLAY is set")
+        raise InputError("--show needs a display, and neither DISPLAY nor WAYLAND_DISPLAY is set")
     try:
         cv2.namedWindow(_TITLE, cv2.WINDOW_NORMAL)
     except cv2.error as error:
-        raise OSError(
+        raise InputError(
             "--show needs an OpenCV with windows: pip uninstall opencv-python-headless, "
             "pip install 'opencv-python<4.12'"
         ) from error
@@ -235,7 +235,7 @@ def run(args: argparse.Namespace) -> tuple[list[str], int]:
             if source.is_video and continues:
                 try:
                     continues = demo.video(Video(source.file), source.name, source.file)
-                except ValueError as error:
+                except InputError as error:
                     demo.failed.append(str(error))
     finally:
         demo.raw.close()

@@ -38,10 +38,7 @@ def main(args: argparse.Namespace) -> None:
     cfg = setup(args)
     loader = Trainer.build_test_loader(cfg, args.dataset)  # names missing folders first
     writer = SemSegPredictionWriter(
-        args.dataset,
-        args.output,
-        file_format=args.format,
-        allow_incomplete=args.allow_incomplete,
+        args.dataset, args.output, file_format=args.format, allow_incomplete=args.allow_incomplete
     )
     model = with_test_time_augmentation(cfg, load_model(cfg, resume=args.resume))
     inference_on_dataset(model, loader, MergedEvaluators([writer]))

@@ -27,7 +27,7 @@ from detectron2.structures import Boxes, Instances
 from tabulate import tabulate
 
 from metaprompt_d2.data.datasets.coco_topdown import register_people
-from metaprompt_d2.data.datasets.kitti_eigen import load_kitti_eigen
+from metaprompt_d2.data.datasets.kitti import load_kitti_eigen
 from metaprompt_d2.data.readers import read_depth
 from metaprompt_d2.engine import load_config
 from metaprompt_d2.evaluation import TopDownKeypointEvaluator

@@ -83,7 +83,10 @@ class Count:
 
 
 class LiveStorages(TorchDispatchMode):
-    """Sums the storages of all tensors that operators return, until they are freed."""
+    """Sums the storages of all tensors that operators return, until they are freed.
+
+    torch's own MemTracker can't run modules with frozen parameters, such as the VAE.
+    """
 
     def __init__(self):
         super().__init__()

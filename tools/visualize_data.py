@@ -59,7 +59,7 @@ def annotations(cfg: CfgNode) -> Iterator[tuple[dict, np.ndarray]]:
             if "sem_seg_file_name" in item:
                 truth["sem_seg"] = read_checked_labels(
                     item,
-                    (image.shape[0], image.shape[1]),
+                    image.shape[:2],
                     num_classes=len(metadata.stuff_classes),
                     ignore_value=metadata.get("ignore_label", 255),
                 )

@@ -14,7 +14,7 @@ depth maps that TEST.DEPTH_EVAL.SAVE_PNG writes.
 import argparse
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ from metaprompt_d2.data.coco_json import check_posed_people
 from metaprompt_d2.data.readers import read_depth, read_image
 from metaprompt_d2.evaluation import draw_prediction, merge_people
 from metaprompt_d2.utils.errors import InputError, one_line_errors
-from metaprompt_d2.utils.files import read_json, write_png
+from metaprompt_d2.utils.files import paths_below_common_folder, read_json, write_png
 
 DEPTH_SCALE = 256.0  # values per meter in the evaluator's PNGs
 
@@ -108,8 +108,7 @@ def sem_seg_reader(
         masks[entry["file_name"]].append(entry)
     key_of = {item["file_name"]: item["file_name"] for item in items}
     if masks and not masks.keys() & key_of:
-        key_of = below_common_folder(key_of)
-        keys = below_common_folder(masks)
+        key_of, keys = paths_below_common_folder(key_of), paths_below_common_folder(masks)
         masks = {keys[name]: group for name, group in masks.items()}
     to_class = metadata.get("stuff_dataset_id_to_contiguous_id", {})
     num_classes = len(metadata.get("stuff_classes", ()))
@@ -136,12 +135,6 @@ def sem_seg_reader(
     return read
 
 
-def below_common_folder(files: Iterable[str]) -> dict[str, str]:
-    """Map each path to the part of it below the folder that all files share."""
-    root = os.path.commonpath([os.path.dirname(file) for file in files])
-    return {file: os.path.relpath(file, root or ".") for file in files}
-
-
 def is_mask(entry: object) -> bool:
     """Check whether an entry is a mask for `sem_seg_reader`."""
     try:
@@ -159,7 +152,7 @@ def is_posed(entry: object) -> bool:
 
 def depth_reader(folder: Path, items: list[dict]) -> Reader:
     """Read an evaluator's folder of PNGs, laid out like the images."""
-    names = below_common_folder([item["file_name"] for item in items])
+    names = paths_below_common_folder([item["file_name"] for item in items])
 
     def read(item: dict) -> dict | None:
         file = (folder / names[item["file_name"]]).with_suffix(".png")

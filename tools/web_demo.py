@@ -38,11 +38,7 @@ The UNet of Stable Diffusion reads an image in several refinement steps, steered
 Drop an image, then compare any two views of the model: slide through the **steps**, and choose a
 **prompt** by its number or by clicking its map below.
 """
-_SYSTEM_FONTS = [
-    "ui-sans-serif",
-    "system-ui",
-    "sans-serif",
-]  # Gradio's own are downloaded
+_SYSTEM_FONTS = ["ui-sans-serif", "system-ui", "sans-serif"]  # Gradio's own are downloaded
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:

@@ -59,16 +59,16 @@ class Canvas:
         """Draw a planar polygon.
 
         Args:
-            points: (N, 3) corners in meters, N >= 3.
-            ids: value for the id buffer.
-            albedo: (3,) color that multiplies the texture.
-            texture: (h, w, 3 or 4) float32; the fourth channel is an opacity, cut at one half.
-            frame: (3, 3) top left, top right and bottom left corner of the texture; the first,
+            points: Corners (N, 3) in meters, N >= 3.
+            ids: Value for the id buffer.
+            albedo: Color (3,) that multiplies the texture.
+            texture: Texture (h, w, 3 or 4) float32; the fourth channel is an opacity, cut at 0.5.
+            frame: Top left, top right and bottom left corner (3, 3) of the texture; the first,
                 second and last of `points` by default.
-            grain: strength of the surface noise; needed where the texture has an opacity.
-            glow: share of the color that does not depend on the light.
-            unlit_normal: normal to shade with in place of the polygon's own one.
-            ragged: strength of the noise that is added to the opacity.
+            grain: Strength of the surface noise; required if the texture has an opacity.
+            glow: Share of the color that doesn't depend on the light.
+            unlit_normal: Normal to shade with instead of the polygon's own.
+            ragged: Strength of the noise that is added to the opacity.
         """
         points = np.asarray(points, float)
         frame = points[[0, 1, -1]] if frame is None else np.asarray(frame, float)

@@ -137,10 +137,10 @@ def _raised_albedo(
     grass |= offset > walk + verge
     rough = sample_noise(x, z, 50.0, seed=seed + 11, exponent=0.6)
     patchy = sample_noise(x, z, 9.0, seed=seed + 5, exponent=1.4)
-    joint = (np.mod(x, 0.6) < 0.035) | (np.mod(z, 0.6) < 0.035)
+    gap = (np.mod(x, 0.6) < 0.035) | (np.mod(z, 0.6) < 0.035)
     slab = np.mod(np.floor(x / 0.6) * 12.9 + np.floor(z / 0.6) * 78.2, 7.0) / 7.0
     fade = np.clip(1 - z / 30, 0, 1)
-    tone = 1 + 0.04 * rough + 0.05 * patchy + fade * (0.1 * (slab - 0.5) - 0.18 * joint)
+    tone = 1 + 0.04 * rough + 0.05 * patchy + fade * (0.1 * (slab - 0.5) - 0.18 * gap)
     paving = np.asarray(layout.paving, np.float32) * tone.astype(np.float32)[..., None]
     curb = (offset < 0.16) & (offset > 0)
     paving = np.where(curb[..., None], paving * 0.35 + 0.42, paving)

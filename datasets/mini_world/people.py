@@ -41,19 +41,19 @@ class Person:
     """A posed person.
 
     Attributes:
-        joints: name -> (3,) world position in meters; COCO's names, "left" is the person's left,
-            and some more for drawing ("head", "neck", "pelvis", "left_toe", "right_toe").
-        scale: height over 1.75 m.
-        looks: name -> (3,) albedo of skin, hair, top, shirt, legs, shoes and bag; the top is a
-            dark jacket, open over a light shirt, so that front and back differ from afar.
+        points: World positions (3,) in meters by name: COCO's keypoints, where "left" is the
+            person's left, and "head", "neck", "pelvis", "left_toe" and "right_toe" for drawing.
+        scale: Height divided by 1.75 m.
+        looks: Albedo (3,) of skin, hair, top, shirt, legs, shoes and bag. The top is a dark jacket,
+            open over a light shirt, so that front and back differ from afar.
         sleeves: "long" or "short".
-        shorts: the legs are bare below the knee.
-        long_hair: the hair reaches the shoulders.
-        bag: carries a backpack.
-        ahead: (3,) unit vector in which the person looks.
+        shorts: Whether the legs are bare below the knee.
+        long_hair: Whether the hair reaches the shoulders.
+        bag: Whether the person carries a backpack.
+        ahead: Unit vector (3,) in which the person looks.
     """
 
-    joints: dict[str, np.ndarray]
+    points: dict[str, np.ndarray]
     scale: float
     looks: dict[str, np.ndarray]
     sleeves: str
@@ -96,13 +96,13 @@ def _arm(
 
 
 def _skeleton(rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Joints in body coordinates (right, up, ahead) of an adult with the pelvis at the origin."""
+    """Points in body coordinates (right, up, ahead) of an adult with the pelvis at the origin."""
     walking = rng.random() < 0.55
     swing = rng.uniform(0.2, 0.6) * rng.choice([-1, 1]) if walking else rng.uniform(-0.06, 0.06)
     lean = rng.uniform(0.0, 0.1) if walking else rng.uniform(-0.04, 0.05)
     spine = np.array([rng.normal(0, 0.03), 1.0, lean])
-    joints = {"pelvis": np.zeros(3), "neck": spine * 0.56, "head": spine * 0.70}
-    joints["head"] = joints["head"] + np.array([0.0, 0.0, 0.02])
+    points = {"pelvis": np.zeros(3), "neck": spine * 0.56, "head": spine * 0.70}
+    points["head"] = points["head"] + np.array([0.0, 0.0, 0.02])
     twist = swing * 0.25
     raised = rng.choice(["left", "right", "both", "none"], p=[0.13, 0.13, 0.08, 0.66])
     for name, side in (("left", -1), ("right", 1)):
@@ -113,17 +113,17 @@ def _skeleton(rng: np.random.Generator) -> dict[str, np.ndarray]:
         if pose == "swing" and rng.random() < 0.15:
             pose = str(rng.choice(["phone", "hip"]))
         upper, fore = _arm(rng, pose, side * swing * 0.9, side)
-        joints[f"{name}_hip"], joints[f"{name}_knee"] = hip, hip + 0.43 * thigh
-        joints[f"{name}_ankle"] = joints[f"{name}_knee"] + 0.42 * shin
-        joints[f"{name}_toe"] = joints[f"{name}_ankle"] + np.array([side * 0.02, -0.045, 0.15])
-        joints[f"{name}_shoulder"] = shoulder
-        joints[f"{name}_elbow"] = shoulder + 0.28 * upper
-        joints[f"{name}_wrist"] = joints[f"{name}_elbow"] + 0.25 * fore
-        joints[f"{name}_eye"] = joints["head"] + np.array([side * 0.036, 0.02, 0.085])
-        joints[f"{name}_ear"] = joints["head"] + np.array([side * 0.088, 0.005, 0.005])
-    joints["nose"] = joints["head"] + np.array([0.0, -0.015, 0.098])
-    lowest = min(joints["left_ankle"][1], joints["right_ankle"][1])
-    return {name: place - np.array([0, lowest - 0.085, 0]) for name, place in joints.items()}
+        points[f"{name}_hip"], points[f"{name}_knee"] = hip, hip + 0.43 * thigh
+        points[f"{name}_ankle"] = points[f"{name}_knee"] + 0.42 * shin
+        points[f"{name}_toe"] = points[f"{name}_ankle"] + np.array([side * 0.02, -0.045, 0.15])
+        points[f"{name}_shoulder"] = shoulder
+        points[f"{name}_elbow"] = shoulder + 0.28 * upper
+        points[f"{name}_wrist"] = points[f"{name}_elbow"] + 0.25 * fore
+        points[f"{name}_eye"] = points["head"] + np.array([side * 0.036, 0.02, 0.085])
+        points[f"{name}_ear"] = points["head"] + np.array([side * 0.088, 0.005, 0.005])
+    points["nose"] = points["head"] + np.array([0.0, -0.015, 0.098])
+    lowest = min(points["left_ankle"][1], points["right_ankle"][1])
+    return {name: place - np.array([0, lowest - 0.085, 0]) for name, place in points.items()}
 
 
 def sample_person(rng: np.random.Generator, x: float, ground: float, z: float) -> Person:
@@ -136,7 +136,7 @@ def sample_person(rng: np.random.Generator, x: float, ground: float, z: float) -
     ahead = np.array([np.sin(yaw), 0.0, np.cos(yaw)])
     axes = np.stack([right, np.array([0.0, 1.0, 0.0]), ahead])
     foot = np.array([x, ground, z])
-    joints = {name: foot + scale * place @ axes for name, place in _skeleton(rng).items()}
+    points = {name: foot + scale * place @ axes for name, place in _skeleton(rng).items()}
     top, legs = (
         np.clip(rng.choice([0.15, 0.3, 0.5, 0.75]) * rng.uniform(0.5, 1.5, 3), 0.05, 0.95)
         for _ in range(2)
@@ -154,7 +154,7 @@ def sample_person(rng: np.random.Generator, x: float, ground: float, z: float) -
         "bag": rng.uniform(0.1, 0.6, 3),
     }
     return Person(
-        joints=joints,
+        points=points,
         scale=float(scale),
         looks=looks,
         sleeves=str(rng.choice(["long", "short"])),
@@ -167,7 +167,7 @@ def sample_person(rng: np.random.Generator, x: float, ground: float, z: float) -
 
 def _limbs(person: Person) -> list[tuple[np.ndarray, np.ndarray, tuple[float, float], str]]:
     """Rods of arms and legs: (start, end, radii in meters for an adult, name of the look)."""
-    j, rods = person.joints, []
+    j, rods = person.points, []
     fore = "top" if person.sleeves == "long" else "skin"
     calf = "skin" if person.shorts else "legs"
     for s in ("left", "right"):
@@ -186,7 +186,7 @@ def _limbs(person: Person) -> list[tuple[np.ndarray, np.ndarray, tuple[float, fl
 
 def draw_person(canvas: Canvas, person: Person, ids: int) -> None:
     """Draw a person with this value in the id buffer."""
-    j, k, looks = person.joints, person.scale, person.looks
+    j, k, looks = person.points, person.scale, person.looks
     ahead, up = person.ahead, np.array([0.0, k, 0.0])
     rods = _limbs(person)
     frontal = float(ahead @ canvas.camera.forward) ** 2
@@ -226,7 +226,7 @@ def draw_person(canvas: Canvas, person: Person, ids: int) -> None:
 
 def throw_person_shadow(shadows: ShadowMap, person: Person) -> None:
     """Add the shadow of a person."""
-    j, k = person.joints, person.scale
+    j, k = person.points, person.scale
     level = min(j["left_toe"][1], j["right_toe"][1]) - 0.04 * k
     for start, end, (r0, r1), _ in _limbs(person):
         shadows.rod(start, end, (r0 + r1) / 2 * k, level)
@@ -247,13 +247,14 @@ def project_keypoints(
     column and row 0, where something else hides it or it is outside the picture.
 
     Args:
-        canvas: the finished picture, drawn `factor` times larger than the output.
-        ids: the person's value in the id buffer.
-        factor: size of the canvas over the size of the output.
-        sample: offset of the canvas pixel that gives an output pixel its label.
+        canvas: Finished picture, `factor` times larger than the output.
+        person: Person on it.
+        ids: The person's value in the id buffer.
+        factor: Size of the canvas divided by the size of the output.
+        sample: Offset of the canvas pixel that gives an output pixel its label.
     """
     camera = canvas.camera
-    points = camera.to_camera(np.array([person.joints[name] for name in KEYPOINT_NAMES]))
+    points = camera.to_camera(np.array([person.points[name] for name in KEYPOINT_NAMES]))
     keypoints = np.zeros((len(KEYPOINT_NAMES), 3), int)
     for index, (name, point) in enumerate(zip(KEYPOINT_NAMES, points, strict=True)):
         if point[2] <= 0.1:

@@ -28,6 +28,7 @@ _VAE_ATTENTION = {
     "v": "to_v",
     "proj_out": "to_out.0",
 }
+_MID_ATTENTION = "encoder.mid_block.attentions."  # of the VAE in diffusers
 
 
 def from_compvis_unet(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -45,31 +46,29 @@ def from_compvis_unet(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def from_compvis_vae(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename a VAE encoder's tensors from CompVis' names to diffusers'. Unknown names stay."""
     layers = vae_layers(tensors)
-    renamed = {rename(name, layers) or name: value for name, value in tensors.items()}
-    return {name: squeeze_attention(name, value) for name, value in renamed.items()}
+    renamed = ((rename(name, layers) or name, value) for name, value in tensors.items())
+    return {name: squeeze_attention(name, value) for name, value in renamed}
 
 
 def squeeze_attention(name: str, value: Tensor) -> Tensor:
-    """Turn a 1x1 convolution of the VAE encoder's attention, as CompVis has it, into a matrix.
+    """Turn a 1x1 convolution of the VAE encoder's attention into a matrix, as diffusers has it.
 
-    Args:
-        name: Name in diffusers.
-        value: Any tensor. Other tensors than these convolutions are returned unchanged.
+    Other tensors are returned unchanged. The name is diffusers'.
     """
-    return value[:, :, 0, 0] if _is_vae_attention(name) and value.ndim == 4 else value
+    return value[:, :, 0, 0] if _MID_ATTENTION in name and value.ndim == 4 else value
 
 
 def unsqueeze_attention(name: str, value: Tensor) -> Tensor:
     """Undo `squeeze_attention`."""
-    return value[:, :, None, None] if _is_vae_attention(name) and value.ndim == 2 else value
+    return value[:, :, None, None] if _MID_ATTENTION in name and value.ndim == 2 else value
 
 
 def unet_layers(names: Iterable[str]) -> dict[str, str]:
     """Map CompVis' layer names of a UNet to diffusers'.
 
     Args:
-        names: Names of the UNet's tensors in either layout, with any prefix. They tell the numbers
-            of levels and layers.
+        names: Names of the UNet's tensors in either layout, which tell the numbers of levels and
+            layers. Any prefix is allowed.
     """
     names = list(names)
     levels = 1 + count(r"input_blocks\.\d+\.0\.op|down_blocks\.\d+\.downsamplers", names)
@@ -86,36 +85,27 @@ def unet_layers(names: Iterable[str]) -> dict[str, str]:
         "out.2": "conv_out",
     }
     for level in range(levels):  # fine to coarse; the coarsest level has no attention
-        is_coarsest = level == levels - 1
-        first = 1 + level * (encoder_layers + 1)
+        ours, first = f"down_blocks.{level}", 1 + level * decoder_layers
         for layer in range(encoder_layers):
-            theirs, ours = f"input_blocks.{first + layer}", f"down_blocks.{level}"
+            theirs = f"input_blocks.{first + layer}"
             table |= _join(f"{theirs}.0", f"{ours}.resnets.{layer}", _RESNET)
-            if not is_coarsest:
+            if level < levels - 1:
                 table[f"{theirs}.1"] = f"{ours}.attentions.{layer}"
-        if not is_coarsest:
-            downsampler = f"input_blocks.{first + encoder_layers}.0.op"
-            table[downsampler] = f"down_blocks.{level}.downsamplers.0.conv"
+        table[f"input_blocks.{first + encoder_layers}.0.op"] = f"{ours}.downsamplers.0.conv"
     for level in range(levels):  # coarse to fine
-        is_coarsest, is_finest = level == 0, level == levels - 1
-        first = level * decoder_layers
+        ours, first = f"up_blocks.{level}", level * decoder_layers
         for layer in range(decoder_layers):
-            theirs, ours = f"output_blocks.{first + layer}", f"up_blocks.{level}"
+            theirs = f"output_blocks.{first + layer}"
             table |= _join(f"{theirs}.0", f"{ours}.resnets.{layer}", _RESNET)
-            if not is_coarsest:
+            if level > 0:
                 table[f"{theirs}.1"] = f"{ours}.attentions.{layer}"
-        if not is_finest:
-            upsampler = f"output_blocks.{first + encoder_layers}.{1 if is_coarsest else 2}"
-            table[upsampler] = f"up_blocks.{level}.upsamplers.0"
+        upsampler = f"output_blocks.{first + encoder_layers}.{2 if level > 0 else 1}"
+        table[upsampler] = f"{ours}.upsamplers.0"
     return table
 
 
 def vae_layers(names: Iterable[str]) -> dict[str, str]:
-    """Map CompVis' layer names of a VAE's encoder to diffusers'.
-
-    Args:
-        names: As in `unet_layers`.
-    """
+    """Map CompVis' layer names of a VAE's encoder to diffusers', as `unet_layers` does."""
     names = list(names)
     levels = count(r"encoder\.down(_blocks)?\.\d+\.", names)
     layers = count(r"encoder\.(down\.0\.block|down_blocks\.0\.resnets)\.\d+\.", names)
@@ -139,7 +129,3 @@ def vae_layers(names: Iterable[str]) -> dict[str, str]:
 def _join(theirs: str, ours: str, layers: Mapping[str, str]) -> dict[str, str]:
     """Return the table of a block's layers with the block's two names in front."""
     return {f"{theirs}.{old}": f"{ours}.{new}" for old, new in layers.items()}
-
-
-def _is_vae_attention(name: str) -> bool:
-    return "encoder.mid_block.attentions." in name

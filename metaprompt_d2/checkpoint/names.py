@@ -2,6 +2,9 @@
 
 import re
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+Value = TypeVar("Value")
 
 
 def rename(name: str, layers: Mapping[str, str]) -> str | None:
@@ -14,18 +17,16 @@ def rename(name: str, layers: Mapping[str, str]) -> str | None:
     Returns:
         The new name, or None if the table has no such layer.
     """
-    layer, rest = name, ""
-    while layer:
-        if layer in layers:
-            return layers[layer] + rest
-        layer, dot, last = layer.rpartition(".")
-        rest = f"{dot}{last}{rest}"
+    parts = name.split(".")
+    for end in range(len(parts), 0, -1):
+        if new := layers.get(".".join(parts[:end])):
+            return ".".join([new, *parts[end:]])
     return None
 
 
-def invert(layers: Mapping[str, str]) -> dict[str, str]:
-    """Return the table for the opposite direction."""
-    return {new: old for old, new in layers.items()}
+def below(prefix: str, named: Mapping[str, Value]) -> dict[str, Value]:
+    """Select the entries whose names begin with a prefix, and drop it from their names."""
+    return {name.removeprefix(prefix): v for name, v in named.items() if name.startswith(prefix)}
 
 
 def count(pattern: str, names: Iterable[str]) -> int:

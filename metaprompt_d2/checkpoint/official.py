@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..utils.errors import InputError
 from .compvis import squeeze_attention, unsqueeze_attention
-from .names import invert, rename
+from .names import below, count, rename
 from .official_names import OUR_UNET, OUR_VAE, PREFIXES, UNET, VAE, official_layers
 from .official_unused import unused_tensors
 from .report import LoadReport
@@ -40,7 +40,7 @@ class OfficialWeights:
         """Report which tensors of the official file `source` are used."""
         prefix = PREFIXES[self.task]
         report = LoadReport(source, used=len(self.model))
-        report.ignore(self.unused, [(prefix + start, why) for start, why in _UNUSED.items()])
+        report.ignore(self.unused, {prefix + start: why for start, why in _UNUSED.items()})
         if self.num_aliases:
             report.ignored["further names of the output head's tensors"] = self.num_aliases
         return report
@@ -60,8 +60,7 @@ def from_official(state_dict: Mapping[str, Tensor]) -> OfficialWeights:
             `module.` prefix, and the prompts their older name `class_embeddings`.
 
     Raises:
-        InputError: The official models don't have some names, or aliases of the output head
-            have other values. The message lists all of them.
+        InputError: Names are unknown, or aliases of the output head have other values (all listed).
     """
     named = {_current_name(name): value for name, value in state_dict.items()}
     task = task_of(named)
@@ -99,26 +98,22 @@ def to_official(weights: OfficialWeights) -> dict[str, Tensor]:
     for a model trained here, the noise schedule is computed and weights are zero.
 
     Raises:
-        InputError: The official model doesn't have some of the tensors. The message lists all of
-            them.
+        InputError: The official model doesn't have some of the tensors (all are listed).
     """
     task, prefix = weights.task, PREFIXES[weights.task]
-    layers = invert(official_layers(task, weights.model))
-    state_dict, unknown = {}, []
-    for name, value in weights.model.items():
-        if theirs := rename(name, layers):
-            state_dict[theirs] = unsqueeze_attention(name, value)
-        else:
-            unknown.append(name)
-    is_complete = all(any(n.startswith(s) for n in weights.model) for s in (OUR_UNET, OUR_VAE))
-    if unknown or not is_complete:
+    layers = {ours: theirs for theirs, ours in official_layers(task, weights.model).items()}
+    renamed = {name: rename(name, layers) or "" for name in weights.model}
+    unknown = [name for name, theirs in renamed.items() if not theirs]
+    if unknown or not all(below(part, weights.model) for part in (OUR_UNET, OUR_VAE)):
         raise InputError(
             f"no {task} model with UPerHead or DeconvDepthHead on MetaPromptBackbone; the "
             f"official model has no place for {len(unknown)} tensors:\n  " + "\n  ".join(unknown)
         )
+    state_dict = {
+        theirs: unsqueeze_attention(name, weights.model[name]) for name, theirs in renamed.items()
+    }
     state_dict |= unused_tensors(task, state_dict) | weights.unused
-    steps = sum(re.fullmatch(rf"{prefix}t\d+", name) is not None for name in state_dict)
-    for step in range(2, steps + 1):
+    for step in range(2, count(rf"^{prefix}t\d+$", state_dict) + 1):
         for parameter in ("0.weight", "0.bias", "2.weight", "2.bias"):
             head = state_dict[f"{prefix}{_OUTPUT_HEAD}{parameter}"]
             state_dict[f"{prefix}cross_unet_conv{step}.{parameter}"] = head

@@ -4,23 +4,19 @@ import re
 from typing import Any
 
 from ..utils.errors import InputError
-from .names import count
+from .names import below, count
 from .official import OfficialWeights
 from .official_names import OUR_UNET, OUR_VAE
 from .sizes import Shapes, sizes_from_shapes
 
 _REFINEMENT = "backbone.refinement"
 
-# Settings of the official code that no tensor's shape shows.
+# Settings of the official code that no tensor's shape shows (docs/method.md#official-checkpoints).
 _PUBLISHED: dict[str, dict[str, Any]] = {
-    "sem_seg": {
-        "MODEL.SEM_SEG_HEAD.POOL_SCALES": (1, 2, 3, 6),
-        "MODEL.META_PROMPT.NORM_NUM_GROUPS": 16,
-    },
+    "sem_seg": {"MODEL.SEM_SEG_HEAD.POOL_SCALES": (1, 2, 3, 6)},
     "depth": {
         "MODEL.DEPTH_HEAD.MAX_DEPTH": 10.0,  # NYU Depth v2's
         "MODEL.DEPTH_HEAD.RESIZE_SCALE": 1,
-        "MODEL.META_PROMPT.NORM_NUM_GROUPS": 16,
     },
 }
 
@@ -29,23 +25,19 @@ def config_of_official(weights: OfficialWeights) -> tuple[dict[str, Any], list[s
     """Find the config keys of the model that official weights fit.
 
     Returns:
-        The values of the keys, and those keys that no tensor's shape shows. These have the values
-        that the official code uses.
+        The values of the keys, and those keys that no tensor's shape shows, which have the
+        official code's values.
 
     Raises:
         InputError: Tensors whose shapes show the sizes are missing.
     """
     shapes = {name: tuple(value.shape) for name, value in weights.model.items()}
-    unet, vae = (
-        {name.removeprefix(start): s for name, s in shapes.items() if name.startswith(start)}
-        for start in (OUR_UNET, OUR_VAE)
-    )
-    sizes, unseen = sizes_from_shapes(unet, vae)
+    sizes, unseen = sizes_from_shapes(below(OUR_UNET, shapes), below(OUR_VAE, shapes))
     prompts = f"{_REFINEMENT}.meta_prompts"
     prompt_sets = count(rf"^{prompts}\.embeddings\.\d+$", shapes)
     steps = count(rf"^{_REFINEMENT}\.step_embeddings\.\d+$", shapes)
     head = _segmentation_head if weights.task == "sem_seg" else _depth_head
-    published = _PUBLISHED[weights.task]
+    published = _PUBLISHED[weights.task] | {"MODEL.META_PROMPT.NORM_NUM_GROUPS": 16}
     try:
         keys = {
             **{f"MODEL.DIFFUSION.{key}": value for key, value in sizes.items()},
@@ -63,13 +55,13 @@ def config_of_official(weights: OfficialWeights) -> tuple[dict[str, Any], list[s
 
 def _segmentation_head(shapes: Shapes) -> dict[str, Any]:
     classes, width = shapes["sem_seg_head.predictor.weight"][:2]
-    has_auxiliary_head = any(name.startswith("sem_seg_head.aux_head.") for name in shapes)
+    auxiliary_head = below("sem_seg_head.aux_head.", shapes)
     return {
         "MODEL.META_ARCHITECTURE": "SlidingWindowSegmentor",
         "MODEL.META_PROMPT.REARRANGE": "pyramid",
         "MODEL.SEM_SEG_HEAD.NUM_CLASSES": classes,
         "MODEL.SEM_SEG_HEAD.CONVS_DIM": width,
-        "MODEL.SEM_SEG_HEAD.AUX_LOSS_WEIGHT": 0.4 if has_auxiliary_head else 0.0,
+        "MODEL.SEM_SEG_HEAD.AUX_LOSS_WEIGHT": 0.4 if auxiliary_head else 0.0,
     }
 
 

@@ -1,4 +1,4 @@
-"""Layer names of the official MetaPrompts code and ours."""
+"""Layer names of the official code (docs/method.md#official-checkpoints) and ours."""
 
 from collections.abc import Iterable
 
@@ -23,8 +23,7 @@ def official_layers(task: str, names: Iterable[str]) -> dict[str, str]:
     """
     names = list(names)
     head = _segmentation_head if task == "sem_seg" else _depth_head
-    prefix = PREFIXES[task]
-    backbone = {prefix + theirs: ours for theirs, ours in _backbone(task, names).items()}
+    backbone = {PREFIXES[task] + old: new for old, new in _backbone(task, names).items()}
     return backbone | head(names)
 
 
@@ -55,8 +54,8 @@ def _backbone(task: str, names: list[str]) -> dict[str, str]:
     else:
         table["layer1"] = f"{rearrangement}.branches.0"
         for level in range(1, levels):
-            branch = f"{rearrangement}.branches.{level}"
-            table |= _deconvolutions(f"layer{level + 1}", branch, level)
+            ours = f"{rearrangement}.branches.{level}"
+            table |= _deconvolutions(f"layer{level + 1}", ours, level)
         table["out_layer"] = f"{rearrangement}.fuse"
     return table
 

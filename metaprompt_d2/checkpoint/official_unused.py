@@ -7,20 +7,11 @@ from torch import Tensor
 
 from .official_names import PREFIXES, UNET, VAE
 
-# Stable Diffusion 1.x's noise schedule.
-_TIMESTEPS = 1000
-_BETA_RANGE = 0.00085, 0.0120
-
 
 def unused_tensors(task: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Make the tensors that the official code has and never reads.
+    """Make the tensors that the official code has and never reads: zeros and the noise schedule.
 
-    Args:
-        task: "sem_seg" or "depth".
-        state_dict: The other tensors, under the official names.
-
-    Returns:
-        Weights of zero and, for segmentation, the noise schedule, under the official names.
+    `state_dict` holds the other tensors, under the official names. Depth has no noise schedule.
     """
     unet, vae = PREFIXES[task] + UNET, PREFIXES[task] + VAE
     channels, latent_channels = state_dict[f"{unet}input_blocks.0.0.weight"].shape[:2]
@@ -32,7 +23,9 @@ def unused_tensors(task: str, state_dict: Mapping[str, Tensor]) -> dict[str, Ten
         f"{unet}out.2.weight": (latent_channels, channels, 3, 3),
         f"{unet}out.2.bias": (latent_channels,),
     }
+    schedule = {}
     if task == "sem_seg":
+        schedule = _noise_schedule()
         width = 4 * channels
         shapes |= {
             f"{unet}time_embed.0.weight": (width, channels),
@@ -40,14 +33,15 @@ def unused_tensors(task: str, state_dict: Mapping[str, Tensor]) -> dict[str, Ten
             f"{unet}time_embed.2.weight": (width, width),
             f"{unet}time_embed.2.bias": (width,),
         }
-    unused = {name: torch.zeros(s) for name, s in shapes.items() if name not in state_dict}
-    return unused | (_noise_schedule() if task == "sem_seg" else {})
+    return schedule | {n: torch.zeros(s) for n, s in shapes.items() if n not in state_dict}
 
 
 def _noise_schedule() -> dict[str, Tensor]:
-    """Compute the buffers of Stable Diffusion 1.x's DDPM (Ho et al., arXiv 2006.11239), float32."""
-    low, high = (beta**0.5 for beta in _BETA_RANGE)
-    betas = torch.linspace(low, high, _TIMESTEPS, dtype=torch.float64) ** 2
+    """Compute the buffers of Stable Diffusion 1.x's DDPM (Ho et al., arXiv 2006.11239), float32.
+
+    diffusers' schedulers compute in float32, which gives other bits.
+    """
+    betas = torch.linspace(0.00085**0.5, 0.0120**0.5, 1000, dtype=torch.float64) ** 2
     alphas = 1 - betas
     kept = alphas.cumprod(0)
     kept_before = torch.cat([torch.ones(1, dtype=torch.float64), kept[:-1]])

@@ -16,11 +16,7 @@ _CHANNELS_PER_HEAD = 64  # from Stable Diffusion 2 on, which has linear projecti
 
 
 def sizes_from_configs(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> dict[str, Any]:
-    """Read the sizes from the configs of diffusers' models.
-
-    Args:
-        unet: `config.json` of a UNet2DConditionModel.
-        vae: `config.json` of an AutoencoderKL.
+    """Read the sizes from `config.json` of a UNet2DConditionModel and an AutoencoderKL.
 
     Returns:
         Values of keys below MODEL.DIFFUSION, e.g. "UNET.BLOCK_OUT_CHANNELS".
@@ -31,13 +27,13 @@ def sizes_from_configs(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> dict[
     _check_structure(unet)
     # diffusers' old name for the number of heads is "attention_head_dim".
     heads = unet.get("num_attention_heads") or unet["attention_head_dim"]
-    heads_per_level = () if isinstance(heads, int) else tuple(heads)
+    per_level = () if isinstance(heads, int) else tuple(heads)
     return {
         "UNET.BLOCK_OUT_CHANNELS": tuple(unet["block_out_channels"]),
         "UNET.LAYERS_PER_BLOCK": unet["layers_per_block"],
         "UNET.CROSS_ATTENTION_DIM": unet["cross_attention_dim"],
-        "UNET.NUM_HEADS": _HEADS if heads_per_level else heads,
-        "UNET.NUM_HEADS_PER_LEVEL": heads_per_level,
+        "UNET.NUM_HEADS": _HEADS if per_level else heads,
+        "UNET.NUM_HEADS_PER_LEVEL": per_level,
         "UNET.NORM_NUM_GROUPS": unet.get("norm_num_groups", _NORM_GROUPS),
         "UNET.LINEAR_PROJECTION": unet.get("use_linear_projection", False),
         "VAE.BLOCK_OUT_CHANNELS": tuple(vae["block_out_channels"]),
@@ -51,8 +47,8 @@ def sizes_from_shapes(unet: Shapes, vae: Shapes) -> tuple[dict[str, Any], list[s
     """Read the sizes from the shapes of tensors under diffusers' names.
 
     Returns:
-        Values of keys below MODEL.DIFFUSION, and those keys that no shape shows. These have
-        Stable Diffusion's published values.
+        Values of keys below MODEL.DIFFUSION, and those keys that no shape shows, which have Stable
+        Diffusion's published values.
 
     Raises:
         InputError: Tensors whose shapes show the sizes are missing.
@@ -63,22 +59,22 @@ def sizes_from_shapes(unet: Shapes, vae: Shapes) -> tuple[dict[str, Any], list[s
         context = unet[f"{attention}.transformer_blocks.0.attn2.to_k.weight"]
         widths = _widths("down_blocks", unet)
         heads_per_level = tuple(max(width // _CHANNELS_PER_HEAD, 1) for width in widths)
-        sizes = {
-            "UNET.BLOCK_OUT_CHANNELS": widths,
-            "UNET.LAYERS_PER_BLOCK": count(r"^down_blocks\.0\.resnets\.\d+\.", unet),
-            "UNET.CROSS_ATTENTION_DIM": context[1],
-            "UNET.NUM_HEADS": _HEADS,
-            "UNET.NUM_HEADS_PER_LEVEL": heads_per_level if linear else (),
-            "UNET.NORM_NUM_GROUPS": _NORM_GROUPS,
-            "UNET.LINEAR_PROJECTION": linear,
-            "VAE.BLOCK_OUT_CHANNELS": _widths("encoder.down_blocks", vae),
-            "VAE.LAYERS_PER_BLOCK": count(r"^encoder\.down_blocks\.0\.resnets\.\d+\.", vae),
-            "VAE.LATENT_CHANNELS": vae["quant_conv.weight"][0] // 2,
-            "VAE.NORM_NUM_GROUPS": _NORM_GROUPS,
+        unet_config = {
+            "block_out_channels": widths,
+            "layers_per_block": count(r"^down_blocks\.0\.resnets\.\d+\.", unet),
+            "cross_attention_dim": context[1],
+            "attention_head_dim": heads_per_level if linear else _HEADS,
+            "use_linear_projection": linear,
+        }
+        vae_config = {
+            "block_out_channels": _widths("encoder.down_blocks", vae),
+            "layers_per_block": count(r"^encoder\.down_blocks\.0\.resnets\.\d+\.", vae),
+            "latent_channels": vae["quant_conv.weight"][0] // 2,
         }
     except KeyError as error:
         raise InputError(f"sizes cannot be told without the tensor {error}") from error
     heads = "UNET.NUM_HEADS_PER_LEVEL" if linear else "UNET.NUM_HEADS"
+    sizes = sizes_from_configs(unet_config, vae_config)
     return sizes, [heads, "UNET.NORM_NUM_GROUPS", "VAE.NORM_NUM_GROUPS"]
 
 

@@ -34,18 +34,6 @@ class TensorFileError(InputError):
     """A file can't be read as tensors. The message is one line with its path and the reason."""
 
 
-class RefusedGlobalError(pickle.UnpicklingError):
-    """A pickle names a class or function that arrays don't need."""
-
-    def __init__(self, name: str):
-        """
-        Args:
-            name: Full dotted name of the class or function.
-        """
-        super().__init__(f"it wants to load {name}, which isn't an array and could run code")
-        self.name = name
-
-
 def load_checkpoint(path: str | os.PathLike, *, mapped: bool = False) -> Any:
     """Read a whole file: tensors, and the containers, numbers and strings around them.
 
@@ -84,35 +72,28 @@ def load_checkpoint(path: str | os.PathLike, *, mapped: bool = False) -> Any:
 def open_tensors(path: str | os.PathLike) -> dict[str, Tensor]:
     """Map the state dict of a file into memory. Tensors are only read when they are used.
 
-    Files of torch < 1.6, which can't be mapped, are read whole.
-
-    Args:
-        path: As in `load_checkpoint`. The file must not change while the tensors exist.
+    The file must not change while they exist. Files of torch < 1.6 can't be mapped and are read
+    whole.
 
     Raises:
-        MissingFileError: As `load_checkpoint`.
-        TensorFileError: As `load_checkpoint`, or the file holds no state dict.
+        MissingFileError: The file doesn't exist.
+        TensorFileError: As in `load_checkpoint`, or the file holds no state dict.
     """
     return find_state_dict(load_checkpoint(path, mapped=True), path)
 
 
 def find_state_dict(loaded: Any, path: str | os.PathLike) -> dict[str, Tensor]:
-    """Return the tensors of a state dict, bare or under "state_dict" or "model".
-
-    Args:
-        loaded: What `load_checkpoint` returned.
-        path: File to name in the error.
+    """Return the tensors of a loaded state dict, bare or under "state_dict" or "model".
 
     Raises:
-        TensorFileError: There is no state dict.
+        TensorFileError: There is no state dict. The message names `path`.
     """
     for key in ("state_dict", "model"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]
-    if isinstance(loaded, Mapping):
-        tensors = {name: value for name, value in loaded.items() if isinstance(value, Tensor)}
-        if tensors:
-            return tensors
+    named = loaded.items() if isinstance(loaded, Mapping) else ()
+    if tensors := {name: value for name, value in named if isinstance(value, Tensor)}:
+        return tensors
     raise TensorFileError(f"{path} holds no state dict: a {type(loaded).__name__} without tensors")
 
 
@@ -120,8 +101,7 @@ def load_pickled_arrays(file: IO[bytes]) -> Any:
     """Read a pickle of containers, numbers and NumPy arrays, of Python 2 or 3.
 
     Raises:
-        RefusedGlobalError: The pickle holds anything else.
-        pickle.UnpicklingError: The file is truncated or isn't a pickle.
+        pickle.UnpicklingError: The pickle holds anything else, is truncated, or isn't a pickle.
     """
     return _ArrayUnpickler(file, encoding="latin1").load()
 
@@ -129,7 +109,10 @@ def load_pickled_arrays(file: IO[bytes]) -> Any:
 class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ARRAY_GLOBALS:
-            raise RefusedGlobalError(f"{module}.{name}")
+            # Worded as torch's own refusals, for `_refused_global`.
+            raise pickle.UnpicklingError(
+                f"GLOBAL {module}.{name}, which isn't an array and could run code"
+            )
         return super().find_class(module, name)
 
 
@@ -144,7 +127,7 @@ def non_finite(tensors: Mapping[str, Tensor]) -> list[str]:
 
 
 class _Inert:
-    """Takes the place of a class that training codes name in their checkpoints. Does nothing."""
+    """Stands in for a class that training codes name in their checkpoints."""
 
 
 def _harmless_globals() -> AbstractContextManager:
@@ -168,21 +151,14 @@ def _is_zip(path: Path) -> bool:
 
 def _refused_global(path: Path, error: Exception) -> str:
     """Return the name of the class or function for which a file was refused, "" for none."""
-    if isinstance(error, RefusedGlobalError):
-        return error.name
-    if not isinstance(error, pickle.UnpicklingError):
-        return ""
-    if named := re.search(r"GLOBAL ([\w.]+)", str(error)):
-        return named[1]
-    if not _is_zip(path):  # torch refuses a plain pickle's newer opcodes before its content
+    named = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if not named and not _is_zip(path):  # torch refuses newer opcodes before what they load
         try:
             with path.open("rb") as file:
                 load_pickled_arrays(file)
-        except RefusedGlobalError as refused:
-            return refused.name
-        except Exception:  # files of other formats raise anything
-            pass
-    return ""
+        except Exception as again:  # files of other formats raise anything
+            named = re.search(r"GLOBAL ([\w.]+)", str(again))
+    return named[1] if named else ""
 
 
 def _reason(path: Path) -> str:

@@ -1,9 +1,9 @@
 """`UDPHeatmapCodec`: encode keypoints as Gaussian heatmaps, and decode heatmaps to keypoints.
 
-Targets and decoding are ViTPose's. Targets are Gaussians on UDP's grid with sub-pixel centers. The
-decoded position is the maximum, refined by one Newton step on the logarithm of the smoothed map, as
-in F. Zhang et al., "Distribution-Aware Coordinate Representation for Human Pose Estimation", CVPR
-2020 (arXiv 1910.06278), in the form of arXiv 1911.07524.
+Targets and decoding are ViTPose's (docs/method.md#vitpose-recipe). Targets are Gaussians on UDP's
+grid with sub-pixel centers. The decoded position is the maximum, refined by one Newton step on the
+logarithm of the smoothed map, as in F. Zhang et al., "Distribution-Aware Coordinate Representation
+for Human Pose Estimation", CVPR 2020 (arXiv 1910.06278), in the form of arXiv 1911.07524.
 """
 
 from collections.abc import Sequence
@@ -33,8 +33,7 @@ class UDPHeatmapCodec:
         """
         Args:
             crop_size, heatmap_size: Sizes as (height, width) in pixels.
-            sigma: Standard deviation of the Gaussians in pixels of the heatmap. They are cut off at
-                3 sigma.
+            sigma: Standard deviation of the Gaussians in pixels of the heatmap; cut off at 3 sigma.
             blur_kernel: Kernel size of the smoothing before decoding, an odd number of pixels of
                 the heatmap. With 0 the maximum isn't refined.
 
@@ -89,10 +88,7 @@ class UDPHeatmapCodec:
         return heatmaps.astype(np.float32), weights.astype(np.float32)
 
     def decode(self, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
-        """Decode heatmaps.
-
-        Args:
-            heatmaps: Heatmaps (N, J, h, w).
+        """Decode heatmaps (N, J, h, w).
 
         Returns:
             Keypoints (N, J, 2) in pixels of the crop, x then y, and their scores (N, J), the
@@ -134,11 +130,9 @@ class UDPHeatmapCodec:
 def average_with_mirrored(
     heatmaps: Tensor, mirrored: Tensor, flip_indices: Sequence[int]
 ) -> Tensor:
-    """Average heatmaps with those of the mirrored crop, which need no shift on UDP's grid.
+    """Average heatmaps (N, J, h, w) with those of the mirrored crop: UDP's grid needs no shift.
 
-    Args:
-        heatmaps, mirrored: Heatmaps (N, J, h, w).
-        flip_indices: Index of each keypoint's counterpart in the mirror image.
+    `flip_indices` has the index of each keypoint's counterpart in the mirror image.
     """
     return (heatmaps + mirrored[:, list(flip_indices)].flip(-1)) / 2
 
@@ -182,20 +176,13 @@ def _smoothing_kernels(half: int) -> Tensor:
 
 def _newton_step(logs: Tensor) -> Tensor:
     """Compute Hessian^-1 gradient at the center of (N, J, 3, 3): (N, J, 2), x then y."""
-    (before, above, _), (left, middle, right), (_, below, after) = (
-        row.unbind(-1) for row in logs.unbind(-2)
-    )
+    before, above, _, left, middle, right, _, below, after = logs.flatten(-2).unbind(-1)
     gradient = torch.stack([right - left, below - above], dim=-1) / 2
     dxx = right - 2 * middle + left + _HESSIAN_EPS
     dyy = below - 2 * middle + above + _HESSIAN_EPS
     dxy = (after - right - below + 2 * middle - left - above + before) / 2
     determinant = dxx * dyy - dxy**2
-    step = torch.stack(
-        [
-            dyy * gradient[..., 0] - dxy * gradient[..., 1],
-            dxx * gradient[..., 1] - dxy * gradient[..., 0],
-        ],
-        dim=-1,
-    )
+    x, y = gradient.unbind(-1)
+    step = torch.stack([dyy * x - dxy * y, dxx * y - dxy * x], dim=-1)
     # A flat map has no second derivative, and no step.
     return torch.where(determinant[..., None].abs() > 0, step / determinant[..., None], 0)

@@ -80,6 +80,9 @@ CHOICES = {
     "MODEL.HEATMAP_HEAD.LOSS": ("cross_entropy", "mse"),
     "MODEL.HEATMAP_HEAD.WIRING": ("deconv", "prompts"),
     "MODEL.META_PROMPT.REARRANGE": ("pyramid", "fused", "none"),
+    "MODEL.SEM_SEG_HEAD.NORM": (  # the names that Detectron2's get_norm knows
+        *("", "BN", "SyncBN", "FrozenBN", "GN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N", "LN"),
+    ),
     "MODEL.SPEED.COMPILE": (
         *("", "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),
     ),

@@ -19,6 +19,7 @@ from .depth_augmentation import (
 from .mappers import (
     DATASET_MAPPERS_REGISTRY,
     DepthMapper,
+    ImageMapper,
     PoseMapper,
     SemSegMapper,
     build_heatmap_codec,
@@ -38,6 +39,7 @@ __all__ = [
     "Gamma",
     "HalfBody",
     "HueSaturationValue",
+    "ImageMapper",
     "JitterCenter",
     "KBCrop",
     "MirrorPerson",

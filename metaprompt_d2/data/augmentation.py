@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 from detectron2.data import transforms as T
-from fvcore.transforms.transform import CropTransform, NoOpTransform, Transform
+from fvcore.transforms.transform import CropTransform, NoOpTransform, PadTransform, Transform
 
 from ..utils.errors import InputError
 
@@ -13,14 +13,11 @@ from ..utils.errors import InputError
 class CV2ResizeTransform(Transform):
     """Resizes with OpenCV: images bilinear without antialiasing, labels nearest.
 
-    Detectron2's own `ResizeTransform` filters with PIL, which results in other pixels.
+    Sizes are (height, width). Detectron2's own `ResizeTransform` filters with PIL, which results in
+    other pixels.
     """
 
     def __init__(self, old_size: tuple[int, int], new_size: tuple[int, int]):
-        """
-        Args:
-            old_size, new_size: Sizes as (height, width).
-        """
         super().__init__()
         self.old_size = old_size
         self.new_size = new_size
@@ -32,8 +29,7 @@ class CV2ResizeTransform(Transform):
         return cv2.resize(segmentation, self.new_size[::-1], interpolation=cv2.INTER_NEAREST)
 
     def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        factors = np.divide(self.new_size, self.old_size)[::-1]
-        return coords * factors
+        return coords * np.divide(self.new_size, self.old_size)[::-1]
 
     def inverse(self) -> Transform:
         return CV2ResizeTransform(self.new_size, self.old_size)
@@ -42,7 +38,7 @@ class CV2ResizeTransform(Transform):
 class ResizeToBox(T.Augmentation):
     """Fits the image into a box that is scaled by a random factor, and keeps its aspect ratio.
 
-    This is mmsegmentation's `Resize` with `ratio_range`.
+    This is mmsegmentation's `Resize` with `ratio_range` (docs/method.md#segmentation-data).
     """
 
     def __init__(
@@ -56,7 +52,6 @@ class ResizeToBox(T.Augmentation):
         Raises:
             InputError: The sides or the range make no box.
         """
-        super().__init__()
         if not 1 <= short_side <= long_side:
             raise InputError(
                 f"short_side is {short_side} and long_side {long_side}, expected "
@@ -103,37 +98,16 @@ class CropOfSeveralClasses(T.RandomCrop_CategoryAreaConstraint):
         return CropTransform(left, top, columns, rows)
 
 
-class PadTransform(Transform):
-    """Pads at the bottom and the right."""
-
-    def __init__(self, pad: tuple[int, int], pad_value: Sequence[float], ignore_value: int):
-        """
-        Args:
-            pad: Numbers of rows and columns to add.
-            pad_value: Value of the image per channel.
-            ignore_value: Value of the labels.
-        """
-        super().__init__()
-        self.pad = pad
-        self.pad_value = pad_value
-        self.ignore_value = ignore_value
+class _ChannelPadTransform(PadTransform):
+    """Pads each channel of images with its own value, in float32: means are seldom integers."""
 
     def apply_image(self, img: np.ndarray) -> np.ndarray:
-        rows, columns = self.pad
-        # In float32, because the mean of images is seldom an integer.
-        padding = (0, rows, 0, columns, cv2.BORDER_CONSTANT)
+        padding = (self.y0, self.y1, self.x0, self.x1, cv2.BORDER_CONSTANT)
         return cv2.copyMakeBorder(img.astype(np.float32), *padding, value=tuple(self.pad_value))
-
-    def apply_segmentation(self, segmentation: np.ndarray) -> np.ndarray:
-        rows, columns = self.pad
-        return np.pad(segmentation, ((0, rows), (0, columns)), constant_values=self.ignore_value)
-
-    def apply_coords(self, coords: np.ndarray) -> np.ndarray:
-        return coords
 
 
 class PadToSize(T.Augmentation):
-    """Pads images smaller than a size."""
+    """Pads images smaller than a size, at the bottom and the right."""
 
     def __init__(self, size: tuple[int, int], pad_value: Sequence[float], ignore_value: int = 255):
         """
@@ -142,15 +116,13 @@ class PadToSize(T.Augmentation):
             pad_value: Value of the image per channel, usually its mean, which normalizes to 0.
             ignore_value: Value of the labels.
         """
-        super().__init__()
         self.size = size
         self.pad_value = pad_value
         self.ignore_value = ignore_value
 
     def get_transform(self, image: np.ndarray) -> Transform:
-        rows, columns = (
-            max(want - have, 0) for want, have in zip(self.size, image.shape[:2], strict=True)
-        )
+        rows, columns = np.subtract(self.size, image.shape[:2]).clip(min=0).tolist()
         if rows == columns == 0:
             return NoOpTransform()
-        return PadTransform((rows, columns), self.pad_value, self.ignore_value)
+        values = {"pad_value": self.pad_value, "seg_pad_value": self.ignore_value}
+        return _ChannelPadTransform(0, 0, columns, rows, **values)

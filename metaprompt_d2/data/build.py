@@ -3,7 +3,6 @@
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -24,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from ..utils.errors import InputError, MissingFileError
 from .checks import check_registered
+from .mappers import ImageMapper
 
 Mapper = Callable[[dict], dict]
 
@@ -34,7 +34,7 @@ def load_dataset_dicts(
     """Load the dicts of one or several registered datasets.
 
     Args:
-        names: Name or names of the datasets.
+        names: Name, or names whose dicts are concatenated.
         filter_empty: Whether to leave out images without annotations other than crowds.
         min_keypoints: Least number of labeled keypoints; images with fewer are left out.
 
@@ -42,19 +42,15 @@ def load_dataset_dicts(
         MissingFileError: Folders of a dataset are missing or empty; the message names them.
         InputError: A dataset isn't registered.
     """
+    options: dict[str, Any] = {"filter_empty": filter_empty, "min_keypoints": min_keypoints}
     if not isinstance(names, str):
-        options = {"filter_empty": filter_empty, "min_keypoints": min_keypoints}
         return [item for name in names for item in load_dataset_dicts(name, **options)]
     check_registered([names])
     try:
-        return get_detection_dataset_dicts(
-            names, filter_empty=filter_empty, min_keypoints=min_keypoints
-        )
+        return get_detection_dataset_dicts(names, **options)
     except (OSError, AssertionError) as error:
-        metadata = MetadataCatalog.get(names).as_dict()
-        folders = [
-            f"{key} {value}" for key, value in metadata.items() if key.endswith(("_dir", "_root"))
-        ]
+        metadata = MetadataCatalog.get(names).as_dict().items()
+        folders = [f"{key} {value}" for key, value in metadata if key.endswith(("_dir", "_root"))]
         root = os.getenv("DETECTRON2_DATASETS", "datasets (the default)")
         raise MissingFileError(
             f"dataset {names!r} cannot be loaded: {error}. Expected its files in "
@@ -65,16 +61,13 @@ def load_dataset_dicts(
 
 def _train_loader_from_config(cfg: CfgNode, mapper: Mapper) -> dict:
     if cfg.DATALOADER.SAMPLER_TRAIN != "TrainingSampler":
-        raise InputError(
-            f"DATALOADER.SAMPLER_TRAIN is {cfg.DATALOADER.SAMPLER_TRAIN!r}, expected "
-            "'TrainingSampler'"
-        )
+        found = cfg.DATALOADER.SAMPLER_TRAIN
+        raise InputError(f"DATALOADER.SAMPLER_TRAIN is {found!r}, expected 'TrainingSampler'")
     keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0
+    filter_empty = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS
     return {
         "dataset": load_dataset_dicts(
-            cfg.DATASETS.TRAIN,
-            filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
-            min_keypoints=keypoints,
+            cfg.DATASETS.TRAIN, filter_empty=filter_empty, min_keypoints=keypoints
         ),
         "mapper": mapper,
         "total_batch_size": cfg.SOLVER.IMS_PER_BATCH,
@@ -120,13 +113,19 @@ def build_train_loader(
     """
     if not dataset:
         raise InputError("the datasets to train on (DATASETS.TRAIN) hold no image")
-    batch_size = _micro_batch_size(total_batch_size, accumulation_steps)
-    skipped = start_iter * total_batch_size // comm.get_world_size()
+    processes = comm.get_world_size()
+    parts = accumulation_steps * processes
+    if parts < 1 or total_batch_size < 1 or total_batch_size % parts:
+        raise InputError(
+            f"SOLVER.IMS_PER_BATCH {total_batch_size} must be a multiple of "
+            f"SOLVER.ACCUMULATION_STEPS {accumulation_steps} times {processes} processes"
+        )
+    skipped = start_iter * total_batch_size // processes
     return build_detection_train_loader(
         _SeededDataset(DatasetFromList(list(dataset)), _WorkersMapper(mapper), seed),
         mapper=None,
         sampler=_PositionSampler(TrainingSampler(len(dataset), seed=seed), skipped),
-        total_batch_size=batch_size,
+        total_batch_size=total_batch_size // accumulation_steps,
         aspect_ratio_grouping=aspect_ratio_grouping,
         num_workers=num_workers,
         pin_memory=torch.cuda.is_available(),
@@ -134,11 +133,8 @@ def build_train_loader(
 
 
 def _test_loader_from_config(cfg: CfgNode, name: str, mapper: Mapper) -> dict:
-    return {
-        "dataset": load_dataset_dicts(name),
-        "mapper": mapper,
-        "num_workers": cfg.DATALOADER.NUM_WORKERS,
-    }
+    dicts = load_dataset_dicts(name)
+    return {"dataset": dicts, "mapper": mapper, "num_workers": cfg.DATALOADER.NUM_WORKERS}
 
 
 @configurable(from_config=_test_loader_from_config)
@@ -151,18 +147,15 @@ def build_test_loader(
 
     Args:
         dataset: Dicts of `load_dataset_dicts`.
-        mapper: Function that maps one dict. If it has a method `select`, this chooses the dicts;
-            if it has a `test_batch_size`, this is the batch size, otherwise 1.
+        mapper: Function that maps one dict. An `ImageMapper` also chooses the dicts and the batch
+            size, which is 1 otherwise.
         num_workers: Number of worker processes; 0 loads in this process.
     """
-    dicts = list(dataset)
-    if hasattr(mapper, "select"):
-        dicts = mapper.select(dicts)
+    dicts, batch_size = list(dataset), 1
+    if isinstance(mapper, ImageMapper):
+        dicts, batch_size = mapper.select(dicts), mapper.test_batch_size
     return build_detection_test_loader(
-        dicts,
-        mapper=_WorkersMapper(mapper),
-        num_workers=num_workers,
-        batch_size=getattr(mapper, "test_batch_size", 1),
+        dicts, mapper=_WorkersMapper(mapper), num_workers=num_workers, batch_size=batch_size
     )
 
 
@@ -199,9 +192,9 @@ class _PositionSampler(Sampler):
 
 
 class _SeededDataset(Dataset):
-    """Map each sample with random generators seeded by its position."""
+    """Map each sample with the global generators seeded by its position, and restore them."""
 
-    def __init__(self, dataset: Dataset, mapper: Mapper, seed: int):
+    def __init__(self, dataset: DatasetFromList, mapper: Mapper, seed: int):
         self.dataset = dataset
         self.mapper = mapper
         self.seed = seed
@@ -211,31 +204,14 @@ class _SeededDataset(Dataset):
 
     def __getitem__(self, item: tuple[int, int]) -> Any:
         position, index = item
-        with _seeded(np.random.SeedSequence((self.seed, position)).generate_state(1)[0]):
+        seed = int(np.random.SeedSequence((self.seed, position)).generate_state(1)[0])
+        states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.default_generator.manual_seed(seed)
+        try:
             return self.mapper(self.dataset[index])
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed the global generators that augmentations draw from, and restore them afterwards."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    random.seed(int(seed))
-    np.random.seed(seed)
-    torch.default_generator.manual_seed(int(seed))
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
-
-
-def _micro_batch_size(total: int, steps: int) -> int:
-    """Return the number of images in one forward pass, over all processes."""
-    processes = comm.get_world_size()
-    if steps < 1 or total < 1 or total % (steps * processes):
-        raise InputError(
-            f"SOLVER.IMS_PER_BATCH {total} must be a multiple of SOLVER.ACCUMULATION_STEPS "
-            f"{steps} times {processes} processes"
-        )
-    return total // steps
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+            torch.set_rng_state(states[2])

@@ -1,12 +1,15 @@
-"""Augmentations of an image together with its depth map."""
+"""Augmentations of an image together with its depth map (docs/method.md#depth-augmentation)."""
 
+from functools import partial
+
+import cv2
 import numpy as np
 from detectron2.data import transforms as T
 from fvcore.transforms.transform import CropTransform, NoOpTransform, Transform
 
 from ..metrics import kb_crop_box
 from ..utils.errors import InputError
-from .color_augmentation import ColorTransform, HueSaturationValueTransform, TableTransform
+from .color_augmentation import HSVTables
 
 
 class DepthAugInput(T.AugInput):
@@ -35,25 +38,6 @@ class DepthAugInput(T.AugInput):
             self.depth = tfm.apply_segmentation(self.depth)
 
 
-class PasteTransform(ColorTransform):
-    """Overwrites columns of the image."""
-
-    def __init__(self, left: int, strip: np.ndarray):
-        """
-        Args:
-            left: First column.
-            strip: Values (H, columns) of uint8 for every channel.
-        """
-        super().__init__()
-        self.left = left
-        self.strip = strip
-
-    def apply_image(self, img: np.ndarray) -> np.ndarray:
-        pasted = img.copy()
-        pasted[:, self.left : self.left + self.strip.shape[1]] = self.strip[..., None]
-        return pasted
-
-
 class CutDepth(T.Augmentation):
     """Overwrites a random vertical strip of the image with its depth map.
 
@@ -73,7 +57,6 @@ class CutDepth(T.Augmentation):
         Raises:
             InputError: The depth or the share is out of its range.
         """
-        super().__init__()
         if not max_depth > 0:
             raise InputError(f"max_depth is {max_depth}, expected meters above 0")
         if not 0 < max_share <= 1:
@@ -92,7 +75,14 @@ class CutDepth(T.Augmentation):
             values = np.rint(strip * depth_scale).astype(np.int64) % 256
         else:
             values = np.clip(strip / self.max_depth, 0, 1) * 255
-        return PasteTransform(left, values.astype(np.uint8))
+        return T.ColorTransform(partial(_paste, left=left, strip=values.astype(np.uint8)))
+
+
+def _paste(img: np.ndarray, left: int, strip: np.ndarray) -> np.ndarray:
+    """Overwrite the columns from `left` with a strip (H, columns), in all channels."""
+    pasted = img.copy()
+    pasted[:, left : left + strip.shape[1]] = strip[..., None]
+    return pasted
 
 
 class EveryNth(T.Augmentation):
@@ -111,7 +101,6 @@ class EveryNth(T.Augmentation):
         Raises:
             InputError: `n` is less than 1.
         """
-        super().__init__()
         if n < 1:
             raise InputError(f"n is {n}, expected at least 1")
         self.augmentation = augmentation
@@ -133,10 +122,10 @@ class KBCrop(T.Augmentation):
         return CropTransform(columns.start, rows.start, width, height)
 
 
-class RandomWindow(T.Augmentation):
-    """Cuts out a random window of one size.
+class RandomWindow(T.RandomCrop):
+    """Cuts out a random window of one size, and refuses images that are smaller.
 
-    Detectron2's `RandomCrop` returns smaller windows of smaller images without a warning.
+    Detectron2's `RandomCrop` returns smaller windows of them without a warning.
     """
 
     def __init__(self, size: tuple[int, int]):
@@ -144,20 +133,17 @@ class RandomWindow(T.Augmentation):
         Args:
             size: Size of the window as (height, width).
         """
-        super().__init__()
-        self.size = size
+        super().__init__("absolute", size)
 
     def get_transform(self, image: np.ndarray) -> Transform:
-        rows, columns = self.size
-        spare_rows, spare_columns = image.shape[0] - rows, image.shape[1] - columns
-        if spare_rows < 0 or spare_columns < 0:
+        height, width = image.shape[:2]
+        rows, columns = self.crop_size
+        if height < rows or width < columns:
             raise InputError(
-                f"the image is {image.shape[0]}x{image.shape[1]} (height x width), INPUT.CROP.SIZE "
-                f"needs {rows}x{columns}"
+                f"the image is {height}x{width} (height x width), INPUT.CROP.SIZE needs "
+                f"{rows}x{columns}"
             )
-        top = np.random.randint(spare_rows + 1)
-        left = np.random.randint(spare_columns + 1)
-        return CropTransform(left, top, columns, rows)
+        return super().get_transform(image)
 
 
 class BrightnessContrast(T.Augmentation):
@@ -168,15 +154,13 @@ class BrightnessContrast(T.Augmentation):
         Args:
             brightness, contrast: Largest absolute values of b and c.
         """
-        super().__init__()
         self.brightness = brightness
         self.contrast = contrast
 
     def get_transform(self, image: np.ndarray) -> Transform:
         factor = 1 + self._rand_range(-self.contrast, self.contrast)
         offset = self._rand_range(-self.brightness, self.brightness)
-        table = np.arange(256) * factor + 255 * offset
-        return TableTransform(np.clip(table, 0, 255).astype(np.uint8))
+        return _table_transform(np.clip(np.arange(256) * factor + 255 * offset, 0, 255))
 
 
 class Gamma(T.Augmentation):
@@ -190,15 +174,17 @@ class Gamma(T.Augmentation):
         Raises:
             InputError: Not 0 < lowest <= highest.
         """
-        super().__init__()
         if not 0 < gamma_range[0] <= gamma_range[1]:
             raise InputError(f"gamma_range is {gamma_range}, expected 0 < low <= high")
         self.gamma_range = gamma_range
 
     def get_transform(self, image: np.ndarray) -> Transform:
-        gamma = self._rand_range(*self.gamma_range)
-        table = (np.arange(256) / 255) ** gamma * 255
-        return TableTransform(table.astype(np.uint8))
+        return _table_transform((np.arange(256) / 255) ** self._rand_range(*self.gamma_range) * 255)
+
+
+def _table_transform(table: np.ndarray) -> T.ColorTransform:
+    """Make a transform that looks every value up in a table of 256 values."""
+    return T.ColorTransform(partial(cv2.LUT, lut=table.astype(np.uint8)))
 
 
 class HueSaturationValue(T.Augmentation):
@@ -213,17 +199,11 @@ class HueSaturationValue(T.Augmentation):
         Raises:
             InputError: Another image format.
         """
-        super().__init__()
-        if image_format not in ("RGB", "BGR"):
-            raise InputError(f"image_format is {image_format!r}, expected 'RGB' or 'BGR'")
-        self.hue = hue
-        self.saturation = saturation
-        self.value = value
-        self.image_format = image_format
+        self.limits = np.array([hue, saturation, value])
+        self.hsv_tables = HSVTables(image_format)
 
     def get_transform(self, image: np.ndarray) -> Transform:
-        limits = np.array([self.hue, self.saturation, self.value])
-        shifted = np.arange(256)[:, None] + self._rand_range(-limits, limits, size=3)
+        shifted = np.arange(256)[:, None] + self._rand_range(-self.limits, self.limits, size=3)
         shifted[:, 0] %= 180
         tables = np.clip(shifted, 0, 255).astype(np.uint8)
-        return HueSaturationValueTransform(tables, self.image_format)
+        return T.ColorTransform(partial(self.hsv_tables.look_up, tables=tables))

@@ -68,16 +68,12 @@ class MirrorPerson:
     def __call__(self, view: PersonView, image_width: int) -> PersonView:
         if np.random.rand() > 0.5:
             return view
-
-        def mirror(points: np.ndarray) -> np.ndarray:
-            return np.stack([image_width - 1 - points[..., 0], points[..., 1]], axis=-1)
-
-        swap = list(FLIP_INDICES)
+        swap, mirror, shift = list(FLIP_INDICES), (-1, 1), (image_width - 1, 0)
         return replace(
             view,
-            keypoints=mirror(view.keypoints)[swap],
+            keypoints=view.keypoints[swap] * mirror + shift,
             visible=view.visible[swap],
-            center=mirror(view.center),
+            center=view.center * mirror + shift,
             mirrored=not view.mirrored,
         )
 

@@ -1,7 +1,7 @@
 """Read images, label maps and depth maps, with errors that name the file."""
 
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -21,33 +21,26 @@ _TIFF = (b"II*\0", b"MM\0*")  # first bytes
 # Chunks of a PNG that may hold an orientation. PIL would have to decode the file to read them.
 _PNG_ORIENTATION = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")
 
-
-LabelAdvice = Callable[[np.ndarray, int], str]
-_LABEL_ADVICE: list[LabelAdvice] = []
+_LABEL_ADVICE: list[tuple[int, range, str]] = []
 
 
-def give_label_advice(advise: LabelAdvice) -> LabelAdvice:
-    """Register a function that says which conversion the label maps of a dataset lack.
+def give_label_advice(num_classes: int, ids: range, advice: str) -> None:
+    """Register what `read_checked_labels` says about the label maps of a dataset as downloaded.
 
     Args:
-        advise: Function of the unknown ids in a label map and the number of classes. Returns a
-            sentence for the error message, or "" if the ids don't look like the dataset's. The
-            first function that returns a sentence is the one whose advice is shown.
+        num_classes: Number of classes of the model.
+        ids: Ids that the dataset has before its conversion, and the model doesn't know.
+        advice: Sentence for the error message about such ids; the first one that fits is shown.
     """
-    _LABEL_ADVICE.append(advise)
-    return advise
+    _LABEL_ADVICE.append((num_classes, ids, advice))
 
 
 @contextmanager
-def _reading(kind: str, file_name: str) -> Iterator[None]:
-    """Name the file in every error that reading it raises.
-
-    Raises:
-        MissingFileError: The file doesn't exist.
-        InputError: The file cannot be decoded.
-    """
+def _opened(kind: str, file_name: str) -> Iterator[IO[bytes]]:
+    """Open an image file, and name it in every error that reading and decoding it raise."""
     try:
-        yield
+        with PathManager.open(file_name, "rb") as file:
+            yield file
     except FileNotFoundError as error:
         raise MissingFileError(f"{kind} file {file_name} does not exist") from error
     except Exception as error:  # PIL raises what its decoders happen to run into
@@ -68,10 +61,9 @@ def read_image(file_name: str, image_format: str) -> np.ndarray:
         MissingFileError: The file doesn't exist.
         InputError: The file cannot be decoded.
     """
-    with _reading("image", file_name):
-        with PathManager.open(file_name, "rb") as file:
-            content = file.read()
-        image = _open_image(io.BytesIO(content))
+    with _opened("image", file_name) as file:
+        content = file.read()
+        image = _open_image(content)
         pixels = _decode_plain(image, content)
         if pixels is None or image_format not in ("RGB", "BGR"):
             return image_pixels(image, image_format)
@@ -126,28 +118,26 @@ def _decode_plain(image: Image.Image, content: bytes) -> np.ndarray | None:
         return None
     if image.format == "JPEG" and image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         return None
+    values = torch.frombuffer(bytearray(content), dtype=torch.uint8)
     try:
-        values = torch.frombuffer(bytearray(content), dtype=torch.uint8)
         pixels = decode_image(values, ImageReadMode.RGB)
     except RuntimeError:
         return None
     return pixels.permute(1, 2, 0).numpy() if pixels.dtype == torch.uint8 else None
 
 
-def _open_image(file: IO[bytes]) -> Image.Image:
+def _open_image(content: bytes) -> Image.Image:
     """Open an image with PIL, or with OpenCV if it is a TIFF with 16 bits per channel."""
     try:
-        return Image.open(file)
+        return Image.open(io.BytesIO(content))
     except UnidentifiedImageError:
-        file.seek(0)
-        content = file.read()
         pixels = None
         if content.startswith(_TIFF):
             flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
             pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
         if pixels is None or pixels.dtype != np.uint16:
             raise InputError("it is in no format that PIL knows") from None
-        return Image.fromarray(np.ascontiguousarray(pixels[..., ::-1] >> 8).astype(np.uint8))
+        return Image.fromarray((pixels[..., ::-1] // 256).astype(np.uint8))
 
 
 def read_labels(file_name: str) -> np.ndarray:
@@ -164,7 +154,7 @@ def read_labels(file_name: str) -> np.ndarray:
         InputError: The file isn't an image, or it has several channels or values that aren't
             integers.
     """
-    with _reading("label", file_name), PathManager.open(file_name, "rb") as file:
+    with _opened("label", file_name) as file:
         labels = np.asarray(Image.open(file))
     if labels.ndim != 2:
         raise InputError(
@@ -177,21 +167,22 @@ def read_labels(file_name: str) -> np.ndarray:
 
 
 def read_checked_labels(
-    item: Mapping[str, Any], image_size: tuple[int, int], *, num_classes: int, ignore_value: int
+    item: Mapping[str, Any], image_size: Sequence[int], *, num_classes: int, ignore_value: int
 ) -> np.ndarray:
-    """Read the label map of an image, and check it with `check_labels`.
+    """Read the label map of an image, and check its size and ids.
 
     Args:
         item: Dataset dict with "file_name" and "sem_seg_file_name".
         image_size: Size of the image as (height, width) in pixels.
-        num_classes, ignore_value: Known ids, as in `check_labels`.
+        num_classes, ignore_value: Known ids: 0 to num_classes - 1, and ignore_value.
 
     Returns:
         (H, W) uint8 or int32.
 
     Raises:
         MissingFileError: The label map doesn't exist.
-        InputError: As in `read_labels` and `check_labels`, or the dict names no label map.
+        InputError: As in `read_labels`, the dict names no label map, or the map has another size
+            than the image or unknown ids. The message names the files and what was expected.
     """
     label_file = item.get("sem_seg_file_name")
     if label_file is None:
@@ -199,14 +190,7 @@ def read_checked_labels(
             f"image {item['file_name']} has no label map: its dict lacks 'sem_seg_file_name'"
         )
     labels = read_labels(label_file)
-    check_labels(
-        labels,
-        image_size,
-        num_classes=num_classes,
-        ignore_value=ignore_value,
-        label_file=label_file,
-        image_file=item["file_name"],
-    )
+    check_labels(labels, item, image_size, num_classes=num_classes, ignore_value=ignore_value)
     return labels
 
 
@@ -224,7 +208,7 @@ def read_depth(file_name: str, scale: float) -> np.ndarray:
         MissingFileError: The file doesn't exist.
         InputError: The file isn't an image with 16 bits and one channel.
     """
-    with _reading("depth", file_name), PathManager.open(file_name, "rb") as file:
+    with _opened("depth", file_name) as file:
         image = Image.open(file)
         mode, values = image.mode, np.asarray(image)
     if mode not in _DEPTH_MODES:
@@ -238,28 +222,18 @@ def read_depth(file_name: str, scale: float) -> np.ndarray:
 
 def check_labels(
     labels: np.ndarray,
-    image_size: tuple[int, int],
+    item: Mapping[str, Any],
+    image_size: Sequence[int],
     *,
     num_classes: int,
     ignore_value: int,
-    label_file: str,
-    image_file: str,
 ) -> None:
-    """Check that a label map has the size of its image and holds known ids only.
-
-    Args:
-        labels: (H, W) ids.
-        image_size: Size of the image as (height, width) in pixels.
-        num_classes, ignore_value: Known ids: 0 to num_classes - 1, and ignore_value.
-        label_file, image_file: File names for the error message.
-
-    Raises:
-        InputError: It doesn't; the message names the files and what was expected.
-    """
+    """Check labels (H, W) as `read_checked_labels` does."""
+    label_file = item["sem_seg_file_name"]
     if labels.shape != tuple(image_size):
         raise InputError(
             f"label file {label_file} is {labels.shape[0]}x{labels.shape[1]} (height x width), "
-            f"its image {image_file} is {image_size[0]}x{image_size[1]}"
+            f"its image {item['file_name']} is {image_size[0]}x{image_size[1]}"
         )
     known = labels < num_classes
     if labels.dtype != np.uint8:
@@ -267,10 +241,14 @@ def check_labels(
     known |= labels == ignore_value
     if known.all():
         return
-    unknown = np.unique(labels[~known])
-    given = (advise(unknown, num_classes) for advise in _LABEL_ADVICE)
-    advice = next((f". {text}" for text in given if text), "")
+    unknown = np.unique(labels[~known]).tolist()
+    fitting = (
+        f". {advice}"
+        for classes, ids, advice in _LABEL_ADVICE
+        if classes == num_classes and set(unknown) <= set(ids)
+    )
+    advice = next(fitting, "")
     raise InputError(
-        f"label file {label_file} holds ids {unknown.tolist()}, expected 0..{num_classes - 1} "
+        f"label file {label_file} holds ids {unknown}, expected 0..{num_classes - 1} "
         f"({num_classes} classes) or {ignore_value} (ignore){advice}"
     )

@@ -7,7 +7,6 @@ from diffusers.models.autoencoders.vae import Encoder
 from torch import Tensor, nn
 
 from ..utils.errors import InputError
-from .sizes import check_group_norm
 
 
 class LatentEncoder(nn.Module):
@@ -15,7 +14,7 @@ class LatentEncoder(nn.Module):
 
     It stays in eval mode and runs without gradients even if the model around it is trained. The
     latent is the posterior mean and is *not* multiplied by Stable Diffusion's 0.18215, as in the
-    official code (`x.mode()` of the first stage).
+    official code (docs/method.md#vae-encoder).
     """
 
     def __init__(
@@ -33,12 +32,8 @@ class LatentEncoder(nn.Module):
             layers_per_block: Residual blocks per level.
             latent_channels: Channels of the latent.
             norm_num_groups: Groups of every group norm, a divisor of every width.
-
-        Raises:
-            InputError: `norm_num_groups` doesn't divide a width.
         """
         super().__init__()
-        check_group_norm("VAE", block_out_channels, norm_num_groups)
         self.latent_channels = latent_channels
         self.stride = 2 ** (len(block_out_channels) - 1)
         self.encoder = Encoder(

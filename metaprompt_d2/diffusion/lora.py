@@ -6,7 +6,6 @@ from typing import Any, TypeVar
 from torch import nn
 
 from ..utils.errors import InputError
-from .sizes import check_at_least_one
 from .unet import FeatureUNet
 
 Value = TypeVar("Value")
@@ -28,9 +27,8 @@ def add_lora(unet: FeatureUNet, *, rank: int, alpha: float, targets: Sequence[st
 
     Raises:
         ModuleNotFoundError: peft is not installed.
-        InputError: The rank is below 1, or no layer has one of the suffixes.
+        InputError: No layer has one of the suffixes.
     """
-    check_at_least_one("rank", rank)
     try:
         from peft import LoraConfig
     except ModuleNotFoundError as error:
@@ -60,12 +58,10 @@ def merge_lora(model: nn.Module) -> None:
 
 
 def is_adapter(name: str) -> bool:
-    """Tell whether a parameter is a factor of an adapter."""
+    """Return whether a parameter is a factor of an adapter."""
     return _FACTOR in name
 
 
 def base_names(named: Mapping[str, Value]) -> dict[str, Value]:
     """Drop adapters from a state dict and rename the rest as in a model without them."""
-    return {
-        name.replace(_BASE, "."): value for name, value in named.items() if not is_adapter(name)
-    }
+    return {name.replace(_BASE, "."): v for name, v in named.items() if not is_adapter(name)}

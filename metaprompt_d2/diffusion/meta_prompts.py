@@ -4,11 +4,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .sizes import check_at_least_one
+from ..utils.errors import InputError
 
 
 class MetaPrompts(nn.Module):
-    """The prompts of every refinement step (arXiv 2312.14733, section 3.1).
+    """The prompts of every refinement step (docs/method.md#meta-prompts).
 
     Segmentation shares one set between the steps. Depth has a set and a two-layer adapter for
     every step; the adapter's output replaces the prompts.
@@ -36,8 +36,10 @@ class MetaPrompts(nn.Module):
             InputError: `num_prompts` or `num_steps` is below 1.
         """
         super().__init__()
-        check_at_least_one("num_prompts", num_prompts)
-        check_at_least_one("num_steps", num_steps)
+        if min(num_prompts, num_steps) < 1:
+            raise InputError(
+                f"num_prompts is {num_prompts}, num_steps is {num_steps}, expected at least 1"
+            )
         self.num_prompts = num_prompts
         self.dim = dim
         num_sets = num_steps if per_step else 1
@@ -50,31 +52,17 @@ class MetaPrompts(nn.Module):
         )
 
     def forward(self, step: int) -> Tensor:
-        """Give the prompts of a step.
-
-        Args:
-            step: Refinement step, from 0.
-
-        Returns:
-            The prompts (num_prompts, dim) after the adapter.
-        """
+        """Return the prompts (num_prompts, dim) of a step, from 0, after the adapter."""
         index = step if len(self.embeddings) > 1 else 0
         prompts = self.embeddings[index]
         return self.adapters[index](prompts) if self.adapters else prompts
 
 
 def respond(features: Tensor, prompts: Tensor) -> Tensor:
-    """Re-arrange features by prompts: the dot product of every position with every prompt.
+    """Rearrange features by prompts: the dot product of every position with every prompt.
 
-    The responses are not scaled, normalized or activated (official `einsum`,
-    segmentation/model.py). A 1x1 convolution with the prompts as kernels computes them, because it
-    keeps the memory layout.
-
-    Args:
-        features: Features (N, dim, h, w).
-        prompts: Prompts (num_prompts, dim).
-
-    Returns:
-        The responses (N, num_prompts, h, w).
+    Features (N, dim, h, w) and prompts (num_prompts, dim) give responses (N, num_prompts, h, w),
+    which are not scaled, normalized or activated (docs/method.md#feature-rearrangement). A 1x1
+    convolution with the prompts as kernels computes them, because it keeps the memory layout.
     """
     return F.conv2d(features, prompts[:, :, None, None])

@@ -1,4 +1,4 @@
-"""Features for heads: the UNet's decoder maps, re-arranged by the prompts."""
+"""Features for heads: the UNet's decoder maps, rearranged by the prompts."""
 
 from collections.abc import Collection, Sequence
 
@@ -7,16 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..layers import DeconvStack
-from ..utils.errors import InputError
 from .meta_prompts import respond
 
 
 def _conv_norm_relu(in_channels: int, out_channels: int, norm_num_groups: int) -> nn.Sequential:
-    if out_channels % norm_num_groups:
-        raise InputError(
-            f"re-arrangement: {out_channels} channels aren't a multiple of norm_num_groups "
-            f"{norm_num_groups}"
-        )
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, 3, padding=1),
         nn.GroupNorm(norm_num_groups, out_channels),
@@ -27,8 +21,8 @@ def _conv_norm_relu(in_channels: int, out_channels: int, norm_num_groups: int) -
 class PyramidRearrangement(nn.Module):
     """The segmentation model's features: a map for every level.
 
-    Each decoder map is doubled in size, projected to the prompts' width and re-arranged by itself
-    (official segmentation/models/model.py).
+    Each decoder map is doubled in size, projected to the prompts' width and rearranged by itself
+    (docs/method.md#segmentation-model).
     """
 
     def __init__(
@@ -40,9 +34,6 @@ class PyramidRearrangement(nn.Module):
             in_channels: Channels of the decoder maps, fine to coarse.
             prompt_dim: Width of the prompts.
             norm_num_groups: Groups of the group norms, a divisor of `prompt_dim`.
-
-        Raises:
-            InputError: `norm_num_groups` doesn't divide `prompt_dim`.
         """
         super().__init__()
         self.projections = nn.ModuleList(
@@ -56,7 +47,7 @@ class PyramidRearrangement(nn.Module):
                 self.projections[level] = nn.Identity()
 
     def forward(self, features: list[Tensor], prompts: Tensor) -> list[Tensor | None]:
-        """Re-arrange every level.
+        """Rearrange every level.
 
         Args:
             features: Decoder maps (N, in_channels[i], h_i, w_i), fine to coarse.
@@ -78,8 +69,8 @@ class PyramidRearrangement(nn.Module):
 class FusedRearrangement(nn.Module):
     """The depth model's features: a single map.
 
-    All decoder maps are brought to the size of the finest one, fused, and re-arranged once
-    (official `MetaPromptDepthEncoder`, depth/models_depth/model.py).
+    All decoder maps are brought to the size of the finest one, fused, and rearranged once
+    (docs/method.md#depth-encoder).
     """
 
     def __init__(
@@ -98,9 +89,6 @@ class FusedRearrangement(nn.Module):
             norm_num_groups: Groups of the group norms, a divisor of `in_channels[0]` and
                 `prompt_dim`.
             deconv_channels: Channels between the transposed convolutions.
-
-        Raises:
-            InputError: `norm_num_groups` doesn't divide one of them.
         """
         super().__init__()
         self.branches = nn.ModuleList(
@@ -117,7 +105,7 @@ class FusedRearrangement(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, features: list[Tensor], prompts: Tensor) -> list[Tensor]:
-        """Fuse and re-arrange.
+        """Fuse and rearrange.
 
         Args:
             features: Decoder maps, fine to coarse, each half the size of the one before.
@@ -126,7 +114,5 @@ class FusedRearrangement(nn.Module):
         Returns:
             One map (N, num_prompts, h, w) of the finest map's size.
         """
-        branches = [
-            branch(feature) for branch, feature in zip(self.branches, features, strict=True)
-        ]
-        return [respond(self.fuse(torch.cat(branches, dim=1)), prompts)]
+        maps = [branch(map_) for branch, map_ in zip(self.branches, features, strict=True)]
+        return [respond(self.fuse(torch.cat(maps, dim=1)), prompts)]

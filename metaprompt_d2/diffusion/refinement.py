@@ -19,7 +19,7 @@ class RefinementStep(NamedTuple):
 
 
 class RecurrentRefinement(nn.Module):
-    """S passes of the UNet (arXiv 2312.14733, section 3.3).
+    """S passes of the UNet (docs/method.md#recurrent-refinement).
 
     Between two passes, the UNet's pre-trained output head turns the finest map into the next
     latent. Nothing is detached, so gradients reach all passes. Only the last pass's maps are used.
@@ -43,11 +43,7 @@ class RecurrentRefinement(nn.Module):
         )
 
     def steps(self, latent: Tensor) -> Iterator[RefinementStep]:
-        """Yield every pass in turn, for looking inside.
-
-        Args:
-            latent: Latent (N, latent_channels, h, w) from the VAE encoder.
-        """
+        """Yield every pass on a latent (N, latent_channels, h, w) in turn, for looking inside."""
         size = latent.shape[0]
         for step, embedding in enumerate(self.step_embeddings):
             prompts = self.meta_prompts(step)
@@ -57,14 +53,7 @@ class RecurrentRefinement(nn.Module):
                 latent = self.unet.predict_latent(features[0])
 
     def forward(self, latent: Tensor) -> RefinementStep:
-        """Run all passes.
-
-        Args:
-            latent: Latent (N, latent_channels, h, w) from the VAE encoder.
-
-        Returns:
-            The last pass.
-        """
+        """Run all passes on a latent (N, latent_channels, h, w), and return the last."""
         for step in self.steps(latent):  # one at a time, to free the maps of earlier steps
             last = step
         return last

@@ -9,13 +9,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..utils.errors import InputError
-from .sizes import check_group_norm, check_heads
 
 
 class FeatureUNet(UNet2DConditionModel):
     """diffusers' UNet, run block by block so that its decoder states can be read.
 
-    It differs from a denoising pass (official `UNetWrapper`, meta_prompts/models.py):
+    It differs from a denoising pass (docs/method.md#unet):
 
     * The caller passes the step embedding, so there is no time MLP.
     * `forward` returns one decoder map per level: the state before the level's last residual block
@@ -51,16 +50,20 @@ class FeatureUNet(UNet2DConditionModel):
                 convolutions (Stable Diffusion 1) surround the transformers.
 
         Raises:
-            InputError: The widths don't fit the group norms or the heads.
+            InputError: A width isn't a multiple of its level's attention heads.
         """
-        check_group_norm("UNet", block_out_channels, norm_num_groups)
-        heads = [num_heads] * len(block_out_channels) if isinstance(num_heads, int) else num_heads
-        check_heads(block_out_channels, heads)
-        with_attention = len(block_out_channels) - 1
+        widths = tuple(block_out_channels)
+        heads = [num_heads] * len(widths) if isinstance(num_heads, int) else num_heads
+        if misfits := [w for w, count in zip(widths, heads, strict=False) if w % count]:
+            raise InputError(
+                f"UNet: block_out_channels is {widths}, but {misfits} aren't multiples of their "
+                f"level's attention heads, num_heads {tuple(heads)}"
+            )
+        with_attention = len(widths) - 1
         super().__init__(
             in_channels=latent_channels,
             out_channels=latent_channels,
-            block_out_channels=tuple(block_out_channels),
+            block_out_channels=widths,
             down_block_types=("CrossAttnDownBlock2D",) * with_attention + ("DownBlock2D",),
             up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * with_attention,
             layers_per_block=layers_per_block,
@@ -69,8 +72,8 @@ class FeatureUNet(UNet2DConditionModel):
             norm_num_groups=norm_num_groups,
             use_linear_projection=linear_projection,
         )
-        self.step_embedding_dim = 4 * block_out_channels[0]
-        self.feature_channels = tuple(block_out_channels)
+        self.step_embedding_dim = 4 * widths[0]
+        self.feature_channels = widths
         del self.time_proj, self.time_embedding
 
     def forward(self, latent: Tensor, step_embedding: Tensor, context: Tensor) -> list[Tensor]:
@@ -83,7 +86,7 @@ class FeatureUNet(UNet2DConditionModel):
             context: Keys and values (N, tokens, cross_attention_dim) of the cross-attention.
 
         Returns:
-            decoder maps, fine to coarse: (N, feature_channels[i], 2^k * m, 2^k * n) with the
+            Decoder maps, fine to coarse: (N, feature_channels[i], 2^k * m, 2^k * n) with the
             coarsest (m, n) = the latent's size halved once a level, rounded up.
         """
         # 1. encoder
@@ -127,11 +130,9 @@ class FeatureUNet(UNet2DConditionModel):
             InputError: The UNet doesn't have such a level.
         """
         count = len(self.feature_channels)
-        unknown = sorted(set(levels) - set(range(count)))
-        if unknown:
+        if unknown := sorted(set(levels) - set(range(count))):
             raise InputError(
-                f"levels to checkpoint are {sorted(levels)}; {unknown} aren't in "
-                f"{list(range(count))}"
+                f"levels to checkpoint are {sorted(levels)}; {unknown} aren't in {[*range(count)]}"
             )
         self.enable_gradient_checkpointing()
         blocks = [*zip(range(count), self.down_blocks, strict=True)]
@@ -146,13 +147,9 @@ class FeatureUNet(UNet2DConditionModel):
         del self.conv_norm_out, self.conv_act, self.conv_out
 
     def predict_latent(self, finest: Tensor) -> Tensor:
-        """Run the UNet's output head, Stable Diffusion's noise prediction.
+        """Predict the next latent (N, latent_channels, h, w) from the finest map of `forward`.
 
-        Args:
-            finest: The finest map (N, feature_channels[0], h, w) that `forward` returned.
-
-        Returns:
-            The next latent (N, latent_channels, h, w).
+        This is the UNet's output head, Stable Diffusion's noise prediction.
         """
         return self.conv_out(self.conv_act(self.conv_norm_out(finest)))
 

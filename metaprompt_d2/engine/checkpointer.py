@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
+from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from torch import nn
 
@@ -19,7 +20,7 @@ from ..checkpoint import (
     non_finite,
 )
 from ..diffusion import base_names, is_adapter
-from ..utils.errors import InputError, NonFiniteError
+from ..utils.errors import InputError, MissingFileError, NonFiniteError
 from ..utils.files import atomic_write
 
 # Saved next to the periodic checkpoints. `--resume` never starts from it.
@@ -72,11 +73,19 @@ class SafeCheckpointer(DetectionCheckpointer):
         return cls(model, folder, diffusion_weights=node.WEIGHTS, strict_diffusion=node.STRICT)
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Load a checkpoint, or the diffusion weights if `path` is empty."""
+        """Load a checkpoint, or the diffusion weights if `path` is empty.
+
+        Raises:
+            InputError: The file does not exist (`MissingFileError`), or doesn't fit the model.
+        """
         if not path and self.diffusion_weights:
             source = PathManager.get_local_path(self.diffusion_weights)
             load_diffusion_weights(self.model, source, strict=self.strict_diffusion)
             return {}
+        file = path.split("?")[0]
+        is_local = bool(file) and "://" not in file
+        if is_local and comm.is_main_process() and not Path(file).is_file():
+            raise MissingFileError(f"checkpoint {file} does not exist")
         return super().load(path, *args, **kwargs)
 
     def save(self, name: str, **kwargs: Any) -> None:

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from ..diffusion import FeatureUNet, LatentEncoder, is_adapter
+from ..diffusion import FeatureUNet, LatentEncoder, RecurrentRefinement, is_adapter
 from ..diffusion.speedups import run_in_own_precision
 
 
@@ -26,3 +26,6 @@ def convert_frozen_weights(model: nn.Module, dtype: torch.dtype) -> None:
                 if not parameter.requires_grad:
                     parameter.data = parameter.data.to(dtype)
             run_in_own_precision(network)
+    for module in model.modules():
+        if isinstance(module, RecurrentRefinement) and module.unet.dtype == dtype:
+            run_in_own_precision(module.meta_prompts)  # the few adapters stay in float32

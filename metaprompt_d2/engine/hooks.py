@@ -1,11 +1,10 @@
 """Training hooks that Detectron2 lacks."""
 
-import json
 from pathlib import Path
 
 from detectron2.engine import hooks
 
-from ..utils.files import atomic_write, read_json
+from ..utils.files import read_json, write_json
 from .checkpointer import BEST_CHECKPOINT, SafeCheckpointer
 
 
@@ -40,4 +39,4 @@ class BestCheckpointer(hooks.BestCheckpointer):
         if self.best_iter != self._written_iter:
             self._written_iter = self.best_iter
             best = {"metric": self._metric, "value": self.best_metric, "iteration": self.best_iter}
-            atomic_write(self._file, lambda stream: stream.write(json.dumps(best).encode()))
+            write_json(best, self._file)

@@ -15,7 +15,7 @@ from detectron2.evaluation import (
 )
 from detectron2.utils.registry import Registry
 
-from ..utils.errors import InputError
+from ..utils.errors import get_registered
 from .cityscapes import DistributedCityscapesSemSegEvaluator
 from .depth import DepthEvaluator
 from .keypoints import TopDownKeypointEvaluator
@@ -54,25 +54,17 @@ def cityscapes_sem_seg(cfg: CfgNode, name: str, output_dir: str) -> list[Dataset
 
 @EVALUATORS_REGISTRY.register()
 def depth(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
-    options = cfg.TEST.DEPTH_EVAL
-    return [
-        DepthEvaluator(
-            name, output_dir=output_dir, crop=options.CROP or None, save_png=options.SAVE_PNG
-        )
-    ]
+    crop, save_png = cfg.TEST.DEPTH_EVAL.CROP, cfg.TEST.DEPTH_EVAL.SAVE_PNG
+    return [DepthEvaluator(name, output_dir=output_dir, crop=crop, save_png=save_png)]
 
 
 @EVALUATORS_REGISTRY.register()
 def coco_person_topdown(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
-    options = cfg.TEST.POSE
-    return [
-        TopDownKeypointEvaluator(
-            name,
-            output_dir=output_dir,
-            keypoint_score_threshold=options.JOINT_SCORE_THRESH,
-            oks_nms_threshold=options.OKS_NMS_THRESH,
-        )
-    ]
+    thresholds = {
+        "keypoint_score_threshold": cfg.TEST.POSE.JOINT_SCORE_THRESH,
+        "oks_nms_threshold": cfg.TEST.POSE.OKS_NMS_THRESH,
+    }
+    return [TopDownKeypointEvaluator(name, output_dir=output_dir, **thresholds)]
 
 
 @EVALUATORS_REGISTRY.register()
@@ -83,14 +75,14 @@ def coco(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
 @EVALUATORS_REGISTRY.register()
 def coco_panoptic_seg(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
     evaluators = [*sem_seg(cfg, name, output_dir), *coco(cfg, name, output_dir)]
-    if find_spec("panopticapi") is None:
-        logger.warning(
-            "%s: instances and semantic segmentation are scored; the panoptic quality needs "
-            "panopticapi, which PyPI does not have (github.com/cocodataset/panopticapi)",
-            name,
-        )
-        return evaluators
-    return [*evaluators, COCOPanopticEvaluator(name, output_dir)]
+    if find_spec("panopticapi") is not None:
+        return [*evaluators, COCOPanopticEvaluator(name, output_dir)]
+    logger.warning(
+        "%s: instances and semantic segmentation are scored; the panoptic quality needs "
+        "panopticapi, which PyPI does not have (github.com/cocodataset/panopticapi)",
+        name,
+    )
+    return evaluators
 
 
 @EVALUATORS_REGISTRY.register()
@@ -106,18 +98,10 @@ def pascal_voc(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluato
 def build_evaluators(cfg: CfgNode, name: str) -> list[DatasetEvaluator]:
     """Build the evaluators of a dataset. They write to OUTPUT_DIR/inference/<name>.
 
-    Args:
-        cfg: Config with the keys of TEST.
-        name: Name of a registered dataset.
-
     Raises:
-        InputError: The dataset's `evaluator_type` is not registered.
+        UnknownKeyError: The dataset's `evaluator_type` is not registered.
     """
     evaluator_type = MetadataCatalog.get(name).get("evaluator_type", None)
-    if evaluator_type not in EVALUATORS_REGISTRY:
-        raise InputError(
-            f"dataset {name!r} has the evaluator_type {evaluator_type!r}, expected one of "
-            f"{sorted(known for known, _ in EVALUATORS_REGISTRY)}"
-        )
-    build = EVALUATORS_REGISTRY.get(evaluator_type)
+    key = f"the evaluator_type of dataset {name!r}"
+    build = get_registered(EVALUATORS_REGISTRY, evaluator_type, key)
     return build(cfg, name, os.path.join(cfg.OUTPUT_DIR, "inference", name))

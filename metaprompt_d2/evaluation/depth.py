@@ -1,10 +1,8 @@
 """Depth metrics, averaged over the images of a dataset."""
 
 import logging
-import os
 from collections import OrderedDict
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -21,7 +19,7 @@ from ..metrics import (
     valid_depth_mask,
 )
 from ..utils.errors import InputError
-from ..utils.files import write_png
+from ..utils.files import paths_below_common_folder, write_png
 
 logger = logging.getLogger(__name__)
 
@@ -30,16 +28,6 @@ _PNG_SCALE = 256
 _PNG_RANGE = (1, 2**16 - 1)
 
 _MAX_LISTED = 50  # names in a warning
-
-
-class _Score(NamedTuple):
-    metrics: dict[str, float] | None  # None without ground truth
-    num_nan: int
-    num_infinite: int
-
-    @property
-    def is_finite(self) -> bool:
-        return self.num_nan == self.num_infinite == 0
 
 
 class DepthEvaluator(DatasetEvaluator):
@@ -62,21 +50,19 @@ class DepthEvaluator(DatasetEvaluator):
             dataset_name: Name of a dataset. Its dicts have "file_name" and, if there is ground
                 truth, "depth_file_name" and "depth_scale". If "kb_crop" is True, predictions cover
                 KITTI's benchmark frame, and the ground truth is cropped to it.
-            output_dir: Folder for predictions as PNG.
-            crop: Crop to score; default: the dataset's.
-            save_png: Whether to write each prediction to `<output_dir>/depth/<path>.png`, where
-                the path is the image's below the folder that all images share.
+            crop: Crop to score (default: the dataset's).
+            output_dir, save_png: Whether to write predictions as PNG to `<output_dir>/depth`, in
+                the subfolders of the images.
 
         Raises:
-            InputError: The metadata has no `max_depth`, the crop is unknown, or there is no folder
-                for the PNGs.
+            InputError: `max_depth` is missing, the crop is unknown, or the PNGs have no folder.
         """
         metadata = MetadataCatalog.get(dataset_name)
         self.dataset_name = dataset_name
-        self.max_depth = metadata.get("max_depth", None)
-        if self.max_depth is None:
+        max_depth = metadata.get("max_depth", None)
+        if max_depth is None:
             raise InputError(f"metadata of dataset {dataset_name!r} has no max_depth (in meters)")
-        self.min_depth = metadata.get("min_depth", 1e-3)
+        self._limits = {"min_depth": metadata.get("min_depth", 1e-3), "max_depth": max_depth}
         self.crop = crop or metadata.get("crop", "none")
         if self.crop not in DEPTH_CROPS:
             raise InputError(
@@ -86,35 +72,29 @@ class DepthEvaluator(DatasetEvaluator):
         if save_png and not output_dir:
             raise InputError("an output_dir is needed to write predictions as PNG")
         self.png_dir = Path(output_dir, "depth") if save_png and output_dir else None
-        self._image_root = ""
-        self._scores: dict[str, _Score] = {}
 
     def reset(self) -> None:
-        self._scores = {}
+        self._metrics: dict[str, dict[str, float] | None] = {}  # None without ground truth
+        self._not_finite: dict[str, str] = {}
         if self.png_dir is not None:
-            items = DatasetCatalog.get(self.dataset_name)
-            self._image_root = os.path.commonpath(
-                [os.path.dirname(item["file_name"]) for item in items]
-            )
+            files = [item["file_name"] for item in DatasetCatalog.get(self.dataset_name)]
+            self._names = paths_below_common_folder(files)
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """
         Raises:
-            MissingFileError: A ground truth file is missing.
-            InputError: A ground truth file cannot be read or has another size than the prediction.
+            InputError: A ground truth file is missing (`MissingFileError`), cannot be read or has
+                another size than the prediction.
         """
         for item, output in zip(inputs, outputs, strict=True):
-            depth, num_nan, num_infinite = clean_depth(
-                output["depth"].float().cpu().numpy(),
-                min_depth=self.min_depth,
-                max_depth=self.max_depth,
-            )
-            metrics = self._compute_metrics(item, depth) if "depth_file_name" in item else None
-            self._scores[item["file_name"]] = _Score(metrics, num_nan, num_infinite)
+            name, pred = item["file_name"], output["depth"].float().cpu().numpy()
+            depth, num_nan, num_infinite = clean_depth(pred, **self._limits)
+            self._metrics[name] = self._compute_metrics(item, depth)
+            if num_nan or num_infinite:
+                self._not_finite[name] = f"{num_nan} NaN, {num_infinite} infinite"
             if self.png_dir is not None:
-                name = os.path.relpath(item["file_name"], self._image_root)
                 pixels = np.rint(depth * _PNG_SCALE).clip(*_PNG_RANGE).astype(np.uint16)
-                write_png(pixels, (self.png_dir / name).with_suffix(".png"))
+                write_png(pixels, (self.png_dir / self._names[name]).with_suffix(".png"))
 
     def evaluate(self) -> OrderedDict | None:
         """Average the metrics over the images of all processes.
@@ -124,76 +104,56 @@ class DepthEvaluator(DatasetEvaluator):
             metrics count "images" that were scored, "images_without_truth" that have no pixel to
             score, and "images_not_finite" whose predictions contain NaN or infinity.
         """
-        gathered = comm.gather(self._scores)
+        gathered = comm.gather((self._metrics, self._not_finite))
         if not comm.is_main_process():
             return None
-        # Samplers repeat images to give every process the same number.
-        scores = {name: score for part in gathered for name, score in part.items()}
-        _warn(scores, self.min_depth, self.max_depth)
-        scored = [score.metrics for score in scores.values() if score.metrics is not None]
+        metrics: dict[str, dict[str, float] | None] = {}
+        not_finite: dict[str, str] = {}
+        for part in gathered:  # samplers repeat images to give every process the same number
+            metrics |= part[0]
+            not_finite |= part[1]
+        without_truth = sorted(name for name, values in metrics.items() if values is None)
+        limits = "NaN is scored as {min_depth:g} m, infinity as {max_depth:g} m"
+        limits = limits.format(**self._limits)
+        _warn("images have no pixel with ground truth to score and are left out", without_truth)
+        bad = [f"{name} ({counts})" for name, counts in sorted(not_finite.items())]
+        _warn(f"images have predictions that are not finite; {limits}", bad)
+        scored = [values for values in metrics.values() if values is not None]
         means = {
-            name: sum(metrics[name] for metrics in scored) / len(scored) if scored else np.nan
+            name: sum(values[name] for values in scored) / len(scored) if scored else np.nan
             for name in DEPTH_METRICS
         }
         counts = {
             "images": len(scored),
-            "images_without_truth": len(scores) - len(scored),
-            "images_not_finite": sum(not score.is_finite for score in scores.values()),
+            "images_without_truth": len(without_truth),
+            "images_not_finite": len(not_finite),
         }
         return OrderedDict({"depth": means | counts})
 
     def _compute_metrics(self, item: dict, depth: np.ndarray) -> dict[str, float] | None:
-        target = _read_target(item)
+        """Score an image; None if no pixel has ground truth."""
+        if "depth_file_name" not in item:
+            return None
+        target = read_depth(item["depth_file_name"], item["depth_scale"])
+        is_cropped = item.get("kb_crop", False)
+        if is_cropped:
+            try:
+                target = target[kb_crop_box(*target.shape)]
+            except InputError as error:
+                raise InputError(f"depth file {item['depth_file_name']}: {error}") from error
         if depth.shape != target.shape:
-            cropped = ", cropped" if item.get("kb_crop", False) else ""
+            sizes = ["x".join(map(str, values.shape)) for values in (target, depth)]
             raise InputError(
-                f"depth file {item['depth_file_name']} is {_size(target)} (height x width"
-                f"{cropped}), the prediction for {item['file_name']} is {_size(depth)}"
+                f"depth file {item['depth_file_name']} is {sizes[0]} (height x width"
+                f"{', cropped' if is_cropped else ''}), the prediction for {item['file_name']} is "
+                f"{sizes[1]}"
             )
-        mask = valid_depth_mask(
-            target, crop=self.crop, min_depth=self.min_depth, max_depth=self.max_depth
-        )
+        mask = valid_depth_mask(target, crop=self.crop, **self._limits)
         return compute_depth_metrics(depth, target, mask) if mask.any() else None
 
 
-def _read_target(item: dict) -> np.ndarray:
-    target = read_depth(item["depth_file_name"], item["depth_scale"])
-    if not item.get("kb_crop", False):
-        return target
-    try:
-        return target[kb_crop_box(*target.shape)]
-    except InputError as error:
-        raise InputError(f"depth file {item['depth_file_name']}: {error}") from error
-
-
-def _size(depth: np.ndarray) -> str:
-    return "x".join(map(str, depth.shape))
-
-
-def _warn(scores: dict[str, _Score], min_depth: float, max_depth: float) -> None:
-    """Log the names of images that are not scored or whose predictions are not finite."""
-    without_truth = sorted(name for name, score in scores.items() if score.metrics is None)
-    if without_truth:
-        logger.warning(
-            "%d images have no pixel with ground truth to score and are left out: %s",
-            len(without_truth),
-            _list(without_truth),
-        )
-    not_finite = [
-        f"{name} ({score.num_nan} NaN, {score.num_infinite} infinite)"
-        for name, score in sorted(scores.items())
-        if not score.is_finite
-    ]
-    if not_finite:
-        logger.warning(
-            "predictions of %d images are not finite; NaN is scored as %g m, infinity as %g m: %s",
-            len(not_finite),
-            min_depth,
-            max_depth,
-            _list(not_finite),
-        )
-
-
-def _list(names: list[str]) -> str:
-    rest = len(names) - _MAX_LISTED
-    return ", ".join(names[:_MAX_LISTED]) + (f" and {rest} more" if rest > 0 else "")
+def _warn(text: str, names: list[str]) -> None:
+    if names:
+        rest = len(names) - _MAX_LISTED
+        listed = ", ".join(names[:_MAX_LISTED]) + (f" and {rest} more" if rest > 0 else "")
+        logger.warning("%d %s: %s", len(names), text, listed)

@@ -2,9 +2,10 @@
 
 import contextlib
 import io
-import json
+import itertools
 import logging
 from collections import OrderedDict
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from pycocotools.cocoeval import COCOeval
 from ..data.coco_json import read_people
 from ..metrics import OKS_SIGMAS, oks_nms, person_score
 from ..utils.errors import InputError
-from ..utils.files import atomic_write
+from ..utils.files import write_json
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ _METRICS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "AR
 class TopDownKeypointEvaluator(DatasetEvaluator):
     """Rescore people by their keypoints, suppress duplicates by OKS, and run COCO's evaluation.
 
-    The procedure is ViTPose's (`topdown_coco_dataset.py`). The metrics are those of pycocotools
+    The procedure is ViTPose's (docs/method.md#vitpose-recipe). The metrics are those of pycocotools
     against the dataset's `json_file`. Every person counts once.
     """
 
@@ -45,9 +46,7 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
         Args:
             dataset_name: Dataset with `json_file`, annotations in COCO's format, in its metadata.
             output_dir: Folder for `keypoints_results.json`, in the format of COCO's server.
-            keypoint_score_threshold: A person's score is the box score times the mean of the
-                keypoint scores above this.
-            oks_nms_threshold: OKS above which the person with the lower score is dropped.
+            keypoint_score_threshold, oks_nms_threshold: Thresholds of `person_score` and `oks_nms`.
 
         Raises:
             InputError: The metadata has no `json_file`.
@@ -59,10 +58,10 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
         self.output_dir = output_dir
         self.keypoint_score_threshold = keypoint_score_threshold
         self.oks_nms_threshold = oks_nms_threshold
-        self._people: dict[tuple, dict] = {}
 
     def reset(self) -> None:
-        self._people = {}
+        # (image, person, index) -> keypoints, box score, area
+        self._people: dict[tuple[int, int, int], tuple[np.ndarray, float, float]] = {}
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """
@@ -82,17 +81,16 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
                     f"keypoints, expected {len(OKS_SIGMAS)}"
                 )
             fields = keypoints, instances.scores.tolist(), instances.crop_areas.tolist()
-            for index, (points, score, area) in enumerate(zip(*fields, strict=True)):
-                key = (item["image_id"], item.get("person_id"), index)
-                self._people[key] = {"keypoints": points, "score": score, "area": area}
+            for index, person in enumerate(zip(*fields, strict=True)):
+                self._people[item["image_id"], item.get("person_id", 0), index] = person
 
     def evaluate(self) -> OrderedDict | None:
         """Run COCO's evaluation on the people of all processes.
 
         Returns:
-            {"keypoints": metrics} on the main process, None on others. The metrics are AP, AP50,
-            AP75, APm, APl, AR, AR50, AR75, ARm and ARl in percent (NaN for sizes without annotated
-            people, 0 without predictions), and the number of "people" before suppression.
+            {"keypoints": metrics} on the main process, None on others. The metrics are pycocotools'
+            "AP", "AP50", ..., "ARl" in percent (NaN for sizes without annotated people, 0 without
+            predictions), and the number of "people" before suppression.
         """
         gathered = comm.gather(self._people)
         if not comm.is_main_process():
@@ -102,33 +100,26 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
         results = self._results(people)
         logger.info("%d people posed, %d left after suppression by OKS", len(people), len(results))
         if self.output_dir:
-            file = Path(self.output_dir) / "keypoints_results.json"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write(file, lambda stream: stream.write(json.dumps(results).encode()))
+            write_json(results, Path(self.output_dir) / "keypoints_results.json")
         metrics = self._compute_metrics(results) | {"people": len(people)}
         return OrderedDict({"keypoints": metrics})
 
-    def _results(self, people: dict[tuple, dict]) -> list[dict]:
+    def _results(self, people: dict[tuple, tuple]) -> list[dict]:
         """Rescore and suppress people image by image; return them in COCO's result format."""
-        images: dict[int, list[dict]] = {}
-        for key in sorted(people, key=lambda key: (key[0], key[1] or 0, key[2])):
-            images.setdefault(key[0], []).append(people[key])
         results = []
-        for image_id, found in images.items():
-            keypoints = np.stack([person["keypoints"] for person in found])
-            boxes, areas = (
-                np.array([person[key] for person in found]) for key in ("score", "area")
-            )
-            scores = person_score(boxes, keypoints[..., 2], self.keypoint_score_threshold)
-            for index in oks_nms(keypoints[..., :2], scores, areas, self.oks_nms_threshold):
-                results.append(
-                    {
-                        "image_id": image_id,
-                        "category_id": _PERSON,
-                        "keypoints": keypoints[index].ravel().round(3).tolist(),
-                        "score": float(scores[index]),
-                    }
-                )
+        for image_id, keys in itertools.groupby(sorted(people), itemgetter(0)):
+            found = zip(*(people[key] for key in keys), strict=True)
+            keypoints, box_scores, areas = map(np.array, found)
+            scores = person_score(box_scores, keypoints[..., 2], self.keypoint_score_threshold)
+            results += [
+                {
+                    "image_id": image_id,
+                    "category_id": _PERSON,
+                    "keypoints": keypoints[index].ravel().round(3).tolist(),
+                    "score": float(scores[index]),
+                }
+                for index in oks_nms(keypoints[..., :2], scores, areas, self.oks_nms_threshold)
+            ]
         return results
 
     def _compute_metrics(self, results: list[dict]) -> dict[str, float]:

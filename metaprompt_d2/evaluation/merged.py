@@ -29,10 +29,7 @@ class MergedEvaluators(DatasetEvaluators):
         outputs.clear()
 
     def evaluate(self) -> OrderedDict | None:
-        """Merge the results of all evaluators.
-
-        Returns:
-            {task: {metric: value}} on the main process, None on others.
+        """Return {task: {metric: value}} on the main process, None on others.
 
         Raises:
             InputError: Two evaluators report the same metric of the same task.

@@ -41,12 +41,9 @@ def sem_seg(item: dict, output: dict, metadata: Metadata) -> np.ndarray | None:
         return None
     image, truth = read_image(item["file_name"], "RGB"), None
     if item.get("sem_seg_file_name") is not None:
-        truth = read_checked_labels(
-            item,
-            (image.shape[0], image.shape[1]),
-            num_classes=len(metadata.stuff_classes),
-            ignore_value=metadata.get("ignore_label", 255),
-        )
+        size, num_classes = image.shape[:2], len(metadata.stuff_classes)
+        ignored = metadata.get("ignore_label", 255)
+        truth = read_checked_labels(item, size, num_classes=num_classes, ignore_value=ignored)
     predicted = output["sem_seg"].argmax(dim=0).cpu().numpy()
     return compare_sem_seg(image, predicted, truth, metadata)
 
@@ -78,12 +75,11 @@ def draw_prediction(item: dict, output: dict, metadata: Metadata) -> np.ndarray 
     """Draw the image, the ground truth (if any) and the prediction in a row.
 
     Args:
-        item: Dataset dict of the image.
-        output: Model output for the image.
+        item, output: Dataset dict and model output of the image.
         metadata: Metadata of the dataset.
 
     Returns:
-        (H', W', 3) uint8 RGB, or None if the output has no picture.
+        (H', W', 3) uint8 RGB, or None if there is no picture of this kind of output.
     """
     names = (metadata.get("evaluator_type", None), *output)
     name = next((name for name in names if name in PICTURES_REGISTRY), None)
@@ -97,18 +93,13 @@ def merge_people(items: Sequence[dict]) -> dict:
 
 
 class PictureWriter(DatasetEvaluator):
-    """Write the first predictions to `<output_dir>/pictures.png`, one row per image.
+    """Write the first predictions of the main process to `<output_dir>/pictures.png`.
 
-    During training, the pictures are also sent to TensorBoard.
+    There is one row for each image, up to `num_pictures`. During training, the pictures are also
+    sent to TensorBoard.
     """
 
     def __init__(self, dataset_name: str, output_dir: str, num_pictures: int):
-        """
-        Args:
-            dataset_name: Name of a dataset, whose metadata has class names, colors or max_depth.
-            output_dir: Folder to write to, created if missing.
-            num_pictures: Maximum number of images; the first ones of the main process.
-        """
         self.dataset_name = dataset_name
         self.metadata = MetadataCatalog.get(dataset_name)
         self.output_dir = output_dir
@@ -126,43 +117,41 @@ class PictureWriter(DatasetEvaluator):
             if "instances" in output:
                 self._add_people(item, output["instances"])
             elif len(self._rows) < self.num_pictures:
-                self._rows += self._draw(item, output)
+                self._draw(item, output)
 
     def evaluate(self) -> None:
         """Write the file; there are no metrics."""
-        rows = [*self._rows]
         for people in self._people.values():
             items, found = zip(*people, strict=True)
-            rows += self._draw(merge_people(items), {"instances": Instances.cat(list(found))})
-        if not rows:
+            self._draw(merge_people(items), {"instances": Instances.cat(list(found))})
+        if not self._rows:
             return
         file = os.path.join(self.output_dir, "pictures.png")
-        pictures = stack_rows(rows)
+        pictures = stack_rows(self._rows)
         write_png(pictures, file)
         if has_event_storage():
             name = f"{self.dataset_name}/pictures"
             get_event_storage().put_image(name, pictures.transpose(2, 0, 1))
-        logger.info("Pictures of %d predictions: %s", len(rows), file)
+        logger.info("Pictures of %d predictions: %s", len(self._rows), file)
 
-    def _draw(self, item: dict, output: dict) -> list[np.ndarray]:
-        """Draw a row if there is one, shrunk to `_MAX_WIDTH`: rows stay in memory until the end."""
+    def _draw(self, item: dict, output: dict) -> None:
+        """Add a row if there is one, shrunk to `_MAX_WIDTH`: rows stay in memory until the end."""
         row = draw_prediction(item, output, self.metadata)
         if row is None:
-            return []
+            return
         height, width = row.shape[:2]
         if width > _MAX_WIDTH:
             size = _MAX_WIDTH, max(round(height * _MAX_WIDTH / width), 1)
             row = cv2.resize(row, size, interpolation=cv2.INTER_AREA)
-        return [row]
+        self._rows.append(row)
 
     def _add_people(self, item: dict, found: Instances) -> None:
         """Keep people until all people of their image have arrived."""
-        name = item["file_name"]
         if not found.has("pred_keypoints"):
             return
+        name = item["file_name"]
         if name in self._people or len(self._people) < self.num_pictures:
-            kept = Instances(found.image_size)
-            kept.pred_boxes = found.pred_boxes.to("cpu")
-            kept.pred_keypoints = found.pred_keypoints.cpu()
+            boxes, keypoints = found.pred_boxes.to("cpu"), found.pred_keypoints.cpu()
+            kept = Instances(found.image_size, pred_boxes=boxes, pred_keypoints=keypoints)
             item = {key: value for key, value in item.items() if key != "image"}
             self._people.setdefault(name, []).append((item, kept))

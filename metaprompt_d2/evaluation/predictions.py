@@ -1,7 +1,6 @@
 """Write predicted label maps in the formats of the Cityscapes and ADE20K test servers."""
 
 import logging
-import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
 from ..utils.errors import InputError
-from ..utils.files import atomic_write, write_png
+from ..utils.files import atomic_write, paths_below_common_folder, write_png
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +49,7 @@ class SemSegPredictionWriter(DatasetEvaluator):
         """
         Args:
             dataset_name: Name of a registered dataset, with or without ground truth.
-            archive: Archive (.zip) to write. The PNGs go to a folder of that name without ".zip",
+            archive: Archive (.zip) to write. The PNGs go to the folder of that name without ".zip",
                 which all processes must share.
             file_format: One of `PREDICTION_FORMATS`; "auto" chooses by the dataset's classes.
             allow_incomplete: Whether to accept a dataset with fewer images than were published.
@@ -69,7 +68,7 @@ class SemSegPredictionWriter(DatasetEvaluator):
         classes = MetadataCatalog.get(dataset_name).get("stuff_classes", None)
         if not classes:
             raise InputError(f"dataset {dataset_name!r} has no stuff_classes in its metadata")
-        self.values = _values(file_format, classes, dataset_name)
+        self.values = _png_values(file_format, classes, dataset_name)
         files = [item["file_name"] for item in DatasetCatalog.get(dataset_name)]
         published = _PUBLISHED.get(dataset_name, len(files))
         if len(files) < published and not allow_incomplete:
@@ -77,13 +76,10 @@ class SemSegPredictionWriter(DatasetEvaluator):
                 f"dataset {dataset_name!r} has {len(files)} images here, {published} were "
                 "published; --allow-incomplete (allow_incomplete=True) accepts that"
             )
-        keeps_folders = self.values.tolist() == list(range(len(classes)))
-        self.names = _png_names(files, keeps_folders)
-        self._written: set[str] = set()
+        self.names = _png_names(files, keeps_folders=self.values[0] == 0)  # format "ids"
 
     def reset(self) -> None:
-        self._written = set()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._written: set[str] = set()
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """
@@ -92,9 +88,8 @@ class SemSegPredictionWriter(DatasetEvaluator):
         """
         for item, output in zip(inputs, outputs, strict=True):
             if "sem_seg" not in output:
-                raise InputError(
-                    f"the model gives {sorted(output)}, expected semantic segmentation"
-                )
+                given = sorted(output)
+                raise InputError(f"the model gives {given}, expected semantic segmentation")
             if len(output["sem_seg"]) != len(self.values):
                 raise InputError(
                     f"the model has {len(output['sem_seg'])} classes, dataset "
@@ -115,57 +110,47 @@ class SemSegPredictionWriter(DatasetEvaluator):
         if not comm.is_main_process():
             return
         expected = sorted(self.names.values())
-        missing = [name for name in expected if name not in written or not self._has(name)]
+        missing = [n for n in expected if n not in written or not (self.folder / n).is_file()]
         if missing:
             more = ", ..." if len(missing) > _MAX_LISTED else ""
             raise InputError(
                 f"{len(missing)} of {len(expected)} predictions are missing in {self.folder}, "
                 f"{self.archive} is not written: {', '.join(missing[:_MAX_LISTED])}{more}"
             )
-        atomic_write(self.archive, lambda stream: self._write_archive(stream, expected))
+        atomic_write(self.archive, self._write_archive)
         logger.info("%d predictions: %s", len(expected), self.archive)
 
-    def _write_archive(self, stream: IO[bytes], names: list[str]) -> None:
+    def _write_archive(self, stream: IO[bytes]) -> None:
         with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:  # PNGs are compressed
-            for name in names:
+            for name in sorted(self.names.values()):
                 archive.write(self.folder / name, name)
 
-    def _has(self, name: str) -> bool:
-        file = self.folder / name
-        return file.is_file() and file.stat().st_size > 0
 
-
-def _values(file_format: str, classes: Sequence[str], dataset_name: str) -> np.ndarray:
+def _png_values(file_format: str, classes: Sequence[str], dataset_name: str) -> np.ndarray:
     """Return the PNG value of each class."""
     cityscapes = [trainId2label[train_id] for train_id in range(19)]
     known = {
-        "cityscapes": [label.name for label in cityscapes],
-        "ade20k": list(ADE20K_SEM_SEG_CATEGORIES),
+        "cityscapes": ([label.name for label in cityscapes], [label.id for label in cityscapes]),
+        "ade20k": (list(ADE20K_SEM_SEG_CATEGORIES), range(1, 151)),
+        "ids": (list(classes), range(len(classes))),
     }
     if file_format == "auto":
-        matches = (name for name, names in known.items() if list(classes) == names)
-        file_format = next(matches, "ids")
-    if file_format == "ids":
-        return np.arange(len(classes), dtype=np.uint8 if len(classes) <= 256 else np.uint16)
-    if list(classes) != known[file_format]:
+        file_format = next(name for name, (names, _) in known.items() if names == list(classes))
+    names, values = known[file_format]
+    if names != list(classes):
         raise InputError(
             f"dataset {dataset_name!r} has not the classes of {file_format}; format 'ids' takes any"
         )
-    if file_format == "cityscapes":
-        return np.array([label.id for label in cityscapes], np.uint8)
-    return np.arange(1, len(classes) + 1, dtype=np.uint8)
+    return np.array(values, np.min_scalar_type(max(values)))
 
 
 def _png_names(files: Sequence[str], keeps_folders: bool) -> dict[str, str]:
     """Map each image file to the name of its prediction."""
-    names = {file: os.path.basename(file) for file in files}
-    if keeps_folders:
-        root = os.path.commonpath([os.path.dirname(file) for file in files])
-        names = {file: os.path.relpath(file, root) for file in files}
-    names = {file: f"{os.path.splitext(name)[0]}.png" for file, name in names.items()}
     first: dict[str, str] = {}
-    for file, name in names.items():
+    for file, path in paths_below_common_folder(files).items():
+        png = Path(path).with_suffix(".png")
+        name = str(png) if keeps_folders else png.name
         if name in first:
             raise InputError(f"{first[name]} and {file} would both be predicted to {name}")
         first[name] = file
-    return names
+    return {file: name for name, file in first.items()}

@@ -1,23 +1,23 @@
 """Semantic segmentation metrics, with a table of the classes and a confusion matrix."""
 
 import logging
-import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import SemSegEvaluator
 from detectron2.utils import comm
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from ..data.readers import read_checked_labels
 from ..utils.errors import InputError
 from ..utils.files import atomic_write
-from .mask_boundary_iou import MaskBoundaryIoU
+from .mask_boundary_iou import count_boundaries, mask_boundary_iou
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ _MAX_WITH_NUMBERS = 30  # classes; with more, the numbers in the cells are unrea
 
 
 class CheckedSemSegEvaluator(SemSegEvaluator):
-    """Detectron2's `SemSegEvaluator` with checked ground truth and `MaskBoundaryIoU`.
+    """Detectron2's `SemSegEvaluator` with checked ground truth and `mask_boundary_iou`.
 
     All of Detectron2's metrics keep their names and values. A label file that doesn't fit its
     image or holds unknown ids is an error that names the file, instead of a wrong count.
@@ -41,8 +41,7 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
             confusion_matrix: Whether to draw `<output_dir>/confusion_matrix.png`.
 
         Raises:
-            InputError: The dataset lacks metadata or ground truth, or there is no folder for the
-                confusion matrix.
+            InputError: Metadata, ground truth or the confusion matrix's folder is missing.
         """
         metadata = MetadataCatalog.get(dataset_name)
         for key in ("stuff_classes", "ignore_label"):
@@ -64,30 +63,32 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
 
     def reset(self) -> None:
         super().reset()
-        self._mask_boundary_iou = MaskBoundaryIoU(len(self.classes))
+        self._boundary_counts = np.zeros((3, len(self.classes)), np.int64)
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """
         Raises:
             InputError: The model has another number of classes than the dataset, or a label file
-                has another size than its image or unknown ids.
+                doesn't fit its image or holds unknown ids.
         """
+        num_classes = len(self.classes)
         for item, output in zip(inputs, outputs, strict=True):
-            if len(output["sem_seg"]) != len(self.classes):
+            found = len(output["sem_seg"])
+            if found != num_classes:
                 raise InputError(
-                    f"the model has {len(output['sem_seg'])} classes, dataset "
-                    f"{self.dataset_name!r} {len(self.classes)}"
+                    f"the model has {found} classes, dataset {self.dataset_name!r} {num_classes}"
                 )
             truth = read_checked_labels(
                 item | {"sem_seg_file_name": self.input_file_to_gt_file[item["file_name"]]},
                 (item["height"], item["width"]),
-                num_classes=len(self.classes),
+                num_classes=num_classes,
                 ignore_value=self.ignore_value,
             ).astype(np.int32)
             self.sem_seg_loading_fn = lambda _, dtype, labels=truth: labels.astype(dtype)
             super().process([item], [output])
-            truth[truth == self.ignore_value] = len(self.classes)
-            self._mask_boundary_iou.add(output["sem_seg"].argmax(dim=0).cpu().numpy(), truth)
+            truth[truth == self.ignore_value] = num_classes
+            predicted = output["sem_seg"].argmax(dim=0).cpu().numpy()
+            self._boundary_counts += count_boundaries(predicted, truth, num_classes)
 
     def evaluate(self) -> OrderedDict | None:
         """Compute the metrics and log a table of the classes.
@@ -97,20 +98,19 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
             Detectron2's "mIoU", "fwIoU", "mACC", "pACC", "IoU-<class>", ..., and
             "MaskBoundaryIoU-<class>".
         """
-        counts = comm.gather(self._mask_boundary_iou.counts)
+        counts = comm.gather(self._boundary_counts)
         results = super().evaluate()
         if results is None:
             return None
-        self._mask_boundary_iou.counts = np.sum(counts, axis=0)
-        metrics = results["sem_seg"]
-        for name, value in zip(self.classes, self._mask_boundary_iou.compute(), strict=True):
+        metrics, boundary_iou = results["sem_seg"], mask_boundary_iou(np.sum(counts, axis=0))
+        for name, value in zip(self.classes, boundary_iou, strict=True):
             metrics[f"MaskBoundaryIoU-{name}"] = 100 * value
         logger.info("%s:\n%s", self.dataset_name, _table(metrics, self.classes))
         if self.output_dir:
-            file = os.path.join(self.output_dir, "sem_seg_evaluation.pth")
-            atomic_write(file, lambda stream: torch.save(metrics, stream))
+            folder = Path(self.output_dir)
+            atomic_write(folder / "sem_seg_evaluation.pth", partial(torch.save, metrics))
             if self.confusion_matrix:
-                file = os.path.join(self.output_dir, "confusion_matrix.png")
+                file = folder / "confusion_matrix.png"
                 _draw_confusion_matrix(self._conf_matrix[:-1, :-1].T, self.classes, file)
                 logger.info("Confusion matrix: %s", file)
         return results
@@ -119,48 +119,34 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
 def _table(metrics: Mapping[str, float], classes: Sequence[str]) -> str:
     """Format the IoU, mask boundary IoU and accuracy of every class, and their means."""
     columns = ("IoU", "MaskBoundaryIoU", "ACC")
-    values = np.array([[metrics[f"{column}-{name}"] for column in columns] for name in classes])
-    boundary = values[np.isfinite(values[:, 1]), 1]
-    mean_boundary = boundary.mean() if len(boundary) else np.nan
+    boundary = [metrics[f"MaskBoundaryIoU-{name}"] for name in classes]
+    boundary = [value for value in boundary if not np.isnan(value)] or [np.nan]
     rows = [
-        *zip(classes, *values.T, strict=True),
-        ("mean", metrics["mIoU"], mean_boundary, metrics["mACC"]),
+        *([name, *(metrics[f"{column}-{name}"] for column in columns)] for name in classes),
+        ("mean", metrics["mIoU"], np.mean(boundary), metrics["mACC"]),
         ("by pixels", metrics["fwIoU"], np.nan, metrics["pACC"]),
     ]
-    return tabulate(
-        [[None if value != value else value for value in row] for row in rows],  # NaN: undefined
-        ("class", "IoU", "mask boundary IoU", "accuracy"),
-        floatfmt=".2f",
-        missingval="-",
-        tablefmt="simple",
-    )
+    rows = [[None if value != value else value for value in row] for row in rows]  # NaN: undefined
+    titles = ("class", "IoU", "mask boundary IoU", "accuracy")
+    return tabulate(rows, titles, floatfmt=".2f", missingval="-")
 
 
-def _draw_confusion_matrix(counts: np.ndarray, classes: Sequence[str], file: str) -> None:
-    """Draw the fraction of each true class that was predicted as each class.
-
-    Args:
-        counts: (K, K) numbers of pixels; rows are true classes, columns predicted ones.
-        classes: K names.
-        file: PNG file to write.
-    """
-    totals = counts.sum(axis=1, keepdims=True)
-    shares = np.divide(counts, totals, out=np.zeros(counts.shape), where=totals > 0)
+def _draw_confusion_matrix(counts: np.ndarray, classes: Sequence[str], file: Path) -> None:
+    """Draw (K, K) numbers of pixels, rows are true classes, as fractions of their row."""
+    shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     side = 3 + 0.35 * len(classes)
     figure = Figure(figsize=(side, side), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     image = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
     figure.colorbar(image, ax=axes, shrink=0.7, label="share of the true class")
     ticks = range(len(classes))
     axes.set_xticks(ticks, classes, rotation=90, fontsize=8)
     axes.set_yticks(ticks, classes, fontsize=8)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel("true")
+    axes.set(xlabel="predicted", ylabel="true")
     if len(classes) <= _MAX_WITH_NUMBERS:
-        for (row, column), share in np.ndenumerate(shares):
-            if share >= 0.005:
-                color = "white" if share > 0.5 else "black"
-                text = f"{100 * share:.0f}"
-                axes.text(column, row, text, ha="center", va="center", color=color, fontsize=6)
+        style = {"ha": "center", "va": "center", "fontsize": 6}
+        for row, column in np.argwhere(shares >= 0.005):
+            share = shares[row, column]
+            color = "white" if share > 0.5 else "black"
+            axes.text(column, row, f"{100 * share:.0f}", color=color, **style)
     atomic_write(file, lambda stream: figure.savefig(stream, format="png", dpi=120))

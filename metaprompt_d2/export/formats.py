@@ -31,16 +31,15 @@ def save_onnx(program: ExportedProgram, file: Path, metadata: dict) -> None:
     Both files appear only once they are complete, the one that refers to the weights last.
 
     Raises:
-        InputError: If the packages for ONNX are not installed.
+        InputError: The packages for ONNX are not installed.
     """
     _require("onnx", "onnxscript")
     onnx_program = torch.onnx.export(
         program, input_names=[_INPUT], output_names=[_OUTPUT], dynamo=True, verbose=False
     )
     assert onnx_program is not None  # with dynamo
-    for key, value in metadata.items():
-        text = value if isinstance(value, str) else json.dumps(value)
-        onnx_program.model.metadata_props[key] = text
+    texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in metadata.items()}
+    onnx_program.model.metadata_props.update(texts)
     with tempfile.TemporaryDirectory(prefix=f".{file.name}.", dir=file.parent) as folder:
         written = Path(folder) / file.name
         onnx_program.save(written, external_data=True)
@@ -56,7 +55,7 @@ def run_file(file: Path, images: Tensor) -> Tensor:
     """Run an exported file on images; ONNX runs on the CPU with onnxruntime.
 
     Raises:
-        InputError: If onnxruntime is not installed.
+        InputError: onnxruntime is not installed.
     """
     if file.suffix == ".pt2":
         return torch.export.load(file).module()(images)
@@ -72,12 +71,7 @@ def run_file(file: Path, images: Tensor) -> Tensor:
 def measure_difference(
     file: Path, model: ExportableModel, shape: tuple[int, int, int, int]
 ) -> tuple[float, float]:
-    """Compare a file with the model it was exported from, on random images.
-
-    Args:
-        file: Exported file.
-        model: The model.
-        shape: Shape of the images.
+    """Compare a file with the model it was exported from, on random images of a shape.
 
     Returns:
         The largest absolute difference of the outputs, and the largest absolute output.

@@ -5,7 +5,7 @@ from diffusers.models.downsampling import Downsample2D
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..diffusion import MetaPrompts, RecurrentRefinement
+from ..diffusion import MetaPrompts
 from ..modeling import DepthEstimator, TaskModel
 from ..utils.errors import InputError
 
@@ -17,8 +17,7 @@ class ExportableModel(nn.Module):
     * `depth`: meters (N, H, W).
     * `pose`: heatmaps (N, 17, H / 4, W / 4) of people's crops.
 
-    The model runs once on the images. Windows, flips and the decoding of heatmaps are left to the
-    caller.
+    The model runs once. Windows, flips and the decoding of heatmaps are left to the caller.
     """
 
     def __init__(self, model: nn.Module, *, argmax: bool = False, dynamic_size: bool = False):
@@ -31,7 +30,7 @@ class ExportableModel(nn.Module):
                 `side_multiple`, from `least_side` (not for `pose`).
 
         Raises:
-            InputError: If the model is of another kind, or an argument doesn't fit its task.
+            InputError: The model is of another kind, or an argument doesn't fit its task.
         """
         super().__init__()
         if not isinstance(model, TaskModel):
@@ -64,11 +63,13 @@ class ExportableModel(nn.Module):
 
 
 def _replace_layers(model: nn.Module, dynamic_size: bool) -> None:
-    """Replace prompts by constants, and layers by equal ones that can be exported."""
+    """Fold adapters into prompts, and replace layers by equal ones that can be exported."""
     for module in list(model.modules()):
-        if isinstance(module, RecurrentRefinement):
-            prompts = _FoldedPrompts(module.meta_prompts, len(module.step_embeddings))
-            module.add_module("meta_prompts", prompts)
+        if isinstance(module, MetaPrompts):
+            with torch.no_grad():
+                for prompts, adapter in zip(module.embeddings, module.adapters, strict=False):
+                    prompts.copy_(adapter(prompts))
+            module.adapters = nn.ModuleList()
         for name, child in list(module.named_children()):
             if isinstance(child, nn.AdaptiveAvgPool2d) and isinstance(child.output_size, int):
                 module.add_module(name, _AdaptivePooling(child.output_size))
@@ -93,24 +94,10 @@ class _EvenDownsample(nn.Module):
         return self.conv(F.pad(x, (1, 0, 1, 0)))
 
 
-class _FoldedPrompts(nn.Module):
-    """The prompts of `MetaPrompts` for all steps as constants, after their adapters."""
-
-    def __init__(self, prompts: MetaPrompts, num_steps: int):
-        super().__init__()
-        with torch.no_grad():
-            for step in range(num_steps):
-                self.register_buffer(f"step{step}", prompts(step).detach().clone())
-
-    def forward(self, step: int) -> Tensor:
-        return self.get_buffer(f"step{step}")
-
-
 class _AdaptivePooling(nn.Module):
     """`nn.AdaptiveAvgPool2d` as two matrix products, one for each axis.
 
-    ONNX has no adaptive pooling. The values are equal, also for sizes that are known only at run
-    time.
+    ONNX has no adaptive pooling. The values are equal, for sizes known only at run time as well.
     """
 
     def __init__(self, size: int):

@@ -19,14 +19,13 @@ def export_program(
     """Trace a model.
 
     Args:
-        model: Model to trace. If its `dynamic_size` is set, the program takes images
-            with sides of up to 8192 pixels.
+        model: Model to trace. With its `dynamic_size`, sides may have up to 8192 pixels.
         image_size: Image size as (height, width); with a dynamic size that of an example.
         batch_size: Number of images; with a dynamic batch that of an example.
         dynamic_batch: Whether the program takes 1 to 32 images.
 
     Raises:
-        InputError: If the model has a dynamic size, and the image size isn't one that it takes.
+        InputError: The model has a dynamic size, and doesn't take the image size.
     """
     dims = _list_dynamic_sides(model, image_size) if model.dynamic_size else {}
     if dynamic_batch:

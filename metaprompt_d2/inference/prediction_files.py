@@ -1,7 +1,7 @@
 """Write predictions as label maps, depth maps, COCO keypoints and videos."""
 
-import json
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import cv2
@@ -11,7 +11,7 @@ from detectron2.structures import BoxMode, Instances
 
 from ..codecs import KEYPOINT_NAMES
 from ..utils.errors import InputError
-from ..utils.files import atomic_write, write_png
+from ..utils.files import write_json, write_png
 
 
 class PredictionFiles:
@@ -43,16 +43,15 @@ class PredictionFiles:
         Args:
             name: Name of the output files without their suffixes.
             output: The model's output for the image.
-            file_name: File name in COCO's list of images.
-            size: Image size as (height, width).
+            file_name, size: The image's entry in COCO's list; the size is (height, width).
 
         Raises:
-            InputError: If the output is of another task.
+            InputError: The output is of another task.
         """
         if "sem_seg" in output:
-            num_classes, labels = len(output["sem_seg"]), output["sem_seg"].argmax(dim=0)
-            kind = np.uint8 if num_classes <= 256 else np.uint16
-            write_png(labels.cpu().numpy().astype(kind), self.folder / f"{name}_labels.png")
+            kind = np.min_scalar_type(len(output["sem_seg"]) - 1)
+            labels = output["sem_seg"].argmax(dim=0).cpu().numpy().astype(kind)
+            write_png(labels, self.folder / f"{name}_labels.png")
         elif "depth" in output:
             scaled = output["depth"].float().nan_to_num(0).cpu().numpy() * self.depth_scale
             values = np.rint(scaled).clip(0, 65535).astype(np.uint16)
@@ -66,11 +65,9 @@ class PredictionFiles:
             )
 
     def _add_people(self, people: Instances, file_name: str, size: tuple[int, int]) -> None:
-        image_id = len(self._images) + 1
-        height, width = size
-        self._images.append(
-            {"id": image_id, "file_name": file_name, "height": height, "width": width}
-        )
+        image_id, (height, width) = len(self._images) + 1, size
+        image = {"id": image_id, "file_name": file_name, "height": height, "width": width}
+        self._images.append(image)
         corners = people.pred_boxes.tensor.cpu().numpy()
         boxes = BoxMode.convert(corners, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
         points, scores = people.pred_keypoints.cpu().split([2, 1], dim=-1)
@@ -95,37 +92,24 @@ class PredictionFiles:
 
     def close(self) -> None:
         """Write `keypoints.json` if there are poses."""
-        if not self._images:
-            return
-        person = {"id": 1, "name": "person", "keypoints": list(KEYPOINT_NAMES)}
-        content = {
-            "images": self._images,
-            "annotations": self._people,
-            "categories": [person],
-        }
-        self.folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(content).encode()
-        atomic_write(self.folder / "keypoints.json", lambda stream: stream.write(text))
+        if self._images:
+            person = {"id": 1, "name": "person", "keypoints": list(KEYPOINT_NAMES)}
+            parts = {"images": self._images, "annotations": self._people, "categories": [person]}
+            write_json(parts, self.folder / "keypoints.json")
 
 
 def _round(values: np.ndarray | torch.Tensor) -> list[float]:
     return np.asarray(values, np.float64).round(3).ravel().tolist()
 
 
-class VideoFile:
-    """Context manager that writes a video with OpenCV.
+class VideoFile(AbstractContextManager["VideoFile"]):
+    """Context manager that writes an .mp4 video with OpenCV, and its folder.
 
     All frames have the size of the first one. The file appears at the end unless an error occurs.
     """
 
     def __init__(self, file: Path, frames_per_second: float):
-        """
-        Args:
-            file: Name of the .mp4 file. Its folder is created.
-            frames_per_second: Frame rate.
-        """
-        self.file = file
-        self.frames_per_second = frames_per_second
+        self.file, self.frames_per_second = file, frames_per_second
         self._temporary = file.with_name(f"{file.stem}.tmp{file.suffix}")
         self._writer: cv2.VideoWriter | None = None
 
@@ -133,22 +117,16 @@ class VideoFile:
         """Add a frame, (H, W, 3) uint8 RGB.
 
         Raises:
-            OSError: If OpenCV cannot write the file.
+            InputError: OpenCV cannot write the file.
         """
         if self._writer is None:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = cv2.VideoWriter(
-                str(self._temporary),
-                cv2.VideoWriter.fourcc(*"mp4v"),
-                self.frames_per_second,
-                frame.shape[1::-1],
-            )
+            codec, size = cv2.VideoWriter.fourcc(*"mp4v"), frame.shape[1::-1]
+            file = str(self._temporary)
+            self._writer = cv2.VideoWriter(file, codec, self.frames_per_second, size)
             if not self._writer.isOpened():
-                raise OSError(f"OpenCV cannot write the video {self.file}")
+                raise InputError(f"OpenCV cannot write the video {self.file}")
         self._writer.write(np.ascontiguousarray(frame[..., ::-1]))
-
-    def __enter__(self) -> "VideoFile":
-        return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         if self._writer is not None:

@@ -5,7 +5,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from ..data import build_mapper
 from ..data.readers import image_pixels, read_image
 from ..engine import load_model
 from ..modeling import with_test_time_augmentation
-from ..utils.errors import InputError
+from ..utils.errors import InputError, input_errors
 from ..utils.tasks import find_task
 from .sources import Video, find_sources
 
@@ -29,12 +29,12 @@ logger = logging.getLogger(__name__)
 AnyImage = str | os.PathLike[str] | np.ndarray | Image.Image
 AnyBoxes = Sequence[Sequence[float]] | np.ndarray | Tensor
 OnError = Callable[[str, Exception], None]
-# Errors of one image, after which the next ones can still be predicted.
-_FAILURES = (ValueError, OSError, torch.OutOfMemoryError)
-
-
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
+_Item = tuple[str, AnyImage, AnyBoxes | None]  # name, image, boxes
+_Prepared = tuple[np.ndarray, dict[str, Any]]  # (H, W, 3) uint8 BGR, the model's input
+_Pending = tuple[str, Future[_Prepared]]  # name, `_Prepared`
+_Batch = list[tuple[str, np.ndarray, dict[str, Any]]]  # name and `_Prepared`
+# Errors of one image, after which the next ones can still be predicted. Others are bugs.
+_FAILURES = (InputError, torch.OutOfMemoryError)
 
 
 class Prediction(NamedTuple):
@@ -46,7 +46,7 @@ class Prediction(NamedTuple):
 
 
 class Predictor:
-    """Detectron2's `DefaultPredictor` for all tasks of this package, also for batches and videos.
+    """Detectron2's `DefaultPredictor` for all tasks of this package, batches and videos.
 
         predictor = Predictor(get_config("cityscapes_seg.yaml", weights="model_best.pth"))
         labels = predictor("street.jpg")["sem_seg"].argmax(dim=0)
@@ -60,16 +60,16 @@ class Predictor:
         """
         Args:
             cfg: Config, for example from `get_config`. It is copied.
-            model: Model to use; by default it is built from the config and its weights are loaded.
+            model: Model to use (default: the config's, with its weights).
         """
         self.cfg = cfg.clone()
         if model is None and not cfg.MODEL.WEIGHTS:
             logger.warning("MODEL.WEIGHTS is empty: predictions of an untrained model are noise")
-        bare = load_model(self.cfg).eval() if model is None else model.eval()
-        self.model = with_test_time_augmentation(self.cfg, bare)
-        mapper: Any = build_mapper(self.cfg, is_train=False)
+        bare = load_model(self.cfg) if model is None else model
+        self.model = with_test_time_augmentation(self.cfg, bare.eval())
         # People are cut out by the model itself, so that whole images can be given.
         self._is_pose = find_task(self.cfg) == "pose"
+        mapper: Any = build_mapper(self.cfg, is_train=False)
         self._augmentations = T.AugmentationList([] if self._is_pose else [mapper.augmentations])
         self.metadata = _build_metadata(self.cfg)
 
@@ -86,13 +86,14 @@ class Predictor:
             in meters, or "instances" with `pred_keypoints`.
 
         Raises:
-            FileNotFoundError, TypeError, InputError: If the image cannot be read or predicted, or
-                if boxes are given for another task than pose.
+            InputError: The image cannot be read (`MissingFileError` for a missing file), or boxes
+                are given for another task than pose.
+            TypeError: The image is none of these types.
         """
         return self._run([self.inputs(image, boxes=boxes)])[0]
 
     def inputs(self, image: AnyImage, *, boxes: AnyBoxes | None = None) -> dict[str, Any]:
-        """Prepare the model's input for one image, with the arguments of a call."""
+        """Prepare the model's input for the arguments of a call."""
         return self._prepare(image, boxes)[1]
 
     def files(
@@ -109,16 +110,13 @@ class Predictor:
             patterns: Patterns as `find_sources` takes them; videos among them are skipped.
             batch_size: Number of images per batch.
             boxes: People's boxes by file.
-            on_error: Function called with the name and the error of a file that cannot be
-                predicted, after which the next file follows. By default the error is raised.
+            on_error: Function called with an image's name and the InputError or OutOfMemoryError
+                that it causes; the next image follows. By default the error is raised.
         """
         patterns = [patterns] if isinstance(patterns, str | os.PathLike) else patterns
         files = [source.file for source in find_sources(patterns) if not source.is_video]
-        return self.stream(
-            ((file, file, boxes.get(file) if boxes else None) for file in files),
-            batch_size=batch_size,
-            on_error=on_error,
-        )
+        items = ((file, file, boxes.get(file) if boxes else None) for file in files)
+        return self.stream(items, batch_size=batch_size, on_error=on_error)
 
     def video(
         self, video: Video | str | os.PathLike[str] | int, *, batch_size: int = 1
@@ -129,25 +127,18 @@ class Predictor:
         return self.stream(items, batch_size=batch_size)
 
     def stream(
-        self,
-        items: Iterable[tuple[str, AnyImage, AnyBoxes | None]],
-        *,
-        batch_size: int = 1,
-        on_error: OnError | None = None,
+        self, items: Iterable[_Item], *, batch_size: int = 1, on_error: OnError | None = None
     ) -> Iterator[Prediction]:
         """Predict images in their order, reading the next ones in a thread.
 
         Args:
             items: Name, image and boxes (or None) of every image.
-            batch_size: Number of images per batch.
-            on_error: The argument of `files`.
+            batch_size, on_error: As in `files`.
         """
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}, expected at least 1")
-
-        batch: list[tuple[str, np.ndarray, dict]] = []
-        prepared_items = _compute_ahead(items, lambda item: self._prepare(*item[1:]), batch_size)
-        for (name, *_), prepared in prepared_items:
+        batch: _Batch = []
+        for name, prepared in self._prepare_ahead(items, batch_size):
             try:
                 batch.append((name, *prepared.result()))
             except _FAILURES as error:
@@ -159,11 +150,7 @@ class Predictor:
                 batch = []
         yield from self._predict_batch(batch, on_error)
 
-    def _predict_batch(
-        self,
-        batch: list[tuple[str, np.ndarray, dict]],
-        on_error: OnError | None,
-    ) -> Iterator[Prediction]:
+    def _predict_batch(self, batch: _Batch, on_error: OnError | None) -> Iterator[Prediction]:
         if not batch:
             return
         try:
@@ -173,9 +160,9 @@ class Predictor:
                 raise
             if len(batch) == 1:
                 on_error(batch[0][0], error)
-                return
-            for item in batch:  # find the one that fails
-                yield from self._predict_batch([item], on_error)
+            else:  # find the one that fails
+                for item in batch:
+                    yield from self._predict_batch([item], on_error)
             return
         for (name, pixels, _), output in zip(batch, outputs, strict=True):
             yield Prediction(name, pixels, output)
@@ -184,16 +171,24 @@ class Predictor:
     def _run(self, inputs: list[dict]) -> list[dict[str, Any]]:
         return self.model(inputs)
 
-    def _prepare(self, source: AnyImage, boxes: AnyBoxes | None) -> tuple[np.ndarray, dict]:
-        """Read (H, W, 3) uint8 BGR, and prepare the model's input from it."""
+    def _prepare_ahead(self, items: Iterable[_Item], depth: int) -> Iterator[_Pending]:
+        """Let a thread prepare items, `depth` of them ahead."""
+        waiting: deque[_Pending] = deque()
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            for name, image, boxes in items:
+                waiting.append((name, pool.submit(self._prepare, image, boxes)))
+                if len(waiting) > depth:
+                    yield waiting.popleft()
+            yield from waiting
+
+    def _prepare(self, source: AnyImage, boxes: AnyBoxes | None) -> _Prepared:
         pixels = _read_pixels(source)
+        height, width = pixels.shape[:2]
         image = image_pixels(Image.fromarray(pixels[..., ::-1]), self.cfg.INPUT.FORMAT)
-        height, width = image.shape[:2]
         augmented = T.AugInput(image)
         self._augmentations(augmented)
         image = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))
-        inputs: dict[str, Any] = {"image": torch.from_numpy(image)}
-        inputs.update(height=height, width=width)
+        inputs = {"image": torch.from_numpy(image), "height": height, "width": width}
         if boxes is not None:
             inputs["instances"] = self._build_people(boxes, (height, width))
         return pixels, inputs
@@ -201,7 +196,8 @@ class Predictor:
     def _build_people(self, boxes: AnyBoxes, size: tuple[int, int]) -> Instances:
         if not self._is_pose:
             raise InputError(f"boxes are for poses, not for a {self.cfg.MODEL.META_ARCHITECTURE}")
-        corners = torch.as_tensor(boxes, dtype=torch.float32, device="cpu")
+        with input_errors("boxes", TypeError, ValueError):
+            corners = torch.as_tensor(boxes, dtype=torch.float32, device="cpu")
         if corners.numel() and corners.shape[1:] != (4,):
             raise InputError(f"boxes have shape {tuple(corners.shape)}, expected (people, 4)")
         return Instances(size, pred_boxes=Boxes(corners.reshape(-1, 4)))
@@ -210,33 +206,21 @@ class Predictor:
 def _read_pixels(image: AnyImage) -> np.ndarray:
     """Read (H, W, 3) uint8 BGR from an image of any kind."""
     if isinstance(image, np.ndarray):
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        if image.shape[2:] != (3,) or image.dtype != np.uint8 or not image.size:
             raise InputError(
                 f"the image is an array of shape {image.shape} and type {image.dtype}, expected "
                 "(height, width, 3) and uint8: BGR, as OpenCV reads it"
             )
         return image
     if isinstance(image, Image.Image):
-        return image_pixels(image, "BGR")
+        with input_errors("the image cannot be read", OSError):  # PIL decodes it here
+            return image_pixels(image, "BGR")
     if isinstance(image, str | os.PathLike):
         return read_image(os.fspath(image), "BGR")
     raise TypeError(
         f"the image is a {type(image).__name__}, expected a path, a PIL image or a NumPy array "
         "(several go to `files` or `stream`)"
     )
-
-
-def _compute_ahead(
-    items: Iterable[_Item], function: Callable[[_Item], _Result], depth: int
-) -> Iterator[tuple[_Item, Future[_Result]]]:
-    """Yield each item with the function's result, which a thread computes `depth` items ahead."""
-    waiting: deque[tuple[_Item, Future[_Result]]] = deque()
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        for item in items:
-            waiting.append((item, pool.submit(function, item)))
-            if len(waiting) > depth:
-                yield waiting.popleft()
-        yield from waiting
 
 
 def _build_metadata(cfg: CfgNode) -> Metadata:
@@ -248,10 +232,10 @@ def _build_metadata(cfg: CfgNode) -> Metadata:
         known["stuff_classes"] = [str(number) for number in range(num_classes)]
         known.pop("stuff_colors", None)
     people = MetadataCatalog.get("keypoints_coco_2017_val")
-    known = {
+    defaults = {
         "ignore_label": cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
         "max_depth": cfg.MODEL.DEPTH_HEAD.MAX_DEPTH,
         "keypoint_names": people.keypoint_names,
         "keypoint_connection_rules": people.keypoint_connection_rules,
-    } | known
-    return Metadata(**known | {"name": "predictor"})
+    }
+    return Metadata(**defaults | known | {"name": "predictor"})

@@ -1,15 +1,13 @@
 """Responses of the prompts and predictions at every refinement step."""
 
-import copy
-from collections import Counter
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from detectron2.data import Metadata
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from ..modeling import MetaPromptBackbone
@@ -25,6 +23,7 @@ WHOLE_IMAGES = """
 _LEAST_SHARE = 0.005  # of the image; smaller classes correlate by chance
 
 Features = dict[str, Tensor]
+_Forward = Callable[[Tensor], Features]
 
 
 class TracedStep(NamedTuple):
@@ -48,19 +47,6 @@ class Association(NamedTuple):
     correlation: float  # -1..1, over the positions of the map
 
 
-class _BackboneStandIn(nn.Module):
-    """Takes the place of a backbone in a model and calls a function instead."""
-
-    def __init__(self, backbone: MetaPromptBackbone, function: Callable[[Tensor], Features]):
-        super().__init__()
-        self.function = function
-        self.size_divisibility = backbone.size_divisibility
-        self.padding_constraints = backbone.padding_constraints
-
-    def forward(self, images: Tensor) -> Features:
-        return self.function(images)
-
-
 @torch.no_grad()
 def look_inside(
     predictor: Predictor, image: AnyImage, *, boxes: AnyBoxes | None = None, view: int = 0
@@ -68,26 +54,24 @@ def look_inside(
     """Record the responses and the prediction of every refinement step.
 
     The UNet runs once, and the head reads the features of each step in turn. The head was trained
-    on those of the last step only.
+    on those of the last step only. No other thread may use the model meanwhile.
 
     Args:
         predictor: Predictor whose config has the overrides `WHOLE_IMAGES`.
-        image: Image as `Predictor` takes it.
-        boxes: People's boxes as `Predictor` takes them.
+        image, boxes: As `Predictor` takes them.
         view: Index of the person, among several, whose responses are returned.
 
     Raises:
-        InputError: If the model has no prompt responses or predicts the image in several windows,
-            or if the image has no people.
+        InputError: The model has no prompt responses or predicts the image in several windows, or
+            the image has no people.
     """
     model = predictor.model
-    backbone = next(
-        (part for part in model.modules() if isinstance(part, MetaPromptBackbone)), None
-    )
+    backbones = (part for part in model.modules() if isinstance(part, MetaPromptBackbone))
+    backbone = next(backbones, None)
     if backbone is None or backbone.rearrangement is None:
         raise InputError(
             "the model has no prompts' responses: its backbone isn't a MetaPromptBackbone that "
-            "re-arranges features (MODEL.META_PROMPT.REARRANGE)"
+            "rearranges features (MODEL.META_PROMPT.REARRANGE)"
         )
     inputs = predictor.inputs(image, boxes=boxes)
     seen: list[Tensor] = []
@@ -98,9 +82,9 @@ def look_inside(
         steps[:] = backbone.steps(images)
         return steps[-1]
 
-    def predict(function: Callable[[Tensor], Features]) -> dict[str, Any]:
-        stand_in = _BackboneStandIn(backbone, function)
-        (output,) = _replace_part(model, backbone, stand_in)([inputs])
+    def predict(forward: _Forward) -> dict[str, Any]:
+        with _replaced_forward(backbone, forward):
+            (output,) = model([inputs])
         return output
 
     last = predict(record)
@@ -110,7 +94,7 @@ def look_inside(
             "metaprompt_d2.inference.prompt_responses.WHOLE_IMAGES as overrides, and an image "
             "with people to pose"
         )
-    outputs = [predict(partial(_replay, features)) for features in steps[:-1]] + [last]
+    outputs = [predict(lambda _, step=step: step) for step in steps[:-1]] + [last]
     traced = [
         TracedStep({name: maps[view].float().cpu() for name, maps in features.items()}, output)
         for features, output in zip(steps, outputs, strict=True)
@@ -118,8 +102,14 @@ def look_inside(
     return RefinementTrace(_undo_normalization(predictor, seen[0][view]), traced)
 
 
-def _replay(features: Features, images: Tensor) -> Features:
-    return features
+@contextmanager
+def _replaced_forward(backbone: MetaPromptBackbone, forward: _Forward) -> Iterator[None]:
+    """Let a function compute the features in place of the backbone's own method."""
+    backbone.forward = forward  # type: ignore[method-assign]  # hides the class's, until deleted
+    try:
+        yield
+    finally:
+        del backbone.forward
 
 
 def associate_prompts(
@@ -128,10 +118,9 @@ def associate_prompts(
     """Find what each prompt's response correlates with best in the prediction.
 
     Args:
-        step: Step of a `RefinementTrace`.
-        metadata: The predictor's metadata.
+        step, metadata: Step of a `RefinementTrace`, metadata of its `Predictor`.
         feature: Name of the feature whose responses are compared.
-        view: The argument that `look_inside` was called with.
+        view: As in `look_inside`.
 
     Returns:
         For each prompt the class (among those that fill half a percent of the image), the keypoint
@@ -140,7 +129,8 @@ def associate_prompts(
     responses = step.responses[feature]
     names, targets = _list_targets(step.output, metadata, view)
     targets = F.interpolate(targets[None], size=responses.shape[-2:], mode="area")[0]
-    correlation = _standardize(responses) @ _standardize(targets).T / responses[0].numel()
+    maps, number = torch.cat([responses, targets]).flatten(1).double(), len(responses)
+    correlation = torch.corrcoef(maps).nan_to_num(0)[:number, number:]  # NaN: a constant map
     best = correlation.abs().argmax(dim=1)
     return [
         Association(names[index], float(row[index]))
@@ -149,25 +139,15 @@ def associate_prompts(
 
 
 def select_prompts(associations: Sequence[Association], number: int) -> list[int]:
-    """Pick the most selective prompts, at most one per class until every class has one.
-
-    Args:
-        associations: Result of `associate_prompts`.
-        number: Maximum number of prompts.
-    """
-    strengths = [abs(association.correlation) for association in associations]
-    ranked = sorted(range(len(strengths)), key=strengths.__getitem__, reverse=True)
-    seen: Counter[str] = Counter()
-    rounds: dict[int, int] = {}
-    for index in ranked:
-        rounds[index] = seen[associations[index].name]
-        seen[associations[index].name] += 1
-    return sorted(ranked, key=rounds.__getitem__)[:number]
+    """Pick up to `number` of the most selective prompts, one per class before a class has two."""
+    indices = range(len(associations))
+    ranked = sorted(indices, key=lambda index: -abs(associations[index].correlation))
+    names = [associations[index].name for index in ranked]
+    rounds = [names[:place].count(name) for place, name in enumerate(names)]
+    return [ranked[place] for place in np.argsort(rounds, kind="stable")[:number]]
 
 
-def _list_targets(
-    output: dict[str, Any], metadata: Metadata, view: int
-) -> tuple[list[str], Tensor]:
+def _list_targets(output: dict, metadata: Metadata, view: int) -> tuple[list[str], Tensor]:
     """List what was predicted, as names and maps (T, H, W) float32."""
     if "depth" in output:
         return ["far"], output["depth"].float().cpu().clamp(min=1e-3).log()[None]
@@ -181,32 +161,9 @@ def _list_targets(
     return list(metadata.keypoint_names), heatmaps
 
 
-def _standardize(maps: Tensor) -> Tensor:
-    """Flatten (K, h, w) to (K, h * w) of mean 0 and variance 1; constant maps become 0."""
-    flat = maps.flatten(1).double()
-    flat = flat - flat.mean(dim=1, keepdim=True)
-    return flat / flat.std(dim=1, correction=0, keepdim=True).clamp(min=1e-12)
-
-
 def _undo_normalization(predictor: Predictor, image: Tensor) -> np.ndarray:
     """Turn the backbone's input (3, H, W) into (H, W, 3) uint8 RGB."""
-    mean, std = (
-        torch.tensor(channels).view(-1, 1, 1)
-        for channels in (predictor.cfg.MODEL.PIXEL_MEAN, predictor.cfg.MODEL.PIXEL_STD)
-    )
-    values = (image.float().cpu() * std + mean).round().clamp(0, 255).byte()
-    pixels = values.permute(1, 2, 0).numpy()
+    config = predictor.cfg.MODEL
+    values = image.float().cpu().permute(1, 2, 0) * torch.tensor(config.PIXEL_STD)
+    pixels = (values + torch.tensor(config.PIXEL_MEAN)).round().clamp(0, 255).byte().numpy()
     return pixels[..., ::-1].copy() if predictor.cfg.INPUT.FORMAT == "BGR" else pixels
-
-
-def _replace_part(module: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
-    """Copy a model with one part replaced; the copy shares everything else."""
-    if module is old:
-        return new
-    view = copy.copy(module)
-    # Setting an attribute would change the original, too: both would share this dict.
-    view._modules = {
-        name: _replace_part(child, old, new) if child and old in set(child.modules()) else child
-        for name, child in module._modules.items()
-    }
-    return view

@@ -12,8 +12,8 @@ import numpy as np
 
 from ..utils.errors import InputError, MissingFileError
 
-_IMAGES = set(".avif .bmp .gif .jfif .jp2 .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())
-_VIDEOS = set(".avi .m4v .mkv .mov .mp4 .mpeg .mpg .webm".split())
+_IMAGES = tuple(".avif .bmp .gif .jfif .jp2 .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())
+_VIDEOS = tuple(".avi .m4v .mkv .mov .mp4 .mpeg .mpg .webm".split())
 
 
 class Source(NamedTuple):
@@ -32,8 +32,8 @@ def find_sources(patterns: Sequence[str | os.PathLike[str]]) -> list[Source]:
             videos, without hidden files) and glob patterns.
 
     Raises:
-        MissingFileError: If nothing matches a pattern.
-        InputError: If a folder has no images or videos, or if two files have the same name.
+        MissingFileError: Nothing matches a pattern.
+        InputError: A folder has no images or videos, or two files have the same name.
     """
     found: dict[str, str] = {}  # file -> name with suffix
     for pattern in patterns:
@@ -50,23 +50,17 @@ def find_sources(patterns: Sequence[str | os.PathLike[str]]) -> list[Source]:
                 "give the folder that holds both, or one after the other"
             )
         names[name] = file
-    return [Source(file, name, _has_suffix(file, _VIDEOS)) for name, file in sorted(names.items())]
-
-
-def _has_suffix(file: str | Path, suffixes: set[str]) -> bool:
-    return Path(file).suffix.lower() in suffixes
+    sources = sorted(names.items())
+    return [Source(file, name, file.lower().endswith(_VIDEOS)) for name, file in sources]
 
 
 def _match_files(pattern: str) -> Iterator[tuple[str, str]]:
     """Yield the files that match a pattern and their paths below the folder that was given."""
     if os.path.isdir(pattern):
-        found = sorted(
-            file
-            for file in Path(pattern).rglob("*")
-            if _has_suffix(file, _IMAGES | _VIDEOS) and not file.name.startswith(".")
-        )
+        below = sorted(Path(pattern).rglob("[!.]*"))
+        found = [file for file in below if file.name.lower().endswith(_IMAGES + _VIDEOS)]
         if not found:
-            endings = " ".join(sorted(_IMAGES | _VIDEOS))
+            endings = " ".join(sorted(_IMAGES + _VIDEOS))
             raise InputError(f"folder {pattern} holds no file that ends in one of {endings}")
         yield from ((str(file), str(file.relative_to(pattern))) for file in found)
         return
@@ -86,18 +80,13 @@ class Video:
             source: Video file, or number of a camera.
 
         Raises:
-            MissingFileError: If the file does not exist.
-            InputError: If OpenCV cannot read it.
+            InputError: OpenCV cannot read it, or it does not exist (`MissingFileError`).
         """
         self.is_camera = isinstance(source, int)
-        if isinstance(source, int):
-            self.name = f"camera {source}"
-            self._capture = cv2.VideoCapture(source)
-        else:
-            self.name = f"video file {os.fspath(source)}"
-            if not os.path.isfile(source):
-                raise MissingFileError(f"{self.name} does not exist")
-            self._capture = cv2.VideoCapture(os.fspath(source))
+        self.name = f"camera {source}" if self.is_camera else f"video file {source}"
+        if not self.is_camera and not os.path.isfile(source):
+            raise MissingFileError(f"{self.name} does not exist")
+        self._capture = cv2.VideoCapture(source if isinstance(source, int) else os.fspath(source))
         if not self._capture.isOpened():
             raise InputError(f"{self.name} cannot be opened")
         self.frames_per_second = self._capture.get(cv2.CAP_PROP_FPS) or 25.0
@@ -108,7 +97,7 @@ class Video:
         """Yield (H, W, 3) uint8 BGR.
 
         Raises:
-            InputError: If no frame can be read.
+            InputError: No frame can be read.
         """
         try:
             is_read, frame = self._capture.read()

@@ -1,6 +1,6 @@
 """Network layers and losses."""
 
-from .deconv import DeconvStack
+from .deconv import DeconvStack, init_normal
 from .losses import (
     heatmap_cross_entropy,
     lovasz_softmax,
@@ -13,6 +13,7 @@ from .resize import resize
 __all__ = [
     "DeconvStack",
     "heatmap_cross_entropy",
+    "init_normal",
     "lovasz_softmax",
     "mean_cross_entropy",
     "resize",

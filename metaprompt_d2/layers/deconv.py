@@ -1,4 +1,4 @@
-"""`DeconvStack`: upsampling by transposed convolutions."""
+"""`DeconvStack`: upsampling by transposed convolutions. `init_normal`: their first weights."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ class DeconvStack(nn.Sequential):
 
     ConvTranspose (no bias) - BatchNorm - ReLU for every entry of `hidden_channels`, then
     Conv3x3 - BatchNorm - ReLU unless `out_channels` is None. This is the `Decoder` of the official
-    depth code, which uses it in the fused re-arrangement and in the depth head.
+    depth code, which uses it in the fused rearrangement and in the depth head.
     """
 
     def __init__(
@@ -28,35 +28,26 @@ class DeconvStack(nn.Sequential):
     ):
         """
         Args:
-            in_channels, out_channels: Channels of input and output; without `out_channels` there is
-                no last convolution.
-            hidden_channels: Channels after each doubling.
-            kernel_size: Kernel size of the transposed convolutions, 2, 3 or 4: one for all of them
-                or one for each.
+            in_channels, hidden_channels: Channels of the input and after each doubling.
+            out_channels: Channels of the last convolution; None for no such convolution.
+            kernel_size: Kernel size 2, 3 or 4, one for all doublings or one for each.
 
         Raises:
             InputError: A kernel size is unknown, or there are not as many as doublings.
         """
-        if isinstance(kernel_size, int):
-            kernel_size = [kernel_size] * len(hidden_channels)
-        known = set(kernel_size) <= _DOUBLING_PADDING.keys()
-        if not known or len(kernel_size) != len(hidden_channels):
+        sizes = (
+            [kernel_size] * len(hidden_channels) if isinstance(kernel_size, int) else kernel_size
+        )
+        if len(sizes) != len(hidden_channels) or not set(sizes) <= _DOUBLING_PADDING.keys():
             raise InputError(
-                f"kernel sizes {list(kernel_size)} of transposed convolutions with "
+                f"kernel sizes {list(sizes)} of transposed convolutions with "
                 f"{list(hidden_channels)} channels, expected as many, each of "
                 f"{list(_DOUBLING_PADDING)}"
             )
         layers: list[nn.Module] = []
-        for channels, extent in zip(hidden_channels, kernel_size, strict=True):
-            padding, output_padding = _DOUBLING_PADDING[extent]
+        for channels, size in zip(hidden_channels, sizes, strict=True):
             deconv = nn.ConvTranspose2d(
-                in_channels,
-                channels,
-                extent,
-                stride=2,
-                padding=padding,
-                output_padding=output_padding,
-                bias=False,
+                in_channels, channels, size, 2, *_DOUBLING_PADDING[size], bias=False
             )
             layers += [deconv, nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
             in_channels = channels
@@ -64,3 +55,12 @@ class DeconvStack(nn.Sequential):
             layers.append(nn.Conv2d(in_channels, out_channels, 3, padding=1))
             layers += [nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)]
         super().__init__(*layers)
+
+
+def init_normal(module: nn.Module, std: float) -> None:
+    """Draw the weights of all convolutions in a module from N(0, std^2), and set biases to 0."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(layer.weight, std=std)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

@@ -1,4 +1,4 @@
-"""Losses as plain functions of tensors."""
+"""Losses as plain functions of tensors; each returns a scalar."""
 
 import torch
 from torch import Tensor
@@ -11,15 +11,11 @@ def mean_cross_entropy(logits: Tensor, labels: Tensor, *, ignore_value: int = 25
     """Compute the cross-entropy averaged over *all* pixels, ignored ones included.
 
     Ignored pixels add nothing to the sum but count in the mean. The official recipe trains with
-    this, mmsegmentation 0.30's `avg_non_ignore=False`.
+    this (docs/method.md#segmentation-losses).
 
     Args:
         logits: Logits (N, K, H, W).
         labels: Labels (N, H, W): classes 0..K-1 or `ignore_value`.
-        ignore_value: Label of ignored pixels.
-
-    Returns:
-        A scalar.
     """
     return F.cross_entropy(logits, labels, ignore_index=ignore_value, reduction="none").mean()
 
@@ -33,10 +29,6 @@ def lovasz_softmax(logits: Tensor, labels: Tensor, *, ignore_value: int = 255) -
     Args:
         logits: Logits (N, K, H, W).
         labels: Labels (N, H, W): classes 0..K-1 or `ignore_value`.
-        ignore_value: Label of ignored pixels.
-
-    Returns:
-        A scalar.
     """
     probabilities = logits.softmax(dim=1).permute(1, 0, 2, 3).flatten(1)  # (K, pixels)
     labels = labels.flatten()
@@ -59,8 +51,7 @@ def lovasz_softmax(logits: Tensor, labels: Tensor, *, ignore_value: int = 255) -
 def _lovasz_gradient(foreground: Tensor) -> Tensor:
     """Compute the gradient of the Jaccard loss's Lovasz extension with respect to sorted errors.
 
-    Args:
-        foreground: Masks (K, pixels) of 0 and 1, from the largest to the smallest error.
+    `foreground` (K, pixels) holds 0 and 1, from the largest to the smallest error.
     """
     total = foreground.sum(dim=1, keepdim=True)
     intersection = total - foreground.cumsum(dim=1)
@@ -74,16 +65,14 @@ def silog_loss(pred: Tensor, target: Tensor, *, mean_weight: float = 0.5) -> Ten
 
     g = ln(target) - ln(pred) over the valid pixels of the whole batch. See D. Eigen et al., "Depth
     Map Prediction from a Single Image using a Multi-Scale Deep Network", NIPS 2014 (arXiv
-    1406.2283); the official recipe adds the square root. A batch without valid pixels and a perfect
-    prediction give 0 with zero gradient, where the official code gives NaN.
+    1406.2283); the official recipe adds the square root (docs/method.md#depth-loss). A batch
+    without valid pixels and a perfect prediction give 0 with zero gradient, where the official code
+    gives NaN.
 
     Args:
         pred: Depth in meters, above 0.
         target: Ground truth of the same shape in meters; pixels above 0 are valid.
         mean_weight: Weight lambda, from 0 (no invariance to scale) to 1 (full invariance).
-
-    Returns:
-        A scalar.
 
     Raises:
         InputError: The shapes differ.
@@ -110,9 +99,6 @@ def weighted_heatmap_mse(pred: Tensor, target: Tensor, weights: Tensor) -> Tenso
         pred, target: Heatmaps (N, J, h, w).
         weights: Keypoint weights (N, J).
 
-    Returns:
-        A scalar.
-
     Raises:
         InputError: The shapes differ.
     """
@@ -126,12 +112,11 @@ def heatmap_cross_entropy(logits: Tensor, target: Tensor, weights: Tensor) -> Te
     The targets are normalized to a distribution.
 
     Args:
-        logits: Logits (N, J, h, w).
-        target: Heatmaps (N, J, h, w), not negative.
+        logits, target: Heatmaps (N, J, h, w); the targets aren't negative.
         weights: Keypoint weights (N, J).
 
     Returns:
-        A scalar: the weighted mean over keypoints, 0 if all weights are 0.
+        The weighted mean over keypoints, 0 if all weights are 0.
 
     Raises:
         InputError: The shapes differ.

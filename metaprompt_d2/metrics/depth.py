@@ -1,6 +1,6 @@
 """Depth metrics of one image, and the pixels on which benchmarks compute them.
 
-The definitions follow the official MetaPrompts code, `depth/utils_depth/metrics.py`.
+The definitions follow the official code (docs/method.md#depth-metrics).
 """
 
 import numpy as np
@@ -23,9 +23,7 @@ _KB_HEIGHT, _KB_WIDTH = 352, 1216
 
 
 def kb_crop_box(height: int, width: int) -> tuple[slice, slice]:
-    """Return the rows and columns of KITTI's benchmark frame.
-
-    The frame is the bottom 352 rows and the central 1216 columns.
+    """Return KITTI's benchmark frame: the bottom 352 rows and the central 1216 columns.
 
     Raises:
         InputError: The image is smaller than the frame.

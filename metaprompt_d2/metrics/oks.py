@@ -12,10 +12,8 @@ def keypoint_similarity(
     """Compute the OKS between one person and several others, over all keypoints.
 
     Args:
-        keypoints: (17, 2) in pixels.
-        others: (N, 17, 2).
-        area: Area of the person in square pixels.
-        other_areas: (N,) areas; each pair is compared at its mean area.
+        keypoints, others: (17, 2) and (N, 17, 2) in pixels.
+        area, other_areas: Number and (N,) in square pixels; each pair is compared at its mean area.
 
     Returns:
         (N,) similarities from 0 to 1.
@@ -56,8 +54,7 @@ def person_score(
     """Multiply each box score by the mean of the keypoint scores above a threshold, or by 0.
 
     Args:
-        box_scores: (N,).
-        keypoint_scores: (N, 17).
+        box_scores, keypoint_scores: (N,) and (N, 17).
         threshold: Keypoint score above which a keypoint counts.
     """
     counted = keypoint_scores > threshold

@@ -2,23 +2,20 @@
 
 from .backbone import MetaPromptBackbone
 from .fpn import FinerMap, MetaPromptFPN
-from .heads import (
+from .heads.build import (
     DEPTH_HEADS_REGISTRY,
     HEATMAP_HEADS_REGISTRY,
-    DeconvDepthHead,
-    DeconvHeatmapHead,
-    UPerHead,
     build_depth_head,
     build_heatmap_head,
 )
-from .meta_arch import (
-    ConfigurableFCOS,
-    DenseModel,
-    DepthEstimator,
-    SlidingWindowSegmentor,
-    TaskModel,
-    TopDownPoseEstimator,
-)
+from .heads.depth_head import DeconvDepthHead
+from .heads.heatmap_head import DeconvHeatmapHead
+from .heads.uper_head import UPerHead
+from .meta_arch.base import DenseModel, TaskModel
+from .meta_arch.depth import DepthEstimator
+from .meta_arch.fcos import ConfigurableFCOS
+from .meta_arch.pose import TopDownPoseEstimator
+from .meta_arch.sem_seg import SlidingWindowSegmentor
 from .person_detector import PersonDetector
 from .test_time_augmentation import DenseModelWithTTA, with_test_time_augmentation
 

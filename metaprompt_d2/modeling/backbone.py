@@ -20,12 +20,10 @@ from ..diffusion import (
 )
 from ..utils.errors import InputError
 
-_MODES = ("pyramid", "fused", "none")
-
 
 @BACKBONE_REGISTRY.register()
 class MetaPromptBackbone(Backbone):
-    """Image -> latent -> S steered UNet passes -> features re-arranged by the prompts.
+    """Image -> latent -> S steered UNet passes -> features rearranged by the prompts.
 
     The backbone of "Harnessing Diffusion Models for Visual Perception with Meta Prompts", arXiv
     2312.14733. With a VAE of stride 8 and a UNet of four levels, the features are:
@@ -50,15 +48,13 @@ class MetaPromptBackbone(Backbone):
         lora: Mapping[str, Any] | None = None,
         out_features: Sequence[str] = (),
     ):
-        """Put the parts together.
-
+        """
         Args:
             latent_encoder: Image -> latent.
             refinement: Latent -> decoder maps of the last step.
             rearrangement: Decoder maps -> features, or None for the maps themselves.
             freeze_unet: Whether the UNet keeps its weights in training.
-            gradient_checkpointing: Whether the UNet's activations are recomputed in the backward
-                pass.
+            gradient_checkpointing: Whether the backward pass recomputes the UNet's activations.
             checkpointed_levels: Levels of the UNet that do so, 0 the finest; () for all.
             lora: Arguments of `add_lora`, which freezes the UNet except for its adapters.
             out_features: Names of the output features; () for all.
@@ -79,14 +75,10 @@ class MetaPromptBackbone(Backbone):
             refinement.unet.checkpoint_levels(levels)
         self._all_shapes = _output_shapes(latent_encoder, refinement, rearrangement)
         names = list(self._all_shapes)
-        unknown = sorted(set(out_features) - set(names))
-        if unknown:
+        if unknown := sorted(set(out_features) - set(names)):
             raise InputError(f"out_features names {unknown}, expected names of {names}")
-        self._shapes = {
-            name: shape
-            for name, shape in self._all_shapes.items()
-            if not out_features or name in out_features
-        }
+        out_features = out_features or names
+        self._shapes = {name: self._all_shapes[name] for name in names if name in out_features}
         if isinstance(rearrangement, PyramidRearrangement):
             rearrangement.keep([names.index(name) for name in self._shapes])
 
@@ -115,6 +107,7 @@ class MetaPromptBackbone(Backbone):
             linear_projection=unet.LINEAR_PROJECTION,
         )
         lora = cfg.MODEL.DIFFUSION.LORA
+        lora_arguments = {"rank": lora.RANK, "alpha": lora.ALPHA, "targets": lora.TARGETS}
         return {
             "latent_encoder": LatentEncoder(
                 block_out_channels=vae.BLOCK_OUT_CHANNELS,
@@ -129,9 +122,7 @@ class MetaPromptBackbone(Backbone):
             "freeze_unet": cfg.MODEL.DIFFUSION.FREEZE_UNET,
             "gradient_checkpointing": cfg.MODEL.DIFFUSION.GRADIENT_CHECKPOINTING,
             "checkpointed_levels": cfg.MODEL.DIFFUSION.GRADIENT_CHECKPOINTING_LEVELS,
-            "lora": {"rank": lora.RANK, "alpha": lora.ALPHA, "targets": lora.TARGETS}
-            if lora.RANK != 0
-            else None,
+            "lora": lora_arguments if lora.RANK != 0 else None,
             "out_features": prompt.OUT_FEATURES,
         }
 
@@ -156,11 +147,7 @@ class MetaPromptBackbone(Backbone):
         return self._named_features(self.refinement(latent))
 
     def steps(self, images: Tensor) -> Iterator[dict[str, Tensor]]:
-        """Yield the features of every refinement step; the last are those of `forward`.
-
-        Args:
-            images: Images as in `forward`.
-        """
+        """Yield the features of every refinement step; the last are those of `forward`."""
         for step in self.refinement.steps(self.encode(images)):
             yield self._named_features(step)
 
@@ -208,10 +195,6 @@ def _check_normalization(cfg: CfgNode) -> None:
 
 def _build_rearrangement(cfg: CfgNode, in_channels: Sequence[int]) -> nn.Module | None:
     prompt = cfg.MODEL.META_PROMPT
-    if prompt.REARRANGE not in _MODES:
-        raise InputError(
-            f"MODEL.META_PROMPT.REARRANGE is {prompt.REARRANGE!r}, expected one of {_MODES}"
-        )
     arguments = {
         "in_channels": in_channels,
         "prompt_dim": cfg.MODEL.DIFFUSION.UNET.CROSS_ATTENTION_DIM,

@@ -21,8 +21,7 @@ class FinerMap(Backbone):
     """
 
     def __init__(self, backbone: Backbone):
-        """Add a transposed convolution to a backbone.
-
+        """
         Args:
             backbone: Backbone whose features are named with log2 of their strides, such as "up3".
         """
@@ -60,10 +59,9 @@ class MetaPromptFPN(FPN):
     """
 
     def __init__(self, bottom_up: Backbone, in_features: Sequence[str], **arguments: Any):
-        """Build the FPN.
-
+        """
         Args:
-            bottom_up: `MetaPromptBackbone` without re-arrangement. A finer map is added if
+            bottom_up: `MetaPromptBackbone` without rearrangement. A finer map is added if
                 `in_features` begins with one ("up2").
             in_features: Names of the maps, fine to coarse, each half the size of the one before.
             arguments: Other arguments of Detectron2's `FPN`.
@@ -73,11 +71,10 @@ class MetaPromptFPN(FPN):
         """
         names = list(bottom_up.output_shape())
         finer = _finer(names[0])
-        unknown = [name for name in in_features if name not in (finer, *names)]
-        if unknown:
+        if unknown := [name for name in in_features if name not in (finer, *names)]:
             raise InputError(
                 f"in_features names {unknown}, expected names of {[finer, *names]}, the raw maps "
-                "of a backbone without re-arrangement"
+                "of a backbone without rearrangement"
             )
         if finer in in_features:
             bottom_up = FinerMap(bottom_up)
@@ -90,75 +87,66 @@ class MetaPromptFPN(FPN):
 
 @BACKBONE_REGISTRY.register()
 def build_metaprompt_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> MetaPromptFPN:
-    """Build the counterpart of Detectron2's `build_resnet_fpn_backbone`.
+    """Build the counterpart of Detectron2's `build_resnet_fpn_backbone` from MODEL.FPN.
 
-    Args:
-        cfg: Config, of which MODEL.FPN is used. With IN_FEATURES `up2` to `up6`, the features are
-            p2 to p6 (strides 4 to 64), those of Detectron2's R-CNNs. If they end at `up5`, p6 is
-            p5 subsampled.
-        input_shape: Shape of the images.
+    With IN_FEATURES `up2` to `up6`, the features are p2 to p6 (strides 4 to 64), those of
+    Detectron2's R-CNNs. If they end at `up5`, p6 is p5 subsampled.
     """
-    bottom_up = MetaPromptBackbone(cfg, input_shape)
-    top_block = LastLevelMaxPool() if _coarsest(cfg, bottom_up) == "up5" else None
-    return _fpn(cfg, bottom_up, top_block)
+    bottom_up, coarsest = _build_bottom_up(cfg, input_shape)
+    return _build_fpn(cfg, bottom_up, LastLevelMaxPool() if coarsest == "up5" else None)
 
 
 @BACKBONE_REGISTRY.register()
 def build_retinanet_metaprompt_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> MetaPromptFPN:
-    """Build the counterpart of Detectron2's `build_retinanet_resnet_fpn_backbone`.
+    """Build the counterpart of Detectron2's `build_retinanet_resnet_fpn_backbone` from MODEL.FPN.
 
-    Args:
-        cfg: Config, of which MODEL.FPN is used. With IN_FEATURES `up3` to `up5`, the features are
-            p3 to p7 (strides 8 to 128); two convolutions compute p6 and p7 from `up5`.
-        input_shape: Shape of the images.
+    With IN_FEATURES `up3` to `up5`, the features are p3 to p7 (strides 8 to 128); two convolutions
+    compute p6 and p7 from `up5`.
     """
-    bottom_up = MetaPromptBackbone(cfg, input_shape)
-    coarsest = _coarsest(cfg, bottom_up)
+    bottom_up, coarsest = _build_bottom_up(cfg, input_shape)
     channels = bottom_up.output_shape()[coarsest].channels
     top_block = LastLevelP6P7(channels, cfg.MODEL.FPN.OUT_CHANNELS, in_feature=coarsest)
-    return _fpn(cfg, bottom_up, top_block)
+    return _build_fpn(cfg, bottom_up, top_block)
 
 
 @BACKBONE_REGISTRY.register()
 def build_fcos_metaprompt_fpn_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> MetaPromptFPN:
     """Build RetinaNet's features with p6 and p7 computed from p5 (arXiv 2006.09214, section 2.2).
 
-    Args:
-        cfg: Config, of which MODEL.FPN is used, with IN_FEATURES `up3` to `up5`.
-        input_shape: Shape of the images.
-
     Raises:
-        InputError: IN_FEATURES doesn't end at `up5`.
+        InputError: MODEL.FPN.IN_FEATURES doesn't end at `up5`.
     """
-    bottom_up = MetaPromptBackbone(cfg, input_shape)
-    if _coarsest(cfg, bottom_up) != "up5":
+    bottom_up, coarsest = _build_bottom_up(cfg, input_shape)
+    if coarsest != "up5":
         raise InputError(
             f"MODEL.FPN.IN_FEATURES is {cfg.MODEL.FPN.IN_FEATURES}, expected to end at 'up5', "
             "for p6 and p7 from p5"
         )
     channels = cfg.MODEL.FPN.OUT_CHANNELS
-    return _fpn(cfg, bottom_up, LastLevelP6P7(channels, channels, in_feature="p5"))
+    return _build_fpn(cfg, bottom_up, LastLevelP6P7(channels, channels, in_feature="p5"))
 
 
-def _coarsest(cfg: CfgNode, bottom_up: MetaPromptBackbone) -> str:
-    """Give the last of MODEL.FPN.IN_FEATURES, from which further levels are computed."""
+def _build_bottom_up(cfg: CfgNode, input_shape: ShapeSpec) -> tuple[MetaPromptBackbone, str]:
+    """Build the backbone, and find its last feature that the FPN reads."""
+    bottom_up = MetaPromptBackbone(cfg, input_shape)
     names, known = cfg.MODEL.FPN.IN_FEATURES, list(bottom_up.output_shape())
     if not names or names[-1] not in known:
         raise InputError(
             f"MODEL.FPN.IN_FEATURES is {names}, expected names of {known} (with "
             'MODEL.META_PROMPT.REARRANGE "none"), fine to coarse'
         )
-    return names[-1]
+    return bottom_up, names[-1]
 
 
-def _fpn(cfg: CfgNode, bottom_up: MetaPromptBackbone, top_block: nn.Module | None) -> MetaPromptFPN:
+def _build_fpn(cfg: CfgNode, bottom_up: Backbone, top_block: nn.Module | None) -> MetaPromptFPN:
+    fpn = cfg.MODEL.FPN
     return MetaPromptFPN(
         bottom_up,
-        cfg.MODEL.FPN.IN_FEATURES,
-        out_channels=cfg.MODEL.FPN.OUT_CHANNELS,
-        norm=cfg.MODEL.FPN.NORM,
+        fpn.IN_FEATURES,
+        out_channels=fpn.OUT_CHANNELS,
+        norm=fpn.NORM,
         top_block=top_block,
-        fuse_type=cfg.MODEL.FPN.FUSE_TYPE,
+        fuse_type=fpn.FUSE_TYPE,
     )
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from detectron2.structures import Instances
+from detectron2.structures import Boxes, Instances
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -12,16 +12,8 @@ from ..utils.errors import InputError
 _BOX_FIELDS = ("pred_boxes", "proposal_boxes", "gt_boxes")
 
 
-def given_boxes(instances: Instances, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Get the boxes that a user gives with an image, and their scores.
-
-    Args:
-        instances: `Instances` with `pred_boxes`, `proposal_boxes` or `gt_boxes` in pixels of their
-            own `image_size`, and `scores` (default: 1).
-        size: Size of the image as (height, width).
-
-    Returns:
-        Corners (K, 4) in pixels of the image, and scores (K,).
+def given_boxes(instances: Instances, size: tuple[int, int]) -> tuple[Boxes, Tensor]:
+    """Get the boxes of `Instances` in pixels of an image of `size` (height, width), and scores.
 
     Raises:
         InputError: The instances have no boxes.
@@ -32,10 +24,9 @@ def given_boxes(instances: Instances, size: tuple[int, int]) -> tuple[Tensor, Te
             f"the given Instances have {list(instances.get_fields())}, expected boxes as one of "
             f"{_BOX_FIELDS}"
         )
-    boxes = instances.get(field).tensor
-    factors = [wanted / given for wanted, given in zip(size, instances.image_size, strict=True)]
-    boxes = boxes * boxes.new_tensor(factors[::-1] * 2)
-    return boxes, instances.scores if instances.has("scores") else boxes.new_ones(len(boxes))
+    boxes = instances.get(field).clone()
+    boxes.scale(size[1] / instances.image_size[1], size[0] / instances.image_size[0])
+    return boxes, instances.scores if instances.has("scores") else torch.ones(len(boxes))
 
 
 def cut_crops(
@@ -43,7 +34,6 @@ def cut_crops(
     centers: np.ndarray,
     extents: np.ndarray,
     size: tuple[int, int],
-    *,
     outside: Tensor,
 ) -> Tensor:
     """Cut crops out of an image with UDP's affine map and bilinear interpolation.
@@ -68,9 +58,6 @@ def cut_crops(
     y = corners[:, 1:] + extents[:, 1:] * np.linspace(0, 1, height)
     # grid_sample's -1 and 1 are the outer edges of the first and last pixels.
     x, y = (2 * x + 1) / columns - 1, (2 * y + 1) / rows - 1
-    shape = (len(centers), height, width)
-    grid = np.stack(
-        [np.broadcast_to(x[:, None, :], shape), np.broadcast_to(y[:, :, None], shape)], axis=-1
-    )
+    grid = np.stack(np.broadcast_arrays(x[:, None, :], y[:, :, None]), axis=-1)
     source = (image - outside).expand(len(grid), -1, -1, -1)
     return F.grid_sample(source, torch.from_numpy(grid).to(image), align_corners=False) + outside

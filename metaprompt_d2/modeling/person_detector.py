@@ -1,5 +1,7 @@
 """`PersonDetector`: find people with any detector of Detectron2."""
 
+import re
+
 import torch
 from detectron2 import model_zoo
 from detectron2.config import CfgNode, get_cfg
@@ -21,12 +23,7 @@ class PersonDetector:
     """
 
     def __init__(
-        self,
-        cfg: CfgNode,
-        *,
-        image_format: str = "RGB",
-        person_class: int = 0,
-        score_threshold: float = 0.5,
+        self, cfg: CfgNode, *, image_format: str, person_class: int, score_threshold: float
     ):
         """
         Args:
@@ -71,14 +68,7 @@ class PersonDetector:
 
     @torch.no_grad()
     def __call__(self, image: Tensor) -> tuple[Boxes, Tensor]:
-        """Find people in an image.
-
-        Args:
-            image: Image (3, H, W), 0..255.
-
-        Returns:
-            Boxes of N people in pixels of the image, and scores (N,).
-        """
+        """Find people in an image (3, H, W), 0..255: N boxes in its pixels, and scores (N,)."""
         if self._model is None:
             self._model = self._load()
         height, width = image.shape[-2:]
@@ -90,9 +80,8 @@ class PersonDetector:
         resized = resize.get_transform(pixels).apply_image(pixels).transpose(2, 0, 1)
         inputs = {"image": torch.from_numpy(resized.copy()), "height": height, "width": width}
         found = self._model([inputs])[0]["instances"]
-        found = found[
-            (found.pred_classes == self.person_class) & (found.scores >= self.score_threshold)
-        ]
+        is_person = found.pred_classes == self.person_class
+        found = found[is_person & (found.scores >= self.score_threshold)]
         return found.pred_boxes, found.scores
 
     def _load(self) -> torch.nn.Module:
@@ -100,13 +89,15 @@ class PersonDetector:
         if self.cfg.MODEL.WEIGHTS:
             file = PathManager.get_local_path(self.cfg.MODEL.WEIGHTS)
             loaded = load_checkpoint(file)
-            state = {
-                name: torch.as_tensor(value) for name, value in loaded.get("model", loaded).items()
-            }
+            loaded = loaded.get("model", loaded)
+            state = {name: torch.as_tensor(value) for name, value in loaded.items()}
             # Detectron2's own files lack the pixel statistics and the anchors.
             missing = set(model.state_dict()) - set(state)
-            missing -= {name for name in missing if name.startswith(("pixel_", "anchor_"))}
-            missing -= {name for name in missing if ".anchor_generator." in name}
+            missing = {
+                name
+                for name in missing
+                if not re.match(r"pixel_|anchor_|.*\.anchor_generator\.", name)
+            }
             if missing:
                 raise InputError(
                     f"{file} lacks {len(missing)} tensors of the person detector, such as "

@@ -4,6 +4,7 @@ Windows slide over an image. Where they overlap, their predictions are averaged 
 image's size, which is allocated in main memory where it is large.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 
@@ -17,20 +18,13 @@ _GIB = 2**30
 
 # Rows and columns of an image.
 Window = tuple[slice, slice]
-# Index of the image, window, and whether it is mirrored.
-_View = tuple[int, Window, bool]
 
 
 def window_starts(length: int, size: int, stride: int) -> list[int]:
-    """Place windows along one axis; the last window ends at the border.
-
-    Args:
-        length: Length of the axis in pixels.
-        size: Length of a window; a shorter axis is one window.
-        stride: Distance between windows.
+    """Place windows of `size` pixels along an axis; the last one is moved back to the border.
 
     Returns:
-        The first position of each window.
+        The first position of each window; an axis that isn't longer than a window has one, at 0.
     """
     count = max(length - size + stride - 1, 0) // stride + 1
     return [max(min(index * stride + size, length) - size, 0) for index in range(count)]
@@ -39,34 +33,22 @@ def window_starts(length: int, size: int, stride: int) -> list[int]:
 def sliding_windows(
     image_size: tuple[int, int], size: tuple[int, int], stride: tuple[int, int]
 ) -> list[Window]:
-    """Place windows of one size over an image, row by row.
-
-    Args:
-        image_size, size, stride: Image, windows and their distance, as (height, width) in pixels.
-    """
-    rows, columns = (
-        _slices(length, extent, window_starts(length, extent, step))
-        for length, extent, step in zip(image_size, size, stride, strict=True)
-    )
-    return [(row, column) for row in rows for column in columns]
+    """Place windows of one size over an image, row by row; sizes are (height, width) in pixels."""
+    axes = zip(image_size, size, stride, strict=True)
+    return _combine_axes(image_size, size, [window_starts(*axis) for axis in axes])
 
 
 def shifted_window_starts(
     length: int, size: int, count: int, *, cover_all: bool = True
 ) -> list[int]:
-    """Place `count` windows along one axis, (length - size) // (count - 1) apart.
+    """Place `count` windows along an axis, (length - size) // (count - 1) apart.
 
     This stride need not divide evenly, so that the windows may end before the border: on KITTI's
-    1216 columns, 16 windows of 352 leave 9.
-
-    Args:
-        length: Length of the axis in pixels.
-        size: Length of a window; an axis that isn't longer is one window.
-        count: Number of windows.
-        cover_all: Whether to add a window at the border, and more where they would leave gaps.
+    1216 columns, 16 windows of 352 leave 9. `cover_all` adds a window at the border, and more where
+    they would leave gaps.
 
     Returns:
-        The first position of each window.
+        The first position of each window; an axis that isn't longer than a window has one, at 0.
     """
     stride = max(length - size, 0) // max(count - 1, 1)
     if cover_all:
@@ -77,22 +59,22 @@ def shifted_window_starts(
 def shifted_windows(
     image_size: tuple[int, int], count: int, *, cover_all: bool = True
 ) -> list[Window]:
-    """Place square windows with the image's shorter side along its longer side.
-
-    Args:
-        image_size: Size of the image as (height, width).
-        count, cover_all: See `shifted_window_starts`.
-    """
+    """Place square windows, as high as the image's shorter side, with `shifted_window_starts`."""
     side = min(image_size)
+    starts = [
+        shifted_window_starts(length, side, count, cover_all=cover_all) for length in image_size
+    ]
+    return _combine_axes(image_size, (side, side), starts)
+
+
+def _combine_axes(
+    image_size: tuple[int, int], size: tuple[int, int], starts: Sequence[Sequence[int]]
+) -> list[Window]:
     rows, columns = (
-        _slices(length, side, shifted_window_starts(length, side, count, cover_all=cover_all))
-        for length in image_size
+        [slice(start, min(start + side, length)) for start in places]
+        for length, side, places in zip(image_size, size, starts, strict=True)
     )
-    return [(row, column) for row in rows for column in columns]
-
-
-def _slices(length: int, size: int, starts: Sequence[int]) -> list[slice]:
-    return [slice(start, min(start + size, length)) for start in starts]
+    return list(itertools.product(rows, columns))
 
 
 def predict_in_windows(
@@ -112,54 +94,41 @@ def predict_in_windows(
 
     Args:
         predict: Function from windows (B, C, h, w) to maps (B, K, h * stride, w * stride).
-        images: Images (N, C, H, W), or maps of them.
-        windows: Windows of one size in pixels: multiples of `stride`.
+        images: Images, or maps of them, (N, C, H, W).
+        windows: Windows of one size in `images`.
         batch_size: Windows that are passed to `predict` at once, mirrored ones included.
         flip: Whether to predict every window mirrored too, and mirror the result back.
         canvas_gib: Size in GiB above which the canvas is in main memory.
-        stride: Pixels for one of `images`.
+        stride: Pixels of the output for one of `images`.
 
     Returns:
         Maps (N, K, H * stride, W * stride).
     """
-    height, width = (side * stride for side in images.shape[-2:])
-    whole = windows == [(slice(0, height), slice(0, width))]
-    if whole and not flip and len(images) <= batch_size:
+    height, width = images.shape[-2:]
+    is_whole = windows == [(slice(0, height), slice(0, width))]
+    if is_whole and not flip and len(images) <= batch_size:
         return predict(images)
-    views = [
-        (image, window, mirrored)
-        for image in range(len(images))
-        for mirrored in ((False, True) if flip else (False,))
-        for window in windows
-    ]
-    total, coverage = None, torch.zeros(len(images), 1, height, width)
-    for batch in _batches(views, batch_size):
-        outputs = predict(torch.stack([_crop(images, view, stride) for view in batch]))
-        if total is None:
-            shape = len(images), outputs.shape[1], height, width
+    flips = (False, True) if flip else (False,)
+    views = list(itertools.product(range(len(images)), flips, windows))
+    total = coverage = torch.empty(0)  # made when the first outputs tell the number of channels
+    for start in range(0, len(views), batch_size):
+        batch = views[start : start + batch_size]
+        crops = [_mirror_if(flipped, images[i, :, *window]) for i, flipped, window in batch]
+        outputs = predict(torch.stack(crops))
+        if start == 0:
+            shape = len(images), outputs.shape[1], height * stride, width * stride
             total = allocate_canvas(shape, outputs.dtype, outputs.device, canvas_gib)
-            coverage = coverage.to(total)
-        for (image, (rows, columns), mirrored), output in zip(batch, outputs, strict=True):
-            part = _mirrored_if(mirrored, output)
-            total[image, :, rows, columns] += part.to(total.device)
-            coverage[image, :, rows, columns] += 1
-        del outputs, output, part  # before the next batch
+            coverage = torch.zeros_like(total[:, :1])
+        for (i, flipped, window), output in zip(batch, outputs, strict=True):
+            rows, columns = (slice(part.start * stride, part.stop * stride) for part in window)
+            total[i, :, rows, columns] += _mirror_if(flipped, output).to(total.device)
+            coverage[i, :, rows, columns] += 1
+        del outputs, output  # before the next batch
     return total.div_(coverage)
 
 
-def _crop(images: Tensor, view: _View, stride: int) -> Tensor:
-    image, window, mirrored = view
-    rows, columns = (slice(part.start // stride, part.stop // stride) for part in window)
-    return _mirrored_if(mirrored, images[image, :, rows, columns])
-
-
-def _mirrored_if(mirrored: bool, x: Tensor) -> Tensor:
-    return x.flip(-1) if mirrored else x
-
-
-def _batches(views: list[_View], batch_size: int) -> Iterator[list[_View]]:
-    for start in range(0, len(views), batch_size):
-        yield views[start : start + batch_size]
+def _mirror_if(flipped: bool, x: Tensor) -> Tensor:
+    return x.flip(-1) if flipped else x
 
 
 def fits_canvas(shape: Sequence[int], max_gib: float) -> bool:
@@ -176,15 +145,9 @@ def allocate_canvas(
 
 
 def resize_map(maps: Tensor, size: tuple[int, int], max_gib: float) -> Tensor:
-    """Resize maps as `resize` does, without other memory of the result's size.
+    """Resize maps (K, h, w) as `resize` does, without other memory of the result's size.
 
-    Args:
-        maps: Maps (K, h, w).
-        size: Size of the result as (height, width).
-        max_gib: Size in GiB above which the result is in main memory.
-
-    Returns:
-        Maps (K, height, width), or `maps` itself where it has this size already.
+    The result is in main memory where it takes more than `max_gib` GiB.
     """
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps
@@ -197,11 +160,7 @@ def resize_map(maps: Tensor, size: tuple[int, int], max_gib: float) -> Tensor:
 
 
 def resize_in_strips(maps: Tensor, size: tuple[int, int]) -> Iterator[tuple[slice, Tensor]]:
-    """Resize maps as `resize_map` does, some rows at a time.
-
-    Args:
-        maps: Maps (K, h, w).
-        size: Size of the result as (height, width).
+    """Resize maps (K, h, w) as `resize` does, some rows at a time.
 
     Yields:
         Rows of the result and their values (K, rows, width) on the device of `maps`: 64 MiB in

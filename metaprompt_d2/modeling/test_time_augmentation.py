@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..data import ResizeToBox
 from ..utils.errors import InputError
-from .meta_arch import DenseModel
+from .meta_arch.base import DenseModel
 from .sliding_window import allocate_canvas, fits_canvas, resize_in_strips
 
 
@@ -46,7 +46,7 @@ class DenseModelWithTTA(nn.Module):
     @configurable
     def __init__(
         self,
-        model: nn.Module,
+        model: DenseModel | SemanticSegmentor,
         *,
         boxes: Sequence[tuple[int, int] | None],
         flip: bool,
@@ -62,17 +62,11 @@ class DenseModelWithTTA(nn.Module):
             num_channels: Number of channels K of outputs, 1 for depth.
             canvas_gib: Size in GiB above which the sum is kept in main memory and not on the
                 model's device, and above which mirror images are predicted separately.
-
-        Raises:
-            InputError: There is no scale, or a box is impossible.
         """
         super().__init__()
-        if not boxes:
-            raise InputError("boxes is empty, expected at least one scale")
         self.model = model
         self.task = _task(model)
         self.boxes = list(boxes)
-        self.resizes = [None if box is None else ResizeToBox(*box) for box in self.boxes]
         self.flip = flip
         self.num_channels = num_channels
         self.canvas_gib = canvas_gib
@@ -94,10 +88,7 @@ class DenseModelWithTTA(nn.Module):
 
     @torch.no_grad()
     def forward(self, batched_inputs: list[dict]) -> list[dict[str, Tensor]]:
-        """Predict each image at all scales.
-
-        Args:
-            batched_inputs: Inputs of the model, with images that aren't resized.
+        """Predict each of the model's inputs, whose images aren't resized, at all scales.
 
         Returns:
             One dict for each image with "sem_seg": class probabilities (K, height, width), or
@@ -111,9 +102,9 @@ class DenseModelWithTTA(nn.Module):
     def _predict(self, inputs: dict) -> dict[str, Tensor]:
         height, width = inputs["image"].shape[-2:]
         size = inputs.get("height", height), inputs.get("width", width)
-        total, passes = None, 0
+        total, passes = torch.empty(0), 0
         for maps, mirrored in self._passes(inputs):
-            if total is None:
+            if passes == 0:
                 dtype = torch.promote_types(maps.dtype, torch.float32)
                 total = allocate_canvas((len(maps), *size), dtype, self.device, self.canvas_gib)
             for rows, strip in resize_in_strips(maps, size):
@@ -128,13 +119,15 @@ class DenseModelWithTTA(nn.Module):
     def _passes(self, inputs: dict) -> Iterator[tuple[Tensor, bool]]:
         """Yield each pass's output (K, h, w) at the scale's size, and whether it is mirrored."""
         image, name = inputs["image"], inputs.get("file_name", "an image")
-        for box, resize in zip(self.boxes, self.resizes, strict=True):
-            scaled = image if resize is None else _resized_image(image, resize)
-            shape = 1 + self.flip, self.num_channels, *scaled.shape[-2:]
-            for views in _views(self.flip, together=fits_canvas(shape, self.canvas_gib)):
-                images = [scaled.flip(-1) if mirrored else scaled for mirrored in views]
+        for box in self.boxes:
+            scaled = image if box is None else _resize_image(image, box)
+            views = [False, True] if self.flip else [False]
+            shape = len(views), self.num_channels, *scaled.shape[-2:]
+            together = fits_canvas(shape, self.canvas_gib)
+            for batch in [views] if together else [[view] for view in views]:
+                images = [scaled.flip(-1) if mirrored else scaled for mirrored in batch]
                 outputs = self._outputs(images, box, name)
-                for mirrored in views:
+                for mirrored in batch:
                     yield outputs.pop(0), mirrored
 
     def _outputs(
@@ -158,21 +151,13 @@ def _task(model: nn.Module) -> str:
     return model.task if isinstance(model, DenseModel) else "sem_seg"
 
 
-def _views(flip: bool, *, together: bool) -> list[list[bool]]:
-    """List the batches of an image: the image as it is (False) and mirrored."""
-    if not flip:
-        return [[False]]
-    return [[False, True]] if together else [[False], [True]]
-
-
 def _boxes(cfg: CfgNode) -> list[tuple[int, int] | None]:
     """Read the box (long side, short side) of every scale; None for the image's own size."""
     aug = cfg.TEST.AUG
     short_sides, long_sides = list(aug.MIN_SIZES), list(aug.MAX_SIZES)
     # Detectron2's default is meant for detectors.
     if tuple(short_sides) == tuple(get_cfg().TEST.AUG.MIN_SIZES):
-        short_sides = [cfg.INPUT.MIN_SIZE_TEST]
-        long_sides = [cfg.INPUT.MAX_SIZE_TEST]
+        short_sides, long_sides = [cfg.INPUT.MIN_SIZE_TEST], [cfg.INPUT.MAX_SIZE_TEST]
     long_sides = long_sides or [aug.MAX_SIZE] * len(short_sides)
     if not short_sides:
         raise InputError("TEST.AUG.MIN_SIZES is empty: there is no scale to predict at")
@@ -180,20 +165,18 @@ def _boxes(cfg: CfgNode) -> list[tuple[int, int] | None]:
         raise InputError(
             f"TEST.AUG.MAX_SIZES has {len(long_sides)} sizes, TEST.AUG.MIN_SIZES {len(short_sides)}"
         )
-    for short, long in zip(short_sides, long_sides, strict=True):
+    boxes = list(zip(long_sides, short_sides, strict=True))
+    for long, short in boxes:
         if short < 0 or (short and long < short):
             raise InputError(
                 f"TEST.AUG: a short side of {short} and a long side of {long} pixels make no box "
                 "that images fit (MIN_SIZES, with MAX_SIZES or MAX_SIZE)"
             )
-    return [
-        (long, short) if short else None
-        for short, long in zip(short_sides, long_sides, strict=True)
-    ]
+    return [box if box[1] else None for box in boxes]
 
 
-def _resized_image(image: Tensor, resize: ResizeToBox) -> Tensor:
-    """Resize an image (C, H, W) of any number type as mappers resize it."""
+def _resize_image(image: Tensor, box: tuple[int, int]) -> Tensor:
+    """Fit an image (C, H, W) of any number type into a box as mappers do."""
     pixels = np.ascontiguousarray(image.cpu().numpy().transpose(1, 2, 0))
-    pixels = resize.get_transform(pixels).apply_image(pixels)
+    pixels = ResizeToBox(*box).get_transform(pixels).apply_image(pixels)
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))

@@ -1,7 +1,5 @@
 """Draw depth maps and their errors."""
 
-from collections.abc import Callable
-
 import cv2
 import numpy as np
 
@@ -12,6 +10,7 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _NO_VALUE = 128  # gray, which none of the color maps contains
 _ERROR_COLORS = cv2.COLORMAP_MAGMA
 _LARGE_ERROR = 0.2  # end of the error scale as a fraction of the depth scale
+_FAR = 1e9  # meters; beyond any value
 
 
 def compare_depth(
@@ -32,33 +31,25 @@ def compare_depth(
     Returns:
         (H', W', 3) uint8 RGB with a title above each picture.
     """
-    farthest = max_depth
-    if truth is not None and truth.any():
-        farthest = min(max_depth, float(truth.max()))
-    height = title_height(image)
-    blank = np.full((2 * height, image.shape[1], 3), WHITE, np.uint8)
+    farthest = max_depth if truth is None else min(max_depth, float(truth.max()) or max_depth)
+    blank = np.full((2 * title_height(image), image.shape[1], 3), WHITE, np.uint8)
     columns = [np.vstack([with_title(image, "image"), blank])]
-
-    def add(title: str, values: np.ndarray, end: float, color_map: int, reverse: bool) -> None:
-        bar = _scale_bar(image.shape[1], height, end, color_map, reverse)
-        picture = color_mapped(values, end, color_map, reverse)
-        columns.append(np.vstack([with_title(picture, title), bar]))
-
-    prediction = np.where(np.isfinite(prediction), prediction, np.nan)
     if truth is not None:
         truth = np.where(truth > 0, truth, np.nan)
-        # Where points overlap, the nearest is in front.
-        add("ground truth", thickened(truth, np.fmin), farthest, DEPTH_COLORS, True)
-    add("prediction", prediction, farthest, DEPTH_COLORS, True)
+        points = thickened(truth, nearest=True)
+        columns.append(_draw_map("ground truth", points, farthest, DEPTH_COLORS, True))
+    prediction = np.where(np.isfinite(prediction), prediction, np.nan)
+    columns.append(_draw_map("prediction", prediction, farthest, DEPTH_COLORS, True))
     if truth is not None:
-        error = thickened(np.abs(prediction - truth), np.fmax)
-        add("absolute error", error, _LARGE_ERROR * farthest, _ERROR_COLORS, False)
+        error, end = np.abs(prediction - truth), _LARGE_ERROR * farthest
+        points = thickened(error, nearest=False)
+        columns.append(_draw_map("absolute error", points, end, _ERROR_COLORS, False))
     return side_by_side(columns)
 
 
 def color_mapped(values: np.ndarray, end: float, color_map: int, reverse: bool) -> np.ndarray:
-    """Map values from 0 to `end` to RGB colors; NaN is gray."""
-    missing = np.isnan(values)
+    """Map values from 0 to `end` to RGB colors; NaN and infinity are gray."""
+    missing = ~np.isfinite(values)
     share = np.where(missing, 0, values / end).clip(0, 1)
     levels = np.rint((1 - share if reverse else share) * 255).astype(np.uint8)
     colors = cv2.cvtColor(cv2.applyColorMap(levels, color_map), cv2.COLOR_BGR2RGB)
@@ -66,8 +57,12 @@ def color_mapped(values: np.ndarray, end: float, color_map: int, reverse: bool) 
     return colors
 
 
-def _scale_bar(width: int, height: int, end: float, color_map: int, reverse: bool) -> np.ndarray:
-    """Draw a strip with the colors of a scale above its numbers, 2 * `height` pixels high."""
+def _draw_map(
+    title: str, values: np.ndarray, end: float, color_map: int, reverse: bool
+) -> np.ndarray:
+    """Draw a map below its title and above its scale, a strip of the colors and numbers."""
+    picture = color_mapped(values, end, color_map, reverse)
+    height, width = title_height(picture), picture.shape[1]
     bar = np.full((2 * height, width, 3), WHITE, np.uint8)
     ramp = np.broadcast_to(np.linspace(0, end, width), (height - height // 4, width))
     bar[height // 4 : height] = color_mapped(ramp, end, color_map, reverse)
@@ -75,18 +70,14 @@ def _scale_bar(width: int, height: int, end: float, color_map: int, reverse: boo
         (extent, _), _ = cv2.getTextSize(label, _FONT, height / 33, 1)
         left = int(place * (width - extent - 4)) + 2
         write_text(bar, label, (left, int(height * 1.85)), height)
-    return bar
+    return np.vstack([with_title(picture, title), bar])
 
 
-def thickened(
-    values: np.ndarray, choose: Callable[[np.ndarray, np.ndarray], np.ndarray]
-) -> np.ndarray:
-    """Grow values to 3x3 pixels if most pixels are NaN; `choose` decides where they overlap."""
-    if np.isnan(values).mean() < 0.5:
+def thickened(values: np.ndarray, *, nearest: bool) -> np.ndarray:
+    """Grow values to 3x3 pixels if most are NaN; the nearest or the farthest covers the others."""
+    missing = np.isnan(values)
+    if missing.mean() < 0.5:
         return values
-    for axis in (0, 1):
-        edge = [(1, 1) if other == axis else (0, 0) for other in (0, 1)]
-        padded = np.pad(values, edge, constant_values=np.nan)
-        before, after = np.delete(padded, [-1, -2], axis), np.delete(padded, [0, 1], axis)
-        values = choose(choose(before, values), after)
-    return values
+    sign = -1 if nearest else 1
+    grown = cv2.dilate(np.where(missing, -_FAR, sign * values), np.ones((3, 3)))
+    return np.where(grown == -_FAR, np.nan, sign * grown)

@@ -1,13 +1,12 @@
 """Draw the ground truth of an image."""
 
-import cv2
 import numpy as np
 from detectron2.data import Metadata
 from detectron2.structures import Instances
 
 from .depth import DEPTH_COLORS, color_mapped, thickened
-from .layout import side_by_side, with_title
-from .pose import draw_heatmaps, draw_people, people_scale
+from .layout import titled_row
+from .pose import draw_heatmaps, draw_people, enlarged, people_scale
 from .sem_seg import colorize
 
 
@@ -34,21 +33,17 @@ def draw_ground_truth(
     Returns:
         (H', W', 3) uint8 RGB with a title above each picture.
     """
-    pictures = [("image", image)]
+    pictures = {"image": image}
     if sem_seg is not None:
-        pictures.append(("classes", colorize(image, sem_seg, metadata)))
+        pictures["classes"] = colorize(image, sem_seg, metadata)
     if depth is not None:
-        known = thickened(np.where(depth > 0, depth, np.nan), np.fmin)
+        known = thickened(np.where(depth > 0, depth, np.nan), nearest=True)
         picture = color_mapped(known, metadata.max_depth, DEPTH_COLORS, True)
-        pictures.append((f"depth, 0 to {metadata.max_depth:g} m", picture))
+        pictures[f"depth, 0 to {metadata.max_depth:g} m"] = picture
     if heatmaps is not None:
-        pictures.append(("heatmaps", draw_heatmaps(image, heatmaps)))
+        pictures["heatmaps"] = draw_heatmaps(image, heatmaps)
     if people is not None:
         scale = people_scale(image)
-        size = (image.shape[1] * scale, image.shape[0] * scale)
-        pictures.append(("keypoints", draw_people(image, people, metadata, scale=scale)))
-        pictures = [
-            (title, cv2.resize(picture, size, interpolation=cv2.INTER_NEAREST))
-            for title, picture in pictures
-        ]
-    return side_by_side([with_title(picture, title) for title, picture in pictures])
+        pictures = {title: enlarged(picture, scale) for title, picture in pictures.items()}
+        pictures["keypoints"] = draw_people(image, people, metadata, scale=scale)
+    return titled_row(pictures)

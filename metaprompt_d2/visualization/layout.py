@@ -1,6 +1,6 @@
-"""Arrange pictures in rows and columns with titles."""
+"""Arrange pictures, (H, W, 3) uint8 RGB, in rows and columns with titles."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -11,12 +11,12 @@ _GAP = 4  # pixels between pictures
 
 
 def stack_rows(rows: Sequence[np.ndarray]) -> np.ndarray:
-    """Stack rows of pictures, (H_i, W_i, 3) uint8; fill narrow ones up with white."""
+    """Stack rows of pictures with gaps between them; fill narrow ones up with white."""
     width = max(row.shape[1] for row in rows)
-    padded = []
-    for row in rows:
-        margins = (0, _GAP), (0, width - row.shape[1]), (0, 0)
-        padded.append(np.pad(row, margins, constant_values=WHITE))
+    padded = [
+        np.pad(row, ((0, _GAP), (0, width - row.shape[1]), (0, 0)), constant_values=WHITE)
+        for row in rows
+    ]
     return np.vstack(padded)
 
 
@@ -24,6 +24,11 @@ def side_by_side(columns: Sequence[np.ndarray]) -> np.ndarray:
     """Join pictures of the same height with gaps between them."""
     gap = np.full((columns[0].shape[0], _GAP, 3), WHITE, np.uint8)
     return np.hstack([part for column in columns for part in (column, gap)][:-1])
+
+
+def titled_row(pictures: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Join pictures, each below its title."""
+    return side_by_side([with_title(picture, title) for title, picture in pictures.items()])
 
 
 def title_height(image: np.ndarray) -> int:

@@ -31,7 +31,6 @@ def draw_overlay(image: np.ndarray, output: dict[str, Any], metadata: Metadata) 
         return draw_classes(image, output["sem_seg"].argmax(dim=0).cpu().numpy(), metadata)
     if "depth" in output:
         depth = output["depth"].float().cpu().numpy()
-        depth = np.where(np.isfinite(depth), depth, np.nan)
         return color_mapped(depth, metadata.max_depth, DEPTH_COLORS, True)
     if "instances" in output and output["instances"].has("crop_areas"):  # this package's poses
         return draw_people(image, output["instances"].to("cpu"), metadata)

@@ -7,7 +7,7 @@ from detectron2.data import Metadata
 from detectron2.structures import Boxes, BoxMode, Instances
 from detectron2.utils.visualizer import Visualizer
 
-from .layout import side_by_side, with_title
+from .layout import titled_row
 
 _PEOPLE_SIZE = 512  # pixels; smaller images are enlarged before drawing skeletons
 
@@ -15,9 +15,7 @@ _PEOPLE_SIZE = 512  # pixels; smaller images are enlarged before drawing skeleto
 def compare_people(
     image: np.ndarray, prediction: Instances, truth: Instances | None, metadata: Metadata
 ) -> np.ndarray:
-    """Draw the image, annotated and predicted skeletons side by side.
-
-    Detectron2's `Visualizer` draws the skeletons. Small images are enlarged by an integer factor.
+    """Draw the image, annotated and predicted skeletons side by side; small images are enlarged.
 
     Args:
         image: (H, W, 3) uint8 RGB.
@@ -29,24 +27,21 @@ def compare_people(
         (H', W', 3) uint8 RGB with a title above each picture.
     """
     scale = people_scale(image)
-    predicted = draw_people(image, prediction, metadata, scale=scale)
-    size = predicted.shape[1::-1]
-    pictures = [("image", cv2.resize(image, size, interpolation=cv2.INTER_NEAREST))]
-    if truth is not None:
-        pictures.append(("ground truth", draw_people(image, truth, metadata, scale=scale)))
-    pictures.append(("prediction", predicted))
-    return side_by_side([with_title(picture, title) for title, picture in pictures])
+    pictures = {"image": enlarged(image, scale)}
+    for title, people in (("ground truth", truth), ("prediction", prediction)):
+        if people is not None:
+            pictures[title] = draw_people(image, people, metadata, scale=scale)
+    return titled_row(pictures)
 
 
 def draw_people(
     image: np.ndarray, people: Instances, metadata: Metadata, *, scale: int = 1
 ) -> np.ndarray:
     """Draw skeletons and boxes on the image, enlarged by `scale`. See `compare_people`."""
-    shown = Instances(image.shape[:2])
-    shown.pred_keypoints = people.pred_keypoints
-    shown.pred_boxes = Boxes(people.pred_boxes.tensor.clone())
-    visualizer = Visualizer(image, metadata, scale=scale)
-    return visualizer.draw_instance_predictions(shown).get_image()
+    boxes, keypoints = Boxes(people.pred_boxes.tensor.clone()), people.pred_keypoints
+    shown = Instances(image.shape[:2], pred_boxes=boxes, pred_keypoints=keypoints)
+    drawn = Visualizer(image, metadata, scale=scale).draw_instance_predictions(shown)
+    return drawn.get_image()
 
 
 def people_scale(image: np.ndarray) -> int:
@@ -54,17 +49,21 @@ def people_scale(image: np.ndarray) -> int:
     return max(1, _PEOPLE_SIZE // max(image.shape[:2]))
 
 
+def enlarged(image: np.ndarray, factor: int) -> np.ndarray:
+    """Repeat each pixel `factor` times in both directions."""
+    return image.repeat(factor, axis=0).repeat(factor, axis=1)
+
+
 def annotated_people(item: dict) -> Instances | None:
     """Convert a dataset dict's annotations for `compare_people`; None if there are none."""
     found = item.get("annotations", ())
     if not found:
         return None
-    boxes = [BoxMode.convert(each["bbox"], each["bbox_mode"], BoxMode.XYXY_ABS) for each in found]
-    keypoints = [np.reshape(each["keypoints"], (-1, 3)) for each in found]
-    people = Instances((item["height"], item["width"]))
-    people.pred_boxes = Boxes(torch.tensor(boxes, dtype=torch.float32))
-    people.pred_keypoints = torch.tensor(np.stack(keypoints), dtype=torch.float32)
-    return people
+    corners = [BoxMode.convert(each["bbox"], each["bbox_mode"], BoxMode.XYXY_ABS) for each in found]
+    points = np.stack([np.reshape(each["keypoints"], (-1, 3)) for each in found])
+    boxes, keypoints = Boxes(torch.tensor(corners)), torch.tensor(points, dtype=torch.float32)
+    size = item["height"], item["width"]
+    return Instances(size, pred_boxes=boxes, pred_keypoints=keypoints)
 
 
 def draw_heatmaps(image: np.ndarray, heatmaps: np.ndarray) -> np.ndarray:

@@ -1,6 +1,10 @@
-"""Draw the responses of prompts and the changes between refinement steps."""
+"""Draw the responses of prompts and the changes between refinement steps.
+
+All functions return (H, W, 3) uint8 RGB.
+"""
 
 from collections.abc import Sequence
+from itertools import zip_longest
 
 import cv2
 import numpy as np
@@ -14,13 +18,8 @@ _OPACITY = 0.75
 
 
 def response_range(responses: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Return the 1st and 99th percentile of several maps, as a common range of colors.
-
-    Args:
-        responses: (h, w) maps to compare, such as one prompt's at all steps.
-    """
-    values = np.concatenate([response.ravel() for response in responses])
-    low, high = np.percentile(values, (1, 99))
+    """Return the 1st and 99th percentile of several (h, w) maps, as a common range of colors."""
+    low, high = np.percentile(np.stack(responses), (1, 99))
     return float(low), float(high)
 
 
@@ -32,10 +31,7 @@ def draw_response(
     Args:
         image: (H, W, 3) uint8 RGB, shown in gray.
         response: (h, w) map, resized bilinearly to the image.
-        limits: Range of the colors; default: the `response_range` of this map.
-
-    Returns:
-        (H, W, 3) uint8 RGB.
+        limits: Range of the colors (default: the `response_range` of this map).
     """
     low, high = limits or response_range([response])
     enlarged = cv2.resize(response, image.shape[1::-1], interpolation=cv2.INTER_LINEAR)
@@ -53,9 +49,6 @@ def draw_change(
         before, after: (num_prompts, h, w) responses of one step and the next. Changes are measured
             in standard deviations of each prompt's map before the step.
         end: Change that gets the brightest color.
-
-    Returns:
-        (H, W, 3) uint8 RGB.
     """
     spread = before.std(axis=(1, 2), keepdims=True).clip(min=1e-12)
     change = np.sqrt((((after - before) / spread) ** 2).mean(axis=0))
@@ -69,40 +62,28 @@ def draw_prompts(
     """Draw the responses of all prompts in a grid, each with its own range of colors.
 
     Args:
-        image: (H, W, 3) uint8 RGB.
-        responses: (num_prompts, h, w).
+        image, responses: (H, W, 3) uint8 RGB and (num_prompts, h, w).
         titles: One title per prompt.
         columns: Number of pictures per row.
-
-    Returns:
-        (H', W', 3) uint8 RGB.
     """
-    pictures = [
-        with_title(draw_response(image, response), title)
-        for response, title in zip(responses, titles, strict=True)
-    ]
-    rows = [pictures[start : start + columns] for start in range(0, len(pictures), columns)]
-    return stack_rows([side_by_side(row) for row in rows])
+    drawn = [draw_response(image, response) for response in responses]
+    cells = list(zip(titles, drawn, strict=True))
+    return draw_table([cells[start : start + columns] for start in range(0, len(cells), columns)])
 
 
 def draw_table(rows: Sequence[Sequence[tuple[str, np.ndarray | None]]]) -> np.ndarray:
-    """Arrange pictures with titles in a table; None leaves a gap.
+    """Arrange titles and pictures, (H, W, 3) uint8 RGB, in a table; None leaves a gap.
 
-    Args:
-        rows: Title and (H, W, 3) uint8 RGB of each picture. All have the same height, and those of
-            a column the same width.
-
-    Returns:
-        (H', W', 3) uint8 RGB.
+    All pictures have the same height, and those of a column the same width.
     """
-    shapes = [
-        next(picture.shape for _, picture in column if picture is not None)
-        for column in zip(*rows, strict=True)
+    blanks = [
+        next(np.full_like(picture, WHITE) for _, picture in column if picture is not None)
+        for column in zip_longest(*rows, fillvalue=("", None))
     ]
     titled = [
         [
-            with_title(np.full(shape, WHITE, np.uint8) if picture is None else picture, title)
-            for shape, (title, picture) in zip(shapes, row, strict=True)
+            with_title(blank if picture is None else picture, title)
+            for blank, (title, picture) in zip(blanks, row, strict=False)
         ]
         for row in rows
     ]

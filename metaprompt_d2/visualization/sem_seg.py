@@ -7,7 +7,7 @@ import numpy as np
 from detectron2.data import Metadata
 from detectron2.utils.visualizer import Visualizer
 
-from .layout import side_by_side, with_title
+from .layout import titled_row
 
 
 def compare_sem_seg(
@@ -17,18 +17,16 @@ def compare_sem_seg(
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        prediction: (H, W) class ids.
-        truth: (H, W) class ids, or None. Ids without a class, such as the ignore label, are black.
+        prediction, truth: (H, W) class ids. Those without a class, as the ignore label, are black.
         metadata: Metadata with "stuff_classes" and optionally "stuff_colors".
 
     Returns:
         (H', W', 3) uint8 RGB with a title above each picture.
     """
-    pictures = [("image", image)]
+    pictures = {"image": image}
     if truth is not None:
-        pictures.append(("ground truth", colorize(image, truth, metadata)))
-    pictures.append(("prediction", colorize(image, prediction, metadata)))
-    return side_by_side([with_title(picture, title) for title, picture in pictures])
+        pictures["ground truth"] = colorize(image, truth, metadata)
+    return titled_row(pictures | {"prediction": colorize(image, prediction, metadata)})
 
 
 def colorize(image: np.ndarray, labels: np.ndarray, metadata: Metadata) -> np.ndarray:
@@ -42,29 +40,20 @@ def colorize(image: np.ndarray, labels: np.ndarray, metadata: Metadata) -> np.nd
 
 
 def draw_classes(image: np.ndarray, labels: np.ndarray, metadata: Metadata) -> np.ndarray:
-    """Color the classes and write each class's name on its largest area, if it is wide enough.
-
-    Args:
-        image, labels, metadata: As in `colorize`.
-
-    Returns:
-        (H, W, 3) uint8 RGB.
-    """
+    """Draw `colorize` with each class's name on its largest area, if it is wide enough."""
     visualizer = Visualizer(colorize(image, labels, metadata), metadata)
+    colors = _class_colors(metadata) / 255
     size = max(10, int(np.sqrt(labels.size)) // 90)  # points of 1.4 pixels
     for label, (x, y), radius in _wide_places(labels, len(metadata.stuff_classes)):
-        name = metadata.stuff_classes[label]
         if radius > size:
-            half_width = min(0.45 * size * len(name), labels.shape[1] / 2)
-            x = np.clip(x, half_width, labels.shape[1] - half_width)
-            color = tuple(_class_colors(metadata)[label] / 255)
-            visualizer.draw_text(name, (x, y - 0.8 * size), font_size=size, color=color)
+            name, width = metadata.stuff_classes[label], labels.shape[1]
+            margin = min(0.45 * size * len(name), width / 2)
+            place = np.clip(x, margin, width - margin), y - 0.8 * size
+            visualizer.draw_text(name, place, font_size=size, color=tuple(colors[label]))
     return visualizer.get_output().get_image()
 
 
-def _wide_places(
-    labels: np.ndarray, num_classes: int
-) -> Iterator[tuple[int, tuple[float, float], float]]:
+def _wide_places(labels: np.ndarray, num_classes: int) -> Iterator[tuple[int, np.ndarray, float]]:
     """Yield each class id, a wide place (x, y) near the center of its largest area, a radius."""
     step = max(1, min(labels.shape) // 256)  # accurate enough and fast
     small = labels[::step, ::step]
@@ -75,17 +64,13 @@ def _wide_places(
         radii = cv2.distanceTransform((components == largest).astype(np.uint8), cv2.DIST_L2, 3)
         wide = np.argwhere(radii > 0.9 * radii.max())[:, ::-1]
         place = wide[np.square(wide - centers[largest]).sum(axis=1).argmin()]
-        yield int(label), tuple((place - 0.5) * step), float(radii.max()) * step
+        yield int(label), (place - 0.5) * step, float(radii.max()) * step
 
 
 def _class_colors(metadata: Metadata) -> np.ndarray:
-    """Return (num_classes, 3) uint8 RGB: the dataset's colors, or a fixed palette."""
-    colors = metadata.get("stuff_colors", None)
-    return np.asarray(colors or _palette(len(metadata.stuff_classes)), np.uint8)
-
-
-def _palette(num_classes: int) -> np.ndarray:
-    """Return distinct colors whose hues are spaced by the golden ratio."""
-    hue = (np.arange(num_classes) * 0.618034 % 1 * 180).astype(np.uint8)
+    """Return (K, 3) uint8 RGB: the dataset's colors, or hues spaced by the golden ratio."""
+    if metadata.get("stuff_colors", None):
+        return np.array(metadata.stuff_colors, np.uint8)
+    hue = (np.arange(len(metadata.stuff_classes)) * 0.618034 % 1 * 180).astype(np.uint8)
     hsv = np.stack([hue, np.full_like(hue, 180), np.full_like(hue, 230)], axis=-1)
     return cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0]

@@ -17,7 +17,14 @@ from metaprompt_d2.checkpoint.compvis import (
     unsqueeze_attention,
     vae_layers,
 )
-from metaprompt_d2.checkpoint.names import count, invert, rename
+from metaprompt_d2.checkpoint.names import below, count, rename
+
+
+def invert(table: dict[str, str]) -> dict[str, str]:
+    """The table of the opposite direction; no layer may be lost."""
+    inverse = {new: old for old, new in table.items()}
+    assert len(inverse) == len(table)
+    return inverse
 
 
 def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
@@ -94,3 +101,7 @@ def test_the_longest_layer_name_of_a_table_counts() -> None:
 
 def test_distinct_matches_are_counted() -> None:
     assert count(r"^blocks\.\d+", ["blocks.0.a", "blocks.0.b", "blocks.10.a", "x.blocks.1"]) == 2
+
+
+def test_names_below_a_prefix_lose_it() -> None:
+    assert below("a.", {"a.b": 1, "a.c.a.": 2, "ab": 3}) == {"b": 1, "c.a.": 2}

@@ -15,7 +15,6 @@ from safetensors.torch import save_file
 
 from metaprompt_d2.checkpoint import TensorFileError, load_checkpoint, non_finite
 from metaprompt_d2.checkpoint.tensor_files import open_tensors
-from metaprompt_d2.utils.files import atomic_write
 
 TENSORS = {
     "matrix": torch.arange(6, dtype=torch.float32).reshape(2, 3),
@@ -170,20 +169,6 @@ def test_tensors_that_are_not_finite_are_named() -> None:
     tensors = {"a": torch.tensor([1.0, np.nan]), "b": torch.zeros(2), "n": torch.tensor(1)}
     assert non_finite(tensors) == ["a"]
     assert non_finite({"n": torch.tensor(1)}) == []
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
-    file = tmp_path / "out.pth"
-    atomic_write(file, lambda stream: stream.write(b"old"))
-
-    def fail(stream) -> None:
-        stream.write(b"half")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        atomic_write(file, fail)
-    assert file.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [file]
 
 
 MEASURE = """

@@ -62,7 +62,7 @@ def test_a_target_is_the_references_pixel_by_pixel() -> None:
     assert weights[0] == 1
 
 
-def test_unlabelled_keypoints_and_those_far_outside_have_no_target_and_no_weight() -> None:
+def test_unlabeled_keypoints_and_those_far_outside_have_no_target_and_no_weight() -> None:
     keypoints = np.array([[90.0, 90.0], [90.0, 90.0], [-40.0, 90.0], [90.0, 300.0], [-4.0, 90.0]])
     heatmaps, weights = CODEC.encode(keypoints, np.array([True, False, True, True, True]))
     assert weights.tolist() == [1, 0, 0, 0, 1]
@@ -71,7 +71,7 @@ def test_unlabelled_keypoints_and_those_far_outside_have_no_target_and_no_weight
 
 
 def reference_decode(heatmap: np.ndarray) -> np.ndarray:
-    """Method section 5.2 word by word, with OpenCV's blur, which mirrors maps at their border."""
+    """docs/method.md, "ViTPose recipe", with OpenCV's blur, which mirrors maps at the border."""
     row, column = np.unravel_index(heatmap.argmax(), heatmap.shape)
     d = np.log(np.clip(cv2.GaussianBlur(heatmap, (11, 11), 0), 0.001, 50))
     d = np.pad(d, 1, mode="edge").astype(np.float64)

@@ -1,4 +1,4 @@
-"""One small data set for all tests of foreign models and backbones."""
+"""A small dataset for all tests of Detectron2's models and backbones."""
 
 from collections.abc import Iterator
 
@@ -21,7 +21,7 @@ def coco(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CocoNames]:
 
 @pytest.fixture(scope="session")
 def topdown(coco: CocoNames) -> Iterator[str]:
-    """The same people, one by one."""
+    """The people of `coco`, one sample per person."""
     metadata = MetadataCatalog.get(coco.people)
     name = f"{coco.people}_topdown"
     register_people(name, metadata.json_file, metadata.image_root)

@@ -133,7 +133,7 @@ def test_fcos_from_yaml_and_from_a_lazyconfig_are_identical(fcos_pair: tuple[FCO
         assert cells[0].equal(cells[1])
 
 
-def test_fcos_from_yaml_has_the_losses_and_boxes_of_the_lazyconfig(
+def test_fcos_from_yaml_has_the_lazyconfigs_losses_and_boxes(
     fcos_pair: tuple[FCOS, FCOS],
 ) -> None:
     people = Instances((64, 96))

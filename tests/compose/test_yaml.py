@@ -47,7 +47,7 @@ SMALL = SMALLEST | {
     "TEST.NUM_PICTURES": 1,
 }
 
-# The figures that each must give, and the data set it reads.
+# The dataset that each reads, and the metrics that it must give.
 DETECTRON2S = {
     "cascade_mask_rcnn": ("people", {"bbox", "segm"}),
     "deeplab_v3_plus": ("stuff", {"sem_seg"}),

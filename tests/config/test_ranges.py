@@ -53,6 +53,14 @@ def test_a_range_says_what_it_expects(bounds: Range, value: float, expected: str
         ("MODEL.DIFFUSION.UNET.NUM_HEADS_PER_LEVEL", ("x",), "is ('x',), expected numbers"),
         ("MODEL.DEPTH_HEAD.MAX_DEPTH", 0.0, "is 0.0, expected more than 0"),
         ("MODEL.DEPTH_HEAD.DECONV_KERNELS", (2, 5, 2), "is (2, 5, 2), expected one of (2, 3, 4)"),
+        (
+            "MODEL.HEATMAP_HEAD.LOSS",
+            "other",
+            "is 'other', expected one of ('cross_entropy', 'mse')",
+        ),
+        ("MODEL.HEATMAP_HEAD.SIZE_DIVISIBILITY", -1, "is -1, expected at least 0"),
+        ("MODEL.HEATMAP_HEAD.WIRING", "other", "is 'other', expected one of ('deconv', 'prompts')"),
+        ("MODEL.SEM_SEG_HEAD.NORM", "batch", "is 'batch', expected one of ('', 'BN', 'SyncBN'"),
         ("INPUT.POSE_AUG.SCALE", 1.0, "is 1.0, expected less than 1"),
         ("INPUT.DEPTH_AUG.CUT_DEPTH_PROB", 1.5, "is 1.5, expected at most 1"),
         ("INPUT.SCALE_RANGE", (1.0,), "is (1.0,), expected 2 numbers"),
@@ -63,7 +71,11 @@ def test_a_range_says_what_it_expects(bounds: Range, value: float, expected: str
         ("SOLVER.LR_PEAK_AT", 0.0, "is 0.0, expected more than 0"),
         ("SOLVER.IMS_PER_BATCH", 10**15, "is 1000000000000000, expected at most 1048576"),
         ("SOLVER.WARMUP_METHOD", "slow", "is 'slow', expected one of"),
+        ("TEST.POSE.BATCH_SIZE", -1, "is -1, expected at least 1"),
         ("TEST.SLIDING_WINDOW.SIZE", (0, 64), "is (0, 64), expected at least 1"),
+        ("TEST.SLIDING_WINDOW.SIZE", (64,), "is (64,), expected 2 numbers"),
+        ("TEST.SLIDING_WINDOW.STRIDE", (32, 0), "is (32, 0), expected at least 1"),
+        ("TEST.SLIDING_WINDOW.STRIDE", (64, 32, 1), "is (64, 32, 1), expected 2 numbers"),
     ],
 )
 def test_a_value_out_of_its_range_names_its_key(key: str, value: object, message: str) -> None:

@@ -251,7 +251,7 @@ def test_a_saved_config_can_be_loaded_again(tmp_path: Path) -> None:
     )
 
 
-def test_a_yaml_file_of_ones_own_becomes_a_lazy_config(tmp_path: Path) -> None:
+def test_your_own_yaml_file_becomes_a_lazy_config(tmp_path: Path) -> None:
     shutil.copytree(LAZY / "common", tmp_path / "common")
     yaml = tmp_path / "mine.yaml"
     yaml.write_text("_BASE_: metaprompt_d2://nyu_depth.yaml\nSOLVER:\n  MAX_ITER: 7\n")

@@ -14,7 +14,7 @@ def random_pixels(height: int, width: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
 
 
-# method section 3.3: box = int(side * ratio), factor = the smaller of long / long and
+# docs/method.md: box = int(side * ratio), factor = the smaller of long / long and
 # short / short, new side = int(side * factor + 0.5)
 @pytest.mark.parametrize(
     ("size", "box", "ratio", "expected"),
@@ -112,7 +112,7 @@ def test_padding_goes_to_the_bottom_and_the_right_with_ignored_labels() -> None:
     assert transform.apply_coords(np.array([[1.0, 2.0]])).tolist() == [[1, 2]]
 
 
-def test_a_padded_pixel_normalises_to_zero() -> None:
+def test_a_padded_pixel_normalizes_to_zero() -> None:
     cfg = tiny_cfg({"MODEL.PIXEL_MEAN": [127.5, 100.25, 3.0], "MODEL.PIXEL_STD": [127.5, 3.0, 1.0]})
     mean, std = np.array(cfg.MODEL.PIXEL_MEAN), np.array(cfg.MODEL.PIXEL_STD)
     image = random_pixels(2, 2)
@@ -133,13 +133,13 @@ def test_an_image_short_on_one_side_is_padded_there_only() -> None:
 
 
 def label_maps() -> list[np.ndarray]:
-    """Of several classes, of one, of one beside ignored pixels, mostly of one; and wider types."""
+    """Of several classes, of one, of one next to ignored pixels, mostly of one; and wider types."""
     random = np.random.default_rng(0)
     mixed = random.integers(0, 4, (6, 8), np.uint8).repeat(8, axis=0).repeat(8, axis=1)
     one = np.full_like(mixed, 7)
-    beside_ignored = np.where(mixed == 0, 255, one).astype(np.uint8)
+    one_and_ignored = np.where(mixed == 0, 255, one).astype(np.uint8)
     mostly = np.where(random.random(mixed.shape) < 0.26, 3, one).astype(np.uint8)
-    return [mixed, one, beside_ignored, mostly, mixed.astype(np.int32)]
+    return [mixed, one, one_and_ignored, mostly, mixed.astype(np.int32)]
 
 
 @pytest.mark.parametrize("ignored", [255, None, -1])

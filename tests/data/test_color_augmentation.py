@@ -1,4 +1,4 @@
-"""Colour by tables against Detectron2's arithmetic, pixel by pixel."""
+"""Color by tables against Detectron2's arithmetic, pixel by pixel."""
 
 import random
 

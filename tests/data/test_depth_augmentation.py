@@ -1,4 +1,4 @@
-"""Depth's augmentations against arithmetic written out anew, and depth in step with the image."""
+"""Depth's augmentations against arithmetic written out again, and depth in step with the image."""
 
 from collections.abc import Callable
 
@@ -30,7 +30,7 @@ def random_image(height: int = HEIGHT, width: int = WIDTH) -> np.ndarray:
 
 
 def all_values() -> np.ndarray:
-    """A grey image that holds each value once."""
+    """A gray image that holds each value once."""
     return np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, axis=2)
 
 
@@ -57,6 +57,11 @@ def fixed_draws(monkeypatch: pytest.MonkeyPatch, *draws: float) -> None:
 # ------------------------------------------------------------------ CutDepth
 
 
+def pasted_columns(transform: T.ColorTransform) -> slice:
+    left, strip = (transform.op.keywords[name] for name in ("left", "strip"))
+    return slice(left, left + strip.shape[1])
+
+
 @pytest.mark.parametrize(
     ("a", "b", "columns"),
     [
@@ -81,26 +86,24 @@ def test_cut_depths_strip_by_hand(
 
 
 @pytest.mark.parametrize(
-    ("metres", "pasted"), [(0.0, 0), (2.5, 63), (5.0, 127), (10.0, 255), (12.0, 255), (300.0, 255)]
+    ("meters", "pasted"), [(0.0, 0), (2.5, 63), (5.0, 127), (10.0, 255), (12.0, 255), (300.0, 255)]
 )
-def test_cut_depth_pastes_depth_as_shares_of_255(metres: float, pasted: int) -> None:
-    data = DepthAugInput(random_image(), depth=np.full((HEIGHT, WIDTH), metres, np.float32))
-    transform = CutDepth(10.0)(data)
-    strip = data.image[:, transform.left : transform.left + transform.strip.shape[1]]
-    assert (strip == pasted).all()
+def test_cut_depth_pastes_depth_as_shares_of_255(meters: float, pasted: int) -> None:
+    data = DepthAugInput(random_image(), depth=np.full((HEIGHT, WIDTH), meters, np.float32))
+    columns = pasted_columns(CutDepth(10.0)(data))
+    assert (data.image[:, columns] == pasted).all()
 
 
 @pytest.mark.parametrize("scale", [256.0, 1000.0])
 def test_wrapped_around_values_are_the_files_modulo_256(scale: float) -> None:
     file = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     assert [2500 % 256, 10000 % 256] == [196, 16]  # the values seen in the official code
-    metres = file.astype(np.float32) / np.float32(scale)
+    meters = file.astype(np.float32) / np.float32(scale)
     seen = np.zeros((256, 256), bool)
     for seed in range(30):
-        data = DepthAugInput(np.zeros((256, 256, 3), np.uint8), depth=metres, depth_scale=scale)
+        data = DepthAugInput(np.zeros((256, 256, 3), np.uint8), depth=meters, depth_scale=scale)
         np.random.seed(seed)
-        transform = CutDepth(10.0, wrap_around=True)(data)
-        columns = slice(transform.left, transform.left + transform.strip.shape[1])
+        columns = pasted_columns(CutDepth(10.0, wrap_around=True)(data))
         assert np.array_equal(data.image[:, columns], (file % 256)[:, columns, None].repeat(3, 2))
         seen[:, columns] = True
     assert seen.mean() > 0.9
@@ -119,8 +122,9 @@ def test_cut_depth_leaves_its_inputs_alone() -> None:
 def test_cut_depths_strip_is_distributed_as_published() -> None:
     depth, image = np.zeros((1, 1000), np.float32), np.zeros((1, 1000, 3), np.uint8)
     transforms = [CutDepth(10.0).get_transform(image, depth, 1.0) for _ in range(2000)]
-    lefts = np.array([transform.left for transform in transforms])
-    extents = np.array([transform.strip.shape[1] for transform in transforms])
+    columns = [pasted_columns(transform) for transform in transforms]
+    lefts = np.array([column.start for column in columns])
+    extents = np.array([column.stop - column.start for column in columns])
     assert abs(lefts.mean() - 500) < 30  # deviation 289 / sqrt(2000) = 6.5
     assert abs(extents.mean() - 187.5) < 18  # 1000 * 1/2 * 1/2 * 3/4; deviation 153 / 45 = 3.4
     assert (lefts + extents <= 1000).all()
@@ -206,7 +210,7 @@ def test_a_window_larger_than_the_image_is_refused(size: tuple[int, int]) -> Non
         RandomWindow(size).get_transform(random_image())
 
 
-# ------------------------------------------------------------------ colours
+# ------------------------------------------------------------------ colors
 
 
 @pytest.mark.parametrize(("contrast", "brightness"), [(0.13, -0.07), (-0.2, 0.2), (0.2, 0.2)])
@@ -288,7 +292,7 @@ def test_an_image_format_without_hue_is_refused_by_its_key() -> None:
         HueSaturationValue(20, 30, 20, "L")
 
 
-COLOURS = {
+COLORS = {
     "cut depth": lambda: CutDepth(10.0),
     "brightness and contrast": lambda: BrightnessContrast(0.2, 0.2),
     "gamma": lambda: Gamma((0.5, 0.6)),
@@ -296,9 +300,9 @@ COLOURS = {
 }
 
 
-@pytest.mark.parametrize("make", COLOURS.values(), ids=COLOURS)
+@pytest.mark.parametrize("make", COLORS.values(), ids=COLORS)
 @given(seed=SEEDS)
-def test_colours_change_the_image_only(make: Callable[[], T.Augmentation], seed: int) -> None:
+def test_colors_change_the_image_only(make: Callable[[], T.Augmentation], seed: int) -> None:
     depth = np.random.default_rng(3).random((HEIGHT, WIDTH)).astype(np.float32)
     image = random_image()
     data = DepthAugInput(image.copy(), depth=depth)

@@ -56,8 +56,8 @@ def test_an_image_is_read_in_the_asked_channel_order(
     assert np.array_equal(image, PIXELS[..., channels])
 
 
-def test_a_grey_image_becomes_three_channels(tmp_path: Path) -> None:
-    image = read_image(saved(tmp_path / "grey.png", LABELS), "RGB")
+def test_a_gray_image_becomes_three_channels(tmp_path: Path) -> None:
+    image = read_image(saved(tmp_path / "gray.png", LABELS), "RGB")
     assert np.array_equal(image, np.repeat(LABELS[..., None], 3, axis=2))
 
 
@@ -74,7 +74,7 @@ DEEP = np.random.default_rng(2).integers(0, 65536, (12, 17, 3), np.uint16)
 
 
 @pytest.mark.parametrize("ending", ["png", "tif"])
-@pytest.mark.parametrize("values", [DEEP[..., 0], DEEP], ids=["grey", "colour"])
+@pytest.mark.parametrize("values", [DEEP[..., 0], DEEP], ids=["gray", "color"])
 def test_of_16_bits_the_upper_8_are_taken(tmp_path: Path, values: np.ndarray, ending: str) -> None:
     file = tmp_path / f"deep.{ending}"
     cv2.imwrite(str(file), values)
@@ -95,14 +95,14 @@ def test_what_is_transparent_is_white(tmp_path: Path, mode: str) -> None:
     assert np.array_equal(read, np.where(alpha == 0, 255, colors))
 
 
-def test_print_colours_become_rgb(tmp_path: Path) -> None:
+def test_print_colors_become_rgb(tmp_path: Path) -> None:
     smooth = cv2.resize(PIXELS, (64, 48))
     Image.fromarray(smooth).convert("CMYK").save(tmp_path / "print.jpg", quality=95)
     difference = read_image(str(tmp_path / "print.jpg"), "RGB") - smooth.astype(float)
     assert np.abs(difference).mean() < 4
 
 
-@pytest.mark.parametrize("values", [DEEP[..., 0] / 65535, DEEP / 65535], ids=["grey", "colour"])
+@pytest.mark.parametrize("values", [DEEP[..., 0] / 65535, DEEP / 65535], ids=["gray", "color"])
 def test_floating_point_images_are_refused(tmp_path: Path, values: np.ndarray) -> None:
     cv2.imwrite(str(tmp_path / "float.tif"), values.astype(np.float32))
     with pytest.raises(ValueError, match=r"image file .*float\.tif cannot be read"):
@@ -143,11 +143,11 @@ def test_plain_files_have_pils_pixels(tmp_path: Path, ending: str, options: dict
     assert image.flags.c_contiguous and image.flags.writeable
 
 
-def test_a_png_may_have_one_transparent_colour(tmp_path: Path) -> None:
-    colour = tuple(map(int, PIXELS[2, 3]))
-    file = saved(tmp_path / "clear.png", PIXELS, transparency=colour)
+def test_a_png_may_have_one_transparent_color(tmp_path: Path) -> None:
+    color = tuple(map(int, PIXELS[2, 3]))
+    file = saved(tmp_path / "clear.png", PIXELS, transparency=color)
     expected = PIXELS.copy()
-    expected[(colour == PIXELS).all(axis=-1)] = 255
+    expected[(color == PIXELS).all(axis=-1)] = 255
     assert np.array_equal(read_image(file, "RGB"), expected)
 
 
@@ -194,9 +194,9 @@ def test_wide_labels_are_read_as_int32(tmp_path: Path) -> None:
     assert np.array_equal(labels, wide)
 
 
-def test_a_coloured_label_map_is_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"label file .*colour\.png has 3 channels"):
-        read_labels(saved(tmp_path / "colour.png", PIXELS))
+def test_a_colored_label_map_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"label file .*color\.png has 3 channels"):
+        read_labels(saved(tmp_path / "color.png", PIXELS))
 
 
 def check(
@@ -206,14 +206,8 @@ def check(
     ignore_value: int = 255,
     num_classes: int = 19,
 ) -> None:
-    check_labels(
-        labels,
-        size,
-        num_classes=num_classes,
-        ignore_value=ignore_value,
-        label_file="truth.png",
-        image_file="street.png",
-    )
+    item = {"file_name": "street.png", "sem_seg_file_name": "truth.png"}
+    check_labels(labels, item, size, num_classes=num_classes, ignore_value=ignore_value)
 
 
 def test_labels_with_fractions_are_no_ids(tmp_path: Path) -> None:
@@ -287,7 +281,7 @@ DEPTH[0] = 0
 
 
 @pytest.mark.parametrize("scale", [256.0, 1000.0])
-def test_depth_is_in_metres(tmp_path: Path, scale: float) -> None:
+def test_depth_is_in_meters(tmp_path: Path, scale: float) -> None:
     depth = read_depth(saved(tmp_path / "depth.png", DEPTH), scale)
     assert depth.dtype == np.float32
     np.testing.assert_allclose(depth, DEPTH / scale, rtol=1e-7)
@@ -310,7 +304,7 @@ def test_a_depth_map_of_another_kind_is_refused_by_name(
         read_depth(file, 256.0)
 
 
-def test_a_16_bit_colour_image_is_no_depth_map(tmp_path: Path) -> None:
+def test_a_16_bit_color_image_is_not_a_depth_map(tmp_path: Path) -> None:
     file = str(tmp_path / "depth.png")
     cv2.imwrite(file, np.zeros((4, 5, 3), np.uint16))
     with pytest.raises(ValueError, match=r"depth\.png has 3 channels"):

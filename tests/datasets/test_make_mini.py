@@ -1,4 +1,4 @@
-"""Checks that `datasets/make_mini.py` writes consistent, reproducible and complete data sets."""
+"""Checks that `datasets/make_mini.py` writes consistent, reproducible and complete datasets."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def contents(root: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def mini(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small data set that no test changes."""
+    """A small dataset that no test changes."""
     root = tmp_path_factory.mktemp("made") / "mini"
     result = run(root)
     assert result.returncode == 0, result.stderr
@@ -55,7 +55,7 @@ def label_map(root: Path, split: str, index: int, kind: str) -> np.ndarray:
 
 
 def depth_map(root: Path, split: str, index: int) -> np.ndarray:
-    """Depth in metres of a KITTI frame, found through the list files; 0 = no value."""
+    """Depth in meters of a KITTI frame, found through the list files; 0 = no value."""
     name = {"train": "train_list.txt", "val": "test_list.txt"}[split]
     line = (root / "kitti" / name).read_text().splitlines()[index]
     image, depth = (root / "kitti" / path.lstrip("/") for path in line.split())
@@ -185,13 +185,13 @@ def test_keypoints_lie_on_their_person(mini: Path) -> None:
 
 def test_only_medium_and_large_people_have_keypoints(mini: Path) -> None:
     least = 32**2 / (256 * 512) * 64 * 128  # COCO's 32 x 32 pixels at the default size
-    labelled = {True: 0, False: 0}
+    labeled = {True: 0, False: 0}
     for _, note in people(mini):
-        labelled[note["area"] >= least] += note["num_keypoints"] > 0
-    assert labelled[True] > 3 and labelled[False] == 0
+        labeled[note["area"] >= least] += note["num_keypoints"] > 0
+    assert labeled[True] > 3 and labeled[False] == 0
 
 
-def test_joints_behind_other_things_are_unlabelled(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keypoints_behind_other_things_are_unlabeled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
     from mini_world.scene import render_scene
 
@@ -214,13 +214,13 @@ def test_left_is_the_persons_left(monkeypatch: pytest.MonkeyPatch) -> None:
         up = np.array([0.0, 1.0, 0.0])
         # X right, Y up, Z ahead is a left-handed frame: up x ahead points to the right.
         right = np.cross(up, person.ahead)
-        assert set(KEYPOINT_NAMES) <= set(person.joints)
+        assert set(KEYPOINT_NAMES) <= set(person.points)
         for part in ("eye", "ear", "shoulder", "hip"):
-            across = person.joints[f"right_{part}"] - person.joints[f"left_{part}"]
+            across = person.points[f"right_{part}"] - person.points[f"left_{part}"]
             assert across @ right > 0
-        assert (person.joints["nose"] - person.joints["head"]) @ person.ahead > 0
+        assert (person.points["nose"] - person.points["head"]) @ person.ahead > 0
         if person.ahead[2] < -0.9:  # seen from the front, his left is on the image's right
-            assert person.joints["left_hip"][0] > person.joints["right_hip"][0]
+            assert person.points["left_hip"][0] > person.points["right_hip"][0]
 
 
 def test_second_call_does_nothing(mini: Path) -> None:

@@ -10,8 +10,7 @@ from types import ModuleType
 import pytest
 from depth_files import kitti_files, write_kitti_frame
 
-from metaprompt_d2.data.datasets.eigen_split import TEST_FRAMES
-from metaprompt_d2.data.datasets.kitti_eigen import DRIVES, load_kitti_eigen
+from metaprompt_d2.data.datasets.kitti import DRIVES, TEST_FRAMES, load_kitti_eigen
 
 SCRIPT = Path(__file__).resolve().parents[2] / "datasets" / "prepare_kitti_depth.py"
 TRAIN_DRIVE, TEST_DRIVE = DRIVES["train"][0], DRIVES["test"][0]
@@ -21,7 +20,9 @@ TRAIN_DRIVE, TEST_DRIVE = DRIVES["train"][0], DRIVES["test"][0]
 def script() -> ModuleType:
     spec = importlib.util.spec_from_file_location("prepare_kitti_depth", SCRIPT)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPT.parent)  # as Python does for a script
+        spec.loader.exec_module(module)
     return module
 
 

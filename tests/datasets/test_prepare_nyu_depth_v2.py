@@ -31,7 +31,7 @@ def contents() -> tuple[np.ndarray, np.ndarray]:
     return images, depths
 
 
-def write_labelled(file: Path) -> None:
+def write_labeled(file: Path) -> None:
     """As MATLAB v7.3 saves it: axes reversed, strings as references to character codes."""
     images, depths = contents()
     with h5py.File(file, "w") as data:
@@ -58,9 +58,9 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess:
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("sources")
-    write_labelled(folder / "labelled.mat")
+    write_labeled(folder / "labeled.mat")
     write_splits(folder / "splits.mat")
-    return folder / "labelled.mat", folder / "splits.mat"
+    return folder / "labeled.mat", folder / "splits.mat"
 
 
 @pytest.fixture(scope="module")
@@ -142,10 +142,12 @@ def test_a_mat_file_that_is_not_v73_is_refused_by_name(
 ) -> None:
     scipy.io.savemat(tmp_path / "old.mat", {"images": np.zeros(3)})
     message = failure(tmp_path / "old.mat", sources[1], "--output", tmp_path / "out")
-    assert "old.mat is no MATLAB v7.3 (HDF5) file, it starts with 'MATLAB 5.0 MAT-file'" in message
+    assert (
+        "old.mat isn't a MATLAB v7.3 (HDF5) file, it starts with 'MATLAB 5.0 MAT-file'" in message
+    )
     (tmp_path / "empty.mat").touch()
     message = failure(tmp_path / "empty.mat", sources[1], "--output", tmp_path / "out")
-    assert "empty.mat is no MATLAB v7.3 (HDF5) file, it is empty" in message
+    assert "empty.mat isn't a MATLAB v7.3 (HDF5) file, it is empty" in message
     assert not (tmp_path / "out").exists()
 
 

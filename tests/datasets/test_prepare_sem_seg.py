@@ -72,7 +72,7 @@ def test_ade20k_ids_above_150_are_refused_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("folder", ["labels", "v1.2/labels"])
-def test_mapillary_is_mapped_beside_its_labels(tmp_path: Path, folder: str) -> None:
+def test_mapillary_is_mapped_next_to_its_labels(tmp_path: Path, folder: str) -> None:
     for split in ("training", "validation"):
         write(tmp_path / split / folder / "a.png", 13, 41, 65, 255, 55)
     result = run("prepare_mapillary_cityscapes.py", tmp_path)

@@ -83,7 +83,9 @@ def test_a_target_without_a_layer_is_refused(targets: tuple[str, ...]) -> None:
 
 
 def test_a_negative_rank_is_refused() -> None:
-    with pytest.raises(ValueError, match="rank is -1"):
+    with pytest.raises(
+        ValueError, match="`r` should be a positive integer value but the value passed is -1"
+    ):
         add_lora(smallest_unet(), rank=-1, alpha=1, targets=TARGETS)
 
 

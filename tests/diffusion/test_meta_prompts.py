@@ -1,4 +1,4 @@
-"""Meta prompts: sharing, adapters, and the re-arrangement's dot product."""
+"""Meta prompts: sharing, adapters, and the rearrangement's dot product."""
 
 import pytest
 import torch
@@ -47,15 +47,15 @@ def test_prompts_are_drawn_from_a_standard_normal_distribution() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "key"),
+    ("arguments", "message"),
     [
         ({"num_prompts": 0}, r"num_prompts is 0"),
         ({"num_steps": 0}, r"num_steps is 0"),
         ({"num_steps": -1}, r"num_steps is -1"),
     ],
 )
-def test_counts_below_one_are_refused_by_their_key(arguments: dict, key: str) -> None:
-    with pytest.raises(ValueError, match=key):
+def test_counts_below_one_are_refused_by_their_name(arguments: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         MetaPrompts(**({"dim": 8} | arguments))
 
 

@@ -1,4 +1,4 @@
-"""Re-arrangements: sizes, arithmetic with simple weights, errors."""
+"""Rearrangements: sizes, arithmetic with simple weights, errors."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def test_the_pyramid_doubles_every_map() -> None:
     ]
 
 
-def test_a_level_is_upsampled_projected_normalised_rectified_and_rearranged_in_this_order() -> None:
+def test_a_level_is_upsampled_projected_normalized_rectified_and_rearranged_in_this_order() -> None:
     rearrangement = PyramidRearrangement(**SETTINGS)
     maps, prompts = random_maps(), torch.randn(PROMPTS)
     outputs = rearrangement(maps, prompts)
@@ -82,7 +82,7 @@ def test_new_convolutions_of_the_fused_mode_start_small() -> None:
 
 @pytest.mark.parametrize("kind", [PyramidRearrangement, FusedRearrangement])
 def test_groups_that_do_not_divide_the_prompts_width_are_refused(kind: type) -> None:
-    with pytest.raises(ValueError, match="12 channels aren't a multiple of norm_num_groups 8"):
+    with pytest.raises(ValueError, match="must be divisible by num_groups"):
         kind(in_channels=(8, 8), prompt_dim=12, norm_num_groups=8)
 
 

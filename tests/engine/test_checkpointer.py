@@ -14,6 +14,7 @@ from torch import nn
 from metaprompt_d2.checkpoint import TensorFileError
 from metaprompt_d2.engine.checkpointer import SafeCheckpointer
 from metaprompt_d2.engine.hooks import BestCheckpointer
+from metaprompt_d2.utils.errors import MissingFileError
 
 
 class Payload:
@@ -98,6 +99,11 @@ def test_a_file_that_is_no_checkpoint_is_named(tmp_path: Path, content: bytes, e
     with pytest.raises(TensorFileError, match=rf"broken\.{ending} is ") as error:
         SafeCheckpointer(nn.Linear(3, 2)).load(str(file))
     assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"checkpoint \S*gone\.pth does not exist"):
+        SafeCheckpointer(nn.Linear(3, 2)).load(str(tmp_path / "gone.pth"))
 
 
 @pytest.mark.parametrize("content", [[1, 2], {}, {"model": {}}, torch.zeros(2)])

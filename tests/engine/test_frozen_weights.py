@@ -1,4 +1,4 @@
-"""SOLVER.AMP.CONVERT_FROZEN: frozen weights in half precision beside float32 ones that train."""
+"""SOLVER.AMP.CONVERT_FROZEN: frozen weights in half precision next to float32 ones that train."""
 
 import statistics
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Equality of the depth model, loss, recipe, test protocol and figures with the official code."""
+"""Equality of the depth model, loss, recipe, test protocol and metrics with the official code."""
 
 import json
 from collections.abc import Iterator
@@ -241,7 +241,7 @@ CROPS = {"nyu": "nyu", "kitti_garg": "garg", "kitti_eigen": "eigen"}
 
 
 def scored(pred: np.ndarray, target: np.ndarray, crop: str, limits: dict) -> tuple[dict, int]:
-    """Our figures and the number of pixels they are taken on."""
+    """Our metrics and the number of pixels they are taken on."""
     cleaned, *_ = clean_depth(pred, **limits)
     mask = valid_depth_mask(target, crop=crop, **limits)
     return compute_depth_metrics(cleaned, target, mask), int(mask.sum())

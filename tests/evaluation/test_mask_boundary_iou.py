@@ -1,10 +1,10 @@
-"""`MaskBoundaryIoU`: by hand, against Detectron2's boundary of single masks, ignored pixels."""
+"""Mask boundary IoU: by hand, against Detectron2's boundary of single masks, ignored pixels."""
 
 import numpy as np
 import pytest
 from detectron2.evaluation import SemSegEvaluator
 
-from metaprompt_d2.evaluation.mask_boundary_iou import MaskBoundaryIoU
+from metaprompt_d2.evaluation.mask_boundary_iou import count_boundaries, mask_boundary_iou
 
 K = 4
 
@@ -15,10 +15,8 @@ def blocks(seed: int, height: int = 60, width: int = 90) -> np.ndarray:
     return small.repeat(10, axis=0).repeat(10, axis=1)
 
 
-def compute(predicted: np.ndarray, truth: np.ndarray, **options) -> list[float]:
-    boundary_iou = MaskBoundaryIoU(K, **options)
-    boundary_iou.add(predicted, truth)
-    return boundary_iou.compute().tolist()
+def compute(predicted: np.ndarray, truth: np.ndarray) -> list[float]:
+    return mask_boundary_iou(count_boundaries(predicted, truth, K)).tolist()
 
 
 def test_two_halves_by_hand() -> None:
@@ -62,15 +60,10 @@ def test_what_is_predicted_where_nothing_is_known_does_not_matter() -> None:
 
 
 def test_images_add_up() -> None:
-    boundary_iou = MaskBoundaryIoU(K)
-    boundary_iou.add(blocks(0), blocks(0))
-    boundary_iou.add(blocks(1), (blocks(1) + 1) % K)
-    perfect, wrong = MaskBoundaryIoU(K), MaskBoundaryIoU(K)
-    perfect.add(blocks(0), blocks(0))
-    wrong.add(blocks(1), (blocks(1) + 1) % K)
-    assert (boundary_iou.counts == perfect.counts + wrong.counts).all()
-    assert not wrong.counts[0].any()
-    assert 0 < boundary_iou.compute()[0] < 1
+    perfect = count_boundaries(blocks(0), blocks(0), K)
+    wrong = count_boundaries(blocks(1), (blocks(1) + 1) % K, K)
+    assert not wrong[0].any()
+    assert 0 < mask_boundary_iou(perfect + wrong)[0] < 1
 
 
 def test_a_thumbnail_is_all_boundary() -> None:

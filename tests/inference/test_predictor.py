@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from metaprompt_d2 import Predictor
 from metaprompt_d2.data import build_mapper
 from metaprompt_d2.modeling import with_test_time_augmentation
+from metaprompt_d2.utils.errors import InputError
 
 WHOLE = {"TEST.SLIDING_WINDOW.ENABLED": False, "INPUT.MIN_SIZE_TEST": 0}
 TASKS = {"sem_seg": WHOLE, "depth": SMALLEST_DEPTH, "pose": SMALLEST_POSE}
@@ -44,16 +45,17 @@ def predictors() -> dict[str, Predictor]:
 
 
 class _Mean(nn.Module):
-    """Returns the mean color of its input, and refuses images less than 30 pixels high."""
+    """Returns the mean color of its input; images less than 30 pixels high are an error."""
 
-    def __init__(self) -> None:
+    def __init__(self, error: type[Exception] = InputError) -> None:
         super().__init__()
+        self.error = error
         self.batches: list[int] = []
 
     def forward(self, inputs: list[dict]) -> list[dict]:
         self.batches.append(len(inputs))
         if any(item["height"] < 30 for item in inputs):
-            raise ValueError("too small")
+            raise self.error("too small")
         return [{"mean": item["image"].float().mean(dim=(1, 2))} for item in inputs]
 
 
@@ -139,6 +141,8 @@ def test_people_are_posed_in_given_boxes(predictors: dict[str, Predictor]) -> No
     assert len(predictors["pose"](picture(), boxes=[])["instances"]) == 0
     with pytest.raises(ValueError, match=r"boxes have shape \(1, 3\)"):
         predictors["pose"](picture(), boxes=[[1, 2, 3]])
+    with pytest.raises(InputError, match="boxes: expected sequence of length 4"):
+        predictors["pose"](picture(), boxes=[[1, 2, 3, 4], [1]])
     with pytest.raises(ValueError, match="boxes are for poses"):
         predictors["depth"](picture(), boxes=boxes)
 
@@ -170,6 +174,36 @@ def test_a_bad_file_is_reported_and_the_rest_of_its_batch_is_predicted(tmp_path:
     assert told["c.png"] == "too small"
     with pytest.raises(ValueError, match=r"b\.png cannot be read"):
         list(mean_predictor().files(tmp_path))
+
+
+@pytest.mark.parametrize("error", [ValueError, OSError])
+def test_a_bug_of_the_model_is_not_reported_as_a_bad_image(error: type[Exception]) -> None:
+    predictor = Predictor(cfg_of("sem_seg"), model=_Mean(error))
+    reported: list[str] = []
+    items = [("a", picture(40), None), ("b", picture(20), None)]
+    with pytest.raises(error, match="too small"):
+        list(predictor.stream(items, on_error=lambda name, _: reported.append(name)))
+    assert not reported
+
+
+def test_a_batch_that_exceeds_the_memory_is_predicted_image_by_image() -> None:
+    class Small(_Mean):
+        def forward(self, inputs: list[dict]) -> list[dict]:
+            if len(inputs) > 1:
+                raise torch.OutOfMemoryError("out of memory")
+            return super().forward(inputs)
+
+    predictor = Predictor(cfg_of("sem_seg"), model=Small())
+    items = [("a", picture(), None), ("b", picture(), None)]
+    predictions = predictor.stream(items, batch_size=2, on_error=lambda *_: None)
+    assert [item.name for item in predictions] == ["a", "b"]
+
+
+def test_a_damaged_pil_image_is_reported(tmp_path: Path) -> None:
+    Image.fromarray(picture()).save(tmp_path / "whole.jpg")
+    (tmp_path / "part.jpg").write_bytes((tmp_path / "whole.jpg").read_bytes()[:-500])
+    with pytest.raises(InputError, match="the image cannot be read: image file is truncated"):
+        mean_predictor()(Image.open(tmp_path / "part.jpg"))
 
 
 def test_frames_of_a_video_are_predicted(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Losses against numbers by hand and against the paper's algorithm, written anew and slowly."""
+"""Losses against numbers by hand and against the paper's algorithm, written again, slowly."""
 
 import math
 
@@ -225,7 +225,7 @@ def test_heatmap_mse_is_the_mean_over_keypoints_of_weighted_means() -> None:
     torch.testing.assert_close(weighted_heatmap_mse(pred, target, weights), expected)
 
 
-def test_heatmaps_of_unlabelled_keypoints_alone_have_no_loss_and_no_gradient() -> None:
+def test_heatmaps_of_unlabeled_keypoints_alone_have_no_loss_and_no_gradient() -> None:
     pred = torch.rand(2, 3, 4, 4, requires_grad=True)
     loss = weighted_heatmap_mse(pred, torch.rand(2, 3, 4, 4), torch.zeros(2, 3))
     loss.backward()
@@ -249,7 +249,7 @@ def test_heatmap_cross_entropy_is_least_where_the_softmax_is_the_target() -> Non
     assert uniform.item() == pytest.approx(math.log(20), rel=1e-5)
 
 
-def test_heatmap_cross_entropy_of_unlabelled_keypoints_alone_is_zero() -> None:
+def test_heatmap_cross_entropy_of_unlabeled_keypoints_alone_is_zero() -> None:
     logits = torch.rand(2, 3, 4, 4, requires_grad=True)
     loss = heatmap_cross_entropy(logits, torch.zeros(2, 3, 4, 4), torch.zeros(2, 3))
     loss.backward()

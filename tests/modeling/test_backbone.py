@@ -49,7 +49,7 @@ def test_features_have_the_stated_shapes(backbone: torch.nn.Module, size: tuple[
 
 
 @pytest.mark.parametrize("size", [(8, 8), (61, 100), (120, 136)])
-def test_sizes_that_are_no_multiple_of_64_are_rounded_up(
+def test_sizes_that_are_not_multiples_of_64_are_rounded_up(
     backbone: torch.nn.Module, size: tuple[int, int]
 ) -> None:
     with torch.no_grad():
@@ -84,7 +84,7 @@ def test_counts_below_one_are_refused_by_their_key(key: str, value: int) -> None
         smallest_backbone({f"MODEL.META_PROMPT.{key}": value})
 
 
-def test_grey_images_are_refused() -> None:
+def test_gray_images_are_refused() -> None:
     with pytest.raises(ValueError, match=r"MODEL\.PIXEL_MEAN has 1 channels"):
         smallest_backbone({"MODEL.PIXEL_MEAN": [0.5], "MODEL.PIXEL_STD": [1.0]})
 

@@ -41,7 +41,7 @@ def test_windows_cover_every_pixel_and_end_at_the_border(axis: tuple[int, int, i
 @given(axes())
 def test_windows_are_as_many_as_the_official_formula_says(axis: tuple[int, int, int]) -> None:
     length, size, stride = axis
-    # method section 3.5
+    # docs/method.md, "Segmentation inference"
     assert len(window_starts(length, size, stride)) == (
         max(length - size + stride - 1, 0) // stride + 1
     )

@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 
 from metaprompt_d2.data import register_sem_seg_folders
 from metaprompt_d2.data.datasets.coco_topdown import register_people
-from metaprompt_d2.data.datasets.kitti_eigen import load_kitti_eigen
+from metaprompt_d2.data.datasets.kitti import load_kitti_eigen
 from metaprompt_d2.engine import launch_main, load_model, train_or_evaluate
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "datasets"
@@ -113,7 +113,7 @@ def people_data(folder: Path, detected: bool) -> str:
 
 
 def drawing(config: str, name: str, case: Path, source: str) -> tuple[Callable, list[str]]:
-    """`visualize_data.py` on a data set."""
+    """`visualize_data.py` on a dataset."""
     argv = ["--source", source, "--config-file", config, "--output-dir", str(case / "output")]
     return visualize_data.main, [*argv, "--num-images", "2", "DATASETS.TRAIN", f"('{name}',)"]
 

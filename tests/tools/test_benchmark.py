@@ -38,7 +38,7 @@ def check_agreement(section: dict) -> None:
     for row in section["variants"]:
         # Norms over the few values of such small maps, and a softmax, magnify round-off.
         assert row["rms_by_std"] < (0.3 if "bf16" in row["variant"] else 2e-3), row
-        assert row["seconds"] > 0 and row["utilisation"] > 0
+        assert row["seconds"] > 0 and row["utilization"] > 0
         assert row["memory_gib"] is None or row["memory_gib"] > 0
 
 
@@ -57,7 +57,7 @@ def test_all_variants_of_prediction_and_training_agree(tmp_path: Path, task: str
     assert report["training"]["tflop"] > least and report["inference"]["tflop"] > 0
     parts = report["inference"]["parts"]["all, bf16"]
     passes = ["UNet pass 1", "UNet pass 2"]
-    assert list(parts) == ["VAE encoder", *passes, "re-arrangement", "head", "the rest"]
+    assert list(parts) == ["VAE encoder", *passes, "rearrangement", "head", "the rest"]
     assert all(value > 0 for value in parts.values())
     assert "## Training" in text and "| all, bf16" in text
 
@@ -127,7 +127,7 @@ def test_bad_input_is_named(arguments: list[str], message: str) -> None:
     assert message in stop.value.code
 
 
-def test_variants_share_what_they_do_not_change_and_leave_the_model_as_it_was() -> None:
+def test_variants_share_unchanged_weights_and_leave_the_model_unchanged() -> None:
     model = build_model(smallest_cfg()).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     plain = Variant("plain").applied_to(model)
@@ -141,7 +141,7 @@ def test_variants_share_what_they_do_not_change_and_leave_the_model_as_it_was() 
     assert all(value.equal(before[name]) for name, value in model.state_dict().items())
 
 
-def test_operations_are_those_of_the_convolutions_and_products() -> None:
+def test_counted_operations_are_convolutions_and_matrix_products() -> None:
     model = build_model(smallest_cfg()).eval()
     work = Workload(train=False, batch_size=1, size=(64, 64))
     counts = []
@@ -151,14 +151,14 @@ def test_operations_are_those_of_the_convolutions_and_products() -> None:
     assert counts[1] == 2 * counts[0] > 0
 
 
-def test_the_peak_of_memory_is_seen_after_it_has_passed() -> None:
+def test_the_memory_peak_is_measured_after_it_has_passed() -> None:
     size = 2**26
     with PeakMemory(CPU) as peak:
         torch.ones(size, dtype=torch.uint8)
     assert peak.growth is None or 0.9 * size < peak.growth < 2 * size
 
 
-def test_the_ceiling_is_a_rate_of_products() -> None:
+def test_the_ceiling_is_the_rate_of_matrix_products() -> None:
     assert matmul_ceiling(CPU, torch.float32, size=64) > 1e6
 
 
@@ -172,7 +172,7 @@ def test_a_variant_that_does_not_fit_is_named_and_the_others_are_measured(
     for section in (report["inference"], report["training"]):
         plain, sdpa = section["variants"]
         assert plain == {"variant": "plain", "seconds": None}
-        assert sdpa["speedup"] == 1 and sdpa["utilisation"] > 0 and section["tflop"] > 0
+        assert sdpa["speedup"] == 1 and sdpa["utilization"] > 0 and section["tflop"] > 0
     assert "plain" not in report["inference"]["parts"]
     assert text.count("out of memory") == 2
     arguments[1] = str(CONFIGS / "kitti_depth.yaml")

@@ -97,7 +97,7 @@ def test_the_config_it_writes_builds_the_model_that_the_checkpoint_fits(
     assert torch.equal(model.backbone.refinement.step_embeddings[2], state_dict[t3])
 
 
-def test_there_and_back_is_bit_identical_key_for_key(official: tuple, tmp_path: Path) -> None:
+def test_converting_there_and_back_is_bit_identical(official: tuple, tmp_path: Path) -> None:
     task, state_dict, file = official
     ours, back = tmp_path / "ours.pth", tmp_path / "back.pth"
     assert convert(file, ours, "--task", task).returncode == 0
@@ -172,7 +172,7 @@ def evaluated(config: Path, weights: Path, folder: Path, *options: str) -> str:
     return re.findall(r"copypaste: (-?[\d.,naninf-]+)$", text, re.MULTILINE)[-1]
 
 
-def test_a_misfit_is_refused_with_a_list_and_writes_nothing(golden: Path, tmp_path: Path) -> None:
+def test_a_misfitting_checkpoint_is_refused_with_a_list(golden: Path, tmp_path: Path) -> None:
     state_dict = torch.load(golden / FIXTURES["sem_seg"], weights_only=True)["state_dict"]
     del state_dict["upconv2.0.bias"]
     state_dict["decode_head.bottleneck.bn.weight"] = torch.zeros(5)
@@ -210,7 +210,7 @@ class Payload:
         (b"PK\x03\x04 cut", "is unreadable"),
     ],
 )
-def test_another_file_gives_one_line_of_reason(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_a_wrong_file_is_refused_in_one_line(tmp_path: Path, content: bytes, reason: str) -> None:
     file = tmp_path / "theirs.pth"
     file.write_bytes(content)
     result = convert(file, tmp_path / "ours.pth")

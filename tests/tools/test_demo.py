@@ -48,7 +48,7 @@ def written(folder: Path) -> list[str]:
     return sorted(str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file())
 
 
-def test_a_folder_is_done_but_for_a_corrupt_file_which_fails_the_run(
+def test_a_folder_is_predicted_and_its_corrupt_file_is_reported(
     run_tool: Callable[..., str], photos: Path, tmp_path: Path
 ) -> None:
     (photos / "broken.jpg").write_bytes((photos / "plain.jpg").read_bytes()[:300])
@@ -126,7 +126,7 @@ def test_a_camera_is_shown_until_q(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("is_camera", [True, False])
-def test_interrupted_a_camera_leaves_its_video_and_a_file_nothing(
+def test_an_interrupted_camera_keeps_its_video_and_a_file_does_not(
     is_camera: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_clip(tmp_path / "clip.mp4", num_frames=9)
@@ -152,13 +152,13 @@ def test_interrupted_a_camera_leaves_its_video_and_a_file_nothing(
         assert written(tmp_path / "out") == []
 
 
-def test_a_key_ends_the_images_too(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_stops_images_too(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     window = _Window(monkeypatch, keys=" q")
     demo.main(["--config-file", DEPTH, "--input", str(photos), "--show", *CPU])
     assert len(window.shown) == 2
 
 
-def test_without_windows_showing_is_an_error(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_show_without_windows_is_an_error(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["--config-file", DEPTH, "--input", str(photos), "--show", *CPU]
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
@@ -180,7 +180,7 @@ def test_without_windows_showing_is_an_error(photos: Path, monkeypatch: pytest.M
         (["--input", "a.jpg", "--output", "o", "--batch-size", "0"], "must be positive"),
     ],
 )
-def test_a_command_line_without_sense_is_an_error(
+def test_a_contradictory_command_line_is_an_error(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture
 ) -> None:
     with pytest.raises(SystemExit):
@@ -191,7 +191,7 @@ def test_a_command_line_without_sense_is_an_error(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"--config-file": "none.yaml"}, "config none.yaml is no file"),
+        ({"--config-file": "none.yaml"}, "config none.yaml isn't a file"),
         ({"--input": "gone.jpg"}, "gone.jpg isn't a file or folder"),
         ({"--opts": "MODEL.TYPO"}, "MODEL.TYPO"),
         ({"--boxes": '{"x.jpg": []}'}, "has boxes for x.jpg, which isn't an input"),
@@ -199,7 +199,7 @@ def test_a_command_line_without_sense_is_an_error(
         ({"--boxes": "[]"}, "holds no mapping"),
     ],
 )
-def test_a_mistake_is_told_in_a_line(
+def test_a_mistake_ends_in_one_line(
     photos: Path, tmp_path: Path, changes: dict[str, str], message: str
 ) -> None:
     options = {"--config-file": POSE, "--input": str(photos), "--output": str(tmp_path / "out")}
@@ -238,7 +238,7 @@ def test_nothing_is_overwritten(
         assert file.read_bytes() == b"of the user"
 
 
-def test_boxes_of_a_name_that_two_folders_have_are_refused(photos: Path, tmp_path: Path) -> None:
+def test_boxes_for_a_file_name_in_two_folders_are_refused(photos: Path, tmp_path: Path) -> None:
     shutil.copy(photos / "plain.jpg", photos / "deep")
     (tmp_path / "boxes.json").write_text('{"plain.jpg": [[1, 2, 30, 40]]}')
     options = ["--input", str(photos), "--output", str(tmp_path / "out")]

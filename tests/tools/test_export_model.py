@@ -32,14 +32,14 @@ def test_a_checkpoint_becomes_a_file_that_is_checked(
     assert about["classes"][:2] == ["road", "sidewalk"]
 
 
-def test_a_packaged_config_is_known_by_its_name() -> None:
+def test_a_packaged_config_is_found_by_its_name() -> None:
     argv = ["--config-file", "mini/kitti_depth.yaml", "--output", "x.pt2"]
     with pytest.raises(SystemExit, match="a depth model needs --image-size"):
         export_model.main([*argv, "MODEL.DEVICE", "cpu", "MODEL.DIFFUSION.WEIGHTS", ""])
 
 
 @pytest.mark.parametrize(("num_classes", "is_named"), [(19, True), (3, False)])
-def test_classes_are_named_where_the_names_are_known(num_classes: int, is_named: bool) -> None:
+def test_classes_are_named_if_the_names_are_known(num_classes: int, is_named: bool) -> None:
     cfg = smallest_cfg({"MODEL.SEM_SEG_HEAD.NUM_CLASSES": num_classes})
     about = export_model.describe(cfg, ExportableModel(load_model(cfg), argmax=True))
     assert about["output"] == "classes (N, H, W)"
@@ -56,7 +56,7 @@ def test_classes_are_named_where_the_names_are_known(num_classes: int, is_named:
         (["--output", "x.pt2", "--argmax", "--image-size", "64", "64"], "has no classes"),
     ],
 )
-def test_what_is_wrong_is_one_line(
+def test_a_mistake_ends_in_one_line(
     argv: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = tmp_path / "config.yaml"

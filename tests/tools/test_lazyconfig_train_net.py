@@ -80,7 +80,7 @@ def test_a_checkpoint_is_evaluated_and_averages_take_its_place(
     assert "There are no averages to load" in output
 
 
-def test_a_misspelt_key_ends_in_one_line(run_tool: Callable[..., str]) -> None:
+def test_a_misspelled_key_ends_in_one_line(run_tool: Callable[..., str]) -> None:
     output = run_tool(
         "lazyconfig_train_net.py", "--config-file", CONFIG, "train.max_iters=1", fails=True
     )

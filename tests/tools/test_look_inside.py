@@ -48,7 +48,7 @@ def test_prompts_and_feature_are_chosen(photo: str, tmp_path: Path) -> None:
         (["--input", "gone.png"], "gone.png does not exist"),
     ],
 )
-def test_a_mistake_is_told_in_a_line(
+def test_a_mistake_ends_in_one_line(
     photo: str, tmp_path: Path, changes: list[str], message: str
 ) -> None:
     arguments = ["--config-file", "mini/cityscapes_seg.yaml", "--input", photo]

@@ -9,7 +9,7 @@ from mini_training import CONFIG, SMALL
 TEST = "mini_cityscapes_fine_sem_seg_val"
 
 
-def test_a_registered_data_set_is_predicted_and_zipped(
+def test_a_registered_dataset_is_predicted_and_zipped(
     run_tool: Callable[..., str], tmp_path: Path
 ) -> None:
     archive = tmp_path / "results.zip"
@@ -22,7 +22,7 @@ def test_a_registered_data_set_is_predicted_and_zipped(
     assert all(name.endswith("_leftImg8bit.png") for name in names)
 
 
-def test_an_unknown_data_set_is_named(run_tool: Callable[..., str], tmp_path: Path) -> None:
+def test_an_unknown_dataset_is_named(run_tool: Callable[..., str], tmp_path: Path) -> None:
     options = ["--config-file", CONFIG, "--dataset", TEST[1:], "--output", tmp_path / "a.zip"]
     output = run_tool("predict_dataset.py", *options, "OUTPUT_DIR", tmp_path / "log", fails=True)
     assert f"no dataset is registered as '{TEST[1:]}' (near: {TEST}" in output

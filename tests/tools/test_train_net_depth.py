@@ -80,10 +80,10 @@ def test_evaluation_is_the_same_in_one_process_and_two(
         assert cv2.imread(str(files[0]), cv2.IMREAD_UNCHANGED).dtype == np.uint16
 
 
-def test_what_two_processes_train_has_the_metrics_of_its_checkpoint(
+def test_a_checkpoint_of_two_processes_has_the_metrics_of_their_evaluation(
     run_tool: Callable[..., str], tmp_path: Path
 ) -> None:
-    """BatchNorm is not synchronised: each process has statistics of its own."""
+    """BatchNorm is not synchronized: each process has its own statistics."""
     url = f"tcp://127.0.0.1:{free_port()}"
     options = [*DEPTH_SMALL, "SOLVER.MAX_ITER", 3, "SOLVER.BASE_LR", 1e-4]
     options += ["TEST.AUG.ENABLED", "False", "OUTPUT_DIR"]

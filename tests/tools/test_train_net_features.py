@@ -38,7 +38,7 @@ def test_checkpoints_hold_weights_and_averages_and_averages_are_evaluated(
     assert metrics_of(run_tool("train_net.py", *arguments, "SOLVER.EMA.ENABLED", False)) != expected
 
 
-def test_merged_into_plain_weights_it_evaluates_the_same(
+def test_merged_weights_evaluate_the_same(
     run_tool: Callable[..., str], trained: tuple, tmp_path: Path
 ) -> None:
     folder, expected = trained

@@ -1,4 +1,4 @@
-"""`tools/training_memory.py`: fake tensors take the room of real ones, in the documented order."""
+"""`tools/training_memory.py`: fake tensors count as much as real ones, in the documented order."""
 
 import pytest
 import torch
@@ -74,7 +74,7 @@ def test_the_command_prints_a_table_and_measures_a_run(capsys: pytest.CaptureFix
     assert torch.get_num_threads() == 1
 
 
-def test_a_task_that_it_does_not_know_and_bad_counts_are_refused() -> None:
+def test_an_unknown_task_and_bad_counts_are_refused() -> None:
     config = ["--config-file", "metaprompt_d2://mini/coco_pose.yaml"]
     with pytest.raises(SystemExit, match="TopDownPoseEstimator: only depth and segmentation"):
         training_memory.main(config)

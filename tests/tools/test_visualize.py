@@ -15,7 +15,7 @@ from mini_training import CONFIG, POSE_CONFIG, POSE_SMALL, SMALL
 
 from metaprompt_d2.data import register_sem_seg_folders
 from metaprompt_d2.data.datasets.coco_topdown import load_annotated_people
-from metaprompt_d2.data.datasets.kitti_eigen import load_kitti_eigen
+from metaprompt_d2.data.datasets.kitti import load_kitti_eigen
 
 DEPTH_CONFIG = "configs/mini/kitti_depth.yaml"
 

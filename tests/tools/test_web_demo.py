@@ -100,7 +100,7 @@ def test_models_without_responses_are_left_out(tmp_path: Path) -> None:
         web_demo.main(["--runs", str(tmp_path)])
 
 
-def test_weights_that_cannot_be_loaded_are_told_on_the_page(
+def test_weights_that_cannot_be_loaded_are_reported_on_the_page(
     runs: Path, photo: str, capsys: pytest.CaptureFixture
 ) -> None:
     config = str(runs / "metres/config.yaml")

@@ -41,7 +41,7 @@ def time_limit(seconds: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def loggers_as_before() -> Iterator[None]:
-    """Every set-up adds handlers, of the streams and folders that there were then."""
+    """Restore the handlers of the loggers, because every set-up adds some."""
     loggers = [logging.getLogger(name) for name in ("detectron2", "fvcore", "metaprompt_d2")]
     before = [list(logger.handlers) for logger in loggers]
     try:
@@ -54,12 +54,12 @@ def loggers_as_before() -> Iterator[None]:
 
 
 def problem_of(main: Callable[[list[str]], object], argv: list[str], folder: Path) -> str | None:
-    """What was wrong with how `main(argv)` ended; None for success and for one line of error.
+    """Run `main(argv)`; return None for success or one line of error, otherwise what went wrong.
 
     Args:
-        main: of a tool.
-        argv: its command line.
-        folder: in which it reads and writes.
+        main: Function `main` of a tool.
+        argv: Command line of the tool.
+        folder: Folder that the tool reads and writes.
     """
     printed, before = io.StringIO(), set(folder.rglob("*"))
     status: object = 0
@@ -106,13 +106,14 @@ def run_cases(
     prepare: Callable[[Random, Path], tuple[str, Callable, list[str]]],
     folder: Path,
 ) -> None:
-    """Fail with the seeds and ends of all cases that ended in another way than they may.
+    """Run cases, and fail with the seeds of all that end neither well nor with one line of error.
 
     Args:
-        name: of the group; with the number of the case, its seed.
-        count: of cases.
-        prepare: writes a case's input to a folder; gives what was damaged, main and argv.
-        folder: of the test.
+        name: Name of the group. With the number of a case it is the seed of the case.
+        count: Number of cases.
+        prepare: Function that writes a case's input to a folder, and returns what was damaged, main
+            and argv.
+        folder: Folder of the test.
     """
     problems = []
     for index in range(count):

@@ -6,7 +6,7 @@ from typing import IO
 import pytest
 
 from metaprompt_d2.utils.errors import InputError, MissingFileError
-from metaprompt_d2.utils.files import atomic_write, read_json
+from metaprompt_d2.utils.files import atomic_write, read_json, write_json
 
 
 def test_a_file_that_is_not_finished_is_not_there(tmp_path: Path) -> None:
@@ -29,10 +29,15 @@ def test_a_disk_that_is_full_is_named_with_the_file(tmp_path: Path) -> None:
     def write(stream: IO[bytes]) -> None:
         raise OSError(28, "No space left on device")
 
+    (tmp_path / "a.txt").write_text("before")
     with pytest.raises(InputError, match=r"a\.txt cannot be written: .*No space left"):
         atomic_write(tmp_path / "a.txt", write)
-    with pytest.raises(InputError, match=r"a\.txt cannot be written: .*No such file"):
-        atomic_write(tmp_path / "nowhere/a.txt", lambda stream: stream.write(b"x"))
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
+    atomic_write(tmp_path / "made/a.txt", lambda stream: stream.write(b"x"))
+    with pytest.raises(InputError, match=r"b\.txt cannot be written: .*File exists"):
+        atomic_write(tmp_path / "made/a.txt/b.txt", lambda stream: stream.write(b"x"))
+    write_json({"a": [1]}, tmp_path / "new/a.json")
+    assert read_json(tmp_path / "new/a.json") == {"a": [1]}
 
 
 def test_json_that_cannot_be_read_is_named(tmp_path: Path) -> None:

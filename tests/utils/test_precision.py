@@ -8,7 +8,7 @@ from helpers import SMALLEST_DEPTH, random_image, smallest_cfg
 from torch import nn
 
 from metaprompt_d2.diffusion.speedups import optimize_for_inference
-from metaprompt_d2.engine import load_model
+from metaprompt_d2.engine import convert_frozen_weights, load_model
 from metaprompt_d2.utils.precision import amp_dtype, autocast
 
 POSE = {
@@ -68,6 +68,22 @@ def test_load_model_converts_vae_and_unet_only() -> None:
     names = {n for n, p in model.named_parameters() if p.dtype == torch.float16}
     parts = ("backbone.latent_encoder.", "backbone.refinement.unet.")
     assert names == {n for n, _ in model.named_parameters() if n.startswith(parts)}
+
+
+@pytest.mark.parametrize("converted", ["by TEST.AMP", "frozen"])
+def test_adapters_of_prompts_stay_in_float32_with_converted_weights(converted: str) -> None:
+    """Autocast, which is on for the heads, doesn't reach them."""
+    model = build_model(smallest_cfg(SMALLEST_DEPTH | {"MODEL.DIFFUSION.FREEZE_UNET": True})).eval()
+    prompts = model.backbone.refinement.meta_prompts
+    expected = [prompts(step) for step in range(len(prompts.adapters))]
+    assert expected
+    if converted == "frozen":
+        convert_frozen_weights(model, torch.bfloat16)
+    else:
+        optimize_for_inference(model, dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        for step, value in enumerate(expected):
+            assert torch.equal(prompts(step), value)
 
 
 def test_training_is_float32_whatever_inference_is() -> None:

@@ -1,4 +1,4 @@
-"""Time of a prediction's parts: VAE encoder, each UNet pass, re-arrangement, head, the rest."""
+"""Time of a prediction's parts: VAE encoder, each UNet pass, rearrangement, head, the rest."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -83,7 +83,7 @@ def _watched(model: nn.Module, watch: _Stopwatch) -> Iterator[None]:
         )
     )
     if backbone.rearrangement is not None:
-        watch_module(lambda: "re-arrangement", backbone.rearrangement, True)
+        watch_module(lambda: "rearrangement", backbone.rearrangement, True)
     for child in model.children():
         if child is not backbone:
             # Heads may be called by other methods than `forward`.

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from tabulate import tabulate
 
+from metaprompt_d2.utils.errors import InputError
+
 from .measure import Measurement
 
 __all__ = ["markdown", "rows"]
@@ -24,11 +26,11 @@ def rows(
         images: Images per call.
 
     Raises:
-        MemoryError: No variant ran.
+        InputError: No variant ran.
     """
     ran = [result for result in results if result.times]
     if not ran:
-        raise MemoryError("no variant fits into the GPU's memory: choose a smaller --size")
+        raise InputError("no variant fits into the GPU's memory: choose a smaller --size")
     flops = max(result.flops for result in results)
     return [
         _row(result, ran[0], flops / ceilings[result.variant.computes_in], images)
@@ -53,7 +55,7 @@ def _row(
         "speedup": reference.median / result.median,
         "images_per_second": images / result.median,
         "memory_gib": None if result.memory is None else result.memory / _GIB,
-        "utilisation": least_seconds / result.median,
+        "utilization": least_seconds / result.median,
         **result.difference(reference),
     }
 
@@ -95,7 +97,7 @@ def _variants_table(measured: Sequence[Mapping]) -> str:
         *(f"times {base['variant']}" for base in baselines),
         "images/s",
         "peak GiB",
-        "utilisation %",
+        "utilization %",
         "RMS diff. % of std",
         "max diff. % of std",
         "max diff.",
@@ -114,7 +116,7 @@ def _cells(row: Mapping, baselines: Sequence[Mapping]) -> tuple[str, ...]:
         *(f"{base['seconds'] / row['seconds']:.2f}" for base in baselines),
         f"{row['images_per_second']:.4g}",
         "?" if row["memory_gib"] is None else f"{row['memory_gib']:.2f}",
-        f"{100 * row['utilisation']:.0f}",
+        f"{100 * row['utilization']:.0f}",
         f"{100 * row['rms_by_std']:.2g}",
         f"{100 * row['max_by_std']:.2g}",
         f"{row['max']:.2g}",

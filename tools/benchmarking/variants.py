@@ -89,10 +89,10 @@ class Variant:
             compile_networks(clone, self.compile_mode)
         if self.convert and train:
             convert_frozen_weights(clone, self.dtype)
-        for network in [m for m in clone.modules() if isinstance(m, FeatureUNet | LatentEncoder)]:
-            if self.convert and not train:
-                convert_weights(network, self.dtype)
-            if self.packed:
+        if self.convert and not train:
+            convert_weights(clone, self.dtype)
+        for network in clone.modules() if self.packed else ():
+            if isinstance(network, FeatureUNet | LatentEncoder):
                 pack_convolutions(network)
         return clone
 

@@ -26,7 +26,7 @@ from metaprompt_d2.modeling import (
 
 
 def _features(model: str) -> dict[str, ShapeSpec]:
-    """List the re-arranged features of `MetaPromptBackbone`, with one channel per prompt.
+    """List the rearranged features of `MetaPromptBackbone`, with one channel per prompt.
 
     Args:
         model: Relative path, such as "..", from the node that holds the channels to the model.

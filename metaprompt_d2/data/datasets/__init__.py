@@ -1,19 +1,16 @@
-"""Datasets under the root `DETECTRON2_DATASETS`; importing this package registers them."""
+"""Datasets under the root `DETECTRON2_DATASETS`; importing this package registers them.
+
+The functions `register_*` take this root, under which the folders of datasets lie.
+"""
 
 import os
 
 from .ade20k import register_ade20k_test
-from .cityscapes_extra import register_cityscapes_extra
+from .cityscapes_extra import register_cityscapes_extra, set_cityscapes_colors
 from .coco_topdown import register_coco_topdown
-from .kitti_benchmark import register_kitti_benchmark
-from .kitti_eigen import register_kitti_eigen
+from .kitti import register_kitti_benchmark, register_kitti_eigen
 from .mapillary import register_mapillary
-from .mini import (
-    register_mini_cityscapes,
-    register_mini_coco,
-    register_mini_kitti,
-    set_cityscapes_colors,
-)
+from .mini import register_mini_cityscapes, register_mini_coco, register_mini_kitti
 from .nyu_depth_v2 import register_nyu_depth_v2
 
 _ROOT = os.path.expanduser(os.getenv("DETECTRON2_DATASETS", "datasets"))

@@ -2,7 +2,6 @@
 
 import os
 
-import numpy as np
 from detectron2.data import MetadataCatalog
 
 from ..readers import give_label_advice
@@ -10,11 +9,7 @@ from .sem_seg_folders import register_sem_seg_folders
 
 
 def register_ade20k_test(root: str) -> None:
-    """Register `ade20k_sem_seg_test`; Detectron2 itself registers train and val.
-
-    Args:
-        root: Folder that holds `ADEChallengeData2016/`, usually DETECTRON2_DATASETS.
-    """
+    """Register `ade20k_sem_seg_test`; Detectron2 itself registers train and val."""
     register_sem_seg_folders(
         "ade20k_sem_seg_test",
         os.path.join(root, "ADEChallengeData2016/images/testing"),
@@ -24,11 +19,9 @@ def register_ade20k_test(root: str) -> None:
     )
 
 
-@give_label_advice
-def _advise(unknown: np.ndarray, num_classes: int) -> str:
-    if num_classes != 150 or unknown.tolist() != [150]:
-        return ""
-    return (
-        "If these are ADE20K's annotations as downloaded, which count classes from 1, "
-        "datasets/prepare_ade20k_sem_seg.py shifts them"
-    )
+give_label_advice(
+    150,
+    range(150, 151),
+    "If these are ADE20K's annotations as downloaded, which count classes from 1, "
+    "datasets/prepare_ade20k_sem_seg.py shifts them",
+)

@@ -2,8 +2,8 @@
 
 import os
 
-import numpy as np
 from cityscapesscripts.helpers.labels import trainId2label
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from ..readers import give_label_advice
 from .sem_seg_folders import register_sem_seg_folders
@@ -19,11 +19,7 @@ _LABELS = {
 
 
 def register_cityscapes_extra(root: str) -> None:
-    """Register `cityscapes_{coarse,autolabelled}_sem_seg_train_extra` for training.
-
-    Args:
-        root: Folder that holds `cityscapes/`, usually DETECTRON2_DATASETS.
-    """
+    """Register `cityscapes_{coarse,autolabelled}_sem_seg_train_extra` for training."""
     root = os.path.join(root, "cityscapes")
     for kind, (folder, suffix) in _LABELS.items():
         register_sem_seg_folders(
@@ -37,11 +33,18 @@ def register_cityscapes_extra(root: str) -> None:
         )
 
 
-@give_label_advice
-def _advise(unknown: np.ndarray, num_classes: int) -> str:
-    if num_classes != 19 or unknown.min() < 19 or unknown.max() > 33:
-        return ""
-    return (
-        "These look like Cityscapes' label ids; csCreateTrainIdLabelImgs (of cityscapesscripts) "
-        "makes *_labelTrainIds.png, datasets/prepare_cityscapes_extra.py those of train_extra"
-    )
+def set_cityscapes_colors() -> None:
+    """Set the official colors of the Cityscapes datasets, which Detectron2 leaves out."""
+    for name in DatasetCatalog.list():
+        if name.removeprefix("mini_").startswith("cityscapes_fine_sem_seg_"):
+            metadata = MetadataCatalog.get(name)
+            if not hasattr(metadata, "stuff_colors"):
+                metadata.set(stuff_colors=CITYSCAPES_COLORS)
+
+
+give_label_advice(
+    19,
+    range(19, 34),
+    "These look like Cityscapes' label ids; csCreateTrainIdLabelImgs (of cityscapesscripts) makes "
+    "*_labelTrainIds.png, datasets/prepare_cityscapes_extra.py those of train_extra",
+)

@@ -2,6 +2,8 @@
 
 import logging
 import os
+from collections import defaultdict
+from functools import partial
 
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -24,11 +26,7 @@ _PERSON = 1  # COCO's category id
 
 
 def register_coco_topdown(root: str) -> None:
-    """Register `coco_2017_person_topdown_{train,val_gt,val_det}`.
-
-    Args:
-        root: Folder that holds `coco/`, usually DETECTRON2_DATASETS.
-    """
+    """Register `coco_2017_person_topdown_{train,val_gt,val_det}`."""
     detections = [os.path.join(root, path) for path in DETECTIONS]
     found = next((path for path in detections if os.path.exists(path)), detections[0])
     for split, boxes in (("train", "train"), ("val", "val_gt"), ("val", "val_det")):
@@ -51,20 +49,13 @@ def register_people(
         image_root: Folder of the images.
         detections_file: File to take the boxes from; None takes them from the annotations.
     """
-
-    def load() -> list[dict]:
-        if detections_file is None:
-            return load_annotated_people(json_file, image_root)
-        return load_detected_people(json_file, image_root, detections_file)
-
+    load = partial(load_annotated_people, json_file, image_root)
+    if detections_file is not None:
+        load = partial(load_detected_people, json_file, image_root, detections_file)
     DatasetCatalog.register(name, load)
-    MetadataCatalog.get(name).set(
-        json_file=json_file,
-        image_root=image_root,
-        detections_file=detections_file,
-        evaluator_type="coco_person_topdown",
-        **_get_builtin_metadata("coco_person"),
-    )
+    files = {"json_file": json_file, "image_root": image_root, "detections_file": detections_file}
+    metadata = files | _get_builtin_metadata("coco_person")
+    MetadataCatalog.get(name).set(evaluator_type="coco_person_topdown", **metadata)
 
 
 def load_annotated_people(json_file: str, image_root: str) -> list[dict]:
@@ -88,34 +79,21 @@ def load_annotated_people(json_file: str, image_root: str) -> list[dict]:
     """
     content = read_people(json_file, NUM_KEYPOINTS)
     images = _image_dicts(content["images"], image_root)
-    crowds, unlabelled, no_area, people = [], [], [], []
+    people, left_out = [], defaultdict(list)
     for item in content["annotations"]:
         image = images[item["image_id"]]
         box = _clean_box(item["bbox"], image["width"], image["height"])
         if item["iscrowd"]:
-            crowds.append(item["id"])
+            left_out["crowds"].append(item["id"])
         elif item["num_keypoints"] == 0:
-            unlabelled.append(item["id"])
+            left_out["people without a labeled keypoint"].append(item["id"])
         elif box is None or item["area"] <= 0:
-            no_area.append(item["id"])
+            left_out["people whose box has no area within the image"].append(item["id"])
         else:
-            annotation = {
-                "bbox": box,
-                "bbox_mode": BoxMode.XYWH_ABS,
-                "category_id": 0,
-                "keypoints": item["keypoints"],
-                "iscrowd": 0,
-            }
+            annotation = {"bbox": box, "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0}
+            annotation |= {"keypoints": item["keypoints"], "iscrowd": 0}
             people.append(_person(image, item["id"], box, 1.0) | {"annotations": [annotation]})
-    _report(
-        json_file,
-        len(people),
-        {
-            "crowds": crowds,
-            "people without a labeled keypoint": unlabelled,
-            "people whose box has no area within the image": no_area,
-        },
-    )
+    _report(json_file, len(people), left_out)
     return people
 
 
@@ -139,38 +117,25 @@ def load_detected_people(json_file: str, image_root: str, detections_file: str) 
         InputError: A file isn't JSON of this layout, or nobody is left.
     """
     images = _image_dicts(read_people(json_file, NUM_KEYPOINTS)["images"], image_root)
-    detections = read_detections(detections_file)
-    others, unknown, no_area, people = [], [], [], []
-    for index, item in enumerate(detections):
+    people, left_out = [], defaultdict(list)
+    for index, item in enumerate(read_detections(detections_file)):
         image = images.get(item["image_id"])
         if item["category_id"] != _PERSON:
-            others.append(index)
+            left_out["detections of other categories"].append(index)
         elif image is None:
-            unknown.append(index)
+            left_out[f"detections on images that {json_file} does not list"].append(index)
         elif not _overlaps(item["bbox"], image["width"], image["height"]):
-            no_area.append(index)
+            left_out["detections without area within their image"].append(index)
         else:
             people.append(_person(image, index, list(item["bbox"]), float(item["score"])))
-    _report(
-        detections_file,
-        len(people),
-        {
-            "detections of other categories": others,
-            f"detections on images that {json_file} does not list": unknown,
-            "detections without area within their image": no_area,
-        },
-    )
+    _report(detections_file, len(people), left_out)
     return people
 
 
 def _image_dicts(images: list[dict], image_root: str) -> dict[int, dict]:
     return {
-        image["id"]: {
-            "file_name": os.path.join(image_root, image["file_name"]),
-            "image_id": image["id"],
-            "height": image["height"],
-            "width": image["width"],
-        }
+        image["id"]: {"file_name": os.path.join(image_root, image["file_name"])}
+        | {"image_id": image["id"], "height": image["height"], "width": image["width"]}
         for image in images
     }
 
@@ -191,14 +156,8 @@ def _clean_box(box: list[float], width: int, height: int) -> list[float] | None:
 
 def _overlaps(box: list[float], width: int, height: int) -> bool:
     left, top, extent, rise = box
-    return bool(
-        np.isfinite(box).all()
-        and min(extent, rise) > 0
-        and left < width
-        and top < height
-        and left + extent > 0
-        and top + rise > 0
-    )
+    inside = -extent < left < width and -rise < top < height
+    return bool(np.isfinite(box).all()) and min(extent, rise) > 0 and inside
 
 
 def _report(source: str, num_people: int, left_out: dict[str, list[int]]) -> None:

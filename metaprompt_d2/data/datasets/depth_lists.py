@@ -1,9 +1,11 @@
-"""Turn the lists of image and depth files of depth datasets into Detectron2's dicts."""
+"""What depth datasets share: lists of image and depth files, dicts and registration."""
 
 import logging
 import os
 from collections.abc import Callable, Sequence
+from functools import cache
 
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
 from ...utils.errors import InputError
@@ -83,24 +85,20 @@ def resolve_pairs(
 
 
 def _finder(root: str, bases: Sequence[str]) -> Callable[[str], str]:
-    """Look up every leading folder only once: lists have tens of thousands of lines."""
-    folders = [os.path.join(root, base) if base else root for base in bases]
-    known: dict[str, str] = {}
+    folders = [os.path.join(root, base) for base in bases]
 
-    def find(path: str) -> str:
-        first = path.split("/")[0]
-        if first not in known:
-            holding = (f for f in folders if PathManager.exists(os.path.join(f, first)))
-            known[first] = next(holding, folders[0])
-        return os.path.join(known[first], path)
+    @cache  # lists have tens of thousands of lines, but few leading folders
+    def find_base(first: str) -> str:
+        holding = (folder for folder in folders if PathManager.exists(os.path.join(folder, first)))
+        return next(holding, folders[0])
 
-    return find
+    return lambda path: os.path.join(find_base(path.split("/")[0]), path)
 
 
 def pair_dicts(
     pairs: list[Pair], depth_scale: float, image_id: Callable[[str], str], **common: object
 ) -> list[dict]:
-    """Make Detectron2's dicts of pairs.
+    """Make dicts with "file_name", "depth_file_name", "depth_scale", "image_id" and `common`.
 
     Args:
         pairs: Pairs of complete paths.
@@ -108,18 +106,21 @@ def pair_dicts(
         image_id: Function from an image file to its id. Ids must be unique, because predictions
             are saved under them.
         common: Further items of all dicts.
-
-    Returns:
-        Dicts with "file_name", "depth_file_name", "depth_scale", "image_id" and `common`. The
-        mapper finds out the sizes when it opens the files.
     """
     return [
-        {
-            "file_name": image,
-            "depth_file_name": depth,
-            "depth_scale": depth_scale,
-            "image_id": image_id(image),
-            **common,
-        }
+        {"file_name": image, "depth_file_name": depth, "depth_scale": depth_scale}
+        | {"image_id": image_id(image), **common}
         for image, depth in pairs
     ]
+
+
+def register_depth(name: str, load: Callable[[], list[dict]], **metadata: object) -> None:
+    """Register a dataset with the metadata of all depth datasets.
+
+    Args:
+        name: Name of the dataset.
+        load: Function that returns its dicts.
+        metadata: Further metadata: "max_depth" in meters, "crop", folders.
+    """
+    DatasetCatalog.register(name, load)
+    MetadataCatalog.get(name).set(evaluator_type="depth", min_depth=1e-3, **metadata)

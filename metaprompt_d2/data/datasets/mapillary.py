@@ -1,12 +1,18 @@
-"""Mapillary Vistas v1.2, with its 66 classes mapped to the 19 of Cityscapes."""
+"""Mapillary Vistas v1.2, with its 66 classes mapped to the 19 of Cityscapes.
+
+`mapillary_classes.json` holds the ids of v1.2 for each class of Cityscapes
+(docs/method.md#mapillary-and-extra-data).
+"""
 
 import os
+from pathlib import Path
 
 import numpy as np
 from detectron2.utils.file_io import PathManager
 from PIL import Image
 
 from ...utils.errors import InputError
+from ...utils.files import read_json
 from ..readers import give_label_advice, read_labels
 from .cityscapes_extra import CITYSCAPES_CLASSES, CITYSCAPES_COLORS
 from .sem_seg_folders import register_sem_seg_folders
@@ -17,48 +23,16 @@ MAPILLARY_FOLDERS = {"train": "training", "val": "validation"}
 MAPPED_FOLDER = "labels_cityscapes"
 
 IGNORE = 255
-# Ids of Mapillary v1.2 for each of Cityscapes' training ids (docs/method.md).
-_IDS = (
-    (13, 24, 41),  # road: road, lane marking, manhole
-    (2, 15),  # sidewalk: curb, sidewalk
-    (17,),  # building
-    (6,),  # wall
-    (3,),  # fence
-    (45, 47),  # pole: pole, utility pole
-    (48,),  # traffic light
-    (50,),  # traffic sign: its front
-    (30,),  # vegetation
-    (29,),  # terrain
-    (27,),  # sky
-    (19,),  # person
-    (20, 21, 22),  # rider: bicyclist, motorcyclist, other
-    (55,),  # car
-    (61,),  # truck
-    (54,),  # bus
-    (58,),  # train: on rails
-    (57,),  # motorcycle
-    (52,),  # bicycle
-)
 _NUM_V1, _NUM_V2 = 66, 124  # number of classes in v1.2 and v2.0
 
 # Colors in the palette of v1.2 whose ids mean something else in v2.0.
-_V1_COLORS = {
-    13: (128, 64, 128),
-    17: (70, 70, 70),
-    27: (70, 130, 180),
-    30: (107, 142, 35),
-    55: (0, 0, 142),
-}
+_V1_COLORS = {13: (128, 64, 128), 17: (70, 70, 70), 27: (70, 130, 180)}
+_V1_COLORS |= {30: (107, 142, 35), 55: (0, 0, 142)}
 
 
-def _table() -> np.ndarray:
-    table = np.full(256, IGNORE, np.uint8)
-    for train_id, ids in enumerate(_IDS):
-        table[list(ids)] = train_id
-    return table
-
-
-_TABLE = _table()
+_TABLE = np.full(256, IGNORE, np.uint8)
+for _name, _ids in read_json(Path(__file__).with_name("mapillary_classes.json")).items():
+    _TABLE[list(_ids.values())] = CITYSCAPES_CLASSES.index(_name)
 
 
 def mapillary_to_cityscapes(labels: np.ndarray) -> np.ndarray:
@@ -96,41 +70,33 @@ def read_mapillary_labels(file_name: str) -> np.ndarray:
             "Mapillary v1.2 (an instance map, perhaps?)"
         )
     beyond = np.unique(labels[(labels >= _NUM_V1) & (labels < _NUM_V2)])
+    difference = _palette_difference(file_name)
     if len(beyond):
-        _refuse(file_name, f"holds ids {beyond.tolist()}, v1.2 has 0..{_NUM_V1 - 1}")
-    for number, color in _other_colors(file_name).items():
-        _refuse(file_name, f"paints id {number} {color}, v1.2 {_V1_COLORS[number]}")
+        difference = f"holds ids {beyond.tolist()}, v1.2 has 0..{_NUM_V1 - 1}"
+    if difference:
+        raise InputError(
+            f"label file {file_name} is of Mapillary v2.0: it {difference}. Take the label maps "
+            "of v1.2 (v1.2/labels in newer downloads)"
+        )
     return labels
 
 
-def _refuse(file_name: str, why: str) -> None:
-    raise InputError(
-        f"label file {file_name} is of Mapillary v2.0: it {why}. Take the label maps of v1.2 "
-        "(v1.2/labels in newer downloads)"
-    )
-
-
-def _other_colors(file_name: str) -> dict[int, tuple[int, ...]]:
-    """Return the colors of a palette that differ from v1.2's; none if it is gray or missing."""
+def _palette_difference(file_name: str) -> str:
+    """Say where a palette differs from v1.2's; "" if it doesn't, is gray or is missing."""
     with PathManager.open(file_name, "rb") as file, Image.open(file) as image:
         if image.mode != "P":
-            return {}
+            return ""
         palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
     if (palette == palette[:, :1]).all():
-        return {}
-    return {
-        number: tuple(palette[number].tolist())
-        for number, color in _V1_COLORS.items()
-        if number < len(palette) and tuple(palette[number]) != color
-    }
+        return ""
+    for number, color in _V1_COLORS.items():
+        if number < len(palette) and (found := tuple(palette[number].tolist())) != color:
+            return f"paints id {number} {found}, v1.2 {color}"
+    return ""
 
 
 def register_mapillary(root: str) -> None:
-    """Register `mapillary_cityscapes_sem_seg_{train,val}`.
-
-    Args:
-        root: Folder that holds `mapillary_vistas/`, usually DETECTRON2_DATASETS.
-    """
+    """Register `mapillary_cityscapes_sem_seg_{train,val}`."""
     for split, folder in MAPILLARY_FOLDERS.items():
         split_root = os.path.join(root, "mapillary_vistas", folder)
         register_sem_seg_folders(
@@ -143,11 +109,9 @@ def register_mapillary(root: str) -> None:
         )
 
 
-@give_label_advice
-def _advise(unknown: np.ndarray, num_classes: int) -> str:
-    if num_classes != 19 or unknown.min() < 19 or unknown.max() >= _NUM_V2:
-        return ""
-    return (
-        "If these are Mapillary's ids, datasets/prepare_mapillary_cityscapes.py maps those of v1.2 "
-        "to Cityscapes' classes"
-    )
+give_label_advice(
+    19,
+    range(19, _NUM_V2),
+    "If these are Mapillary's ids, datasets/prepare_mapillary_cityscapes.py maps those of v1.2 to "
+    "Cityscapes' classes",
+)

@@ -2,12 +2,12 @@
 
 import logging
 import os
+from functools import partial
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
 from ...utils.errors import MissingFileError
-from .depth_lists import Pair, find_list, pair_dicts, read_list, resolve_pairs
+from .depth_lists import Pair, find_list, pair_dicts, read_list, register_depth, resolve_pairs
 
 logger = logging.getLogger(__name__)
 
@@ -22,22 +22,11 @@ _LISTS = {
 
 
 def register_nyu_depth_v2(root: str) -> None:
-    """Register `nyu_depth_v2_{train,test}`.
-
-    Args:
-        root: Folder that holds `nyu_depth_v2/`, usually DETECTRON2_DATASETS.
-    """
+    """Register `nyu_depth_v2_{train,test}`."""
     root = os.path.join(root, "nyu_depth_v2")
     for split in _FOLDERS:
-        name = f"nyu_depth_v2_{split}"
-        DatasetCatalog.register(name, lambda split=split: load_nyu_depth_v2(root, split))
-        MetadataCatalog.get(name).set(
-            data_root=root,
-            evaluator_type="depth",
-            crop="nyu",
-            min_depth=1e-3,
-            max_depth=10.0,
-        )
+        load = partial(load_nyu_depth_v2, root, split)
+        register_depth(f"nyu_depth_v2_{split}", load, data_root=root, crop="nyu", max_depth=10.0)
 
 
 def load_nyu_depth_v2(root: str, split: str) -> list[dict]:
@@ -77,9 +66,7 @@ def _pairs_in(folder: str, lists: tuple[str, ...]) -> list[Pair]:
     pairs, alone = [], 0
     for scene in sorted(PathManager.ls(folder)):
         scene_folder = os.path.join(folder, scene)
-        if not PathManager.isdir(scene_folder):
-            continue
-        files = set(PathManager.ls(scene_folder))
+        files = set(PathManager.ls(scene_folder)) if PathManager.isdir(scene_folder) else set()
         for image in sorted(file for file in files if file.startswith("rgb_")):
             depth = f"sync_depth_{os.path.splitext(image)[0].removeprefix('rgb_')}.png"
             if depth in files:

@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -54,20 +55,15 @@ def register_sem_seg_folders(
         )
     if colors is not None and [len(color) for color in colors] != [3] * len(classes):
         raise InputError(f"dataset {name!r} needs one (r, g, b) color for each class")
-    DatasetCatalog.register(
-        name,
-        lambda: load_sem_seg_folders(
-            image_dir, label_dir, image_suffix=image_suffix, label_suffix=label_suffix
-        ),
-    )
-    metadata: dict[str, Any] = {"image_dir": str(image_dir), "stuff_classes": list(classes)}
+    suffixes: dict[str, Any] = {"image_suffix": image_suffix, "label_suffix": label_suffix}
+    DatasetCatalog.register(name, partial(load_sem_seg_folders, image_dir, label_dir, **suffixes))
+    metadata: dict[str, Any] = {"evaluator_type": evaluator_type, "ignore_label": ignore_label}
+    metadata |= {"image_dir": str(image_dir), "stuff_classes": list(classes)}
     if label_dir is not None:
         metadata["gt_dir"] = str(label_dir)
     if colors is not None:
         metadata["stuff_colors"] = [tuple(color) for color in colors]
-    MetadataCatalog.get(name).set(
-        evaluator_type=evaluator_type, ignore_label=ignore_label, **metadata
-    )
+    MetadataCatalog.get(name).set(**metadata)
 
 
 def load_sem_seg_folders(
@@ -111,12 +107,8 @@ def load_sem_seg_folders(
     if alone:
         names = ", ".join(images[stem] for stem in alone[:_SHOWN])
         logger.warning(
-            "%d of %d images have no label map in %s and are left out: %s%s",
-            len(alone),
-            len(images),
-            label_dir,
-            names,
-            ", ..." if len(alone) > _SHOWN else "",
+            f"{len(alone)} of {len(images)} images have no label map in {label_dir} and are left "
+            f"out: {names}{', ...' if len(alone) > _SHOWN else ''}"
         )
     return [
         {"file_name": images[stem], "sem_seg_file_name": labels[stem]}
@@ -125,30 +117,28 @@ def load_sem_seg_folders(
 
 
 def _by_stem(folder: str, suffixes: Sequence[str]) -> dict[str, str]:
-    files: dict[str, str] = {}
-    for stem, file in _stems(folder, suffixes):
-        if stem in files:
-            raise InputError(
-                f"{files[stem]} and {file} differ in their ending only; image_suffix or "
-                "label_suffix can tell which one is meant"
-            )
-        files[stem] = file
-    return files
-
-
-def _stems(folder: str, suffixes: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield (path in the folder without the suffix, whole path) of all files that aren't hidden."""
+    """Return the files that aren't hidden, by their path in the folder without the suffix."""
     if not PathManager.isdir(folder):
         raise MissingFileError(f"folder {folder} does not exist")
+    files: dict[str, str] = {}
     waiting = [""]
     while waiting:
         below = waiting.pop()
         for name in sorted(PathManager.ls(os.path.join(folder, below))):
+            relative = os.path.join(below, name)
+            file = os.path.join(folder, relative)
+            fitting = [len(end) for end in suffixes if name.lower().endswith(end.lower())]
             if name.startswith("."):
                 continue
-            relative = os.path.join(below, name)
-            fitting = [len(end) for end in suffixes if name.lower().endswith(end.lower())]
-            if fitting:
-                yield relative[: -max(fitting)], os.path.join(folder, relative)
-            elif PathManager.isdir(os.path.join(folder, relative)):
-                waiting.append(relative)
+            if not fitting:
+                if PathManager.isdir(file):
+                    waiting.append(relative)
+                continue
+            stem = relative[: -max(fitting)]
+            if stem in files:
+                raise InputError(
+                    f"{files[stem]} and {file} differ in their ending only; image_suffix or "
+                    "label_suffix can tell which one is meant"
+                )
+            files[stem] = file
+    return files

@@ -1,5 +1,6 @@
 """Dataset mappers, one for each task."""
 
+from .base import ImageMapper
 from .build import DATASET_MAPPERS_REGISTRY, build_mapper
 from .depth import DepthMapper
 from .pose import PoseMapper, build_heatmap_codec
@@ -8,6 +9,7 @@ from .sem_seg import SemSegMapper
 __all__ = [
     "DATASET_MAPPERS_REGISTRY",
     "DepthMapper",
+    "ImageMapper",
     "PoseMapper",
     "SemSegMapper",
     "build_heatmap_codec",

@@ -15,9 +15,9 @@ from .sem_seg import SemSegMapper
 DATASET_MAPPERS_REGISTRY = Registry("DATASET_MAPPERS")
 DATASET_MAPPERS_REGISTRY.__doc__ = """
 Mappers from a dataset dict to what a model takes. A mapper is built as `mapper(cfg, is_train)` and
-called with a dict. It may have two more attributes, which `build_test_loader` reads:
+called with a dict. One that derives from `ImageMapper` may override what `build_test_loader` reads:
 
-* `select(dataset_dicts)`: a method that returns the dicts to test on;
+* `select(dataset_dicts)`: a method that returns the dicts to test on (default: all);
 * `test_batch_size`: the number of samples in a batch of the test loader (default: 1).
 """
 for _mapper in (DatasetMapper, DepthMapper, PoseMapper, SemSegMapper):
@@ -39,7 +39,6 @@ def build_mapper(cfg: CfgNode, is_train: bool) -> Callable[[dict], dict]:
     Raises:
         UnknownKeyError: No mapper or no meta-architecture is registered under the name.
     """
-    name = cfg.INPUT.DATASET_MAPPER_NAME
-    name = name or _MAPPERS_OF_TASKS.get(find_task(cfg), "DatasetMapper")
+    name = cfg.INPUT.DATASET_MAPPER_NAME or _MAPPERS_OF_TASKS.get(find_task(cfg), "DatasetMapper")
     make = get_registered(DATASET_MAPPERS_REGISTRY, name, "INPUT.DATASET_MAPPER_NAME")
     return make(cfg, is_train)

@@ -1,11 +1,8 @@
 """`DepthMapper`: read images and depth for `DepthEstimator`."""
 
-import copy
-
 import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.data import detection_utils
 from detectron2.data import transforms as T
 
 from ...utils.errors import InputError
@@ -20,11 +17,11 @@ from ..depth_augmentation import (
     KBCrop,
     RandomWindow,
 )
-from ..readers import read_depth, read_image
-from .resizing import inference_resizing, random_flip
+from ..readers import read_depth
+from .base import ImageMapper, inference_resizing, random_flip, to_tensor
 
 
-class DepthMapper:
+class DepthMapper(ImageMapper):
     """Reads an image and, in training, its depth map, and augments both alike.
 
     Images are cut to KITTI's benchmark crop where "kb_crop" in the dataset dict is True: KITTI is
@@ -41,13 +38,11 @@ class DepthMapper:
     ):
         """
         Args:
-            is_train: Whether to read and augment depth too.
+            is_train, image_format: As in `ImageMapper`.
             augmentations: Augmentations in their order, after KITTI's crop.
-            image_format: Image format of `detection_utils.read_image`.
         """
-        self.is_train = is_train
+        super().__init__(is_train, image_format)
         self.augmentations = T.AugmentationList(augmentations)
-        self.image_format = image_format
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict:
@@ -71,9 +66,7 @@ class DepthMapper:
         Raises:
             FileNotFoundError, InputError: A file is missing, unreadable or doesn't fit.
         """
-        dataset_dict = copy.copy(dataset_dict)
-        image = read_image(dataset_dict["file_name"], self.image_format)
-        detection_utils.check_image_size(dataset_dict, image)
+        dataset_dict, image = self.read(dataset_dict)
         augmented = self._input(dataset_dict, image)
         try:
             if dataset_dict.get("kb_crop", False):
@@ -82,26 +75,25 @@ class DepthMapper:
             self.augmentations(augmented)
         except InputError as error:
             raise InputError(f"image file {dataset_dict['file_name']}: {error}") from error
-        image = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))
-        dataset_dict["image"] = torch.from_numpy(image)
+        dataset_dict["image"] = to_tensor(augmented.image)
         if augmented.depth is not None:
             dataset_dict["depth"] = torch.from_numpy(np.ascontiguousarray(augmented.depth))
         return dataset_dict
 
-    def _input(self, dataset_dict: dict, image: np.ndarray) -> DepthAugInput:
+    def _input(self, item: dict, image: np.ndarray) -> DepthAugInput:
         if not self.is_train:
             return DepthAugInput(image)
-        if "depth_file_name" not in dataset_dict:
+        if "depth_file_name" not in item:
             raise InputError(
-                f"image file {dataset_dict['file_name']} has no ground truth to train on: its "
-                "dataset dict lacks depth_file_name"
+                f"image file {item['file_name']} has no ground truth to train on: its dataset dict "
+                "lacks depth_file_name"
             )
-        depth_file, scale = dataset_dict["depth_file_name"], dataset_dict["depth_scale"]
+        depth_file, scale = item["depth_file_name"], item["depth_scale"]
         depth = read_depth(depth_file, scale)
         if depth.shape != image.shape[:2]:
             raise InputError(
                 f"depth file {depth_file} is {depth.shape[0]}x{depth.shape[1]} (height x width), "
-                f"its image {dataset_dict['file_name']} is {image.shape[0]}x{image.shape[1]}"
+                f"its image {item['file_name']} is {image.shape[0]}x{image.shape[1]}"
             )
         return DepthAugInput(image, depth=depth, depth_scale=scale)
 
@@ -111,8 +103,7 @@ def _train_augmentations(cfg: CfgNode) -> list[T.Augmentation]:
     augmentations = _cut_depth(aug)
     if cfg.INPUT.MIN_SIZE_TRAIN[0]:
         augmentations.insert(0, ResizeToBox(cfg.INPUT.MAX_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN[0]))
-    if cfg.INPUT.RANDOM_FLIP != "none":
-        augmentations.append(random_flip(cfg))
+    augmentations += random_flip(cfg)
     if crop.ENABLED:
         if crop.TYPE != "absolute":
             raise InputError(f"INPUT.CROP.TYPE is {crop.TYPE!r}, depth needs 'absolute'")

@@ -1,12 +1,9 @@
 """`PoseMapper`: cut people out of images for `TopDownPoseEstimator`."""
 
-import copy
-
 import cv2
 import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.data import detection_utils
 from torchvision.ops import nms
 
 from ...codecs import NUM_KEYPOINTS, UDPHeatmapCodec, box_to_crop, crop_matrix, transform_points
@@ -19,7 +16,7 @@ from ..pose_augmentation import (
     ScaleAndRotate,
     ViewAugmentation,
 )
-from ..readers import read_image
+from .base import ImageMapper, to_tensor
 
 
 def build_heatmap_codec(cfg: CfgNode) -> UDPHeatmapCodec:
@@ -43,10 +40,10 @@ def build_heatmap_codec(cfg: CfgNode) -> UDPHeatmapCodec:
     )
 
 
-class PoseMapper:
+class PoseMapper(ImageMapper):
     """Cuts a person out of the image and, in training, draws the heatmaps of the keypoints.
 
-    This is ViTPose's procedure with UDP's coordinates.
+    This is ViTPose's procedure with UDP's coordinates (docs/method.md#vitpose-recipe).
     """
 
     @configurable
@@ -64,24 +61,17 @@ class PoseMapper:
     ):
         """
         Args:
-            is_train: Whether to return heatmaps too.
+            is_train, image_format: As in `ImageMapper`.
             codec: Codec with the sizes of crops and heatmaps.
             augmentations: Augmentations of the view in their order.
             padding: Factor on the person's box.
-            image_format: Image format of `detection_utils.read_image`.
             box_score_threshold, box_nms_threshold: Thresholds of the people that `select` keeps.
             test_batch_size: Samples that a process takes from a test set at once.
-
-        Raises:
-            InputError: The batch size is less than 1.
         """
-        if test_batch_size < 1:
-            raise InputError(f"test_batch_size is {test_batch_size}, expected at least 1")
-        self.is_train = is_train
+        super().__init__(is_train, image_format)
         self.codec = codec
         self.augmentations = augmentations
         self.padding = padding
-        self.image_format = image_format
         self.box_score_threshold = box_score_threshold
         self.box_nms_threshold = box_nms_threshold
         self.test_batch_size = test_batch_size
@@ -116,9 +106,7 @@ class PoseMapper:
             FileNotFoundError, InputError: A file is missing, unreadable or of another size, or the
                 person has another number of keypoints.
         """
-        dataset_dict = copy.copy(dataset_dict)
-        image = read_image(dataset_dict["file_name"], self.image_format)
-        detection_utils.check_image_size(dataset_dict, image)
+        dataset_dict, image = self.read(dataset_dict)
         view = self._view(dataset_dict)
         for augmentation in self.augmentations:
             view = augmentation(view, image.shape[1])
@@ -127,13 +115,12 @@ class PoseMapper:
         height, width = self.codec.crop_size
         matrix = crop_matrix(view.center, view.extent, (height, width), view.rotation)
         crop = cv2.warpAffine(np.ascontiguousarray(image), matrix, (width, height))
-        dataset_dict["image"] = torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1)))
+        dataset_dict["image"] = to_tensor(crop)
         dataset_dict["crop_center"] = torch.from_numpy(view.center)
         dataset_dict["crop_extent"] = torch.from_numpy(view.extent)
         if self.is_train:
-            heatmaps, weights = self.codec.encode(
-                transform_points(view.keypoints, matrix), view.visible
-            )
+            keypoints = transform_points(view.keypoints, matrix)
+            heatmaps, weights = self.codec.encode(keypoints, view.visible)
             dataset_dict["heatmaps"] = torch.from_numpy(heatmaps)
             dataset_dict["keypoint_weights"] = torch.from_numpy(weights)
         return dataset_dict

@@ -3,38 +3,29 @@
 import torch
 from torch import Tensor, nn
 
-from ...utils.errors import InputError
 from ..latent_encoder import LatentEncoder
 from ..rearrangement import FusedRearrangement, PyramidRearrangement
 from ..refinement import RecurrentRefinement
 from ..unet import FeatureUNet
 
 _CUDA_GRAPH_MODES = ("reduce-overhead", "max-autotune")
-_MODES = ("default", "max-autotune-no-cudagraphs", *_CUDA_GRAPH_MODES)
 
 
 def compile_networks(model: nn.Module, mode: str) -> None:
-    """Compile VAE encoder, UNet and re-arrangement at their first call, each into one program.
+    """Compile VAE encoder, UNet and rearrangement at their first call, each into one program.
 
     Args:
         model: The model to change. Modules and parameters keep their names.
         mode: A mode of `torch.compile`.
-
-    Raises:
-        InputError: The mode is unknown.
     """
-    if mode not in _MODES:
-        raise InputError(f"compile_mode is {mode!r}, expected '' or one of {_MODES}")
     for module in model.modules():
         if isinstance(module, LatentEncoder):
             module.encoder.compile(mode=mode)
             module.register_forward_hook(_unify_layout)
-        if isinstance(module, FeatureUNet):
+        if isinstance(module, FeatureUNet | PyramidRearrangement | FusedRearrangement):
             module.compile(mode=mode)
-            if hasattr(module, "conv_out"):
-                module.conv_out.register_forward_hook(_unify_layout)
-        if isinstance(module, PyramidRearrangement | FusedRearrangement):
-            module.compile(mode=mode)
+        if isinstance(module, FeatureUNet) and hasattr(module, "conv_out"):
+            module.conv_out.register_forward_hook(_unify_layout)
         if isinstance(module, LatentEncoder | RecurrentRefinement) and mode in _CUDA_GRAPH_MODES:
             module.register_forward_pre_hook(_begin_iteration)
 
@@ -51,7 +42,7 @@ def _unify_layout(module: nn.Module, inputs: tuple, latent: Tensor) -> Tensor:
 def _begin_iteration(module: nn.Module, inputs: tuple) -> None:
     """Allow CUDA graphs to overwrite the outputs of earlier calls.
 
-    Left to itself, torch begins an iteration with every compiled part. The first recordings then
+    By default, torch begins an iteration with every compiled part. The first recordings then
     overwrite the outputs of the part before, which are their inputs.
     """
     torch.compiler.cudagraph_mark_step_begin()

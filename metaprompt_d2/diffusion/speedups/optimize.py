@@ -31,32 +31,19 @@ def optimize_for_inference(
         compile_mode: Mode of `torch.compile`, or "" to run eagerly.
         pack_kernels: Whether convolutions keep their kernels in oneDNN's order. Models on a GPU
             and compiled ones ignore it.
-
-    Raises:
-        InputError: The mode is unknown.
     """
     optimize_for_training(model, channels_last=channels_last, compile_mode=compile_mode)
-    for network in model.modules():
-        if isinstance(network, FeatureUNet | LatentEncoder):
-            if dtype is not None:
-                convert_weights(network, dtype)
-            if pack_kernels and not compile_mode and next(network.parameters()).is_cpu:
-                pack_convolutions(network)
+    if dtype is not None:
+        convert_weights(model, dtype)
+    for network in model.modules() if pack_kernels and not compile_mode else ():
+        if isinstance(network, FeatureUNet | LatentEncoder) and next(network.parameters()).is_cpu:
+            pack_convolutions(network)
 
 
 def optimize_for_training(
     model: nn.Module, *, channels_last: bool = False, compile_mode: str = ""
 ) -> None:
-    """Make the diffusion networks of a model fast, in place, such that they can be trained.
-
-    Args:
-        model: The model.
-        channels_last: Whether kernels and maps have their channels innermost.
-        compile_mode: Mode of `torch.compile`, or "" to run eagerly.
-
-    Raises:
-        InputError: The mode is unknown.
-    """
+    """Make the diffusion networks of a model fast as `optimize_for_inference`, but trainable."""
     for module in model.modules():
         if isinstance(module, LatentEncoder):
             use_in_place_blocks(module)
@@ -67,10 +54,7 @@ def optimize_for_training(
 
 
 def use_channels_last(model: nn.Module) -> None:
-    """Store the kernels of a model's diffusion networks with their channels innermost.
-
-    A convolution gives its maps the layout of its kernel.
-    """
+    """Store the diffusion networks' kernels with channels innermost; maps follow their kernels."""
     parts = FeatureUNet | LatentEncoder | PyramidRearrangement | FusedRearrangement
     for module in model.modules():
         if isinstance(module, parts):

@@ -95,13 +95,11 @@ def pack_convolutions(network: nn.Module) -> None:
     but a number of zeros stay as they are.
     """
     for module in network.modules():
-        if type(module) is nn.Conv2d and _is_packable(module):
+        if type(module) is not nn.Conv2d:
+            continue
+        pads_zeros = module.padding_mode == "zeros" and not isinstance(module.padding, str)
+        if pads_zeros and module.weight.numel() > 1:
             module.__class__ = PackedConv2d
-
-
-def _is_packable(conv: nn.Conv2d) -> bool:
-    pads_zeros = conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
-    return pads_zeros and conv.weight.numel() > 1
 
 
 def _is_hollow(weight: Tensor) -> bool:

@@ -14,16 +14,8 @@ class InPlaceResidualBlock(ResnetBlock2D):
     runs with gradients. docs/performance.md says what the block gains.
     """
 
-    def forward(self, x: Tensor, temb: None = None) -> Tensor:  # type: ignore[override]  # no time
-        """Run the block.
-
-        Args:
-            x: Input map (N, C, H, W), which is not overwritten.
-            temb: Unused; the VAE has no time embedding.
-
-        Returns:
-            Output map (N, C', H, W).
-        """
+    def forward(self, x: Tensor, temb: None = None) -> Tensor:
+        """Map x (N, C, H, W), which is not overwritten, to (N, C', H, W); no time embedding."""
         hidden = self.conv1(F.silu(self.norm1(x), inplace=True))
         hidden = self.conv2(F.silu(self.norm2(hidden), inplace=True))
         return hidden.add_(x if self.conv_shortcut is None else self.conv_shortcut(x))

@@ -1,31 +1,15 @@
-"""The registry of depth heads, and `DeconvDepthHead` of the official recipe."""
+"""`DeconvDepthHead`: the depth head of the official recipe."""
 
 from collections.abc import Mapping, Sequence
 
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
-from detectron2.utils.registry import Registry
 from torch import Tensor, nn
 
-from ...layers import DeconvStack, resize, silog_loss
-from ...utils.errors import InputError, get_registered
-
-DEPTH_HEADS_REGISTRY = Registry("DEPTH_HEADS")
-DEPTH_HEADS_REGISTRY.__doc__ = """
-Heads that predict depth from a backbone's features. A head is built as `head(cfg, input_shape)`
-and has the `forward(features, image_size, targets=None)` of `DeconvDepthHead`.
-
-A head that resizes features by itself may have an attribute `upscale`: exported programs of a
-dynamic size then take images with sides that are multiples of it.
-"""
-
-
-def build_depth_head(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> nn.Module:
-    """Build the head that MODEL.DEPTH_HEAD.NAME names."""
-    name = cfg.MODEL.DEPTH_HEAD.NAME
-    make = get_registered(DEPTH_HEADS_REGISTRY, name, "MODEL.DEPTH_HEAD.NAME")
-    return make(cfg, input_shape)
+from ...layers import DeconvStack, init_normal, resize, silog_loss
+from ...utils.errors import InputError
+from .build import DEPTH_HEADS_REGISTRY, find_feature
 
 
 @DEPTH_HEADS_REGISTRY.register()
@@ -34,7 +18,7 @@ class DeconvDepthHead(nn.Module):
 
     A sigmoid gives depth as a share of `max_depth`. The map is first resized to the image's size
     divided by the doublings' factor, so that the result has the image's size, whatever size the
-    backbone saw.
+    backbone saw (docs/method.md#depth-decoder).
     """
 
     @configurable
@@ -51,15 +35,14 @@ class DeconvDepthHead(nn.Module):
     ):
         """
         Args:
-            in_channels: Channels of the input feature.
-            in_feature: Name of the input feature.
+            in_channels, in_feature: Channels and name of the input feature.
             max_depth: Largest depth, in meters.
             deconv_dims, deconv_kernels: Channels and kernel sizes of the transposed convolutions.
             conv_dim: Channels of the convolutions after them.
             loss_weight: Weight of the SILog loss.
 
         Raises:
-            InputError: The maximum depth isn't positive, or the kernels don't fit.
+            InputError: `max_depth` isn't positive, or the kernels don't fit.
         """
         super().__init__()
         if max_depth <= 0:
@@ -68,30 +51,20 @@ class DeconvDepthHead(nn.Module):
         self.max_depth = max_depth
         self.loss_weight = loss_weight
         self.upscale = 2 ** len(deconv_dims)
-        self.decoder = DeconvStack(
-            in_channels, deconv_dims, conv_dim, kernel_size=tuple(deconv_kernels)
-        )
+        self.decoder = DeconvStack(in_channels, deconv_dims, conv_dim, kernel_size=deconv_kernels)
         self.predictor = nn.Sequential(
             nn.Conv2d(conv_dim, conv_dim, 3, padding=1),
             nn.ReLU(inplace=True),
             nn.Conv2d(conv_dim, 1, 3, padding=1),
         )
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                nn.init.normal_(module.weight, std=0.001)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        init_normal(self, std=0.001)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> dict:
         head = cfg.MODEL.DEPTH_HEAD
-        if head.IN_FEATURE not in input_shape:
-            raise InputError(
-                f"MODEL.DEPTH_HEAD.IN_FEATURE is {head.IN_FEATURE!r}, expected one of the "
-                f"backbone's features {list(input_shape)}"
-            )
+        feature = find_feature(input_shape, head.IN_FEATURE, "MODEL.DEPTH_HEAD.IN_FEATURE")
         return {
-            "in_channels": input_shape[head.IN_FEATURE].channels,
+            "in_channels": feature.channels,
             "in_feature": head.IN_FEATURE,
             "max_depth": head.MAX_DEPTH,
             "deconv_dims": head.DECONV_DIMS,
@@ -120,18 +93,13 @@ class DeconvDepthHead(nn.Module):
         depth = resize(self.layers(features, image_size), image_size)
         if not self.training:
             return depth, {}
+        assert targets is not None
         return None, {"loss_silog": silog_loss(depth[:, 0], targets) * self.loss_weight}
 
     def layers(self, features: Mapping[str, Tensor], image_size: tuple[int, int]) -> Tensor:
         """Predict depth (N, 1, h, w) at the largest size up to the image's that doublings reach."""
-        logits = self.predictor(self.decoder(self.resized_feature(features, image_size)))
+        size = [max(side // self.upscale, 1) for side in image_size]
+        logits = self.predictor(self.decoder(resize(features[self.in_feature], size)))
         # The sigmoid needs float32 under autocast.
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return logits.sigmoid() * self.max_depth
-
-    def resized_feature(
-        self, features: Mapping[str, Tensor], image_size: tuple[int, int]
-    ) -> Tensor:
-        """Make the decoder's input (N, C, H // upscale, W // upscale)."""
-        feature = features[self.in_feature]
-        return resize(feature, [max(side // self.upscale, 1) for side in image_size])

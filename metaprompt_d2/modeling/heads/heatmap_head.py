@@ -1,4 +1,4 @@
-"""The registry of heatmap heads, and `DeconvHeatmapHead`."""
+"""`DeconvHeatmapHead`: keypoint heatmaps by transposed convolutions or from prompts."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -6,30 +6,17 @@ from collections.abc import Mapping, Sequence
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
-from detectron2.utils.registry import Registry
 from torch import Tensor, nn
 
 from ...codecs import NUM_KEYPOINTS
 from ...data import build_heatmap_codec
-from ...layers import DeconvStack, heatmap_cross_entropy, resize, weighted_heatmap_mse
-from ...utils.errors import InputError, get_registered
+from ...layers import DeconvStack, heatmap_cross_entropy, init_normal, resize, weighted_heatmap_mse
+from ...utils.errors import InputError
+from .build import HEATMAP_HEADS_REGISTRY, find_feature
 
-HEATMAP_HEADS_REGISTRY = Registry("HEATMAP_HEADS")
-HEATMAP_HEADS_REGISTRY.__doc__ = """
-Heads that predict keypoint heatmaps from a backbone's features. A head is built as
-`head(cfg, input_shape)` and has the `forward(features, image_size, targets=None)` of
-`DeconvHeatmapHead`.
-"""
-
-_WIRINGS = ("deconv", "prompts")
 _LOSSES = {"cross_entropy": heatmap_cross_entropy, "mse": weighted_heatmap_mse}
-
-
-def build_heatmap_head(cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> nn.Module:
-    """Build the head that MODEL.HEATMAP_HEAD.NAME names."""
-    name = cfg.MODEL.HEATMAP_HEAD.NAME
-    make = get_registered(HEATMAP_HEADS_REGISTRY, name, "MODEL.HEATMAP_HEAD.NAME")
-    return make(cfg, input_shape)
+# Groups of the last convolution: with "prompts", each keypoint reads channels of its own.
+_GROUPS = {"deconv": 1, "prompts": NUM_KEYPOINTS}
 
 
 @HEATMAP_HEADS_REGISTRY.register()
@@ -37,9 +24,9 @@ class DeconvHeatmapHead(nn.Module):
     """One heatmap for each keypoint, from one map of the backbone, in one of two wirings.
 
     * `deconv`: transposed convolutions, each of which doubles the size, and a 1x1 convolution.
-      This is ViTPose's classic head; it reads a map of stride 16.
+      This is ViTPose's classic head (docs/method.md#vitpose-recipe); it reads a map of stride 16.
     * `prompts`: each keypoint has the same number of prompts of its own, and its heatmap is a
-      weighted sum of their channels of the re-arranged map. It reads the finest map, of stride 4.
+      weighted sum of their channels of the rearranged map. It reads the finest map, of stride 4.
     """
 
     @configurable
@@ -60,13 +47,12 @@ class DeconvHeatmapHead(nn.Module):
     ):
         """
         Args:
-            in_channels, in_stride: Channels and stride of the input feature.
-            in_feature: Name of the input feature.
-            wiring: Wiring "deconv" or "prompts".
+            in_channels, in_stride, in_feature: Channels, stride and name of the input feature.
+            wiring: "deconv" or "prompts".
             deconv_dims, deconv_kernels: Channels and kernel sizes of the transposed convolutions,
                 for "deconv" only.
             stride: Stride of the heatmaps.
-            loss: Loss "mse", the mean squared error of the heatmaps, or "cross_entropy", over the
+            loss: "mse", the mean squared error of the heatmaps, or "cross_entropy", over the
                 positions of a keypoint. The heatmaps are then a softmax, scaled so that a confident
                 one has a maximum near 1.
             loss_weight: Weight of the loss.
@@ -75,21 +61,17 @@ class DeconvHeatmapHead(nn.Module):
             sigma: Standard deviation of the targets' Gaussians, for the scale of the softmax.
 
         Raises:
-            InputError: The wiring or the loss is unknown, the keypoints cannot share the prompts
-                evenly, the kernels don't fit, or the stride isn't reached.
+            InputError: The keypoints cannot share the prompts evenly, the kernels don't fit, or the
+                stride isn't reached.
         """
         super().__init__()
-        if wiring not in _WIRINGS:
-            raise InputError(f"wiring is {wiring!r}, expected one of {_WIRINGS}")
-        if loss not in _LOSSES:
-            raise InputError(f"loss is {loss!r}, expected one of {sorted(_LOSSES)}")
+        if in_channels % _GROUPS[wiring]:
+            raise InputError(
+                f"feature {in_feature!r} has {in_channels} channels, which {NUM_KEYPOINTS} "
+                "keypoints cannot share; the number of prompts must be a multiple"
+            )
         if wiring == "prompts":
-            if in_channels % NUM_KEYPOINTS:
-                raise InputError(
-                    f"feature {in_feature!r} has {in_channels} channels, which {NUM_KEYPOINTS} "
-                    "keypoints cannot share; the number of prompts must be a multiple"
-                )
-            deconv_dims, deconv_kernels = (), ()
+            deconv_dims = deconv_kernels = ()
         reached = in_stride / 2 ** len(deconv_dims)
         if reached != stride:
             raise InputError(
@@ -99,33 +81,23 @@ class DeconvHeatmapHead(nn.Module):
         self.in_feature = in_feature
         self.in_stride = in_stride
         self.stride = stride
-        self.loss = loss
+        self.compute_loss = _LOSSES[loss]
+        self.is_softmax = loss == "cross_entropy"
         self.loss_weight = loss_weight
         self.heatmap_size = heatmap_size
         self.softmax_scale = 2 * math.pi * sigma**2  # a Gaussian's sum over its maximum
-        self.decoder = DeconvStack(
-            in_channels, deconv_dims, None, kernel_size=tuple(deconv_kernels)
-        )
-        channels = deconv_dims[-1] if deconv_dims else in_channels
-        groups = NUM_KEYPOINTS if wiring == "prompts" else 1
-        self.predictor = nn.Conv2d(channels, NUM_KEYPOINTS, 1, groups=groups)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-                nn.init.normal_(module.weight, std=0.001)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        self.decoder = DeconvStack(in_channels, deconv_dims, None, kernel_size=deconv_kernels)
+        channels = [in_channels, *deconv_dims][-1]
+        self.predictor = nn.Conv2d(channels, NUM_KEYPOINTS, 1, groups=_GROUPS[wiring])
+        init_normal(self, std=0.001)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> dict:
         head = cfg.MODEL.HEATMAP_HEAD
-        if head.IN_FEATURE not in input_shape:
-            raise InputError(
-                f"MODEL.HEATMAP_HEAD.IN_FEATURE is {head.IN_FEATURE!r}, expected one of the "
-                f"backbone's features {list(input_shape)}"
-            )
+        feature = find_feature(input_shape, head.IN_FEATURE, "MODEL.HEATMAP_HEAD.IN_FEATURE")
         return {
-            "in_channels": input_shape[head.IN_FEATURE].channels,
-            "in_stride": input_shape[head.IN_FEATURE].stride,
+            "in_channels": feature.channels,
+            "in_stride": feature.stride,
             "in_feature": head.IN_FEATURE,
             "wiring": head.WIRING,
             "deconv_dims": head.DECONV_DIMS,
@@ -157,17 +129,18 @@ class DeconvHeatmapHead(nn.Module):
             "cross_entropy", and an empty dict.
         """
         heatmaps = self.layers(features, image_size)
-        if not self.training:
-            return self._probabilities(heatmaps) if self.loss == "cross_entropy" else heatmaps, {}
-        truth, weights = targets
-        height, width = truth.shape[-2:]
-        loss = _LOSSES[self.loss](heatmaps[..., :height, :width], truth, weights)
-        return None, {"loss_heatmap": loss * self.loss_weight}
-
-    def _probabilities(self, heatmaps: Tensor) -> Tensor:
-        height, width = self.heatmap_size or heatmaps.shape[-2:]
-        heatmaps = heatmaps[..., :height, :width]
-        return heatmaps.flatten(2).softmax(dim=2).view_as(heatmaps) * self.softmax_scale
+        if self.training:
+            assert targets is not None
+            truth, weights = targets
+            height, width = truth.shape[-2:]
+            loss = self.compute_loss(heatmaps[..., :height, :width], truth, weights)
+            return None, {"loss_heatmap": loss * self.loss_weight}
+        if self.is_softmax:
+            height, width = self.heatmap_size or heatmaps.shape[-2:]
+            heatmaps = heatmaps[..., :height, :width]
+            shares = heatmaps.flatten(2).softmax(dim=2).view_as(heatmaps)
+            heatmaps = shares * self.softmax_scale
+        return heatmaps, {}
 
     def layers(self, features: Mapping[str, Tensor], image_size: tuple[int, int]) -> Tensor:
         """Predict heatmaps (N, J, H // stride, W // stride), in float32 under autocast too."""

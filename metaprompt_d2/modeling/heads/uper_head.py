@@ -11,11 +11,8 @@ from fvcore.nn import weight_init
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...layers import lovasz_softmax, mean_cross_entropy, resize
+from ...layers import init_normal, lovasz_softmax, mean_cross_entropy, resize
 from ...utils.errors import InputError
-
-# The names that Detectron2's `get_norm` knows.
-_NORMS = ("", "BN", "SyncBN", "FrozenBN", "GN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N", "LN")
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
@@ -34,7 +31,7 @@ class UPerHead(nn.Module):
         num_classes: int,
         conv_dim: int = 512,
         pool_scales: Sequence[int] = (1, 2, 3, 6),
-        norm: str = "SyncBN",
+        norm: str | type[nn.Module] = "SyncBN",
         dropout: float = 0.1,
         ignore_value: int = 255,
         loss_weight: float = 1.0,
@@ -45,8 +42,7 @@ class UPerHead(nn.Module):
         """
         Args:
             input_shape: Shapes of the input features by name, each half the size of the previous.
-            num_classes: Number of classes K.
-            conv_dim: Channels of the head's maps.
+            num_classes, conv_dim: Number of classes K, and channels of the head's maps.
             pool_scales: Grid sizes of the pyramid pooling module.
             norm: Detectron2's name of a norm. "SyncBN" is plain BN in a single process and
                 Detectron2's naive one between CPU processes.
@@ -57,7 +53,7 @@ class UPerHead(nn.Module):
             aux_in_feature: Input feature of the auxiliary head.
 
         Raises:
-            InputError: The auxiliary head's feature or the norm is unknown.
+            InputError: The auxiliary head's feature is unknown.
         """
         super().__init__()
         self.in_features = sorted(input_shape, key=lambda name: input_shape[name].stride)
@@ -97,8 +93,7 @@ class UPerHead(nn.Module):
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: Mapping[str, ShapeSpec]) -> dict:
         head = cfg.MODEL.SEM_SEG_HEAD
-        missing = [name for name in head.IN_FEATURES if name not in input_shape]
-        if missing:
+        if missing := [name for name in head.IN_FEATURES if name not in input_shape]:
             raise InputError(
                 f"MODEL.SEM_SEG_HEAD.IN_FEATURES: the backbone has no {missing}, "
                 f"only {list(input_shape)}"
@@ -133,20 +128,30 @@ class UPerHead(nn.Module):
         Raises:
             InputError: BatchNorm would be trained on one value a channel.
         """
-        if self.training and self._trains_on_one_value and len(targets) == 1:
+        if not self.training:
+            logits = self.layers(features)
+            return resize(logits, [side * self.common_stride for side in logits.shape[-2:]]), {}
+        assert targets is not None
+        if self._trains_on_one_value and len(targets) == 1:
             raise InputError(
                 "BatchNorm cannot train on one image a process: pyramid pooling to 1x1 leaves one "
                 "value a channel. Give every process at least 2 images (SOLVER.IMS_PER_BATCH, "
                 "SOLVER.ACCUMULATION_STEPS), train in several processes with SyncBN, or set "
                 "MODEL.SEM_SEG_HEAD.NORM to GN"
             )
-        logits = self.layers(features)
-        if self.training:
-            return None, self.losses(logits, features, targets)
-        logits = F.interpolate(
-            logits, scale_factor=self.common_stride, mode="bilinear", align_corners=False
-        )
-        return logits, {}
+        # Softmax, logarithm and sorting need float32 under autocast.
+        size, ignored = targets.shape[-2:], self.ignore_value
+        logits = resize(self.layers(features).float(), size)
+        cross_entropy = mean_cross_entropy(logits, targets, ignore_value=ignored)
+        losses = {"loss_sem_seg": cross_entropy * self.loss_weight}
+        if self.lovasz_loss_weight > 0:
+            lovasz = lovasz_softmax(logits, targets, ignore_value=ignored)
+            losses["loss_lovasz"] = lovasz * self.lovasz_loss_weight
+        if self.aux_loss_weight > 0:
+            logits = resize(self.aux_head(features[self.aux_in_feature]).float(), size)
+            cross_entropy = mean_cross_entropy(logits, targets, ignore_value=ignored)
+            losses["loss_aux"] = cross_entropy * self.aux_loss_weight
+        return None, losses
 
     def layers(self, features: Mapping[str, Tensor]) -> Tensor:
         """Predict logits (N, K, h, w) at the finest feature's size."""
@@ -162,24 +167,6 @@ class UPerHead(nn.Module):
         outputs = [conv(top) for conv, top in zip(self.outputs, tops[:0:-1], strict=True)]
         return [resize(output, maps[0].shape[-2:]) for output in [*outputs, coarsest]]
 
-    def losses(
-        self, logits: Tensor, features: Mapping[str, Tensor], targets: Tensor
-    ) -> dict[str, Tensor]:
-        """Compute the weighted losses at the targets' size."""
-        size = targets.shape[-2:]
-        # Softmax, logarithm and sorting need float32 under autocast.
-        logits = resize(logits.float(), size)
-        cross_entropy = mean_cross_entropy(logits, targets, ignore_value=self.ignore_value)
-        losses = {"loss_sem_seg": cross_entropy * self.loss_weight}
-        if self.lovasz_loss_weight > 0:
-            lovasz = lovasz_softmax(logits, targets, ignore_value=self.ignore_value)
-            losses["loss_lovasz"] = lovasz * self.lovasz_loss_weight
-        if self.aux_loss_weight > 0:
-            aux_logits = resize(self.aux_head(features[self.aux_in_feature]).float(), size)
-            aux = mean_cross_entropy(aux_logits, targets, ignore_value=self.ignore_value)
-            losses["loss_aux"] = aux * self.aux_loss_weight
-        return losses
-
     def _pool_pyramid(self, feature: Tensor) -> Tensor:
         size = feature.shape[-2:]
         pooled = [resize(branch(feature), size) for branch in self.pyramid_pooling]
@@ -193,10 +180,8 @@ class _Float32NaiveSyncBN(NaiveSyncBatchNorm):
         return super().forward(x.float()).to(x.dtype)
 
 
-def _norm_of_this_run(norm: str) -> str | type[nn.Module]:
+def _norm_of_this_run(norm: str | type[nn.Module]) -> str | type[nn.Module]:
     """Replace "SyncBN" where torch's own doesn't work, which needs several GPU processes."""
-    if norm not in _NORMS:
-        raise InputError(f"norm is {norm!r}, expected one of {_NORMS}")
     if norm != "SyncBN":
         return norm
     if comm.get_world_size() == 1:
@@ -207,21 +192,14 @@ def _norm_of_this_run(norm: str) -> str | type[nn.Module]:
 def _conv(
     in_channels: int, out_channels: int, kernel_size: int, norm: str | type[nn.Module]
 ) -> Conv2d:
-    conv = Conv2d(
-        in_channels,
-        out_channels,
-        kernel_size,
-        padding=kernel_size // 2,
-        bias=not norm,
-        norm=get_norm(norm, out_channels),
-        activation=F.relu,
-    )
+    layers = {"norm": get_norm(norm, out_channels), "activation": F.relu}
+    padding = kernel_size // 2
+    conv = Conv2d(in_channels, out_channels, kernel_size, padding=padding, bias=not norm, **layers)
     weight_init.c2_msra_fill(conv)
     return conv
 
 
 def _classifier(in_channels: int, num_classes: int) -> nn.Conv2d:
     conv = nn.Conv2d(in_channels, num_classes, 1)
-    nn.init.normal_(conv.weight, std=0.01)
-    nn.init.zeros_(conv.bias)
+    init_normal(conv, std=0.01)
     return conv

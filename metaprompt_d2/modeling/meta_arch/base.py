@@ -1,7 +1,6 @@
 """Bases of the meta-architectures: normalization, padding, windows and the size of outputs."""
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
@@ -67,13 +66,9 @@ class TaskModel(nn.Module):
         return self.pixel_mean.device
 
     def predict_batch(self, images: Tensor) -> Tensor:
-        """Predict from images of one size in one pass. Exported programs are traces of this.
+        """Predict maps (N, K, h, w) from normalized images (N, C, H, W) in one pass.
 
-        Args:
-            images: Normalized images (N, C, H, W).
-
-        Returns:
-            Maps (N, K, h, w).
+        Exported programs are traces of this.
         """
         raise NotImplementedError
 
@@ -88,9 +83,8 @@ class TaskModel(nn.Module):
 
     def _stack(self, maps: list[Tensor], fill: float = 0.0) -> Tensor:
         """Stack maps, padded at the right and the bottom to one size that the backbone takes."""
-        return ImageList.from_tensors(
-            maps, self.size_divisibility, fill, self.padding_constraints
-        ).tensor
+        divisibility, constraints = self.size_divisibility, self.padding_constraints
+        return ImageList.from_tensors(maps, divisibility, fill, constraints).tensor
 
     def _pad(self, images: Tensor) -> Tensor:
         """Pad images of one size as `_stack` does, but so that it can be traced."""
@@ -102,33 +96,34 @@ class TaskModel(nn.Module):
 class DenseModel(TaskModel):
     """Base of the models that predict one map for an image, at the size of its file.
 
-    A subclass implements `_losses` and `predict_batch`, and `_windows` if it predicts in windows.
-    Images of one size, and all their windows, pass through the model together.
+    A subclass implements `forward` and `predict_batch`, and `_windows` if it predicts in windows.
+
+    `forward` takes one dict for each image, with "image": (C, H, W), 0..255, in the format
+    INPUT.FORMAT; in training the target (H, W) under the name of the task; and "height" and
+    "width", the size of the output (default: the image's). It returns the head's losses in
+    training, and in inference one dict for each image, with the map under the name of the task.
     """
 
     def __init__(
         self,
-        backbone: Backbone,
-        pixel_mean: Sequence[float],
-        pixel_std: Sequence[float],
-        inference_dtype: torch.dtype | None = None,
         *,
         window_batch_size: int = 4,
         flip: bool = False,
-        canvas_gib: float = math.inf,
+        canvas_gib: float = 4.0,
+        **shared: Any,
     ):
         """
         Args:
-            backbone, pixel_mean, pixel_std, inference_dtype: See `TaskModel`.
             window_batch_size: Windows that pass through the model at once.
             flip: Whether to average with the prediction for the mirror image.
             canvas_gib: Size in GiB above which outputs are kept in main memory and not on the
                 model's device.
+            shared: Arguments of `TaskModel`.
 
         Raises:
             InputError: The batch size is less than 1.
         """
-        super().__init__(backbone, pixel_mean, pixel_std, inference_dtype)
+        super().__init__(**shared)
         if window_batch_size < 1:
             raise InputError(f"window_batch_size is {window_batch_size}, expected at least 1")
         self.window_batch_size = window_batch_size
@@ -138,36 +133,29 @@ class DenseModel(TaskModel):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         """Build the arguments that all dense tasks share."""
-        batch_size = cfg.TEST.SLIDING_WINDOW.BATCH_SIZE
-        return super().from_config(cfg) | {"window_batch_size": batch_size}
+        return super().from_config(cfg) | {
+            "window_batch_size": cfg.TEST.SLIDING_WINDOW.BATCH_SIZE,
+            "canvas_gib": cfg.TEST.CANVAS_GIB,
+        }
 
-    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict[str, Tensor]]:
-        """Compute losses in training, and predictions in inference.
-
-        Args:
-            batched_inputs: One dict for each image, with "image": (C, H, W), 0..255, in the format
-                INPUT.FORMAT; in training the targets; and "height" and "width", the size of the
-                output (default: the image's).
-
-        Returns:
-            In training the head's losses. In inference one dict for each image, with the map
-            (K, height, width) under the name of the task.
-        """
+    def _training_batch(self, batched_inputs: list[dict], fill: float) -> tuple[Tensor, Tensor]:
+        """Stack normalized images (N, C, H, W) and their targets (N, H, W), padded with `fill`."""
         images = [self._normalize(inputs["image"]) for inputs in batched_inputs]
-        if self.training:
-            return self._losses(images, batched_inputs)
-        outputs: list[dict[str, Tensor]] = [{} for _ in images]
-        for indices in _group_by_size(images):
+        targets = [self._to_device(inputs[self.task]) for inputs in batched_inputs]
+        return self._stack(images), self._stack(targets, fill)
+
+    def _predict_inputs(self, batched_inputs: list[dict]) -> list[Tensor]:
+        """Predict maps (K, height, width); images of one size pass through the model together."""
+        images = [self._normalize(inputs["image"]) for inputs in batched_inputs]
+        results: dict[int, Tensor] = {}
+        for shape in dict.fromkeys(image.shape for image in images):
+            indices = [index for index, image in enumerate(images) if image.shape == shape]
             maps = self._predict(torch.stack([images[index] for index in indices]))
             for index, image_map in zip(indices, maps, strict=True):
                 inputs, (height, width) = batched_inputs[index], image_map.shape[-2:]
                 size = (inputs.get("height", height), inputs.get("width", width))
-                outputs[index][self.task] = resize_map(image_map, size, self.canvas_gib)
-        return outputs
-
-    def _losses(self, images: list[Tensor], batched_inputs: list[dict]) -> dict[str, Tensor]:
-        """Compute the losses of normalized images."""
-        raise NotImplementedError
+                results[index] = resize_map(image_map, size, self.canvas_gib)
+        return [results[index] for index in range(len(images))]
 
     def _windows(self, image_size: tuple[int, int]) -> list[Window]:
         """Place the windows of an image of a size (height, width)."""
@@ -193,11 +181,3 @@ def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
         return images
     height, width = images.shape[-2:]
     return F.pad(images, (0, -width % multiple, 0, -height % multiple))
-
-
-def _group_by_size(images: Sequence[Tensor]) -> Iterator[list[int]]:
-    """Yield the indices of the images of each size."""
-    groups: dict[torch.Size, list[int]] = {}
-    for index, image in enumerate(images):
-        groups.setdefault(image.shape, []).append(index)
-    yield from groups.values()

@@ -1,16 +1,14 @@
 """`DepthEstimator`: depth of whole images or of shifted windows and their mirror images."""
 
-from collections.abc import Sequence
 from typing import Any
 
-import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.modeling import META_ARCH_REGISTRY, Backbone
+from detectron2.modeling import META_ARCH_REGISTRY
 from torch import Tensor, nn
 
 from ...layers import resize
 from ...utils.errors import InputError
-from ..heads import build_depth_head
+from ..heads.build import build_depth_head
 from ..sliding_window import Window, shifted_windows
 from .base import DenseModel
 
@@ -20,13 +18,11 @@ _GRID = 64
 
 @META_ARCH_REGISTRY.register()
 class DepthEstimator(DenseModel):
-    """Depth of every pixel in meters.
-
-    In training, inputs have "depth" (H, W), 0 = no ground truth; outputs have "depth" (height,
-    width).
+    """Depth (height, width) in meters; targets of 0 have no ground truth.
 
     The official recipe resizes images to multiples of 64 pixels before the backbone, and averages
-    the predictions for shifted square windows and their mirror images.
+    the predictions for shifted square windows and their mirror images
+    (docs/method.md#depth-test-protocol).
     """
 
     task = "depth"
@@ -35,16 +31,11 @@ class DepthEstimator(DenseModel):
     def __init__(
         self,
         *,
-        backbone: Backbone,
         depth_head: nn.Module,
-        pixel_mean: Sequence[float],
-        pixel_std: Sequence[float],
         resize_scale: int = 1,
         num_windows: int = 0,
         cover_all: bool = True,
-        flip: bool = False,
-        window_batch_size: int = 4,
-        inference_dtype: torch.dtype | None = None,
+        **shared: Any,
     ):
         """
         Args:
@@ -54,28 +45,20 @@ class DepthEstimator(DenseModel):
                 size divisibility instead.
             num_windows: Square windows, shifted along the longer side; 0 for whole images.
             cover_all: Whether to add windows where these leave pixels uncovered (NaN otherwise).
-            backbone, pixel_mean, pixel_std, flip, window_batch_size, inference_dtype: See
-                `DenseModel`.
+            shared: Arguments of `DenseModel`.
 
         Raises:
             InputError: A number is too small, or images are resized to what the backbone doesn't
                 take.
         """
-        super().__init__(
-            backbone,
-            pixel_mean,
-            pixel_std,
-            inference_dtype,
-            window_batch_size=window_batch_size,
-            flip=flip,
-        )
+        super().__init__(**shared)
         for name, value in (("resize_scale", resize_scale), ("num_windows", num_windows)):
             if value < 0:
                 raise InputError(f"{name} is {value}, expected at least 0")
         if resize_scale > 0:
-            if backbone.size_divisibility and _GRID % backbone.size_divisibility:
+            if self.size_divisibility and _GRID % self.size_divisibility:
                 raise InputError(
-                    f"the backbone takes multiples of {backbone.size_divisibility} pixels, to "
+                    f"the backbone takes multiples of {self.size_divisibility} pixels, to "
                     "which images are not resized; set resize_scale to 0"
                 )
             self.size_divisibility, self.padding_constraints = 0, {}  # resized, not padded
@@ -96,11 +79,11 @@ class DepthEstimator(DenseModel):
         }
 
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict[str, Tensor]]:
-        """Compute what `DenseModel` does, without the map's single channel."""
-        outputs = super().forward(batched_inputs)
-        if isinstance(outputs, dict):
-            return outputs
-        return [{"depth": output["depth"][0]} for output in outputs]
+        """Compute losses in training, and depth in inference; see `DenseModel`."""
+        if not self.training:
+            return [{"depth": depth[0]} for depth in self._predict_inputs(batched_inputs)]
+        images, depths = self._training_batch(batched_inputs, fill=0)
+        return self.depth_head(self._features(images), images.shape[-2:], depths)[1]
 
     def predict_batch(self, images: Tensor) -> Tensor:
         """Predict depth (N, 1, H, W) from normalized images (N, C, H, W) in one pass."""
@@ -108,12 +91,6 @@ class DepthEstimator(DenseModel):
         with self._autocast():
             depth, _ = self.depth_head(self._features(padded), padded.shape[-2:])
         return depth[..., : images.shape[-2], : images.shape[-1]]
-
-    def _losses(self, images: list[Tensor], batched_inputs: list[dict]) -> dict[str, Tensor]:
-        depths = [self._to_device(inputs["depth"]) for inputs in batched_inputs]
-        batch = self._stack(images)
-        _, losses = self.depth_head(self._features(batch), batch.shape[-2:], self._stack(depths))
-        return losses
 
     def _windows(self, image_size: tuple[int, int]) -> list[Window]:
         if self.num_windows == 0:

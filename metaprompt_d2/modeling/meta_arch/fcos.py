@@ -19,10 +19,6 @@ class ConfigurableFCOS(FCOS):
 
     @configurable
     def __init__(self, **arguments: Any) -> None:
-        """
-        Args:
-            arguments: Arguments of Detectron2's `FCOS`.
-        """
         super().__init__(**arguments)
 
     @classmethod

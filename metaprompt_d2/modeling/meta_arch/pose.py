@@ -1,45 +1,33 @@
 """`TopDownPoseEstimator`: crops of people in, `Instances` with keypoints out."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.modeling import META_ARCH_REGISTRY, Backbone
+from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
 from ...codecs import FLIP_INDICES, UDPHeatmapCodec, average_with_mirrored, box_to_crop
 from ...data import build_heatmap_codec
-from ...utils.errors import InputError
-from ..heads import build_heatmap_head
+from ..heads.build import build_heatmap_head
 from ..person_crops import cut_crops, given_boxes
 from ..person_detector import PersonDetector
 from .base import TaskModel
 
 
-@dataclass(frozen=True)
-class _People:
-    """The K people of one input.
+class _People(NamedTuple):
+    """The K people of one input; their places are in pixels of an image of `image_size`."""
 
-    Attributes:
-        crops: Normalized crops (K, C, h, w).
-        centers, extents: Place of the crops in the image, (K, 2), x then y, in pixels.
-        boxes: Corners (K, 4) in pixels of the image.
-        scores: Scores (K,) of the boxes.
-        image_size: Size (height, width) of the image that has these pixels.
-        output_size: Size (height, width) to which the output is scaled.
-    """
-
-    crops: Tensor
-    centers: Tensor
-    extents: Tensor
-    boxes: Tensor
-    scores: Tensor
-    image_size: tuple[int, int]
-    output_size: tuple[int, int]
+    crops: Tensor  # normalized, (K, C, h, w)
+    centers: Tensor  # of the crops, (K, 2), x then y
+    extents: Tensor  # of the crops, (K, 2), x then y
+    boxes: Tensor  # corners (K, 4)
+    scores: Tensor  # of the boxes, (K,)
+    image_size: tuple[int, int]  # (height, width)
+    output_size: tuple[int, int]  # (height, width) to which the output is scaled
 
 
 @META_ARCH_REGISTRY.register()
@@ -56,18 +44,15 @@ class TopDownPoseEstimator(TaskModel):
     def __init__(
         self,
         *,
-        backbone: Backbone,
         heatmap_head: nn.Module,
-        pixel_mean: Sequence[float],
-        pixel_std: Sequence[float],
         codec: UDPHeatmapCodec,
         padding: float = 1.25,
         size_divisibility: int = 0,
         flip: bool = True,
         batch_size: int = 64,
         keep_heatmaps: bool = False,
-        inference_dtype: torch.dtype | None = None,
         detector: Callable[[Tensor], tuple[Boxes, Tensor]] | None = None,
+        **shared: Any,
     ):
         """
         Args:
@@ -80,18 +65,9 @@ class TopDownPoseEstimator(TaskModel):
             keep_heatmaps: Whether to return the heatmaps.
             detector: Function from an image (C, H, W), 0..255, to boxes and scores, for images
                 without boxes. With None the whole image is one person.
-            backbone, pixel_mean, pixel_std, inference_dtype: See `TaskModel`.
-
-        Raises:
-            InputError: A number is too small.
+            shared: Arguments of `TaskModel`.
         """
-        super().__init__(backbone, pixel_mean, pixel_std, inference_dtype)
-        for name, value, least in (
-            ("size_divisibility", size_divisibility, 0),
-            ("batch_size", batch_size, 1),
-        ):
-            if value < least:
-                raise InputError(f"{name} is {value}, expected at least {least}")
+        super().__init__(**shared)
         self.heatmap_head = heatmap_head
         self.codec = codec
         self.padding = padding
@@ -146,12 +122,19 @@ class TopDownPoseEstimator(TaskModel):
             InputError: `Instances` without boxes.
         """
         if self.training:
-            return self._losses(batched_inputs)
-        people = [self._people(inputs) for inputs in batched_inputs]
+            crops, *targets = (
+                torch.stack([self._to_device(inputs[key]) for inputs in batched_inputs])
+                for key in ("image", "heatmaps", "keypoint_weights")
+            )
+            padded = self._pad(self._normalize(crops))
+            return self.heatmap_head(self.backbone(padded), padded.shape[-2:], targets)[1]
+        people = [
+            self._mapped_person(inputs) if "crop_center" in inputs else self._find_people(inputs)
+            for inputs in batched_inputs
+        ]
         heatmaps = self._predict(torch.cat([item.crops for item in people]))
-        keypoints, scores = self.codec.decode(heatmaps)
         counts = [len(item.crops) for item in people]
-        parts = (part.split(counts) for part in (keypoints, scores, heatmaps))
+        parts = (part.split(counts) for part in (*self.codec.decode(heatmaps), heatmaps))
         return [
             {"instances": self._instances(*results)} for results in zip(people, *parts, strict=True)
         ]
@@ -164,15 +147,6 @@ class TopDownPoseEstimator(TaskModel):
             heatmaps, _ = self.heatmap_head(self.backbone(padded), padded.shape[-2:])
         return heatmaps[..., :height, :width]
 
-    def _losses(self, people: list[dict]) -> dict[str, Tensor]:
-        crops, heatmaps, weights = (
-            torch.stack([self._to_device(inputs[key]) for inputs in people])
-            for key in ("image", "heatmaps", "keypoint_weights")
-        )
-        padded = self._pad(self._normalize(crops))
-        _, losses = self.heatmap_head(self.backbone(padded), padded.shape[-2:], (heatmaps, weights))
-        return losses
-
     def _predict(self, crops: Tensor) -> Tensor:
         """Predict heatmaps (K, J, h', w') of normalized crops (K, C, h, w)."""
         if not len(crops):
@@ -182,12 +156,10 @@ class TopDownPoseEstimator(TaskModel):
             views = torch.cat([batch, batch.flip(-1)]) if self.flip else batch
             heatmaps = self.predict_batch(views)
             if self.flip:
-                heatmaps = average_with_mirrored(*heatmaps.chunk(2), FLIP_INDICES)
+                plain, mirrored = heatmaps.chunk(2)
+                heatmaps = average_with_mirrored(plain, mirrored, FLIP_INDICES)
             outputs.append(heatmaps)
         return torch.cat(outputs)
-
-    def _people(self, inputs: dict) -> _People:
-        return self._mapped_person(inputs) if "crop_center" in inputs else self._find_people(inputs)
 
     def _mapped_person(self, inputs: dict) -> _People:
         left, top, width, height = inputs["person_box"]
@@ -208,14 +180,11 @@ class TopDownPoseEstimator(TaskModel):
         boxes, scores = self._find_boxes(inputs, image)
         corners = boxes.cpu().double().numpy()
         sides = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
-        rows, columns = self.codec.crop_size
-        centers, extents = box_to_crop(sides, aspect=columns / rows, padding=self.padding)
+        size = self.codec.crop_size
+        centers, extents = box_to_crop(sides, aspect=size[1] / size[0], padding=self.padding)
         black = -self.pixel_mean / self.pixel_std
-        crops = cut_crops(
-            self._normalize(image), centers, extents, self.codec.crop_size, outside=black
-        )
         return _People(
-            crops=crops,
+            crops=cut_crops(self._normalize(image), centers, extents, size, outside=black),
             centers=self._float_tensor(centers),
             extents=self._float_tensor(extents),
             boxes=boxes,
@@ -228,27 +197,24 @@ class TopDownPoseEstimator(TaskModel):
         """Return corners (K, 4) in pixels of the image, all with an area, and scores (K,)."""
         height, width = image.shape[-2:]
         if "instances" in inputs:
-            boxes, scores = given_boxes(inputs["instances"], (height, width))
+            found, scores = given_boxes(inputs["instances"], (height, width))
         elif self.detector is not None:
             found, scores = self.detector(image)
-            boxes = found.tensor
         else:
-            boxes, scores = torch.tensor([[0.0, 0.0, width, height]]), torch.ones(1)
-        boxes, scores = self._float_tensor(boxes), self._float_tensor(scores)
+            found, scores = Boxes([[0, 0, width, height]]), torch.ones(1)
+        boxes, scores = self._float_tensor(found.tensor), self._float_tensor(scores)
         has_area = torch.isfinite(boxes).all(dim=1) & (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
         return boxes[has_area], scores[has_area]
 
     def _instances(
         self, people: _People, keypoints: Tensor, scores: Tensor, heatmaps: Tensor
     ) -> Instances:
+        """Place the keypoints (K, J, 2) of crops in the output."""
         limit = keypoints.new_tensor(self.codec.crop_size[::-1]) - 1
         extents = people.extents[:, None]
         points = keypoints / limit * extents + people.centers[:, None] - extents / 2
-        factors = [
-            wanted / given
-            for wanted, given in zip(people.output_size, people.image_size, strict=True)
-        ]
-        scale = points.new_tensor(factors[::-1])
+        (height, width), (rows, columns) = people.output_size, people.image_size
+        scale = points.new_tensor([width / columns, height / rows])
         instances = Instances(people.output_size)
         instances.pred_boxes = Boxes(people.boxes * scale.repeat(2))
         instances.scores = people.scores

@@ -1,11 +1,11 @@
 """`SlidingWindowSegmentor`: semantic segmentation of whole images or in sliding windows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from detectron2.config import CfgNode, configurable
-from detectron2.modeling import META_ARCH_REGISTRY, Backbone, build_sem_seg_head
+from detectron2.modeling import META_ARCH_REGISTRY, build_sem_seg_head
 from torch import Tensor, nn
 
 from ...layers import resize
@@ -31,9 +31,9 @@ class LayersHead(Protocol):
 class SlidingWindowSegmentor(DenseModel):
     """Detectron2's semantic segmentor, evaluated in overlapping windows.
 
-    In training, inputs have labels "sem_seg" (H, W); outputs have logits "sem_seg" (K, height,
-    width). These are averaged where windows overlap and then resized to the size of the image file,
-    as in mmsegmentation. Windows are padded only if the backbone needs it.
+    Logits (K, height, width) are averaged where windows overlap and then resized to the size of the
+    image file (docs/method.md#segmentation-inference). Windows are padded only if the backbone
+    needs it.
 
     Memory of an image: its K x H x W logits once, in main memory where they are larger than
     `canvas_gib`; if the image was resized, also those at the resized image's size; and the logits
@@ -42,20 +42,17 @@ class SlidingWindowSegmentor(DenseModel):
 
     task = "sem_seg"
 
+    sem_seg_head: Any
+
     @configurable
     def __init__(
         self,
         *,
-        backbone: Backbone,
         sem_seg_head: nn.Module,
-        pixel_mean: Sequence[float],
-        pixel_std: Sequence[float],
         window_size: tuple[int, int] | None = None,
         window_stride: tuple[int, int] | None = None,
-        window_batch_size: int = 4,
         share_encoder: bool = False,
-        canvas_gib: float = 4.0,
-        inference_dtype: torch.dtype | None = None,
+        **shared: Any,
     ):
         """
         Args:
@@ -65,24 +62,16 @@ class SlidingWindowSegmentor(DenseModel):
             share_encoder: Whether to encode the whole image once and cut windows from its latent.
                 This needs a `MetaPromptBackbone`. Windows then start at multiples of the latent's
                 stride.
-            backbone, pixel_mean, pixel_std, window_batch_size, canvas_gib, inference_dtype: See
-                `DenseModel`.
+            shared: Arguments of `DenseModel`.
 
         Raises:
             InputError: The windows leave pixels out, or the encoder cannot be shared.
         """
-        super().__init__(
-            backbone,
-            pixel_mean,
-            pixel_std,
-            inference_dtype,
-            window_batch_size=window_batch_size,
-            canvas_gib=canvas_gib,
-        )
+        super().__init__(**shared)
         if window_size is not None:
             _check_windows(window_size, window_stride)
         if share_encoder:
-            _check_shared_encoder(backbone, window_size)
+            _check_shared_encoder(self.backbone, window_size)
         self.sem_seg_head = sem_seg_head
         self.window_size = window_size
         self.window_stride = window_stride
@@ -92,13 +81,19 @@ class SlidingWindowSegmentor(DenseModel):
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         arguments = super().from_config(cfg)
         arguments["sem_seg_head"] = build_sem_seg_head(cfg, arguments["backbone"].output_shape())
-        arguments["canvas_gib"] = cfg.TEST.CANVAS_GIB
         windows = cfg.TEST.SLIDING_WINDOW
         if windows.ENABLED:
             arguments["window_size"] = tuple(windows.SIZE)
             arguments["window_stride"] = tuple(windows.STRIDE)
             arguments["share_encoder"] = windows.SHARE_ENCODER
         return arguments
+
+    def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict[str, Tensor]]:
+        """Compute losses in training, and logits in inference; see `DenseModel`."""
+        if not self.training:
+            return [{"sem_seg": logits} for logits in self._predict_inputs(batched_inputs)]
+        images, labels = self._training_batch(batched_inputs, self.sem_seg_head.ignore_value)
+        return self.sem_seg_head(self.backbone(images), labels)[1]
 
     def predict_batch(self, images: Tensor) -> Tensor:
         """Predict logits (N, K, H, W) from normalized images (N, C, H, W) in one pass."""
@@ -108,29 +103,17 @@ class SlidingWindowSegmentor(DenseModel):
         logits = resize(logits, padded.shape[-2:])
         return logits[..., : images.shape[-2], : images.shape[-1]]
 
-    def _losses(self, images: list[Tensor], batched_inputs: list[dict]) -> dict[str, Tensor]:
-        labels = [self._to_device(inputs["sem_seg"]) for inputs in batched_inputs]
-        targets = self._stack(labels, self.sem_seg_head.ignore_value)
-        _, losses = self.sem_seg_head(self.backbone(self._stack(images)), targets)
-        return losses
-
     def _windows(self, image_size: tuple[int, int]) -> list[Window]:
         if self.window_size is None or self.window_stride is None:
             return super()._windows(image_size)
         return sliding_windows(image_size, self.window_size, self.window_stride)
 
     def _predict(self, images: Tensor) -> Tensor:
-        return self._predict_from_latent(images) if self.share_encoder else super()._predict(images)
-
-    def _predict_from_latent(self, images: Tensor) -> Tensor:
-        """Predict as `_predict`, but cut the windows from one latent of the whole image.
-
-        The norms and the attention of the encoder see the whole image.
-        """
+        if not self.share_encoder or self.window_size is None or self.window_stride is None:
+            return super()._predict(images)
+        # The norms and the attention of the encoder see the whole image.
         stride = self.backbone.latent_encoder.stride
         padded = pad_to_multiple(images, stride)
-        height, width = padded.shape[-2:]
-        rows, columns = (step // stride * stride for step in self.window_stride)
         with self._autocast():
             latent = torch.cat([self.backbone.encode(image[None]) for image in padded])
 
@@ -139,10 +122,15 @@ class SlidingWindowSegmentor(DenseModel):
                 logits = self._logits(self.backbone.features(latents))
             return resize(logits, [side * stride for side in latents.shape[-2:]])
 
+        size, step = (
+            (max(rows // stride, 1), max(columns // stride, 1))
+            for rows, columns in (self.window_size, self.window_stride)
+        )
+        height, width = latent.shape[-2:]
         logits = predict_in_windows(
             predict,
             latent,
-            sliding_windows((height, width), self.window_size, (rows, columns)),
+            sliding_windows((height, width), size, step),
             batch_size=self.window_batch_size,
             canvas_gib=self.canvas_gib,
             stride=stride,
@@ -161,21 +149,18 @@ class SlidingWindowSegmentor(DenseModel):
 
 
 def _check_windows(size: tuple[int, int], stride: tuple[int, int] | None) -> None:
-    for name, value in (("window_size", size), ("window_stride", stride)):
-        if value is None or len(value) != 2 or min(value) < 1:
-            raise InputError(f"{name} is {value}, expected (height, width) of at least 1")
-    if any(step > side for step, side in zip(stride, size, strict=True)):
+    if stride is None or any(step > side for step, side in zip(stride, size, strict=True)):
         raise InputError(
             f"window_stride {stride} exceeds window_size {size}: pixels between the windows would "
             "have no prediction"
         )
 
 
-def _check_shared_encoder(backbone: Backbone, window_size: tuple[int, int] | None) -> None:
+def _check_shared_encoder(backbone: nn.Module, window_size: tuple[int, int] | None) -> None:
     if not isinstance(backbone, MetaPromptBackbone) or backbone.size_divisibility:
         raise InputError(
             "share_encoder needs a MetaPromptBackbone that takes any size, which one without "
-            "re-arrangement doesn't"
+            "rearrangement doesn't"
         )
     stride = backbone.latent_encoder.stride
     if window_size is None or any(side % stride for side in window_size):

@@ -70,7 +70,7 @@ def test_nobody_at_all_is_an_error_that_says_why(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [16, 18])
-def test_another_number_of_joints_is_an_error(tmp_path: Path, count: int) -> None:
+def test_another_number_of_keypoints_is_an_error(tmp_path: Path, count: int) -> None:
     with pytest.raises(ValueError, match=f"annotation 3 has {count} keypoints, expected 17"):
         annotated(tmp_path, [person(3, keypoints=[1] * 3 * count)])
 
@@ -129,7 +129,7 @@ def test_a_file_of_something_else_than_detections_is_an_error(
         detected(tmp_path, content)
 
 
-def test_registered_people_are_loaded_with_names_and_colours_of_joints(tmp_path: Path) -> None:
+def test_registered_people_are_loaded_with_names_and_colors_of_keypoints(tmp_path: Path) -> None:
     with registered_people(write_people(tmp_path, [person(1)])) as name:
         assert len(DatasetCatalog.get(name)) == 1
         metadata = MetadataCatalog.get(name)

@@ -9,9 +9,13 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from metaprompt_d2.data import load_dataset_dicts
 from metaprompt_d2.data.datasets.depth_lists import read_list, resolve_pairs
-from metaprompt_d2.data.datasets.eigen_split import TEST_FRAMES, TRAIN_DRIVES
-from metaprompt_d2.data.datasets.kitti_benchmark import load_kitti_benchmark
-from metaprompt_d2.data.datasets.kitti_eigen import find_pairs, load_kitti_eigen
+from metaprompt_d2.data.datasets.kitti import (
+    DRIVES,
+    TEST_FRAMES,
+    find_pairs,
+    load_kitti_benchmark,
+    load_kitti_eigen,
+)
 from metaprompt_d2.data.datasets.nyu_depth_v2 import load_nyu_depth_v2
 
 TRAIN_DRIVE = "2011_09_26_drive_0001_sync"
@@ -149,9 +153,9 @@ def test_the_real_sample_is_found(real_data: Path) -> None:
 
 
 def test_eigens_split_has_its_published_numbers() -> None:
-    assert len(TRAIN_DRIVES) == 33
+    assert len(DRIVES["train"]) == 33
     assert len(TEST_FRAMES) == 28
-    assert not set(TRAIN_DRIVES) & set(TEST_FRAMES)
+    assert not set(DRIVES["train"]) & set(TEST_FRAMES)
     # 25 frames of every test drive but one, which is shorter.
     sizes = {drive: len(frames) for drive, frames in TEST_FRAMES.items()}
     assert sum(sizes.values()) == 697
@@ -236,7 +240,7 @@ def test_ground_truth_without_image_is_told_and_images_may_be_jpeg(tmp_path: Pat
     pairs, alone = find_pairs(str(tmp_path), "train", TRAIN_DRIVE)
     assert [Path(image).name for image, _ in pairs] == ["0000000005.png", "0000000007.jpg"]
     assert [Path(file).name for file in alone] == ["0000000006.png"]
-    assert find_pairs(str(tmp_path), "train", TRAIN_DRIVES[-1]) == ([], [])
+    assert find_pairs(str(tmp_path), "train", DRIVES["train"][-1]) == ([], [])
 
 
 def test_kitti_without_list_and_folders_says_what_was_looked_for(tmp_path: Path) -> None:

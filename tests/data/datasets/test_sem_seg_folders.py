@@ -110,7 +110,7 @@ def test_one_call_registers_a_dataset(tmp_path: Path, name: str) -> None:
         ({"classes": []}, "expected a list of names"),
         ({"classes": ["sea", "sea"]}, "expected a list of names"),
         ({"classes": ["sea", "land"], "ignore_label": 1}, "is the class land"),
-        ({"classes": ["sea"], "colors": [(1, 2)]}, "one .* colour for each class"),
+        ({"classes": ["sea"], "colors": [(1, 2)]}, "one .* color for each class"),
     ],
 )
 def test_metadata_that_cannot_be_is_refused(name: str, arguments: dict, message: str) -> None:
@@ -148,7 +148,7 @@ def test_extra_datasets_have_the_classes_of_cityscapes(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["cityscapes_fine_sem_seg_test", "mini_cityscapes_fine_sem_seg_val"]
 )
-def test_all_of_cityscapes_has_its_official_colours(name: str) -> None:
+def test_all_of_cityscapes_has_its_official_colors(name: str) -> None:
     assert MetadataCatalog.get(name).stuff_colors[:2] == [(128, 64, 128), (244, 35, 232)]
 
 
@@ -162,7 +162,7 @@ def test_the_test_images_of_ade20k_have_its_classes_and_no_ground_truth() -> Non
 
 
 def test_mapillary_is_mapped_as_published_and_unknown_ids_are_ignored() -> None:
-    # method section 3.7
+    # docs/method.md
     published = {
         "road": (13, 24, 41),
         "sidewalk": (2, 15),

@@ -14,7 +14,7 @@ from detectron2.data.detection_utils import SizeMismatchError
 from helpers import tiny_cfg
 
 from metaprompt_d2.data import CutDepth, DepthMapper, EveryNth, build_train_loader
-from metaprompt_d2.data.datasets.kitti_eigen import load_kitti_eigen
+from metaprompt_d2.data.datasets.kitti import load_kitti_eigen
 from metaprompt_d2.data.datasets.nyu_depth_v2 import load_nyu_depth_v2
 from metaprompt_d2.utils.errors import InputError
 

@@ -51,7 +51,7 @@ def decoded(mapped: dict, mapper: PoseMapper) -> np.ndarray:
     return transform_points(keypoints[0].double().numpy(), cv2.invertAffineTransform(matrix))
 
 
-def test_the_centre_is_shifted_with_its_probability_within_its_range() -> None:
+def test_the_center_is_shifted_with_its_probability_within_its_range() -> None:
     shifts = np.array([item.center for item in drawn(JitterCenter(0.3, 0.4))]) - 45
     moved = shifts.any(axis=1)
     assert moved.mean() == pytest.approx(0.3, abs=0.04)
@@ -59,7 +59,7 @@ def test_the_centre_is_shifted_with_its_probability_within_its_range() -> None:
     assert np.abs(shifts).max(axis=0) == pytest.approx([6, 12], rel=0.05)
 
 
-def test_the_mirror_swaps_keypoints_and_moves_the_centre() -> None:
+def test_the_mirror_swaps_keypoints_and_moves_the_center() -> None:
     results = drawn(MirrorPerson(), count=400)
     mirrored = [item for item in results if item.mirrored]
     assert len(mirrored) / 400 == pytest.approx(0.5, abs=0.08)

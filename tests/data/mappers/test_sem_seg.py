@@ -113,10 +113,10 @@ def test_crops_have_one_size_and_small_images_are_filled_up(sample: dict, scale:
         assert (labels[:inside, :38] < 255).all()
 
 
-def test_colour_distortion_changes_the_image_only(sample: dict) -> None:
-    plain, coloured = mapper(PLAIN), mapper(PLAIN | {"INPUT.COLOR_AUG_SSD": True})
+def test_color_distortion_changes_the_image_only(sample: dict) -> None:
+    plain, colored = mapper(PLAIN), mapper(PLAIN | {"INPUT.COLOR_AUG_SSD": True})
     image, labels = seeded(plain, sample, 0)
-    results = [seeded(coloured, sample, seed) for seed in range(6)]
+    results = [seeded(colored, sample, seed) for seed in range(6)]
     assert any(not torch.equal(other, image) for other, _ in results)
     assert all(torch.equal(other, labels) for _, other in results)
 

@@ -1,4 +1,4 @@
-"""`DeconvDepthHead`: sizes, range, initialisation, loss and refusals."""
+"""`DeconvDepthHead`: sizes, range, initialization, loss and refusals."""
 
 import pytest
 import torch
@@ -33,8 +33,10 @@ def test_depth_has_the_images_size_whatever_the_features(
 
 def test_before_the_last_resizing_depth_has_the_official_size() -> None:
     head = small_head().eval()
-    assert head.resized_feature(features(16, 24), (100, 140)).shape == (2, 6, 12, 17)
+    seen = []
+    head.decoder.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape))
     assert head.layers(features(16, 24), (100, 140)).shape == (2, 1, 96, 136)
+    assert seen == [(2, 6, 12, 17)]
 
 
 @pytest.mark.parametrize("dims", [(), (4,), (4, 5, 6, 7)])
@@ -60,7 +62,7 @@ def test_modules_have_the_names_of_the_official_layers_in_order() -> None:
     assert {name.split(".")[0] for name in head.state_dict()} == {"decoder", "predictor"}
 
 
-def test_initialisation_is_the_official_one() -> None:
+def test_initialization_is_the_official_one() -> None:
     head = small_head(deconv_dims=(32, 32, 32), conv_dim=64)
     for module in head.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -110,7 +112,7 @@ def test_keys_reach_the_head() -> None:
 def test_defaults_are_nyu_depths() -> None:
     head = DeconvDepthHead(in_channels=50)
     assert (head.in_feature, head.max_depth, head.upscale) == ("p3", 10, 8)
-    # method section 2.2
+    # docs/method.md, "Depth decoder"
     assert [tuple(head.decoder[i].weight.shape) for i in (0, 3, 6, 9)] == [
         (50, 32, 2, 2),
         (32, 32, 2, 2),

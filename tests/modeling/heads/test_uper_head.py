@@ -31,6 +31,12 @@ def labels(batch_size: int = 2, height: int = 64, width: int = 96) -> torch.Tens
     return torch.stack([random_labels(height, width, NUM_CLASSES) for _ in range(batch_size)])
 
 
+def losses_of(module: UPerHead, maps: dict, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The losses with all layers in evaluation mode."""
+    module.eval().training = True
+    return module(maps, targets)[1]
+
+
 def test_inference_gives_logits_at_the_image_size_and_no_losses() -> None:
     logits, losses = head().eval()(features())
     assert logits.shape == (2, NUM_CLASSES, 64, 96)
@@ -45,9 +51,9 @@ def test_training_gives_three_losses_and_no_logits() -> None:
 
 def test_losses_are_those_of_the_upsampled_logits_times_their_weights() -> None:
     weights = {"loss_weight": 2.0, "lovasz_loss_weight": 3.0, "aux_loss_weight": 0.5}
-    module, maps, targets = head(**weights).eval(), features(), labels()
+    module, maps, targets = head(**weights), features(), labels()
+    losses = losses_of(module, maps, targets)
     logits = module.layers(maps)
-    losses = module.losses(logits, maps, targets)
 
     def resized(x: torch.Tensor) -> torch.Tensor:
         return F.interpolate(x, size=(64, 96), mode="bilinear", align_corners=False)
@@ -68,9 +74,8 @@ def test_losses_follow_the_size_of_the_targets() -> None:
 
 
 def test_losses_are_float32_for_half_precision_features() -> None:
-    module = head().eval().bfloat16()
     maps = {name: feature.bfloat16() for name, feature in features().items()}
-    losses = module.losses(module.layers(maps), maps, labels())
+    losses = losses_of(head().bfloat16(), maps, labels())
     assert {loss.dtype for loss in losses.values()} == {torch.float32}
 
 
@@ -88,9 +93,8 @@ def test_weights_of_zero_leave_out_their_parts() -> None:
 
 
 def test_ignored_pixels_have_no_influence() -> None:
-    module, maps = head(ignore_value=4, num_classes=4).eval(), features()
     targets = torch.full((2, 64, 96), 4)
-    losses = module.losses(module.layers(maps), maps, targets)
+    losses = losses_of(head(ignore_value=4, num_classes=4), features(), targets)
     assert [loss.item() for loss in losses.values()] == [0, 0, 0]
 
 
@@ -198,5 +202,5 @@ def test_config_keys_reach_the_head() -> None:
 
 
 def test_an_unknown_norm_is_named() -> None:
-    with pytest.raises(ValueError, match="norm is 'batch', expected one of"):
+    with pytest.raises(ValueError, match=r"SEM_SEG_HEAD\.NORM is 'batch', expected one of"):
         smallest_model({"MODEL.SEM_SEG_HEAD.NORM": "batch"})

@@ -44,7 +44,7 @@ def official() -> nn.Module:
 
 
 def sensitive(model: nn.Module) -> nn.Module:
-    """With a head whose output is no constant, unlike that of its initialisation."""
+    """With a head whose output varies, unlike the one it starts with."""
     for module in model.depth_head.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(module.weight, std=0.3)
@@ -141,7 +141,7 @@ def test_unresized_images_are_padded_as_the_backbone_asks() -> None:
     assert (batch[:, :, 70:] == 0).all()
 
 
-def test_images_are_normalised_before_the_backbone() -> None:
+def test_images_are_normalized_before_the_backbone() -> None:
     overrides = {"MODEL.PIXEL_MEAN": [127.5] * 3, "MODEL.PIXEL_STD": [127.5] * 3}
     model = smallest_depth_model(overrides)
     black, white = (torch.full((3, 64, 64), value, dtype=torch.uint8) for value in (0, 255))
@@ -241,7 +241,7 @@ def test_what_fills_up_smaller_images_of_a_batch_has_no_target() -> None:
     assert torch.equal(targets[1], large["depth"])
 
 
-def test_a_batch_without_ground_truth_trains_nothing_and_is_no_nan() -> None:
+def test_a_batch_without_ground_truth_trains_nothing_and_has_a_finite_loss() -> None:
     model = smallest_depth_model().train()
     inputs = [item | {"depth": torch.zeros(64, 64)} for item in depth_inputs([(64, 64)] * 2)]
     loss = model(inputs)["loss_silog"]
@@ -279,6 +279,6 @@ def test_a_backbone_that_cannot_take_resized_images_is_refused() -> None:
     DepthEstimator(backbone=backbone, resize_scale=0, **arguments)
 
 
-def test_pixel_statistics_are_no_part_of_a_checkpoint() -> None:
+def test_pixel_statistics_are_not_part_of_a_checkpoint() -> None:
     prefixes = {name.split(".")[0] for name in smallest_depth_model().state_dict()}
     assert prefixes == {"backbone", "depth_head"}

@@ -17,7 +17,6 @@ from metaprompt_d2.codecs import FLIP_INDICES, box_to_crop
 from metaprompt_d2.data import PoseMapper
 from metaprompt_d2.data.datasets.coco_topdown import load_annotated_people
 from metaprompt_d2.modeling import TopDownPoseEstimator
-from metaprompt_d2.utils.errors import InputError
 
 DETECTOR = "COCO-Detection/retinanet_R_50_FPN_1x.yaml"
 
@@ -183,7 +182,7 @@ def test_the_models_crop_is_the_mappers(tmp_path: Path) -> None:
     left, top, width, height = item["person_box"]
     given = people([[left, top, left + width, top + height]])
     model = model_of()
-    crop = model._people({"image": image, "instances": given}).crops[0]
+    crop = model._find_people({"image": image, "instances": given}).crops[0]
     difference = (crop - model._normalize(mapped["image"])).abs() * 127.5
     assert difference.mean() < 1.5
     assert difference.max() < 12  # OpenCV rounds to 1/32 pixel, here of noise
@@ -227,13 +226,6 @@ def test_a_detector_named_by_config_finds_the_people(tmp_path: Path) -> None:
 def test_an_unknown_detector_is_named() -> None:
     with pytest.raises(FileNotFoundError, match="nothing.yaml is neither a file nor"):
         model_of({"MODEL.PERSON_DETECTOR.CONFIG_FILE": "nothing.yaml"})
-
-
-@pytest.mark.parametrize("name", ["size_divisibility", "batch_size"])
-def test_impossible_arguments_are_refused_by_their_name(name: str) -> None:
-    arguments = TopDownPoseEstimator.from_config(smallest_pose_cfg()) | {name: -1}
-    with pytest.raises(InputError, match=f"^{name} is -1"):
-        TopDownPoseEstimator(**arguments)
 
 
 def test_another_backbone_of_detectron2() -> None:

@@ -32,6 +32,8 @@ MODELS = {
     },
     "ResNet with FPN head": RESNET_FPN,
 }
+# Of logits of about 3, between batches of different sizes.
+ROUND_OFF = {"rtol": 1e-4, "atol": 1e-4}
 WHOLE = {"TEST.SLIDING_WINDOW.ENABLED": False}
 WINDOWS = {"TEST.SLIDING_WINDOW.SIZE": (64, 64), "TEST.SLIDING_WINDOW.STRIDE": (40, 48)}
 
@@ -87,10 +89,10 @@ def test_windows_are_the_average_of_crops_predicted_alone(model: nn.Module) -> N
     (result,) = predict(model, [{"image": image}])
     set_windows(model, None, None)
     left, right = (predict(model, [{"image": image[:, :, s : s + 64]}])[0] for s in (0, 32))
-    torch.testing.assert_close(result[..., :32], left[..., :32], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(result[..., :32], left[..., :32], **ROUND_OFF)
     middle = (left[..., 32:] + right[..., :32]) / 2
-    torch.testing.assert_close(result[..., 32:64], middle, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(result[..., 64:], right[..., 32:], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(result[..., 32:64], middle, **ROUND_OFF)
+    torch.testing.assert_close(result[..., 64:], right[..., 32:], **ROUND_OFF)
 
 
 def test_the_number_of_windows_at_once_changes_nothing(model: nn.Module) -> None:
@@ -99,7 +101,7 @@ def test_the_number_of_windows_at_once_changes_nothing(model: nn.Module) -> None
     results = []
     for model.window_batch_size in (1, 4):
         results += predict(model, image)
-    torch.testing.assert_close(*results, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(*results, **ROUND_OFF)
 
 
 @pytest.mark.parametrize("sizes", [[(64, 64)] * 2, [(64, 96), (80, 64)], [(61, 70), (64, 33)]])
@@ -126,7 +128,7 @@ def test_what_fills_up_smaller_images_of_a_batch_has_no_label() -> None:
     assert torch.equal(targets[1], large["sem_seg"])
 
 
-def test_images_are_normalised_before_the_backbone() -> None:
+def test_images_are_normalized_before_the_backbone() -> None:
     overrides = {
         "MODEL.PIXEL_MEAN": [127.0, 128.0, 126.0],
         "MODEL.PIXEL_STD": [128.0, 127.0, 127.0],
@@ -149,10 +151,6 @@ def test_windows_are_switched_by_their_keys() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("window_size", (64,), r"window_size is \(64,\), expected \(height, width\)"),
-        ("window_size", (0, 64), r"window_size is \(0, 64\)"),
-        ("window_stride", (32, 0), r"window_stride is \(32, 0\)"),
-        ("window_stride", (64, 32, 1), r"window_stride is \(64, 32, 1\)"),
         ("window_stride", (64, 65), r"window_stride \(64, 65\) exceeds window_size \(64, 64\)"),
         ("window_batch_size", 0, r"window_batch_size is 0"),
     ],
@@ -163,7 +161,7 @@ def test_impossible_windows_are_refused_by_their_argument(name: str, value, mess
         SlidingWindowSegmentor(**arguments)
 
 
-def test_windows_that_leave_gaps_are_no_error_where_windows_are_off() -> None:
+def test_windows_that_leave_gaps_are_accepted_where_windows_are_off() -> None:
     assert smallest_model(WHOLE | {"TEST.SLIDING_WINDOW.STRIDE": (999, 999)}).window_size is None
 
 
@@ -210,7 +208,7 @@ def test_detectron2s_own_segmentor_gives_the_same_losses() -> None:
     torch.testing.assert_close(ours(inputs), theirs(inputs))
 
 
-def test_pixel_statistics_are_no_part_of_a_checkpoint() -> None:
+def test_pixel_statistics_are_not_part_of_a_checkpoint() -> None:
     prefixes = {name.split(".")[0] for name in smallest_model().state_dict()}
     assert prefixes == {"backbone", "sem_seg_head"}
 
@@ -255,6 +253,13 @@ def test_a_shared_latent_is_made_once_an_image_and_cut_into_windows() -> None:
         for row, column in starts
     ]
     torch.testing.assert_close(cut, torch.stack(expected))
+
+
+def test_windows_of_a_shared_latent_are_at_least_one_latent_pixel_apart() -> None:
+    model = shared({"TEST.SLIDING_WINDOW.STRIDE": (4, 43)})
+    with torch.no_grad():
+        (output,) = model([{"image": random_image(72, 64)}])
+    assert torch.isfinite(output["sem_seg"]).all()
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,19 @@
-"""KITTI (outdoor, laser scans) with Eigen's split for depth: 23158 training, 652 test pairs."""
+"""KITTI (outdoor, laser scans): Eigen's split for depth, and the depth prediction benchmark.
+
+Eigen's split (Eigen et al., 2014) is in `kitti_eigen_split.json`: the 33 training drives, which are
+those of the categories city, residential and road that aren't tested, and the 697 test frames of 28
+drives. 23158 training and 652 test pairs have ground truth.
+"""
 
 import os
+from functools import partial
+from pathlib import Path
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
 from ...utils.errors import MissingFileError
-from .depth_lists import Pair, find_list, pair_dicts, read_list, resolve_pairs
-from .eigen_split import TEST_FRAMES, TRAIN_DRIVES
+from ...utils.files import read_json
+from .depth_lists import Pair, find_list, pair_dicts, read_list, register_depth, resolve_pairs
 
 DEPTH_SCALE = 256.0  # from meters to the values in the files
 
@@ -20,42 +26,39 @@ LISTS = {
 _IMAGE_BASES = ("", "raw_data")
 _TRUTH_BASES = ("data_depth_annotated/train", "data_depth_annotated/val", "data_depth_annotated")
 
-DRIVES = {"train": TRAIN_DRIVES, "test": tuple(TEST_FRAMES)}
+_SPLIT = read_json(Path(__file__).with_name("kitti_eigen_split.json"))
+TEST_FRAMES: dict[str, list[int]] = _SPLIT["test"]
+DRIVES: dict[str, list[str]] = {split: list(drives) for split, drives in _SPLIT.items()}
 
 
-def register_kitti_eigen(root: str) -> None:
-    """Register `kitti_eigen_{train,test}`.
+def register_kitti_eigen(
+    root: str, *, prefix: str = "", crop: str = "garg", kb_crop: bool = True
+) -> None:
+    """Register `<prefix>kitti_eigen_{train,test}`.
 
     Args:
-        root: Folder that holds `kitti/`, usually DETECTRON2_DATASETS.
+        root: Folder that holds `kitti/`.
+        prefix: Start of the names.
+        crop: Crop that depth is evaluated on.
+        kb_crop: As in `load_kitti_eigen`.
     """
     root = os.path.join(root, "kitti")
     for split in LISTS:
-        name = f"kitti_eigen_{split}"
-        DatasetCatalog.register(
-            name, lambda split=split: load_kitti_eigen(root, split, kb_crop=True)
-        )
-        MetadataCatalog.get(name).set(
-            data_root=root,
-            evaluator_type="depth",
-            crop="garg",
-            min_depth=1e-3,
-            max_depth=80.0,
-        )
+        load = partial(load_kitti_eigen, root, split, kb_crop=kb_crop)
+        name = f"{prefix}kitti_eigen_{split}"
+        register_depth(name, load, data_root=root, crop=crop, max_depth=80.0)
 
 
 def load_kitti_eigen(root: str, split: str, *, kb_crop: bool) -> list[dict]:
     """Load the pairs of `<root>/{train,test}_list.txt` or BTS's lists.
 
-    Without a list the split is Eigen's, for the left color camera: all frames of 33 drives for
-    training and 697 frames of 28 other drives for testing, except frames without image or ground
-    truth (652 remain for testing).
+    Without a list the split is Eigen's, for the left color camera, without the frames that lack an
+    image or ground truth.
 
     Args:
         root: Folder that holds the lists, `raw_data/` and `data_depth_annotated/`.
         split: "train" or "test".
-        kb_crop: Value of "kb_crop" in the dicts: whether the mapper cuts images to KITTI's
-            benchmark crop.
+        kb_crop: Value of "kb_crop" in the dicts: whether mappers cut images to KITTI's crop.
 
     Returns:
         Dicts of `pair_dicts`, with "kb_crop" and with the "image_id" `<drive>_<frame>`.
@@ -112,9 +115,8 @@ def find_pairs(root: str, split: str, drive: str) -> tuple[list[Pair], list[str]
     pairs, alone = [], []
     for frame in sorted(PathManager.ls(truth_folder)):
         stem, ending = os.path.splitext(frame)
-        if ending != ".png" or not stem.isdigit():
-            continue
-        if split == "test" and int(stem) not in TEST_FRAMES[drive]:
+        is_frame = ending == ".png" and stem.isdigit()
+        if not is_frame or (split == "test" and int(stem) not in TEST_FRAMES[drive]):
             continue
         truth = os.path.join(truth_folder, frame)
         image = next((file for file in (frame, f"{stem}.jpg") if file in images), None)
@@ -127,16 +129,37 @@ def find_pairs(root: str, split: str, drive: str) -> tuple[list[Pair], list[str]
 
 def find_image_folder(root: str, drive: str) -> str | None:
     """Return the folder of a drive's images, or None if it is missing."""
-    path = f"{drive[:10]}/{drive}/image_02/data"
-    return _first_folder(root, _IMAGE_BASES, path)
+    return _first_folder(root, _IMAGE_BASES, f"{drive[:10]}/{drive}/image_02/data")
 
 
 def find_truth_folder(root: str, drive: str) -> str | None:
     """Return the folder of a drive's depth maps, or None if it is missing."""
-    path = f"{drive}/proj_depth/groundtruth/image_02"
-    return _first_folder(root, _TRUTH_BASES, path)
+    return _first_folder(root, _TRUTH_BASES, f"{drive}/proj_depth/groundtruth/image_02")
 
 
 def _first_folder(root: str, bases: tuple[str, ...], path: str) -> str | None:
     folders = (os.path.join(root, base, path) for base in bases)
     return next((folder for folder in folders if PathManager.isdir(folder)), None)
+
+
+def register_kitti_benchmark(root: str) -> None:
+    """Register `kitti_depth_prediction_test`: 500 images, whose ground truth isn't public."""
+    folder = "kitti/depth_selection/test_depth_prediction_anonymous/image"
+    image_dir = os.path.join(root, folder)
+    load = partial(load_kitti_benchmark, image_dir)
+    register_depth("kitti_depth_prediction_test", load, image_dir=image_dir, max_depth=80.0)
+
+
+def load_kitti_benchmark(image_dir: str) -> list[dict]:
+    """Load the dicts of all PNGs in a folder. They are cropped to 352x1216 pixels already.
+
+    Raises:
+        MissingFileError: The folder doesn't exist or holds no PNG.
+    """
+    files = sorted(PathManager.ls(image_dir)) if PathManager.isdir(image_dir) else []
+    stems = [file.removesuffix(".png") for file in files if file.endswith(".png")]
+    if not stems:
+        raise MissingFileError(f"{image_dir} holds no PNG")
+    return [
+        {"file_name": os.path.join(image_dir, f"{stem}.png"), "image_id": stem} for stem in stems
+    ]
