@@ -108,11 +108,11 @@ def look_inside(
 @contextmanager
 def _replaced_forward(backbone: MetaPromptBackbone, forward: _Forward) -> Iterator[None]:
     """Let a function compute the features in place of the backbone's own method."""
-    vars(backbone)["forward"] = forward  # hides the class's method
+    backbone.__dict__["forward"] = forward  # hides the class's method
     try:
         yield
     finally:
-        del vars(backbone)["forward"]
+        del backbone.__dict__["forward"]
 
 
 def associate_prompts(
