@@ -41,16 +41,16 @@ class Person:
     """A posed person.
 
     Attributes:
-        points: name -> (3,) world position in meters; COCO's names, "left" is the person's left,
-            and some more for drawing ("head", "neck", "pelvis", "left_toe", "right_toe").
-        scale: height over 1.75 m.
-        looks: name -> (3,) albedo of skin, hair, top, shirt, legs, shoes and bag; the top is a
-            dark jacket, open over a light shirt, so that front and back differ from afar.
+        points: World positions (3,) in meters by name: COCO's keypoints, where "left" is the
+            person's left, and "head", "neck", "pelvis", "left_toe" and "right_toe" for drawing.
+        scale: Height divided by 1.75 m.
+        looks: Albedo (3,) of skin, hair, top, shirt, legs, shoes and bag. The top is a dark jacket,
+            open over a light shirt, so that front and back differ from afar.
         sleeves: "long" or "short".
-        shorts: the legs are bare below the knee.
-        long_hair: the hair reaches the shoulders.
-        bag: carries a backpack.
-        ahead: (3,) unit vector in which the person looks.
+        shorts: Whether the legs are bare below the knee.
+        long_hair: Whether the hair reaches the shoulders.
+        bag: Whether the person carries a backpack.
+        ahead: Unit vector (3,) in which the person looks.
     """
 
     points: dict[str, np.ndarray]
@@ -247,10 +247,11 @@ def project_keypoints(
     column and row 0, where something else hides it or it is outside the picture.
 
     Args:
-        canvas: the finished picture, drawn `factor` times larger than the output.
-        ids: the person's value in the id buffer.
-        factor: size of the canvas over the size of the output.
-        sample: offset of the canvas pixel that gives an output pixel its label.
+        canvas: Finished picture, `factor` times larger than the output.
+        person: Person on it.
+        ids: The person's value in the id buffer.
+        factor: Size of the canvas divided by the size of the output.
+        sample: Offset of the canvas pixel that gives an output pixel its label.
     """
     camera = canvas.camera
     points = camera.to_camera(np.array([person.points[name] for name in KEYPOINT_NAMES]))

@@ -11,7 +11,7 @@ from .sizes import Shapes, sizes_from_shapes
 
 _REFINEMENT = "backbone.refinement"
 
-# Settings of the official code that no tensor's shape shows.
+# Settings of the official code that no tensor's shape shows (docs/method.md#official-checkpoints).
 _PUBLISHED: dict[str, dict[str, Any]] = {
     "sem_seg": {"MODEL.SEM_SEG_HEAD.POOL_SCALES": (1, 2, 3, 6)},
     "depth": {

@@ -1,4 +1,4 @@
-"""Layer names of the official MetaPrompts code and ours."""
+"""Layer names of the official code (docs/method.md#official-checkpoints) and ours."""
 
 from collections.abc import Iterable
 

@@ -3,7 +3,7 @@
 Distances are measured in the unit of UDP: the edges of a crop of extent e and n pixels lie on the
 centers of its first and last pixel, so that its scale is (n - 1) / e. See J. Huang et al., "The
 Devil is in the Details: Delving into Unbiased Data Processing for Human Pose Estimation", CVPR 2020
-(arXiv 1911.07524). The arithmetic is that of ViTPose.
+(arXiv 1911.07524). The arithmetic is that of ViTPose (docs/method.md#vitpose-recipe).
 """
 
 import numpy as np

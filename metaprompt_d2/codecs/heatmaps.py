@@ -1,9 +1,9 @@
 """`UDPHeatmapCodec`: encode keypoints as Gaussian heatmaps, and decode heatmaps to keypoints.
 
-Targets and decoding are ViTPose's. Targets are Gaussians on UDP's grid with sub-pixel centers. The
-decoded position is the maximum, refined by one Newton step on the logarithm of the smoothed map, as
-in F. Zhang et al., "Distribution-Aware Coordinate Representation for Human Pose Estimation", CVPR
-2020 (arXiv 1910.06278), in the form of arXiv 1911.07524.
+Targets and decoding are ViTPose's (docs/method.md#vitpose-recipe). Targets are Gaussians on UDP's
+grid with sub-pixel centers. The decoded position is the maximum, refined by one Newton step on the
+logarithm of the smoothed map, as in F. Zhang et al., "Distribution-Aware Coordinate Representation
+for Human Pose Estimation", CVPR 2020 (arXiv 1910.06278), in the form of arXiv 1911.07524.
 """
 
 from collections.abc import Sequence

@@ -65,7 +65,7 @@ def add_metaprompt_config(cfg: CfgNode) -> None:
 
     # ## Meta prompts, refinement and the features of the backbone
     cfg.MODEL.META_PROMPT = CfgNode()
-    # Meta prompts per set, and channels of every re-arranged feature.
+    # Meta prompts per set, and channels of every rearranged feature.
     cfg.MODEL.META_PROMPT.NUM_PROMPTS = 150
     # True gives every refinement step its own prompts and adapter; False shares one set.
     cfg.MODEL.META_PROMPT.PER_STEP = False
@@ -77,7 +77,7 @@ def add_metaprompt_config(cfg: CfgNode) -> None:
     cfg.MODEL.META_PROMPT.REARRANGE = "pyramid"
     # Output features; () for all. List only what the head reads: DDP rejects unused parameters.
     cfg.MODEL.META_PROMPT.OUT_FEATURES = ()
-    # Groups of the group norms in the re-arrangement.
+    # Groups of the group norms in the rearrangement.
     cfg.MODEL.META_PROMPT.NORM_NUM_GROUPS = 16
     # Channels inside the transposed convolutions of "fused".
     cfg.MODEL.META_PROMPT.DECONV_CHANNELS = 32
@@ -96,7 +96,7 @@ def add_metaprompt_config(cfg: CfgNode) -> None:
     # True stores images, feature maps and weights with channels last, which is faster in half
     # precision. Round-off errors grow: on CPUs, torch's GroupNorm is less exact in this layout.
     cfg.MODEL.SPEED.CHANNELS_LAST = False
-    # Mode of torch.compile for the VAE encoder, the UNet and the re-arrangement: "default",
+    # Mode of torch.compile for the VAE encoder, the UNet and the rearrangement: "default",
     # "reduce-overhead" (with CUDA graphs), "max-autotune" or "max-autotune-no-cudagraphs". ""
     # doesn't compile.
     cfg.MODEL.SPEED.COMPILE = ""
@@ -142,7 +142,7 @@ def add_metaprompt_config(cfg: CfgNode) -> None:
     cfg.MODEL.HEATMAP_HEAD.NAME = "DeconvHeatmapHead"
     # How heatmaps are made from IN_FEATURE: "deconv" by transposed convolutions and one output
     # channel per keypoint; "prompts" from the responses to prompts that belong to one keypoint.
-    # "prompts" needs a re-arranged feature.
+    # "prompts" needs a rearranged feature.
     cfg.MODEL.HEATMAP_HEAD.WIRING = "deconv"
     # Feature that the head reads.
     cfg.MODEL.HEATMAP_HEAD.IN_FEATURE = "p4"

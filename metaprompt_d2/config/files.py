@@ -110,7 +110,7 @@ def _check_keys(content: Any, source: str) -> None:
         raise InputError(f"{source}: expected keys and values, found {type(content).__name__}")
     for key, value in content.items():
         if not isinstance(key, str):
-            raise InputError(f"{source}: key {key!r} is no string")
+            raise InputError(f"{source}: key {key!r} isn't a string")
         if isinstance(value, dict):
             _check_keys(value, source)
         names = value if isinstance(value, list) else [value]

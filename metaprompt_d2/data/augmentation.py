@@ -13,14 +13,11 @@ from ..utils.errors import InputError
 class CV2ResizeTransform(Transform):
     """Resizes with OpenCV: images bilinear without antialiasing, labels nearest.
 
-    Detectron2's own `ResizeTransform` filters with PIL, which results in other pixels.
+    Sizes are (height, width). Detectron2's own `ResizeTransform` filters with PIL, which results in
+    other pixels.
     """
 
     def __init__(self, old_size: tuple[int, int], new_size: tuple[int, int]):
-        """
-        Args:
-            old_size, new_size: Sizes as (height, width).
-        """
         super().__init__()
         self.old_size = old_size
         self.new_size = new_size
@@ -41,7 +38,7 @@ class CV2ResizeTransform(Transform):
 class ResizeToBox(T.Augmentation):
     """Fits the image into a box that is scaled by a random factor, and keeps its aspect ratio.
 
-    This is mmsegmentation's `Resize` with `ratio_range`.
+    This is mmsegmentation's `Resize` with `ratio_range` (docs/method.md#segmentation-data).
     """
 
     def __init__(

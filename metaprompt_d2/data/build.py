@@ -194,7 +194,7 @@ class _PositionSampler(Sampler):
 class _SeededDataset(Dataset):
     """Map each sample with the global generators seeded by its position, and restore them."""
 
-    def __init__(self, dataset: Dataset, mapper: Mapper, seed: int):
+    def __init__(self, dataset: DatasetFromList, mapper: Mapper, seed: int):
         self.dataset = dataset
         self.mapper = mapper
         self.seed = seed

@@ -37,8 +37,7 @@ def check_datasets(cfg: CfgNode) -> None:
     """
     names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
     check_registered(names)
-    is_detectron2s = cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor"
-    if not is_detectron2s and find_task(cfg) != "sem_seg":
+    if find_task(cfg) != "sem_seg" and cfg.MODEL.META_ARCHITECTURE != "SemanticSegmentor":
         return
     num_classes = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
     for name in names:

@@ -1,4 +1,4 @@
-"""Augmentations of an image together with its depth map."""
+"""Augmentations of an image together with its depth map (docs/method.md#depth-augmentation)."""
 
 from functools import partial
 
@@ -38,25 +38,6 @@ class DepthAugInput(T.AugInput):
             self.depth = tfm.apply_segmentation(self.depth)
 
 
-class PasteTransform(T.ColorTransform):
-    """Overwrites columns of the image, in all channels."""
-
-    def __init__(self, left: int, strip: np.ndarray):
-        """
-        Args:
-            left: First column.
-            strip: Values (H, columns) of uint8.
-        """
-        super().__init__(self._paste)
-        self.left = left
-        self.strip = strip
-
-    def _paste(self, img: np.ndarray) -> np.ndarray:
-        pasted = img.copy()
-        pasted[:, self.left : self.left + self.strip.shape[1]] = self.strip[..., None]
-        return pasted
-
-
 class CutDepth(T.Augmentation):
     """Overwrites a random vertical strip of the image with its depth map.
 
@@ -94,7 +75,14 @@ class CutDepth(T.Augmentation):
             values = np.rint(strip * depth_scale).astype(np.int64) % 256
         else:
             values = np.clip(strip / self.max_depth, 0, 1) * 255
-        return PasteTransform(left, values.astype(np.uint8))
+        return T.ColorTransform(partial(_paste, left=left, strip=values.astype(np.uint8)))
+
+
+def _paste(img: np.ndarray, left: int, strip: np.ndarray) -> np.ndarray:
+    """Overwrite the columns from `left` with a strip (H, columns), in all channels."""
+    pasted = img.copy()
+    pasted[:, left : left + strip.shape[1]] = strip[..., None]
+    return pasted
 
 
 class EveryNth(T.Augmentation):

@@ -137,7 +137,7 @@ def _open_image(content: bytes) -> Image.Image:
             pixels = cv2.imdecode(np.frombuffer(content, np.uint8), flags)
         if pixels is None or pixels.dtype != np.uint16:
             raise InputError("it is in no format that PIL knows") from None
-        return Image.fromarray((pixels[..., ::-1] >> 8).astype(np.uint8))
+        return Image.fromarray((pixels[..., ::-1] // 256).astype(np.uint8))
 
 
 def read_labels(file_name: str) -> np.ndarray:

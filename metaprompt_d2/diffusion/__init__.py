@@ -1,4 +1,4 @@
-"""The paper's idea in torch and diffusers alone: encoder, prompts, UNet, loop, re-arrangement."""
+"""The paper's idea in torch and diffusers alone: encoder, prompts, UNet, loop, rearrangement."""
 
 from .latent_encoder import LatentEncoder
 from .lora import add_lora, base_names, is_adapter, merge_lora

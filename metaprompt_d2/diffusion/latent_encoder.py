@@ -14,7 +14,7 @@ class LatentEncoder(nn.Module):
 
     It stays in eval mode and runs without gradients even if the model around it is trained. The
     latent is the posterior mean and is *not* multiplied by Stable Diffusion's 0.18215, as in the
-    official code (`x.mode()` of the first stage).
+    official code (docs/method.md#vae-encoder).
     """
 
     def __init__(

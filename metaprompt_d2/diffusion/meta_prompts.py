@@ -8,7 +8,7 @@ from ..utils.errors import InputError
 
 
 class MetaPrompts(nn.Module):
-    """The prompts of every refinement step (arXiv 2312.14733, section 3.1).
+    """The prompts of every refinement step (docs/method.md#meta-prompts).
 
     Segmentation shares one set between the steps. Depth has a set and a two-layer adapter for
     every step; the adapter's output replaces the prompts.
@@ -59,10 +59,10 @@ class MetaPrompts(nn.Module):
 
 
 def respond(features: Tensor, prompts: Tensor) -> Tensor:
-    """Re-arrange features by prompts: the dot product of every position with every prompt.
+    """Rearrange features by prompts: the dot product of every position with every prompt.
 
     Features (N, dim, h, w) and prompts (num_prompts, dim) give responses (N, num_prompts, h, w),
-    which are not scaled, normalized or activated (official `einsum`, segmentation/model.py). A 1x1
+    which are not scaled, normalized or activated (docs/method.md#feature-rearrangement). A 1x1
     convolution with the prompts as kernels computes them, because it keeps the memory layout.
     """
     return F.conv2d(features, prompts[:, :, None, None])

@@ -1,4 +1,4 @@
-"""Features for heads: the UNet's decoder maps, re-arranged by the prompts."""
+"""Features for heads: the UNet's decoder maps, rearranged by the prompts."""
 
 from collections.abc import Collection, Sequence
 
@@ -21,8 +21,8 @@ def _conv_norm_relu(in_channels: int, out_channels: int, norm_num_groups: int) -
 class PyramidRearrangement(nn.Module):
     """The segmentation model's features: a map for every level.
 
-    Each decoder map is doubled in size, projected to the prompts' width and re-arranged by itself
-    (official segmentation/models/model.py).
+    Each decoder map is doubled in size, projected to the prompts' width and rearranged by itself
+    (docs/method.md#segmentation-model).
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class PyramidRearrangement(nn.Module):
                 self.projections[level] = nn.Identity()
 
     def forward(self, features: list[Tensor], prompts: Tensor) -> list[Tensor | None]:
-        """Re-arrange every level.
+        """Rearrange every level.
 
         Args:
             features: Decoder maps (N, in_channels[i], h_i, w_i), fine to coarse.
@@ -69,8 +69,8 @@ class PyramidRearrangement(nn.Module):
 class FusedRearrangement(nn.Module):
     """The depth model's features: a single map.
 
-    All decoder maps are brought to the size of the finest one, fused, and re-arranged once
-    (official `MetaPromptDepthEncoder`, depth/models_depth/model.py).
+    All decoder maps are brought to the size of the finest one, fused, and rearranged once
+    (docs/method.md#depth-encoder).
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class FusedRearrangement(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, features: list[Tensor], prompts: Tensor) -> list[Tensor]:
-        """Fuse and re-arrange.
+        """Fuse and rearrange.
 
         Args:
             features: Decoder maps, fine to coarse, each half the size of the one before.

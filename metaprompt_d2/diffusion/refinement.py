@@ -19,7 +19,7 @@ class RefinementStep(NamedTuple):
 
 
 class RecurrentRefinement(nn.Module):
-    """S passes of the UNet (arXiv 2312.14733, section 3.3).
+    """S passes of the UNet (docs/method.md#recurrent-refinement).
 
     Between two passes, the UNet's pre-trained output head turns the finest map into the next
     latent. Nothing is detached, so gradients reach all passes. Only the last pass's maps are used.

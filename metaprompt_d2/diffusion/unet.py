@@ -14,7 +14,7 @@ from ..utils.errors import InputError
 class FeatureUNet(UNet2DConditionModel):
     """diffusers' UNet, run block by block so that its decoder states can be read.
 
-    It differs from a denoising pass (official `UNetWrapper`, meta_prompts/models.py):
+    It differs from a denoising pass (docs/method.md#unet):
 
     * The caller passes the step embedding, so there is no time MLP.
     * `forward` returns one decoder map per level: the state before the level's last residual block

@@ -114,7 +114,7 @@ def unet_layer_scales(names: Iterable[str], decay: float) -> dict[str, float]:
 
     A block is a residual block with its attention (a resampling layer belongs to the one before
     it), the middle, or the first convolution: 1 + 8 + 1 + 12 in Stable Diffusion 1.5. The last
-    block has decay ** 1, as in ViTPose's recipe for its transformer (see docs/method.md).
+    block has decay ** 1, as in ViTPose's recipe (docs/method.md#vitpose-recipe).
 
     Args:
         names: Names of a model's parameters.

@@ -16,7 +16,7 @@ def rise_and_fall(update: int, *, peak: int, power: float, floor: float) -> floa
     """Compute the learning rate multiplier of the official depth recipe.
 
     It rises polynomially from `floor` to 1 at the update `peak`, falls back in the same time, and
-    then stays constant (see docs/method.md). Updates are counted from 1.
+    then stays constant (docs/method.md#depth-optimization). Updates are counted from 1.
     """
     progress = update / peak
     if update < peak:

@@ -30,7 +30,7 @@ _METRICS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "AR
 class TopDownKeypointEvaluator(DatasetEvaluator):
     """Rescore people by their keypoints, suppress duplicates by OKS, and run COCO's evaluation.
 
-    The procedure is ViTPose's (`topdown_coco_dataset.py`). The metrics are those of pycocotools
+    The procedure is ViTPose's (docs/method.md#vitpose-recipe). The metrics are those of pycocotools
     against the dataset's `json_file`. Every person counts once.
     """
 

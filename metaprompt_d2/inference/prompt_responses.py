@@ -71,7 +71,7 @@ def look_inside(
     if backbone is None or backbone.rearrangement is None:
         raise InputError(
             "the model has no prompts' responses: its backbone isn't a MetaPromptBackbone that "
-            "re-arranges features (MODEL.META_PROMPT.REARRANGE)"
+            "rearranges features (MODEL.META_PROMPT.REARRANGE)"
         )
     inputs = predictor.inputs(image, boxes=boxes)
     seen: list[Tensor] = []

@@ -15,7 +15,7 @@ class DeconvStack(nn.Sequential):
 
     ConvTranspose (no bias) - BatchNorm - ReLU for every entry of `hidden_channels`, then
     Conv3x3 - BatchNorm - ReLU unless `out_channels` is None. This is the `Decoder` of the official
-    depth code, which uses it in the fused re-arrangement and in the depth head.
+    depth code, which uses it in the fused rearrangement and in the depth head.
     """
 
     def __init__(

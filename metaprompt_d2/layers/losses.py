@@ -11,7 +11,7 @@ def mean_cross_entropy(logits: Tensor, labels: Tensor, *, ignore_value: int = 25
     """Compute the cross-entropy averaged over *all* pixels, ignored ones included.
 
     Ignored pixels add nothing to the sum but count in the mean. The official recipe trains with
-    this, mmsegmentation 0.30's `avg_non_ignore=False`.
+    this (docs/method.md#segmentation-losses).
 
     Args:
         logits: Logits (N, K, H, W).
@@ -65,8 +65,9 @@ def silog_loss(pred: Tensor, target: Tensor, *, mean_weight: float = 0.5) -> Ten
 
     g = ln(target) - ln(pred) over the valid pixels of the whole batch. See D. Eigen et al., "Depth
     Map Prediction from a Single Image using a Multi-Scale Deep Network", NIPS 2014 (arXiv
-    1406.2283); the official recipe adds the square root. A batch without valid pixels and a perfect
-    prediction give 0 with zero gradient, where the official code gives NaN.
+    1406.2283); the official recipe adds the square root (docs/method.md#depth-loss). A batch
+    without valid pixels and a perfect prediction give 0 with zero gradient, where the official code
+    gives NaN.
 
     Args:
         pred: Depth in meters, above 0.

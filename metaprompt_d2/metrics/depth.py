@@ -1,6 +1,6 @@
 """Depth metrics of one image, and the pixels on which benchmarks compute them.
 
-The definitions follow the official MetaPrompts code, `depth/utils_depth/metrics.py`.
+The definitions follow the official code (docs/method.md#depth-metrics).
 """
 
 import numpy as np

@@ -23,7 +23,7 @@ from ..utils.errors import InputError
 
 @BACKBONE_REGISTRY.register()
 class MetaPromptBackbone(Backbone):
-    """Image -> latent -> S steered UNet passes -> features re-arranged by the prompts.
+    """Image -> latent -> S steered UNet passes -> features rearranged by the prompts.
 
     The backbone of "Harnessing Diffusion Models for Visual Perception with Meta Prompts", arXiv
     2312.14733. With a VAE of stride 8 and a UNet of four levels, the features are:

@@ -61,7 +61,7 @@ class MetaPromptFPN(FPN):
     def __init__(self, bottom_up: Backbone, in_features: Sequence[str], **arguments: Any):
         """
         Args:
-            bottom_up: `MetaPromptBackbone` without re-arrangement. A finer map is added if
+            bottom_up: `MetaPromptBackbone` without rearrangement. A finer map is added if
                 `in_features` begins with one ("up2").
             in_features: Names of the maps, fine to coarse, each half the size of the one before.
             arguments: Other arguments of Detectron2's `FPN`.
@@ -74,7 +74,7 @@ class MetaPromptFPN(FPN):
         if unknown := [name for name in in_features if name not in (finer, *names)]:
             raise InputError(
                 f"in_features names {unknown}, expected names of {[finer, *names]}, the raw maps "
-                "of a backbone without re-arrangement"
+                "of a backbone without rearrangement"
             )
         if finer in in_features:
             bottom_up = FinerMap(bottom_up)

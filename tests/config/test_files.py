@@ -227,7 +227,7 @@ def test_a_missing_file_is_named() -> None:
 def test_coco_pose_is_vitposes_recipe() -> None:
     cfg = load_config("metaprompt_d2://coco_pose.yaml", [])
     solver, aug, head = cfg.SOLVER, cfg.INPUT.POSE_AUG, cfg.MODEL.HEATMAP_HEAD
-    # method section 5.2
+    # docs/method.md#vitpose-recipe
     assert (solver.BASE_LR, solver.WEIGHT_DECAY, solver.IMS_PER_BATCH) == (5e-4, 0.1, 512)
     epoch = -(-149813 // 512)
     assert (210 * epoch, (170 * epoch, 200 * epoch)) == (solver.MAX_ITER, solver.STEPS)

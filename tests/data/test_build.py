@@ -17,6 +17,7 @@ from detectron2.utils import comm
 from helpers import registered_cityscapes, tiny_cfg, write_cityscapes
 
 from metaprompt_d2.data import (
+    ImageMapper,
     SemSegMapper,
     build_test_loader,
     build_train_loader,
@@ -245,6 +246,21 @@ def test_the_test_loader_gives_every_image_once_and_alone(name: str) -> None:
     assert [len(batch) for batch in loaded] == [1] * 5
     expected = [item["file_name"] for item in load_dataset_dicts(name)]
     assert [file for (file,) in loaded] == expected
+
+
+def test_a_mapper_may_choose_the_test_samples_and_their_batches(name: str) -> None:
+    class EveryOther(ImageMapper):
+        test_batch_size = 2
+
+        def select(self, dataset_dicts: list[dict]) -> list[dict]:
+            return dataset_dicts[::2]
+
+        def __call__(self, item: dict) -> str:
+            return item["file_name"]
+
+    loaded = list(build_test_loader(config(name), name, EveryOther(False, "RGB")))
+    expected = [item["file_name"] for item in load_dataset_dicts(name)][::2]
+    assert loaded == [expected[:2], expected[2:]]
 
 
 def test_a_missing_folder_is_named_with_its_dataset(

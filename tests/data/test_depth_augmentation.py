@@ -57,6 +57,11 @@ def fixed_draws(monkeypatch: pytest.MonkeyPatch, *draws: float) -> None:
 # ------------------------------------------------------------------ CutDepth
 
 
+def pasted_columns(transform: T.ColorTransform) -> slice:
+    left, strip = (transform.op.keywords[name] for name in ("left", "strip"))
+    return slice(left, left + strip.shape[1])
+
+
 @pytest.mark.parametrize(
     ("a", "b", "columns"),
     [
@@ -85,9 +90,8 @@ def test_cut_depths_strip_by_hand(
 )
 def test_cut_depth_pastes_depth_as_shares_of_255(meters: float, pasted: int) -> None:
     data = DepthAugInput(random_image(), depth=np.full((HEIGHT, WIDTH), meters, np.float32))
-    transform = CutDepth(10.0)(data)
-    strip = data.image[:, transform.left : transform.left + transform.strip.shape[1]]
-    assert (strip == pasted).all()
+    columns = pasted_columns(CutDepth(10.0)(data))
+    assert (data.image[:, columns] == pasted).all()
 
 
 @pytest.mark.parametrize("scale", [256.0, 1000.0])
@@ -99,8 +103,7 @@ def test_wrapped_around_values_are_the_files_modulo_256(scale: float) -> None:
     for seed in range(30):
         data = DepthAugInput(np.zeros((256, 256, 3), np.uint8), depth=meters, depth_scale=scale)
         np.random.seed(seed)
-        transform = CutDepth(10.0, wrap_around=True)(data)
-        columns = slice(transform.left, transform.left + transform.strip.shape[1])
+        columns = pasted_columns(CutDepth(10.0, wrap_around=True)(data))
         assert np.array_equal(data.image[:, columns], (file % 256)[:, columns, None].repeat(3, 2))
         seen[:, columns] = True
     assert seen.mean() > 0.9
@@ -119,8 +122,9 @@ def test_cut_depth_leaves_its_inputs_alone() -> None:
 def test_cut_depths_strip_is_distributed_as_published() -> None:
     depth, image = np.zeros((1, 1000), np.float32), np.zeros((1, 1000, 3), np.uint8)
     transforms = [CutDepth(10.0).get_transform(image, depth, 1.0) for _ in range(2000)]
-    lefts = np.array([transform.left for transform in transforms])
-    extents = np.array([transform.strip.shape[1] for transform in transforms])
+    columns = [pasted_columns(transform) for transform in transforms]
+    lefts = np.array([column.start for column in columns])
+    extents = np.array([column.stop - column.start for column in columns])
     assert abs(lefts.mean() - 500) < 30  # deviation 289 / sqrt(2000) = 6.5
     assert abs(extents.mean() - 187.5) < 18  # 1000 * 1/2 * 1/2 * 3/4; deviation 153 / 45 = 3.4
     assert (lefts + extents <= 1000).all()

@@ -20,7 +20,9 @@ TRAIN_DRIVE, TEST_DRIVE = DRIVES["train"][0], DRIVES["test"][0]
 def script() -> ModuleType:
     spec = importlib.util.spec_from_file_location("prepare_kitti_depth", SCRIPT)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPT.parent)  # as Python does for a script
+        spec.loader.exec_module(module)
     return module
 
 

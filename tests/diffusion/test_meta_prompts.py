@@ -1,4 +1,4 @@
-"""Meta prompts: sharing, adapters, and the re-arrangement's dot product."""
+"""Meta prompts: sharing, adapters, and the rearrangement's dot product."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Re-arrangements: sizes, arithmetic with simple weights, errors."""
+"""Rearrangements: sizes, arithmetic with simple weights, errors."""
 
 import pytest
 import torch

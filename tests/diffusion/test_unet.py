@@ -216,7 +216,7 @@ def test_fewer_levels_work(num_levels: int) -> None:
     [
         ({"norm_num_groups": 3}, "must be divisible by num_groups"),
         ({"num_heads": 16}, r"block_out_channels is .* \[8\] aren't .* num_heads \(16, "),
-        ({"num_heads": (2, 2)}, r"same number of `attention_head_dim` as .* \(2, 2\)"),
+        ({"num_heads": (2, 2)}, r"same number of `num_attention_heads` as .*\(2, 2\)"),
     ],
 )
 def test_widths_that_do_not_fit_are_refused(arguments: dict, message: str) -> None:

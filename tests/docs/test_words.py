@@ -34,9 +34,10 @@ WORDS = {
     r"licences?": "license",
     r"behaviours?": "behavior",
     r"neighbour\w*": "neighbor",
-    r"\w*(normal|initial|optim|visual|recogn|general|regular|quant|memor|real|summar)is(e|es|ed|ing)":
-        "-ize",
-    r"\w*(normal|initial|optim|visual|general|regular|quant|util)isation\w*": "-ization",
+    r"\w*(normal|initial|optim|visual|recogn|general|regular|quant|memor|real|summar|synchron)"
+    r"is(e|es|ed|ing)": "-ize",
+    r"\w*(normal|initial|optim|visual|general|regular|quant|synchron|util)isation\w*": "-ization",
+    r"re-arrang\w+": "rearrange",
 }  # fmt: skip
 BANNED = {
     re.compile(rf"\b(?:{pattern})\b".replace(" ", r"\s+"), re.IGNORECASE): instead

@@ -50,7 +50,7 @@ def test_the_result_is_frozen() -> None:
         ("MODEL: [", "cannot be read as YAML"),
         ("", "expected keys and values, found NoneType"),
         ("just words", "expected keys and values, found str"),
-        ("5: 6", "key 5 is no string"),
+        ("5: 6", "key 5 isn't a string"),
         ("_BASE_: 5", "_BASE_ is 5, expected the name of a file"),
         ("_BASE_: own.yaml", "_BASE_ leads back to itself"),
         ("VERSION: 1", "VERSION is 1, expected 2"),

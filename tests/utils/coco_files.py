@@ -1,4 +1,4 @@
-"""A small data set in COCO's formats: people with boxes, masks and joints, stuff, and sizes."""
+"""A small dataset in COCO's formats: people with boxes, masks and keypoints, and stuff."""
 
 import json
 import uuid
@@ -18,9 +18,9 @@ _TRIANGLE = [(0.5, 0.05), (0.95, 0.95), (0.05, 0.95)]
 
 
 class CocoNames(NamedTuple):
-    """Names under which the data set is registered."""
+    """Names under which the dataset is registered."""
 
-    people: str  # boxes, masks and joints
+    people: str  # boxes, masks and keypoints
     panoptic: str  # with a label map of the stuff
     stuff: str  # the label map alone
 
@@ -42,7 +42,7 @@ def write_coco(root: Path, *, num_images: int = 3, height: int = 64, width: int 
             corners = np.array(_TRIANGLE) * side + (x, y)
             cv2.fillPoly(pixels, [corners.astype(np.int32)], (220, 220, 40 * number))
             cv2.fillPoly(labels, [corners.astype(np.int32)], 0)
-            joints = [[*corners[joint % 3].tolist(), 2] for joint in range(17)]
+            keypoints = [[*corners[index % 3].tolist(), 2] for index in range(17)]
             annotations.append(
                 {
                     "id": len(annotations) + 1,
@@ -52,7 +52,7 @@ def write_coco(root: Path, *, num_images: int = 3, height: int = 64, width: int 
                     "bbox": [x, y, side, side],
                     "area": side * side / 2,
                     "segmentation": [corners.ravel().tolist()],
-                    "keypoints": [value for joint in joints for value in joint],
+                    "keypoints": sum(keypoints, []),
                     "num_keypoints": 17,
                 }
             )
@@ -72,13 +72,13 @@ def write_coco(root: Path, *, num_images: int = 3, height: int = 64, width: int 
 
 @contextmanager
 def registered_coco(root: Path) -> Iterator[CocoNames]:
-    """The folder of `write_coco`, registered meanwhile by Detectron2's own functions."""
+    """Register the folder of `write_coco` with Detectron2's functions while the context lasts."""
     people = f"test_coco_{uuid.uuid4().hex}"
-    joints = _get_builtin_metadata("coco_person")
+    names = _get_builtin_metadata("coco_person")
     images, instances = str(root / "images"), str(root / "instances.json")
     register_coco_instances(
         people,
-        {name: joints[name] for name in joints if name.startswith("keypoint_")},
+        {key: names[key] for key in names if key.startswith("keypoint_")},
         instances,
         images,
     )

@@ -1,4 +1,4 @@
-"""Command lines run in this process: importing everything anew takes longer than most of them."""
+"""Command lines run in this process: a new process would import everything again."""
 
 import contextlib
 import importlib.util
@@ -12,7 +12,7 @@ __all__ = ["main_of", "run_main"]
 
 
 def run_main(main: Callable[[list[str]], None], *arguments: object) -> subprocess.CompletedProcess:
-    """Call a script's `main`; the result is that of a process of its own."""
+    """Call a script's `main`, and return what a process of its own would."""
     output, errors, status = io.StringIO(), io.StringIO(), None
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
         try:
@@ -26,7 +26,7 @@ def run_main(main: Callable[[list[str]], None], *arguments: object) -> subproces
 
 
 def main_of(script: Path) -> Callable[[list[str]], None]:
-    """The function `main` of a script that is no module of a package."""
+    """Load the function `main` of a script, which isn't a module of a package."""
     sys.path.insert(0, str(script.parent))
     try:
         spec = importlib.util.spec_from_file_location(script.stem, script)

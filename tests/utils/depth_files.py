@@ -27,7 +27,7 @@ def write_nyu_pair(folder: Path, scene: str, number: int) -> None:
 
 
 def kitti_files(root: Path, drive: str, frame: int, split: str) -> tuple[Path, Path]:
-    """Image and depth map of a frame of the left colour camera."""
+    """Image and depth map of a frame of the left color camera."""
     name = f"{frame:010d}.png"
     return (
         root / f"raw_data/{drive[:10]}/{drive}/image_02/data/{name}",

@@ -18,7 +18,7 @@ SCALE = 1000
 
 
 def write_depths(root: Path, depths: list[np.ndarray], scale: int = SCALE) -> list[dict]:
-    """Items whose ground truth files, below `root`, hold `depths` in metres; no image files."""
+    """Write ground truth files of `depths` in meters below `root`; there are no image files."""
     items = []
     for index, depth in enumerate(depths):
         file = root / f"depth/{index:02d}.png"
@@ -38,7 +38,7 @@ def write_depths(root: Path, depths: list[np.ndarray], scale: int = SCALE) -> li
 
 @contextmanager
 def registered_depth(items: list[dict], **metadata) -> Iterator[str]:
-    """Name under which the items are registered meanwhile."""
+    """Register items while the context lasts; yields their name."""
     name = f"test_depth_{uuid.uuid4().hex}"
     DatasetCatalog.register(name, lambda: items)
     MetadataCatalog.get(name).set(evaluator_type="depth", **({"max_depth": 10.0} | metadata))
@@ -56,7 +56,7 @@ def twice_as_far(item: dict) -> torch.Tensor:
 
 
 def score_share(items: list[dict], result_file: str) -> None:
-    """Score every second item, filled up with the first ones; the main process writes figures."""
+    """Score every second item, filled up with the first ones; the main process writes metrics."""
     rank, size = comm.get_rank(), comm.get_world_size()
     count = -(-len(items) // size)
     filled = (items + items)[: count * size]

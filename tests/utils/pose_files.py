@@ -80,7 +80,7 @@ def detection(image_id: int = 1, score: float = 0.9, **changes) -> dict:
 
 @contextmanager
 def registered_people(json_file: Path, detections_file: Path | None = None) -> Iterator[str]:
-    """Name under which the files, with the images beside them, are registered meanwhile."""
+    """Register files, with the images next to them, while the context lasts; yields the name."""
     name = f"test_people_{uuid.uuid4().hex}"
     register_people(
         name,

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from tabulate import tabulate
 
+from metaprompt_d2.utils.errors import InputError
+
 from .measure import Measurement
 
 __all__ = ["markdown", "rows"]
@@ -24,11 +26,11 @@ def rows(
         images: Images per call.
 
     Raises:
-        MemoryError: No variant ran.
+        InputError: No variant ran.
     """
     ran = [result for result in results if result.times]
     if not ran:
-        raise MemoryError("no variant fits into the GPU's memory: choose a smaller --size")
+        raise InputError("no variant fits into the GPU's memory: choose a smaller --size")
     flops = max(result.flops for result in results)
     return [
         _row(result, ran[0], flops / ceilings[result.variant.computes_in], images)

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections import defaultdict
+from functools import partial
 
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -48,20 +49,13 @@ def register_people(
         image_root: Folder of the images.
         detections_file: File to take the boxes from; None takes them from the annotations.
     """
-
-    def load() -> list[dict]:
-        if detections_file is None:
-            return load_annotated_people(json_file, image_root)
-        return load_detected_people(json_file, image_root, detections_file)
-
+    load = partial(load_annotated_people, json_file, image_root)
+    if detections_file is not None:
+        load = partial(load_detected_people, json_file, image_root, detections_file)
     DatasetCatalog.register(name, load)
-    MetadataCatalog.get(name).set(
-        json_file=json_file,
-        image_root=image_root,
-        detections_file=detections_file,
-        evaluator_type="coco_person_topdown",
-        **_get_builtin_metadata("coco_person"),
-    )
+    files = {"json_file": json_file, "image_root": image_root, "detections_file": detections_file}
+    metadata = files | _get_builtin_metadata("coco_person")
+    MetadataCatalog.get(name).set(evaluator_type="coco_person_topdown", **metadata)
 
 
 def load_annotated_people(json_file: str, image_root: str) -> list[dict]:

@@ -115,9 +115,8 @@ def find_pairs(root: str, split: str, drive: str) -> tuple[list[Pair], list[str]
     pairs, alone = [], []
     for frame in sorted(PathManager.ls(truth_folder)):
         stem, ending = os.path.splitext(frame)
-        if ending != ".png" or not stem.isdigit():
-            continue
-        if split == "test" and int(stem) not in TEST_FRAMES[drive]:
+        is_frame = ending == ".png" and stem.isdigit()
+        if not is_frame or (split == "test" and int(stem) not in TEST_FRAMES[drive]):
             continue
         truth = os.path.join(truth_folder, frame)
         image = next((file for file in (frame, f"{stem}.jpg") if file in images), None)

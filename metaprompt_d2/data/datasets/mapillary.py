@@ -1,6 +1,7 @@
 """Mapillary Vistas v1.2, with its 66 classes mapped to the 19 of Cityscapes.
 
-`mapillary_classes.json` holds the ids of v1.2 for each class of Cityscapes (docs/method.md).
+`mapillary_classes.json` holds the ids of v1.2 for each class of Cityscapes
+(docs/method.md#mapillary-and-extra-data).
 """
 
 import os

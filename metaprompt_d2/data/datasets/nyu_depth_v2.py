@@ -66,9 +66,7 @@ def _pairs_in(folder: str, lists: tuple[str, ...]) -> list[Pair]:
     pairs, alone = [], 0
     for scene in sorted(PathManager.ls(folder)):
         scene_folder = os.path.join(folder, scene)
-        if not PathManager.isdir(scene_folder):
-            continue
-        files = set(PathManager.ls(scene_folder))
+        files = set(PathManager.ls(scene_folder)) if PathManager.isdir(scene_folder) else set()
         for image in sorted(file for file in files if file.startswith("rgb_")):
             depth = f"sync_depth_{os.path.splitext(image)[0].removeprefix('rgb_')}.png"
             if depth in files:

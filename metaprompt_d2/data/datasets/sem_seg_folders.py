@@ -55,16 +55,15 @@ def register_sem_seg_folders(
         )
     if colors is not None and [len(color) for color in colors] != [3] * len(classes):
         raise InputError(f"dataset {name!r} needs one (r, g, b) color for each class")
-    suffixes = {"image_suffix": image_suffix, "label_suffix": label_suffix}
+    suffixes: dict[str, Any] = {"image_suffix": image_suffix, "label_suffix": label_suffix}
     DatasetCatalog.register(name, partial(load_sem_seg_folders, image_dir, label_dir, **suffixes))
-    metadata: dict[str, Any] = {"image_dir": str(image_dir), "stuff_classes": list(classes)}
+    metadata: dict[str, Any] = {"evaluator_type": evaluator_type, "ignore_label": ignore_label}
+    metadata |= {"image_dir": str(image_dir), "stuff_classes": list(classes)}
     if label_dir is not None:
         metadata["gt_dir"] = str(label_dir)
     if colors is not None:
         metadata["stuff_colors"] = [tuple(color) for color in colors]
-    MetadataCatalog.get(name).set(
-        evaluator_type=evaluator_type, ignore_label=ignore_label, **metadata
-    )
+    MetadataCatalog.get(name).set(**metadata)
 
 
 def load_sem_seg_folders(

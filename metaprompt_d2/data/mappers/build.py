@@ -39,7 +39,6 @@ def build_mapper(cfg: CfgNode, is_train: bool) -> Callable[[dict], dict]:
     Raises:
         UnknownKeyError: No mapper or no meta-architecture is registered under the name.
     """
-    name = cfg.INPUT.DATASET_MAPPER_NAME
-    name = name or _MAPPERS_OF_TASKS.get(find_task(cfg), "DatasetMapper")
+    name = cfg.INPUT.DATASET_MAPPER_NAME or _MAPPERS_OF_TASKS.get(find_task(cfg), "DatasetMapper")
     make = get_registered(DATASET_MAPPERS_REGISTRY, name, "INPUT.DATASET_MAPPER_NAME")
     return make(cfg, is_train)

@@ -43,7 +43,7 @@ def build_heatmap_codec(cfg: CfgNode) -> UDPHeatmapCodec:
 class PoseMapper(ImageMapper):
     """Cuts a person out of the image and, in training, draws the heatmaps of the keypoints.
 
-    This is ViTPose's procedure with UDP's coordinates.
+    This is ViTPose's procedure with UDP's coordinates (docs/method.md#vitpose-recipe).
     """
 
     @configurable

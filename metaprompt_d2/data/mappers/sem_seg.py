@@ -77,9 +77,8 @@ def _train_augmentations(cfg: CfgNode) -> list[T.Augmentation | T.Transform]:
     box = cfg.INPUT.MAX_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TRAIN[0]
     augmentations: list[T.Augmentation | T.Transform] = [ResizeToBox(*box, cfg.INPUT.SCALE_RANGE)]
     if crop.ENABLED:
-        augmentations.append(
-            CropOfSeveralClasses(crop.TYPE, crop.SIZE, crop.SINGLE_CATEGORY_MAX_AREA, ignore_value)
-        )
+        area = crop.SINGLE_CATEGORY_MAX_AREA
+        augmentations.append(CropOfSeveralClasses(crop.TYPE, crop.SIZE, area, ignore_value))
     augmentations += random_flip(cfg)
     if cfg.INPUT.COLOR_AUG_SSD:
         augmentations.append(ColorAugSSD(cfg.INPUT.FORMAT))

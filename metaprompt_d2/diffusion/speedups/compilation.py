@@ -12,7 +12,7 @@ _CUDA_GRAPH_MODES = ("reduce-overhead", "max-autotune")
 
 
 def compile_networks(model: nn.Module, mode: str) -> None:
-    """Compile VAE encoder, UNet and re-arrangement at their first call, each into one program.
+    """Compile VAE encoder, UNet and rearrangement at their first call, each into one program.
 
     Args:
         model: The model to change. Modules and parameters keep their names.

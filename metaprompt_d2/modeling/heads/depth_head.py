@@ -18,7 +18,7 @@ class DeconvDepthHead(nn.Module):
 
     A sigmoid gives depth as a share of `max_depth`. The map is first resized to the image's size
     divided by the doublings' factor, so that the result has the image's size, whatever size the
-    backbone saw.
+    backbone saw (docs/method.md#depth-decoder).
     """
 
     @configurable

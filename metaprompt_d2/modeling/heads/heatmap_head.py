@@ -24,9 +24,9 @@ class DeconvHeatmapHead(nn.Module):
     """One heatmap for each keypoint, from one map of the backbone, in one of two wirings.
 
     * `deconv`: transposed convolutions, each of which doubles the size, and a 1x1 convolution.
-      This is ViTPose's classic head; it reads a map of stride 16.
+      This is ViTPose's classic head (docs/method.md#vitpose-recipe); it reads a map of stride 16.
     * `prompts`: each keypoint has the same number of prompts of its own, and its heatmap is a
-      weighted sum of their channels of the re-arranged map. It reads the finest map, of stride 4.
+      weighted sum of their channels of the rearranged map. It reads the finest map, of stride 4.
     """
 
     @configurable

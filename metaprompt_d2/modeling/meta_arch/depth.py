@@ -21,7 +21,8 @@ class DepthEstimator(DenseModel):
     """Depth (height, width) in meters; targets of 0 have no ground truth.
 
     The official recipe resizes images to multiples of 64 pixels before the backbone, and averages
-    the predictions for shifted square windows and their mirror images.
+    the predictions for shifted square windows and their mirror images
+    (docs/method.md#depth-test-protocol).
     """
 
     task = "depth"

@@ -32,7 +32,8 @@ class SlidingWindowSegmentor(DenseModel):
     """Detectron2's semantic segmentor, evaluated in overlapping windows.
 
     Logits (K, height, width) are averaged where windows overlap and then resized to the size of the
-    image file, as in mmsegmentation. Windows are padded only if the backbone needs it.
+    image file (docs/method.md#segmentation-inference). Windows are padded only if the backbone
+    needs it.
 
     Memory of an image: its K x H x W logits once, in main memory where they are larger than
     `canvas_gib`; if the image was resized, also those at the resized image's size; and the logits
@@ -159,7 +160,7 @@ def _check_shared_encoder(backbone: nn.Module, window_size: tuple[int, int] | No
     if not isinstance(backbone, MetaPromptBackbone) or backbone.size_divisibility:
         raise InputError(
             "share_encoder needs a MetaPromptBackbone that takes any size, which one without "
-            "re-arrangement doesn't"
+            "rearrangement doesn't"
         )
     stride = backbone.latent_encoder.stride
     if window_size is None or any(side % stride for side in window_size):
