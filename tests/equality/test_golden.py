@@ -197,8 +197,8 @@ def backward(request: pytest.FixtureRequest, seg_fixture: dict, step_fixture: di
         pairs = zip(images, labels, strict=True)
         losses = model([{"image": image, "sem_seg": label} for image, label in pairs])
     else:
-        head, features = model.sem_seg_head, model.backbone(images)
-        losses = head.losses(head.layers(features), features, labels)
+        model.sem_seg_head.training = True  # but not its layers: dropout and norms
+        _, losses = model.sem_seg_head(model.backbone(images), labels)
     sum(losses.values()).backward()
     return step_fixture["outputs"][request.param], losses, model
 

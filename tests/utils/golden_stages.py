@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metaprompt_d2.diffusion import FeatureUNet
+from metaprompt_d2.layers import resize
 
 
 @torch.no_grad()
@@ -74,7 +75,7 @@ def depth_outputs(model: nn.Module, image: Tensor) -> dict[str, Tensor]:
         for branch, feature in zip(rearrangement.branches, last.features, strict=True)
     ]
     size = image.shape[-2:]
-    resized_feature = head.resized_feature(features, size)
+    resized_feature = resize(features[head.in_feature], [side // head.upscale for side in size])
     decoded = head.decoder(resized_feature)
     return encoder_outputs(model.backbone, resized[0]) | {
         **{f"layer{level}_img0": branch[:1] for level, branch in enumerate(branches, start=1)},
