@@ -42,7 +42,7 @@ class DepthEvaluator(DatasetEvaluator):
         dataset_name: str,
         *,
         output_dir: str | None = None,
-        crop: str | None = None,
+        crop: str = "",
         save_png: bool = False,
     ):
         """
@@ -50,7 +50,7 @@ class DepthEvaluator(DatasetEvaluator):
             dataset_name: Name of a dataset. Its dicts have "file_name" and, if there is ground
                 truth, "depth_file_name" and "depth_scale". If "kb_crop" is True, predictions cover
                 KITTI's benchmark frame, and the ground truth is cropped to it.
-            crop: Crop to score (default: the dataset's).
+            crop: Crop to score; "" for the one of the dataset.
             output_dir, save_png: Whether to write predictions as PNG to `<output_dir>/depth`, in
                 the subfolders of the images.
 
