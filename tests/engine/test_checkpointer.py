@@ -14,7 +14,7 @@ from torch import nn
 from metaprompt_d2.checkpoint import TensorFileError
 from metaprompt_d2.engine.checkpointer import SafeCheckpointer
 from metaprompt_d2.engine.hooks import BestCheckpointer
-from metaprompt_d2.utils.errors import MissingFileError
+from metaprompt_d2.utils.errors import InputError, MissingFileError
 
 
 class Payload:
@@ -48,7 +48,7 @@ def test_a_failure_while_writing_leaves_the_last_whole_checkpoint(
         raise OSError("no space left on device")
 
     monkeypatch.setattr(torch, "save", full_disk)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(InputError, match=r"model_final\.pth cannot be written: no space"):
         checkpointer.save("model_final")
     assert (tmp_path / "model_final.pth").read_bytes() == whole
     assert checkpointer.get_checkpoint_file() == str(tmp_path / "model_final.pth")
