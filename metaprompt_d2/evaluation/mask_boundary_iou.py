@@ -5,6 +5,8 @@ This is the definition of B. Cheng et al., "Boundary IoU" (CVPR 2021, Section 4)
 counts for the class whose id is the difference of two neighboring ids.
 """
 
+import math
+
 import cv2
 import numpy as np
 
@@ -39,7 +41,7 @@ def mask_boundary_iou(counts: np.ndarray) -> np.ndarray:
 def _boundary(labels: np.ndarray) -> np.ndarray:
     """Mark pixels with another label or the image border within the distance (of a square)."""
     labels = labels.astype(np.uint16)
-    steps = max(1, round(_DISTANCE * float(np.hypot(*labels.shape))))
+    steps = max(1, round(_DISTANCE * math.hypot(*labels.shape)))
     lowest = cv2.erode(labels, _KERNEL, iterations=steps)
     near = lowest != cv2.dilate(labels, _KERNEL, iterations=steps)
     near[:steps] = near[-steps:] = near[:, :steps] = near[:, -steps:] = True

@@ -144,9 +144,9 @@ def _draw_confusion_matrix(counts: np.ndarray, classes: Sequence[str], file: Pat
     axes.set_yticks(ticks, classes, fontsize=8)
     axes.set(xlabel="predicted", ylabel="true")
     if len(classes) <= _MAX_WITH_NUMBERS:
-        style = {"ha": "center", "va": "center", "fontsize": 6}
         for row, column in np.argwhere(shares >= 0.005):
             share = shares[row, column]
             color = "white" if share > 0.5 else "black"
-            axes.text(column, row, f"{100 * share:.0f}", color=color, **style)
+            text = f"{100 * share:.0f}"
+            axes.text(column, row, text, ha="center", va="center", color=color, fontsize=6)
     atomic_write(file, lambda stream: figure.savefig(stream, format="png", dpi=120))

@@ -87,6 +87,9 @@ def look_inside(
             (output,) = model([inputs])
         return output
 
+    def replay(features: Features) -> dict[str, Any]:
+        return predict(lambda _: features)
+
     last = predict(record)
     if len(seen) != 1:
         raise InputError(
@@ -94,7 +97,7 @@ def look_inside(
             "metaprompt_d2.inference.prompt_responses.WHOLE_IMAGES as overrides, and an image "
             "with people to pose"
         )
-    outputs = [predict(lambda _, step=step: step) for step in steps[:-1]] + [last]
+    outputs = [*map(replay, steps[:-1]), last]
     traced = [
         TracedStep({name: maps[view].float().cpu() for name, maps in features.items()}, output)
         for features, output in zip(steps, outputs, strict=True)
@@ -105,11 +108,11 @@ def look_inside(
 @contextmanager
 def _replaced_forward(backbone: MetaPromptBackbone, forward: _Forward) -> Iterator[None]:
     """Let a function compute the features in place of the backbone's own method."""
-    backbone.forward = forward  # type: ignore[method-assign]  # hides the class's, until deleted
+    backbone.__dict__["forward"] = forward  # hides the class's method
     try:
         yield
     finally:
-        del backbone.forward
+        del backbone.__dict__["forward"]
 
 
 def associate_prompts(
