@@ -8,7 +8,7 @@ from functools import cache
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
-from ...utils.errors import InputError
+from ...utils.errors import InputError, input_errors
 
 logger = logging.getLogger(__name__)
 
@@ -33,11 +33,12 @@ def read_list(file_name: str) -> list[Pair]:
         The paths as listed: relative to a folder that depends on the dataset.
 
     Raises:
-        InputError: A line has another number of columns or no focal length in the third one, or
-            the file lists no pair. The message names the file and the line.
+        InputError: The file isn't text, a line has another number of columns or no focal length in
+            the third one, or the file lists no pair. The message names the file and the line.
     """
     pairs, without_depth = [], 0
-    with PathManager.open(file_name, "r") as file:
+    not_text = input_errors(f"{file_name} isn't a text file", UnicodeDecodeError)
+    with not_text, PathManager.open(file_name, "r") as file:
         for number, line in enumerate(file, start=1):
             columns = line.split()
             if not columns:

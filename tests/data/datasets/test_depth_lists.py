@@ -17,6 +17,7 @@ from metaprompt_d2.data.datasets.kitti import (
     load_kitti_eigen,
 )
 from metaprompt_d2.data.datasets.nyu_depth_v2 import load_nyu_depth_v2
+from metaprompt_d2.utils.errors import InputError
 
 TRAIN_DRIVE = "2011_09_26_drive_0001_sync"
 TEST_DRIVE = "2011_09_26_drive_0002_sync"
@@ -77,6 +78,12 @@ def test_a_path_belongs_to_the_base_that_holds_its_leading_folder(tmp_path: Path
 
 
 # ------------------------------------------------------------------ NYU Depth v2
+
+
+def test_a_list_that_is_not_text_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(b"a.png b.png\n\xee\x00")
+    with pytest.raises(InputError, match=r"list\.txt isn't a text file"):
+        read_list(str(tmp_path / "list.txt"))
 
 
 @pytest.mark.parametrize(
