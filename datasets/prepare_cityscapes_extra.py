@@ -88,7 +88,7 @@ def coarse_pairs(root: Path) -> list[Pair]:
     """Pair the coarse annotations with the label maps to write.
 
     Raises:
-        InputError: There is no coarse annotation.
+        InputError: The coarse annotations are missing.
     """
     files = sorted((root / COARSE).glob(f"*/*{COARSE_SUFFIX}"))
     if not files:
@@ -102,7 +102,7 @@ def autolabelled_pairs(root: Path, folder: Path) -> list[Pair]:
     A label map belongs to the image whose name it starts with.
 
     Raises:
-        InputError: There is no image, no image with a label map, or an image with several.
+        InputError: Images or their label maps are missing, or an image has several label maps.
     """
     images = sorted((root / IMAGES).glob(f"*/*{IMAGE_SUFFIX}"))
     if not images:

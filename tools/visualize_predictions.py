@@ -34,7 +34,7 @@ from metaprompt_d2.utils.files import paths_below_common_folder, read_json, writ
 
 DEPTH_SCALE = 256.0  # values per meter in the evaluator's PNGs
 
-# Returns the model output of a dataset dict, or None if there is no prediction.
+# Returns the model output of a dataset dict, or None without a prediction.
 Reader = Callable[[dict], dict | None]
 
 

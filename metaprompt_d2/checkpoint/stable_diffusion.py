@@ -76,7 +76,7 @@ def load_diffusion_weights(model: nn.Module, source: str, *, strict: bool = True
             value.
 
     Raises:
-        MissingFileError: There is no such folder or file, here or on the hub.
+        MissingFileError: The source exists neither here nor on the hub.
         InputError: The model has no diffusion part, or tensors don't fit (all are listed).
     """
     own = [
@@ -122,7 +122,7 @@ def diffusion_sizes(source: str) -> dict[str, Any]:
         Values of keys below MODEL.DIFFUSION, e.g. {"UNET.BLOCK_OUT_CHANNELS": (320, ...)}.
 
     Raises:
-        MissingFileError: There is no such folder or file, here or on the hub.
+        MissingFileError: The source exists neither here nor on the hub.
         InputError: The model has another structure than Stable Diffusion 1 and 2.
     """
     tensors, configs = _open(source)

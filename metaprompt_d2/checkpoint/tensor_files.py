@@ -86,7 +86,7 @@ def find_state_dict(loaded: Any, path: str | os.PathLike) -> dict[str, Tensor]:
     """Return the tensors of a loaded state dict, bare or under "state_dict" or "model".
 
     Raises:
-        TensorFileError: There is no state dict. The message names `path`.
+        TensorFileError: The file holds no state dict. The message names `path`.
     """
     for key in ("state_dict", "model"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):

@@ -202,7 +202,7 @@ def read_depth(file_name: str, scale: float) -> np.ndarray:
         scale: Factor from meters to the values in the file.
 
     Returns:
-        (H, W) float32 meters; 0 where there is no value.
+        (H, W) float32 meters; 0 for missing values.
 
     Raises:
         MissingFileError: The file doesn't exist.

@@ -16,7 +16,7 @@ class FeatureUNet(UNet2DConditionModel):
 
     It differs from a denoising pass (docs/method.md#unet):
 
-    * The caller passes the step embedding, so there is no time MLP.
+    * The caller passes the step embedding, so the time MLP is missing.
     * `forward` returns one decoder map per level: the state before the level's last residual block
       and, at the finest level, the final state.
     * A skip map is resized if the decoder's map has another size, so that latents of any size

@@ -3,19 +3,21 @@
 import argparse
 import atexit
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
+from urllib.parse import urlsplit
 
 import torch
 from detectron2.engine import launch
 from detectron2.utils import comm
 from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
 
-from ..utils.errors import InputError, one_line_errors
+from ..utils.errors import InputError, input_errors, one_line_errors
 
 Main = Callable[[argparse.Namespace], object]
 
@@ -46,6 +48,8 @@ def launch_main(main: Main, args: argparse.Namespace) -> None:
 
 
 def _launch_several(main: Main, args: argparse.Namespace) -> None:
+    if args.machine_rank == 0:
+        _check_port(args.dist_url)
     if not torch.cuda.is_available():
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with tempfile.TemporaryDirectory() as folder:
@@ -56,11 +60,19 @@ def _launch_several(main: Main, args: argparse.Namespace) -> None:
         except (ProcessExitedException, ProcessRaisedException) as error:
             if message.is_file():
                 sys.exit(message.read_text())
-            if "EADDRINUSE" in str(error):
-                sys.exit(f"error: --dist-url {args.dist_url}: another process uses this port")
             if isinstance(error, ProcessExitedException):  # e.g. killed for lack of memory
                 sys.exit(f"error: {error}")
             raise
+
+
+def _check_port(dist_url: str) -> None:
+    """Refuse a port that can't be opened, which torch would only find out in its processes."""
+    url = urlsplit(dist_url)
+    if url.scheme != "tcp":  # such as "auto", which finds a free port
+        return
+    with socket.socket() as listener, input_errors(f"--dist-url {dist_url}", OSError):
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as torch's own
+        listener.bind((url.hostname or "", url.port or 0))
 
 
 def _run(main: Main, args: argparse.Namespace, message: Path) -> None:
@@ -84,7 +96,7 @@ def _leave() -> NoReturn:
     The destructors of gloo's process groups sometimes abort a process that has finished its work
     ("terminate called without an active exception").
     """
-    atexit._run_exitfuncs()  # closes log files and ends workers; there is no public function
+    atexit._run_exitfuncs()  # closes log files and ends workers; it has no public name
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)

@@ -52,7 +52,7 @@ def group_parameters(
         Groups with "params", "names", "lr", "weight_decay".
 
     Raises:
-        InputError: A rule isn't such a triple, or there is nothing to train.
+        InputError: A rule isn't such a triple, or no parameter is trained.
     """
     rules = [_checked(rule) for rule in rules]
     scales = unet_layer_scales([name for name, _ in model.named_parameters()], unet_layer_decay)

@@ -79,7 +79,7 @@ def draw_prediction(item: dict, output: dict, metadata: Metadata) -> np.ndarray 
         metadata: Metadata of the dataset.
 
     Returns:
-        (H', W', 3) uint8 RGB, or None if there is no picture of this kind of output.
+        (H', W', 3) uint8 RGB, or None for outputs that have no picture.
     """
     names = (metadata.get("evaluator_type", None), *output)
     name = next((name for name in names if name in PICTURES_REGISTRY), None)

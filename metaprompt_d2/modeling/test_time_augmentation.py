@@ -160,7 +160,7 @@ def _boxes(cfg: CfgNode) -> list[tuple[int, int] | None]:
         short_sides, long_sides = [cfg.INPUT.MIN_SIZE_TEST], [cfg.INPUT.MAX_SIZE_TEST]
     long_sides = long_sides or [aug.MAX_SIZE] * len(short_sides)
     if not short_sides:
-        raise InputError("TEST.AUG.MIN_SIZES is empty: there is no scale to predict at")
+        raise InputError("TEST.AUG.MIN_SIZES is empty, expected at least one scale")
     if len(long_sides) != len(short_sides):
         raise InputError(
             f"TEST.AUG.MAX_SIZES has {len(long_sides)} sizes, TEST.AUG.MIN_SIZES {len(short_sides)}"

@@ -6,23 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import registered_cityscapes, smallest_cfg
-from training_features import SMALL, assert_equal, make_data
+from helpers import smallest_cfg
+from training_features import SMALL, assert_equal
 
 from metaprompt_d2.engine import NonFiniteLossError, Trainer
 
 EMA = {"SOLVER.EMA.ENABLED": True, "MODEL.SEM_SEG_HEAD.NORM": "BN"}
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture
-def data(root: Path) -> Iterator[str]:
-    with registered_cityscapes(root) as name:
-        yield name
 
 
 def trainer_of(data: str, folder: Path, overrides: dict | None = None) -> Trainer:

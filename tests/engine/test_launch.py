@@ -5,6 +5,7 @@ import atexit
 import ctypes
 import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,6 @@ from detectron2.utils import comm
 from mini_training import free_port
 from torch.multiprocessing import ProcessRaisedException
 
-from metaprompt_d2.engine import launch as launch_module
 from metaprompt_d2.engine import launch_main
 from metaprompt_d2.utils.errors import InputError
 
@@ -80,11 +80,9 @@ def test_more_gpus_than_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
         launch_main(fail_in_the_last_process, arguments(8))
 
 
-def test_a_port_in_use_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def launch(*_: object, **__: object) -> None:
-        raise ProcessRaisedException("... failed to listen ... EADDRINUSE, Address in use", 0, 1)
-
-    monkeypatch.setattr(launch_module, "launch", launch)
+def test_a_port_in_use_is_named() -> None:
     args = arguments(2)
-    with pytest.raises(SystemExit, match=f"{args.dist_url}: another process uses this port"):
-        launch_main(be_killed, args)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        args.dist_url = f"tcp://127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(SystemExit, match=f"^error: --dist-url {args.dist_url}: .*in use"):
+            launch_main(be_killed, args)

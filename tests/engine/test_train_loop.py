@@ -138,8 +138,11 @@ def test_restoring_statistics_needs_no_new_memory_in_an_iteration(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     loop = make_loop(Regression(norm=True))
-    monkeypatch.setattr(Tensor, "clone", None)
+    places = [buffer.data_ptr() for buffer in loop._kept_buffers]
+    monkeypatch.setattr(Tensor, "clone", None)  # calling it would fail
     run(loop, 2)
+    assert places
+    assert [buffer.data_ptr() for buffer in loop._kept_buffers] == places
 
 
 def test_hooks_see_the_gradients_once_per_update_before_it() -> None:

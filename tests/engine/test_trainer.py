@@ -1,6 +1,5 @@
 """`Trainer` as users see it: tests without side effects, and parts that a subclass replaces."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from detectron2.data import DatasetCatalog, build_detection_train_loader
 from detectron2.engine import DefaultTrainer, launch
 from helpers import registered_cityscapes, smallest_cfg
 from torch import nn
-from training_features import SMALL, make_data
+from training_features import SMALL
 
 from metaprompt_d2.data import build_mapper
 from metaprompt_d2.engine import Trainer
@@ -22,17 +21,6 @@ TESTING = {
     # Each process has its own statistics.
     "MODEL.SEM_SEG_HEAD.NORM": "BN",
 }
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture
-def data(root: Path) -> Iterator[str]:
-    with registered_cityscapes(root) as name:
-        yield name
 
 
 def config(data: str, folder: Path, overrides: dict | None = None) -> CfgNode:

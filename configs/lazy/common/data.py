@@ -37,11 +37,12 @@ from metaprompt_d2.evaluation import (
     TopDownKeypointEvaluator,
 )
 from metaprompt_d2.modeling import DenseModelWithTTA
+from metaprompt_d2.utils.tasks import find_task
 
 
 def build_dataloader(cfg: CfgNode) -> DictConfig:
     """Build `dataloader`: train, test and evaluator."""
-    build_mapper = _MAPPERS[cfg.MODEL.META_ARCHITECTURE]
+    build_mapper = _MAPPERS[find_task(cfg)]
     (test_name,) = cfg.DATASETS.TEST
     dataloader = OmegaConf.create(flags={"allow_objects": True})
     dataloader.train = L(build_train_loader)(
@@ -155,9 +156,9 @@ def _build_pose_mapper(cfg: CfgNode, *, is_train: bool) -> DictConfig:
 
 
 _MAPPERS = {
-    "DepthEstimator": _build_depth_mapper,
-    "SlidingWindowSegmentor": _build_sem_seg_mapper,
-    "TopDownPoseEstimator": _build_pose_mapper,
+    "depth": _build_depth_mapper,
+    "pose": _build_pose_mapper,
+    "sem_seg": _build_sem_seg_mapper,
 }
 
 
@@ -176,12 +177,13 @@ def _build_test_resizing(cfg: CfgNode) -> list[DictConfig]:
 def build_tta(cfg: CfgNode) -> dict | None:
     """Build `tta`, averaging over scales and flips of the image.
 
-    There is none for pose, or for depth at a single scale: these models average over flips
+    It is None for pose, and for depth at a single scale: these models average over flips
     themselves.
     """
-    if cfg.MODEL.META_ARCHITECTURE == "TopDownPoseEstimator":
+    task = find_task(cfg)
+    if task == "pose":
         return None
-    is_depth = cfg.MODEL.META_ARCHITECTURE == "DepthEstimator"
+    is_depth = task == "depth"
     boxes = DenseModelWithTTA.from_config(cfg, nn.Identity())["boxes"]
     if is_depth and boxes == [None]:
         return None

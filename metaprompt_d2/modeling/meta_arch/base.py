@@ -1,5 +1,6 @@
 """Bases of the meta-architectures: normalization, padding, windows and the size of outputs."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
@@ -16,7 +17,7 @@ from ...utils.precision import amp_dtype, autocast
 from ..sliding_window import Window, predict_in_windows, resize_map
 
 
-class TaskModel(nn.Module):
+class TaskModel(nn.Module, ABC):
     """Base of the meta-architectures: one task on a backbone.
 
     A subclass names its `task`. The task chooses the mapper where INPUT.DATASET_MAPPER_NAME is
@@ -65,12 +66,12 @@ class TaskModel(nn.Module):
         """The device of the pixel statistics, to which inputs are moved."""
         return self.pixel_mean.device
 
+    @abstractmethod
     def predict_batch(self, images: Tensor) -> Tensor:
         """Predict maps (N, K, h, w) from normalized images (N, C, H, W) in one pass.
 
         Exported programs are traces of this.
         """
-        raise NotImplementedError
 
     def _to_device(self, values: Tensor) -> Tensor:
         return values.to(self.device, non_blocking=True)
