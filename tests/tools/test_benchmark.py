@@ -8,6 +8,7 @@ from pathlib import Path
 import benchmark
 import pytest
 import torch
+from benchmarking import machine
 from benchmarking.machine import PeakMemory, matmul_ceiling
 from benchmarking.measure import Workload, measure, stays
 from benchmarking.variants import Variant, inference_variants
@@ -159,7 +160,22 @@ def test_the_memory_peak_is_measured_after_it_has_passed() -> None:
 
 
 def test_the_ceiling_is_the_rate_of_matrix_products() -> None:
-    assert matmul_ceiling(CPU, torch.float32, size=64) > 1e6
+    assert matmul_ceiling(CPU, torch.float32) > 1e8
+
+
+@pytest.mark.parametrize(("flops", "size"), [(1e9, 512), (1e15, 2048)])
+def test_the_products_of_a_slow_type_stay_small(
+    monkeypatch: pytest.MonkeyPatch, flops: float, size: int
+) -> None:
+    sizes = []
+
+    def time_product(size: int, *_: object) -> float:
+        sizes.append(size)
+        return 2 * size**3 / flops
+
+    monkeypatch.setattr(machine, "_time_product", time_product)
+    assert matmul_ceiling(CPU, torch.float32) == pytest.approx(flops)
+    assert sizes[-1] == size
 
 
 def test_a_variant_that_does_not_fit_is_named_and_the_others_are_measured(

@@ -25,12 +25,21 @@ def seconds(call: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - start
 
 
-def matmul_ceiling(device: torch.device, dtype: torch.dtype, *, size: int | None = None) -> float:
-    """Measure the FLOP/s of a large matrix product, the fastest of several."""
-    size = size or (8192 if device.type == "cuda" else 2048)
+def matmul_ceiling(device: torch.device, dtype: torch.dtype) -> float:
+    """Measure the FLOP/s of a large matrix product, the fastest of several.
+
+    Processors without instructions for half precision are a hundred times slower in it, so the
+    size grows only until a product takes 0.1 s.
+    """
+    size, largest = 256, 8192 if device.type == "cuda" else 2048
+    while (fastest := _time_product(size, device, dtype)) < 0.1 and size < largest:
+        size *= 2
+    return 2 * size**3 / fastest
+
+
+def _time_product(size: int, device: torch.device, dtype: torch.dtype) -> float:
     left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
-    times = [seconds(lambda: left @ right, device) for _ in range(12)]
-    return 2 * size**3 / min(times[2:])
+    return min(seconds(lambda: left @ right, device) for _ in range(10))
 
 
 class PeakMemory:
