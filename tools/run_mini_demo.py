@@ -129,6 +129,7 @@ def constant_pose() -> dict[str, float]:
     # Keypoints of hidden people lie far outside of their boxes.
     median = np.nanmedian(shares, axis=0)
     evaluator = TopDownKeypointEvaluator(people("val"))
+    evaluator.reset()
     for item in DatasetCatalog.get(evaluator.dataset_name):
         box = np.array(item["person_box"])
         person = Instances((item["height"], item["width"]))

@@ -187,7 +187,7 @@ def test_the_trainer_evaluates_with_it_where_it_is_enabled(
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"TEST.AUG.MIN_SIZES": (), "TEST.AUG.MAX_SIZES": ()}, "there is no scale"),
+        ({"TEST.AUG.MIN_SIZES": (), "TEST.AUG.MAX_SIZES": ()}, "MIN_SIZES is empty"),
         ({"TEST.AUG.MAX_SIZES": (96,)}, "MAX_SIZES has 1 sizes, TEST.AUG.MIN_SIZES 3"),
         ({"TEST.AUG.MAX_SIZES": (), "TEST.AUG.MAX_SIZE": 90}, "short side of 100 and a long .* 90"),
         ({"TEST.AUG.MIN_SIZES": (-1, 0, 8)}, "short side of -1"),

@@ -77,11 +77,11 @@ def test_keys_act_on_trained_models(monkeypatch: pytest.MonkeyPatch) -> None:
     class StopError(Exception):
         pass
 
-    def stop(cls: type, cfg: object, model: nn.Module) -> None:
+    def stop(model: nn.Module, **options: object) -> None:
         assert is_channels_last(model) and count(model, InPlaceResidualBlock) == 6
         raise StopError
 
-    monkeypatch.setattr(Trainer, "build_optimizer", classmethod(stop))
+    monkeypatch.setattr("metaprompt_d2.engine.base_trainer.create_ddp_model", stop)
     monkeypatch.setattr("metaprompt_d2.engine.trainer.check_datasets", lambda cfg: None)
     with pytest.raises(StopError):
         Trainer(smallest_cfg({"MODEL.SPEED.CHANNELS_LAST": True, "MODEL.SPEED.COMPILE": "default"}))
