@@ -30,7 +30,7 @@ def ids(people: list[dict]) -> list[int]:
 
 def test_one_sample_a_person_with_a_clean_box(tmp_path: Path) -> None:
     people = annotated(tmp_path, [person(7), person(8, 2, bbox=[-5.0, 60.0, 30.0, 60.0])])
-    assert ids(people) == [7, 8]
+    assert ids(people) == [0, 1]
     assert people[0]["person_box"] == [10, 10, 29, 59]
     assert people[1]["person_box"] == [0, 60, 29, 19]
     assert people[1]["file_name"] == str(tmp_path / "000000000002.jpg")
@@ -54,7 +54,7 @@ def test_who_cannot_be_posed_is_left_out_and_counted(
         person(8, bbox=[float("nan"), 10.0, 30.0, 60.0]),
     ]
     with caplog.at_level(logging.INFO):
-        assert ids(annotated(tmp_path, rest)) == [1]
+        assert ids(annotated(tmp_path, rest)) == [0]
     assert "1 crowds (2)" in caplog.text
     assert "2 people without a labeled keypoint (3, 4)" in caplog.text
     assert "4 people whose box has no area within the image (5, 6, 7, 8)" in caplog.text
@@ -111,7 +111,7 @@ def test_detections_that_cannot_be_posed_are_left_out_and_counted(
     ]
     with caplog.at_level(logging.INFO):
         assert ids(detected(tmp_path, rest)) == [4]
-    assert "1 detections of other categories (1)" in caplog.text
+    assert "1 detections of other categories than the person's, 1 (1)" in caplog.text
     assert "does not list (0)" in caplog.text
     assert "2 detections without area within their image (2, 3)" in caplog.text
 
