@@ -94,6 +94,18 @@ CHOICES = {
     "TEST.DEPTH_EVAL.CROP": ("", "nyu", "garg", "eigen", "none"),
 }
 
+
+def ignore_value_expected(value: int, num_classes: int) -> str | None:
+    """Say which label of ignored pixels was expected; None if a value is neither a class nor wraps.
+
+    Label maps of up to 255 classes have 8 bits, others 16.
+    """
+    highest = 255 if num_classes <= 255 else 65535
+    if num_classes <= value <= highest:
+        return None
+    return f"{num_classes}..{highest}, because the classes are 0..{num_classes - 1}"
+
+
 # Keys that hold two numbers of different meanings.
 PAIRS = """
     INPUT.CROP.SIZE INPUT.DEPTH_AUG.GAMMA_RANGE INPUT.PERSON_CROP.SIZE INPUT.SCALE_RANGE

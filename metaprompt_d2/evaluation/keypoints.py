@@ -44,8 +44,8 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
         """
         Args:
             dataset_name: Dataset with `json_file`, annotations in COCO's format, in its metadata.
-            output_dir: Folder for `keypoints_results.json`, in the format of COCO's server, with the
-                ids of images and of the category "person" that the `json_file` has.
+            output_dir: Folder for `keypoints_results.json`, in the format of COCO's server and with
+                the `json_file`'s ids of images and of the category "person".
             keypoint_score_threshold, oks_nms_threshold: Thresholds of `person_score` and `oks_nms`.
 
         Raises:

@@ -14,7 +14,7 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
 from ..utils.errors import InputError
-from ..utils.files import atomic_write, paths_below_common_folder, write_png
+from ..utils.files import atomic_write, path_inside, paths_below_common_folder, write_png
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class SemSegPredictionWriter(DatasetEvaluator):
                 )
             classes = output["sem_seg"].argmax(dim=0).cpu().numpy()
             name = self.names[item["file_name"]]
-            write_png(self.values[classes], self.folder / name)
+            write_png(self.values[classes], path_inside(self.folder, name))
             self._written.add(name)
 
     def evaluate(self) -> None:

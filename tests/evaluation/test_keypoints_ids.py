@@ -132,7 +132,9 @@ def test_training_reads_the_same_people(plain: Path) -> None:
     found = []
     for file in (plain, renamed):
         with registered_people(file) as name:
-            items = sorted(DatasetCatalog.get(name), key=lambda i: (i["file_name"], i["person_box"]))
+            items = sorted(
+                DatasetCatalog.get(name), key=lambda i: (i["file_name"], i["person_box"])
+            )
         assert len({(item["image_id"], item["person_id"]) for item in items}) == 5
         keypoints = [item["annotations"][0]["keypoints"] for item in items]
         found.append((keypoints, [mapper(item)["image"] for item in items]))
