@@ -152,6 +152,9 @@ def main(arguments: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     try:
         partial_output.mkdir(parents=True)
+    except OSError as error:  # nothing of this run is there to remove
+        sys.exit(f"error: {error}")
+    try:
         write_dataset(partial_output, options)
         _replace(output, partial_output)
     except OSError as error:

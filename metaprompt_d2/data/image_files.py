@@ -68,6 +68,20 @@ def upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
+def _layout(image: Image.Image) -> tuple[str, str, str, tuple]:
+    """Return PIL's decoder, layout of the channels, packing of the bits, and further arguments."""
+    decoder, *_, arguments = image.tile[0] if image.tile else ("", ())
+    arguments = arguments if isinstance(arguments, tuple) else (arguments,)
+    layout, _, packing = str(arguments[0] if arguments else image.mode).partition(";")
+    return decoder, layout, packing, arguments
+
+
+def is_read_as_stored(image: Image.Image) -> bool:
+    """Say whether PIL gives the stored values of an opened gray image, which isn't decoded yet."""
+    decoder, layout, packing, _ = _layout(image)
+    return not (decoder.startswith("ppm") or (layout in ("1", "L") and packing))
+
+
 def stored_values(image: Image.Image) -> tuple[np.ndarray, str]:
     """Read the values of an opened file as they are stored, of every bit depth.
 
@@ -81,9 +95,7 @@ def stored_values(image: Image.Image) -> tuple[np.ndarray, str]:
         (H, W) or (H, W, C) values, indices if there is a palette; and words for the kind of values,
         such as "4 bits".
     """
-    decoder, *_, arguments = image.tile[0] if image.tile else ("", ())
-    arguments = arguments if isinstance(arguments, tuple) else (arguments,)
-    layout, _, packing = str(arguments[0] if arguments else image.mode).partition(";")
+    decoder, layout, packing, arguments = _layout(image)
     values = np.asarray(image)
     if values.ndim == 3:
         return values, f"{2 if layout == 'LA' else values.shape[2]} channels"
