@@ -19,12 +19,13 @@ from ..metrics import (
     valid_depth_mask,
 )
 from ..utils.errors import InputError
-from ..utils.files import path_inside, paths_below_common_folder, write_depth_png
+from ..utils.files import path_inside, paths_below_common_folder, write_png
 
 logger = logging.getLogger(__name__)
 
 # Values per meter in the PNGs of the KITTI benchmark; 0 marks pixels without a value.
 _PNG_SCALE = 256
+_PNG_RANGE = (1, 2**16 - 1)
 _NYU_FRAME = (480, 640)  # that the crop "nyu" is made for
 
 _MAX_LISTED = 50  # names in a warning
@@ -95,7 +96,9 @@ class DepthEvaluator(DatasetEvaluator):
                 self._not_finite[name] = f"{num_nan} NaN, {num_infinite} infinite"
             if self.png_dir is not None:
                 file = path_inside(self.png_dir, self._names[name]).with_suffix(".png")
-                if beyond := write_depth_png(depth, file, _PNG_SCALE):
+                values = np.rint(depth * _PNG_SCALE)
+                write_png(values.clip(*_PNG_RANGE).astype(np.uint16), file)
+                if beyond := int((values > _PNG_RANGE[1]).sum()):
                     self._beyond[name] = f"{beyond} pixels"
 
     def evaluate(self) -> OrderedDict | None:
@@ -123,8 +126,8 @@ class DepthEvaluator(DatasetEvaluator):
         bad = [f"{name} ({counts})" for name, counts in sorted(not_finite.items())]
         _warn(f"images have predictions that are not finite; {limits}", bad)
         deep = [f"{name} ({count})" for name, count in sorted(beyond.items())]
-        reach = f"{(2**16 - 1) / _PNG_SCALE:.2f} m"
-        _warn(f"PNGs have no value where the prediction is above {reach}, the format's reach", deep)
+        largest = f"{_PNG_RANGE[1] / _PNG_SCALE:.3f} m"
+        _warn(f"images have deeper predictions than {largest}, which their PNGs hold instead", deep)
         scored = [values for values in metrics.values() if values is not None]
         means = {
             name: sum(values[name] for values in scored) / len(scored) if scored else np.nan

@@ -12,7 +12,7 @@ from detectron2.structures import BoxMode, Instances
 
 from ..codecs import KEYPOINT_NAMES
 from ..utils.errors import InputError, input_errors
-from ..utils.files import create_temporary, path_inside, write_depth_png, write_json, write_png
+from ..utils.files import create_temporary, path_inside, write_json, write_png
 
 logger = logging.getLogger(__name__)
 
@@ -58,19 +58,31 @@ class PredictionFiles:
             write_png(labels, path_inside(self.folder, f"{name}_labels.png"))
         elif "depth" in output:
             file = path_inside(self.folder, f"{name}_depth.png")
-            depth = output["depth"].float().cpu().numpy()
-            if beyond := write_depth_png(depth, file, self.depth_scale):
-                deepest = depth[np.isfinite(depth)].max(initial=0)
-                logger.warning(
-                    "%s: %d pixels have no value (0) because they are above %.3f m, the reach of "
-                    "depth_scale %g. The deepest one is %.1f m; a smaller scale reaches further",
-                    *(file, beyond, 65535 / self.depth_scale, self.depth_scale, deepest),
-                )
+            self._write_depth(output["depth"].float().cpu().numpy(), file)
         elif "instances" in output and output["instances"].has("pred_keypoints"):
             self._add_people(output["instances"], file_name, size)
         else:
             raise InputError(
                 f"the model gives {sorted(output)}: only segmentation, depth and poses are written"
+            )
+
+    def _write_depth(self, depth: np.ndarray, file: Path) -> None:
+        values = np.rint(depth * self.depth_scale)
+        beyond = values > 65535
+        known = (depth > 0) & ~beyond  # False for NaN
+        pixels = np.where(known, values.clip(min=1), 0).astype(np.uint16)
+        write_png(pixels, file, depth_scale=f"{self.depth_scale:g}")
+        if beyond.any():
+            logger.warning(
+                "%s: %d pixels have no value (0), because they are above %.3f m, the reach of "
+                "depth_scale %g. The deepest one is %.1f m; a smaller scale reaches further",
+                *(
+                    file,
+                    beyond.sum(),
+                    65535 / self.depth_scale,
+                    self.depth_scale,
+                    depth[beyond].max(),
+                ),
             )
 
     def _add_people(self, people: Instances, file_name: str, size: tuple[int, int]) -> None:

@@ -66,25 +66,6 @@ def write_png(pixels: np.ndarray, file: str | os.PathLike, **texts: str) -> None
     atomic_write(file, lambda stream: Image.fromarray(pixels).save(stream, "PNG", pnginfo=info))
 
 
-def write_depth_png(depth: np.ndarray, file: str | os.PathLike, scale: float) -> int:
-    """Write depth as a 16-bit PNG, with the scale as the text `depth_scale`.
-
-    Args:
-        depth: (H, W) in meters. What isn't a positive number has no value in the file.
-        file: File to write.
-        scale: Value of one meter; 65535 / scale is the largest depth of such a file.
-
-    Returns:
-        The number of pixels that are deeper. They have no value in the file either, which is 0.
-    """
-    values = np.rint(depth * scale)
-    beyond = values > 65535
-    known = (depth > 0) & ~beyond  # False for NaN
-    pixels = np.where(known, values.clip(min=1), 0).astype(np.uint16)
-    write_png(pixels, file, depth_scale=f"{scale:g}")
-    return int(beyond.sum())
-
-
 def write_json(content: Any, file: str | os.PathLike) -> None:
     """Write a JSON file with `atomic_write`."""
     atomic_write(file, lambda stream: stream.write(json.dumps(content).encode()))

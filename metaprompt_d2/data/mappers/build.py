@@ -3,12 +3,12 @@
 from collections.abc import Callable
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetMapper
 from detectron2.utils.registry import Registry
 
 from ...utils.errors import get_registered
 from ...utils.tasks import find_task
 from .depth import DepthMapper
+from .detectron2_mapper import DatasetMapper
 from .pose import PoseMapper
 from .sem_seg import SemSegMapper
 

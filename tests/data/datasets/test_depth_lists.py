@@ -67,6 +67,35 @@ def test_a_list_without_pairs_is_refused_by_name(tmp_path: Path, lines: tuple) -
         read_list(written(tmp_path / "list.txt", *lines))
 
 
+SPACED = [("living room 1/rgb 1.jpg", "living room 1/depth 1.png"), ("a/ü.PNG", "b c/d.tiff")]
+_WAYS = {
+    "tab": "{}\t{}",
+    "tabs": "{}\t\t{}\t518.8",
+    "quotes": '"{}" "{}"',
+    "quotes and focal length": '"/{}"   "/{}" 721.5',
+    "as it is": "{} {}",
+    "as it is, with focal length": "/{} /{} 7.2e2",
+}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+@pytest.mark.parametrize("way", _WAYS)
+def test_paths_may_hold_spaces_and_files_come_from_windows(
+    tmp_path: Path, way: str, ending: str, encoding: str
+) -> None:
+    lines = [_WAYS[way].format(*pair) for pair in SPACED]
+    file = tmp_path / "list.txt"
+    file.write_bytes("".join(line + ending for line in lines).encode(encoding))
+    assert read_list(str(file)) == SPACED
+
+
+def test_a_quote_that_is_not_closed_is_named(tmp_path: Path) -> None:
+    file = written(tmp_path / "list.txt", '"a b.png" "c d.png')
+    with pytest.raises(InputError, match=r"list\.txt, line 1: No closing quotation"):
+        read_list(file)
+
+
 def test_a_path_belongs_to_the_base_that_holds_its_leading_folder(tmp_path: Path) -> None:
     (tmp_path / "second/scene").mkdir(parents=True)
     (tmp_path / "first").mkdir()
