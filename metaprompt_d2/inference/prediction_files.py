@@ -73,16 +73,11 @@ class PredictionFiles:
         pixels = np.where(known, values.clip(min=1), 0).astype(np.uint16)
         write_png(pixels, file, depth_scale=f"{self.depth_scale:g}")
         if beyond.any():
+            reach, deepest = 65535 / self.depth_scale, depth[beyond].max()
             logger.warning(
                 "%s: %d pixels have no value (0), because they are above %.3f m, the reach of "
                 "depth_scale %g. The deepest one is %.1f m; a smaller scale reaches further",
-                *(
-                    file,
-                    beyond.sum(),
-                    65535 / self.depth_scale,
-                    self.depth_scale,
-                    depth[beyond].max(),
-                ),
+                *(file, beyond.sum(), reach, self.depth_scale, deepest),
             )
 
     def _add_people(self, people: Instances, file_name: str, size: tuple[int, int]) -> None:
