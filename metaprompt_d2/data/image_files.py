@@ -113,4 +113,4 @@ def stored_values(image: Image.Image) -> tuple[np.ndarray, str]:
         bits = int(packing[0])
     if layout in ("1", "L") and "I" in packing:  # 0 is white
         values = ~values if bits == 1 else 2**bits - 1 - values
-    return values, f"{bits} bits"
+    return values, "1 bit" if bits == 1 else f"{bits} bits"

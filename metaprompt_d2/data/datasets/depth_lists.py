@@ -67,18 +67,18 @@ def read_list(file_name: str) -> list[Pair]:
 
 def _split(line: str, place: str) -> list[str]:
     """Split a line into columns, of which the first two may hold spaces."""
-    if "\t" in line:
-        return [column.strip().strip('"') for column in line.split("\t") if column.strip()]
     if '"' in line:
-        lexer = shlex.shlex(line, posix=True, punctuation_chars=False)
+        lexer = shlex.shlex(line, posix=True)
         lexer.whitespace_split, lexer.commenters, lexer.escape, lexer.quotes = True, "", "", '"'
         with input_errors(place, ValueError):  # a quote that isn't closed
             return list(lexer)
     columns = line.split()
-    fits = len(columns) in (0, 2) or (len(columns) == 3 and _is_number(columns[2]))
-    if not fits and (spaced := _SPACED.fullmatch(line)):
-        return [column for column in spaced.groups() if column is not None]
-    return columns
+    if len(columns) in (0, 2) or (len(columns) == 3 and _is_number(columns[2])):
+        return columns
+    if "\t" in line:
+        return [column.strip() for column in line.split("\t") if column.strip()]
+    spaced = _SPACED.fullmatch(line)
+    return columns if spaced is None else [column for column in spaced.groups() if column]
 
 
 def _is_number(text: str) -> bool:

@@ -32,7 +32,7 @@ def written(file: Path, *lines: str) -> str:
 
 
 def test_two_and_three_columns_are_read_alike(tmp_path: Path) -> None:
-    two = written(tmp_path / "two.txt", "/a/rgb.jpg /a/depth.png", "", "/b/rgb.jpg  /b/depth.png")
+    two = written(tmp_path / "two.txt", "/a/rgb.jpg /a/depth.png\t", "", "/b/rgb.jpg  /b/depth.png")
     three = written(tmp_path / "three.txt", "a/rgb.jpg a/depth.png 518.8579", "b/rgb.jpg None 5e2")
     assert read_list(two) == [("a/rgb.jpg", "a/depth.png"), ("b/rgb.jpg", "b/depth.png")]
     assert read_list(three) == [("a/rgb.jpg", "a/depth.png")]
