@@ -19,7 +19,7 @@ from ..metrics import (
     valid_depth_mask,
 )
 from ..utils.errors import InputError
-from ..utils.files import path_inside, paths_below_common_folder, write_png
+from ..utils.files import path_inside, png_names, write_png
 
 logger = logging.getLogger(__name__)
 
@@ -75,12 +75,16 @@ class DepthEvaluator(DatasetEvaluator):
         self.png_dir = Path(output_dir, "depth") if save_png and output_dir else None
 
     def reset(self) -> None:
+        """
+        Raises:
+            InputError: The PNGs of two images would have the same name.
+        """
         self._metrics: dict[str, dict[str, float] | None] = {}  # None without ground truth
         self._not_finite: dict[str, str] = {}
         self._beyond: dict[str, str] = {}  # what the PNGs cannot hold
         if self.png_dir is not None:
             files = [item["file_name"] for item in DatasetCatalog.get(self.dataset_name)]
-            self._names = paths_below_common_folder(files)
+            self._names = png_names(files)
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """
@@ -95,7 +99,7 @@ class DepthEvaluator(DatasetEvaluator):
             if num_nan or num_infinite:
                 self._not_finite[name] = f"{num_nan} NaN, {num_infinite} infinite"
             if self.png_dir is not None:
-                file = path_inside(self.png_dir, self._names[name]).with_suffix(".png")
+                file = path_inside(self.png_dir, self._names[name])
                 values = np.rint(depth * _PNG_SCALE)
                 write_png(values.clip(*_PNG_RANGE).astype(np.uint16), file)
                 if beyond := int((values > _PNG_RANGE[1]).sum()):

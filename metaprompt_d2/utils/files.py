@@ -122,6 +122,26 @@ def paths_below_common_folder(files: Collection[str]) -> dict[str, str]:
     return {file: os.path.relpath(path, root) for file, path in full.items()}
 
 
+def png_names(files: Collection[str], *, keeps_folders: bool = True) -> dict[str, str]:
+    """Map each image file of a dataset to the name of its prediction.
+
+    Args:
+        files: Image files.
+        keeps_folders: Whether the names have the folders below the one that all files share.
+
+    Raises:
+        InputError: Two files have the same name.
+    """
+    first: dict[str, str] = {}
+    for file, path in paths_below_common_folder(files).items():
+        png = Path(path).with_suffix(".png")
+        name = str(png) if keeps_folders else png.name
+        if name in first:
+            raise InputError(f"{first[name]} and {file} would both be predicted to {name}")
+        first[name] = file
+    return {file: name for name, file in first.items()}
+
+
 def path_inside(folder: str | os.PathLike, name: str) -> Path:
     """Join a folder and a name that comes from a file, a list or a dataset.
 

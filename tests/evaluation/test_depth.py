@@ -252,6 +252,16 @@ def test_depth_that_the_png_cannot_hold_is_named(
     assert "00.png (48 pixels)" in caplog.text
 
 
+def test_two_images_of_one_name_are_refused_instead_of_overwritten(tmp_path: Path) -> None:
+    items = [{"file_name": f"{tmp_path}/a{ending}"} for ending in (".jpg", ".png")]
+    with registered_depth(items) as name:
+        evaluator = DepthEvaluator(name, output_dir=str(tmp_path / "out"), save_png=True)
+        with pytest.raises(
+            ValueError, match=r"a\.jpg and .*a\.png would both be predicted to a\.png"
+        ):
+            evaluator.reset()
+
+
 def test_names_in_a_dataset_lead_to_no_file_outside(tmp_path: Path) -> None:
     precious = tmp_path / "out/precious.png"
     precious.parent.mkdir()
