@@ -7,7 +7,7 @@ from typing import IO
 
 import numpy as np
 from detectron2.utils.file_io import PathManager
-from PIL import ExifTags, Image, PngImagePlugin
+from PIL import ExifTags, Image, ImageFile, PngImagePlugin
 
 from ..utils.errors import InputError, MissingFileError
 
@@ -68,7 +68,7 @@ def upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _layout(image: Image.Image) -> tuple[str, str, str, tuple]:
+def _layout(image: ImageFile.ImageFile) -> tuple[str, str, str, tuple]:
     """Return PIL's decoder, layout of the channels, packing of the bits, and further arguments."""
     decoder, *_, arguments = image.tile[0] if image.tile else ("", ())
     arguments = arguments if isinstance(arguments, tuple) else (arguments,)
@@ -76,13 +76,13 @@ def _layout(image: Image.Image) -> tuple[str, str, str, tuple]:
     return decoder, layout, packing, arguments
 
 
-def is_read_as_stored(image: Image.Image) -> bool:
+def is_read_as_stored(image: ImageFile.ImageFile) -> bool:
     """Say whether PIL gives the stored values of an opened gray image, which isn't decoded yet."""
     decoder, layout, packing, _ = _layout(image)
     return not (decoder.startswith("ppm") or (layout in ("1", "L") and packing))
 
 
-def stored_values(image: Image.Image) -> tuple[np.ndarray, str]:
+def stored_values(image: ImageFile.ImageFile) -> tuple[np.ndarray, str]:
     """Read the values of an opened file as they are stored, of every bit depth.
 
     PIL itself stretches gray values of less than 8 bits, and those of a PGM with its own maximum,
