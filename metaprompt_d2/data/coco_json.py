@@ -37,8 +37,8 @@ _IMAGE = {"id": _ID, "file_name": "a string"}
 _IMAGE |= dict.fromkeys(("height", "width"), "a size in pixels")
 _CATEGORY = {"id": _ID, "name": "a string"}
 _PERSON = {"image_id": _ID, "bbox": "x, y, width, height"}
-_PERSON |= {"keypoints": "a list of numbers", "num_keypoints": "a number"}
-_PERSON |= {"area": "a number", "iscrowd": "0 or 1"}
+_OPTIONAL = {"keypoints": "a list of numbers", "num_keypoints": "a number"}
+_OPTIONAL |= {"area": "a number", "iscrowd": "0 or 1"}
 _DETECTION = {"image_id": _ID, "category_id": _ID}
 _DETECTION |= {"bbox": "x, y, width, height", "score": "a number"}
 _POSED = {"image_id": _ID, "score": "a number", "keypoints": "a list of numbers"}
@@ -63,9 +63,10 @@ def read_people(file_name: str, num_keypoints: int) -> People:
         num_keypoints: Number of keypoints that each annotation must have.
 
     Returns:
-        The images, and the annotations of the category "person". Each of these has "index" (its
-        place in the file's list), "image_id" as its image has it, "bbox", "keypoints" (zeros if the
-        file has none), "num_keypoints", "area" (by default the box's) and "iscrowd" (0 or 1).
+        The images, and the annotations of the category "person". Each of these has "person_id" (its
+        id, or its place in the list unless all ids are different integers), "image_id" as its image
+        has it, "bbox", "keypoints" (zeros if the file has none), "num_keypoints", "area" (by
+        default the box's) and "iscrowd" (0 or 1).
 
     Raises:
         MissingFileError: The file doesn't exist.
@@ -86,10 +87,12 @@ def read_people(file_name: str, num_keypoints: int) -> People:
         raise InputError(f"{file_name}: categories are {found}, expected one named 'person'")
     known = set(map(str, category_ids))
     images = _images_by_id(content["images"], file_name)
+    found = [item for item in content["annotations"] if str(item["category_id"]) in known]
+    ids = [item.get("id") for item in found]
+    is_unique = set(map(type, ids)) == {int} and len(set(ids)) == len(ids)
     annotations = [
-        _complete(item, index, num_keypoints, images, file_name)
-        for index, item in enumerate(content["annotations"])
-        if str(item["category_id"]) in known
+        _complete(item, person_id, num_keypoints, images, file_name)
+        for person_id, item in zip(ids if is_unique else range(len(ids)), found, strict=True)
     ]
     return People(list(images.values()), annotations, category_ids)
 
@@ -131,14 +134,14 @@ def check_posed_people(file_name: str, entries: list, num_keypoints: int) -> Non
 
 
 def _complete(
-    item: dict, index: int, num_keypoints: int, images: Mapping[str, dict], file_name: str
+    item: dict, person_id: int, num_keypoints: int, images: Mapping[str, dict], file_name: str
 ) -> dict:
-    """Check an annotation of a person; fields that are null or empty count as missing."""
-    place = f"{file_name}: annotation {item.get('id', f'number {index}')}"
-    person = {key: value for key, value in item.items() if value is not None}
+    """Check an annotation of a person; optional fields that are null or empty count as missing."""
+    place = f"{file_name}: annotation {item.get('id', f'number {person_id}')}"
+    person = {k: value for k, value in item.items() if k not in _OPTIONAL or value is not None}
     person["keypoints"] = person.get("keypoints") or [0] * (3 * num_keypoints)
-    _check_fields(place, person, {key: kind for key, kind in _PERSON.items() if key in person})
-    _check_fields(place, person, {key: _PERSON[key] for key in ("image_id", "bbox")})
+    _check_fields(place, person, _PERSON)
+    _check_fields(place, person, {key: _OPTIONAL[key] for key in _OPTIONAL if key in person})
     _check_keypoints(place, person, num_keypoints)
     image = images.get(str(person["image_id"]))
     if image is None:
@@ -149,7 +152,7 @@ def _complete(
         "num_keypoints": sum(v > 0 for v in person["keypoints"][2::3]),
         "area": person["bbox"][2] * person["bbox"][3],
         **person,
-        "index": index,
+        "person_id": person_id,
         "image_id": image["id"],
         "iscrowd": int(bool(person.get("iscrowd", 0))),
     }

@@ -113,6 +113,7 @@ def test_large_profiles_and_texts_of_a_png_are_passed_over(tmp_path: Path, extra
     assert np.array_equal(read_depth(str(tmp_path / "depth"), 1.0), depth.astype(np.float32))
 
 
+@pytest.mark.filterwarnings("ignore:Image size")
 def test_the_limit_of_pixels_can_be_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
     file = tmp_path / "map.png"

@@ -249,16 +249,14 @@ def test_depth_that_the_png_cannot_hold_is_named(
         evaluator = DepthEvaluator(name, output_dir=str(tmp_path / "out"), save_png=True)
         score(evaluator, items, lambda _: torch.full((6, 8), 300.0))
     assert "1 images have deeper predictions than 255.996 m" in caplog.text
-    assert "00.png (48 pixels)" in caplog.text
+    assert "00.jpg (48 pixels)" in caplog.text
 
 
 def test_two_images_of_one_name_are_refused_instead_of_overwritten(tmp_path: Path) -> None:
     items = [{"file_name": f"{tmp_path}/a{ending}"} for ending in (".jpg", ".png")]
     with registered_depth(items) as name:
         evaluator = DepthEvaluator(name, output_dir=str(tmp_path / "out"), save_png=True)
-        with pytest.raises(
-            ValueError, match=r"a\.jpg and .*a\.png would both"
-        ):
+        with pytest.raises(ValueError, match=r"a\.jpg and .*a\.png would both"):
             evaluator.reset()
 
 

@@ -68,8 +68,7 @@ def load_annotated_people(json_file: str, image_root: str) -> list[dict]:
 
     Returns:
         One dict per person with "file_name", "image_id" as in the file, "height", "width",
-        "person_id" (the index of the annotation in the file), "person_box" (x, y, width, height),
-        "box_score" 1, and "annotations" with this person's annotation in Detectron2's format.
+        "person_id" (as in `read_people`), "person_box" (x, y, width, height), "box_score" 1, and "annotations" with this person's annotation in Detectron2's format.
 
     Raises:
         MissingFileError: A file doesn't exist.
@@ -79,7 +78,7 @@ def load_annotated_people(json_file: str, image_root: str) -> list[dict]:
     images = _image_dicts(content.images, image_root)
     people, left_out = [], defaultdict(list)
     for item in content.annotations:
-        image, id_ = images[str(item["image_id"])], item.get("id", item["index"])
+        image, id_ = images[str(item["image_id"])], item.get("id", item["person_id"])
         box = _clean_box(item["bbox"], image["width"], image["height"])
         if item["iscrowd"]:
             left_out["crowds"].append(id_)
@@ -90,7 +89,7 @@ def load_annotated_people(json_file: str, image_root: str) -> list[dict]:
         else:
             annotation = {"bbox": box, "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0}
             annotation |= {"keypoints": item["keypoints"], "iscrowd": 0}
-            person = _person(image, item["index"], box, 1.0)
+            person = _person(image, item["person_id"], box, 1.0)
             people.append(person | {"annotations": [annotation]})
     _report(json_file, len(people), left_out)
     return people

@@ -30,7 +30,7 @@ def ids(people: list[dict]) -> list[int]:
 
 def test_one_sample_a_person_with_a_clean_box(tmp_path: Path) -> None:
     people = annotated(tmp_path, [person(7), person(8, 2, bbox=[-5.0, 60.0, 30.0, 60.0])])
-    assert ids(people) == [0, 1]
+    assert ids(people) == [7, 8]
     assert people[0]["person_box"] == [10, 10, 29, 59]
     assert people[1]["person_box"] == [0, 60, 29, 19]
     assert people[1]["file_name"] == str(tmp_path / "000000000002.jpg")
@@ -54,7 +54,7 @@ def test_who_cannot_be_posed_is_left_out_and_counted(
         person(8, bbox=[float("nan"), 10.0, 30.0, 60.0]),
     ]
     with caplog.at_level(logging.INFO):
-        assert ids(annotated(tmp_path, rest)) == [0]
+        assert ids(annotated(tmp_path, rest)) == [1]
     assert "1 crowds (2)" in caplog.text
     assert "2 people without a labeled keypoint (3, 4)" in caplog.text
     assert "4 people whose box has no area within the image (5, 6, 7, 8)" in caplog.text
