@@ -68,7 +68,8 @@ def load_annotated_people(json_file: str, image_root: str) -> list[dict]:
 
     Returns:
         One dict per person with "file_name", "image_id" as in the file, "height", "width",
-        "person_id" (as in `read_people`), "person_box" (x, y, width, height), "box_score" 1, and "annotations" with this person's annotation in Detectron2's format.
+        "person_id" (as in `read_people`), "person_box" (x, y, width, height), "box_score" 1, and
+        "annotations" with this person's annotation in Detectron2's format.
 
     Raises:
         MissingFileError: A file doesn't exist.
