@@ -20,7 +20,8 @@ from mini_world.scene import render_scene
 from tqdm import tqdm
 
 FORMAT_VERSION = 2
-RECORD = "mini.json"
+RECORD = "mini.json"  # marks a folder as made by this script
+OWN = {RECORD, "cityscapes", "coco", "kitti"}  # all that this script makes
 SPLITS = ("train", "val")
 
 
@@ -68,7 +69,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--seed", _seed, 0, "seed of all scenes")
     add("--height", _size, 256, "height of the images in pixels, a multiple of 8")
     add("--width", _size, 512, "width of the images in pixels, a multiple of 8")
-    text = "replace the content of the output folder"
+    text = "replace the dataset in the output folder, if this script made all of the folder"
     parser.add_argument("--overwrite", action="store_true", help=text)
     return parser.parse_args(arguments)
 
@@ -91,6 +92,16 @@ def _existing(output: Path) -> dict | None:
         return json.loads((output / RECORD).read_text())
     except (OSError, ValueError):
         return None
+
+
+def _foreign(output: Path, record: dict | None) -> str:
+    """Say what in `output` this script did not make; "" if there is nothing."""
+    if not output.is_dir():
+        return "it is a file"
+    names = sorted(file.name for file in output.iterdir())
+    if names and (not isinstance(record, dict) or "format_version" not in record):
+        return f"{', '.join(names[:3])} without the file {RECORD} of a finished run"
+    return ", ".join([name for name in names if name not in OWN][:3])
 
 
 def _make_scene(job: tuple[str, int], root: Path, seed: int, height: int, width: int) -> list[dict]:
@@ -121,20 +132,29 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line."""
     options = parse_arguments(arguments)
     output: Path = options.output.expanduser().absolute()
-    if output.exists() and not options.overwrite:
-        if _existing(output) == _record(options):
+    if output.exists():
+        existing = _existing(output)
+        if existing == _record(options) and not options.overwrite:
             print(f"{output} is already complete; nothing to do.")
             return
-        if not output.is_dir() or any(output.iterdir()):
+        if foreign := _foreign(output, existing):
             sys.exit(
-                f"error: {output} holds something else than this dataset; choose another "
-                "--output, or pass --overwrite to replace it."
+                f"error: {output} holds something else than a dataset of this script: {foreign}. "
+                "Choose another --output, or remove it yourself."
+            )
+        if existing is not None and not options.overwrite:
+            sys.exit(
+                f"error: {output} holds a dataset of other options; choose another --output, or "
+                "pass --overwrite to replace it."
             )
     # A stopped run leaves at most this folder, and never part of a dataset in `output`.
     partial_output = output.with_name(f".{output.name}.partial-{os.getpid()}")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     try:
         partial_output.mkdir(parents=True)
+    except OSError as error:  # nothing of this run is there to remove
+        sys.exit(f"error: {error}")
+    try:
         write_dataset(partial_output, options)
         _replace(output, partial_output)
     except OSError as error:

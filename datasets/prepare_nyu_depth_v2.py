@@ -18,7 +18,7 @@ from label_conversion import dataset_root, run
 from tqdm import tqdm
 
 from metaprompt_d2.utils.errors import InputError, input_errors
-from metaprompt_d2.utils.files import atomic_write, write_png
+from metaprompt_d2.utils.files import atomic_write, path_inside, write_png
 
 TEST_FOLDER = "official_splits/test"
 LIST = "test_list.txt"
@@ -124,7 +124,7 @@ def extract(data: h5py.File, indices: list[int], output: Path) -> None:
         lines.append(f"/{image} /{depth}\n")
         if (folder / image).is_file() and (folder / depth).is_file():
             continue
-        (folder / scene).mkdir(parents=True, exist_ok=True)
+        path_inside(folder, scene).mkdir(parents=True, exist_ok=True)
         write_pair(data, index, folder / image, folder / depth)
     atomic_write(output / LIST, lambda stream: stream.write("".join(sorted(lines)).encode()))
 

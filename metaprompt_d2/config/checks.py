@@ -10,7 +10,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_H
 
 from ..utils.errors import InputError, get_registered
 from .defaults import add_metaprompt_config
-from .ranges import CHOICES, PAIRS, RANGES
+from .ranges import CHOICES, PAIRS, RANGES, ignore_value_expected
 
 
 def check_config(cfg: CfgNode) -> None:
@@ -19,7 +19,8 @@ def check_config(cfg: CfgNode) -> None:
     Raises:
         InputError: The message names the first key whose value is null, not finite, of another
             type than its default, out of its range or not one of its choices, a size that doesn't
-            fit another one, or a device that torch doesn't know.
+            fit another one, a label of ignored pixels that is a class, or a device that torch
+            doesn't know.
     """
     defaults = get_cfg()
     add_metaprompt_config(defaults)
@@ -35,6 +36,12 @@ def check_config(cfg: CfgNode) -> None:
         torch.device(cfg.MODEL.DEVICE)
     except RuntimeError as error:
         raise InputError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}: {error}") from error
+    head = cfg.MODEL.SEM_SEG_HEAD
+    if expected := ignore_value_expected(head.IGNORE_VALUE, head.NUM_CLASSES):
+        raise InputError(
+            f"MODEL.SEM_SEG_HEAD.IGNORE_VALUE is {head.IGNORE_VALUE}, expected {expected} "
+            "(MODEL.SEM_SEG_HEAD.NUM_CLASSES)"
+        )
     _check_network_sizes(cfg)
 
 

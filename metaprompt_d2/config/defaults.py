@@ -180,6 +180,9 @@ def add_metaprompt_config(cfg: CfgNode) -> None:
     # ## Input: mappers, and augmentation for segmentation
     # Registered name of the dataset mapper; "" for the default of the meta-architecture.
     cfg.INPUT.DATASET_MAPPER_NAME = ""
+    # Largest number of pixels of an image or label map; larger ones are refused, because a small
+    # file can claim a huge size. 0 keeps Pillow's limit of 178956970.
+    cfg.INPUT.MAX_IMAGE_PIXELS = 0
     # Range of a random scale. Training images are resized, keeping their aspect ratio, to fit the
     # box (MAX_SIZE_TRAIN, MIN_SIZE_TRAIN[0]) times the scale.
     cfg.INPUT.SCALE_RANGE = (0.5, 2.0)

@@ -25,9 +25,9 @@ _LARGEST = 2**20  # pixels, channels or images; larger sizes only exhaust the me
 
 _KEYS_OF_RANGES = {
     Range(0): """
-        DATALOADER.NUM_WORKERS INPUT.DEPTH_AUG.CUT_DEPTH_EVERY INPUT.SCALE_RANGE
-        SOLVER.BASE_LR SOLVER.MAX_ITER SOLVER.WARMUP_ITERS SOLVER.WEIGHT_DECAY
-        TEST.EVAL_PERIOD TEST.NUM_PICTURES
+        DATALOADER.NUM_WORKERS INPUT.DEPTH_AUG.CUT_DEPTH_EVERY INPUT.MAX_IMAGE_PIXELS
+        INPUT.SCALE_RANGE SOLVER.BASE_LR SOLVER.MAX_ITER SOLVER.WARMUP_ITERS
+        SOLVER.WEIGHT_DECAY TEST.EVAL_PERIOD TEST.NUM_PICTURES
     """,
     Range(1): "SOLVER.CHECKPOINT_PERIOD SOLVER.LOG_PERIOD",
     Range(0, open_low=True): """
@@ -93,6 +93,18 @@ CHOICES = {
     "TEST.AMP.DTYPE": ("bfloat16", "float16"),
     "TEST.DEPTH_EVAL.CROP": ("", "nyu", "garg", "eigen", "none"),
 }
+
+
+def ignore_value_expected(value: int, num_classes: int) -> str | None:
+    """Say which label of ignored pixels was expected; None if a value is neither a class nor wraps.
+
+    Label maps of up to 255 classes have 8 bits, others 16.
+    """
+    highest = 255 if num_classes <= 255 else 65535
+    if num_classes <= value <= highest:
+        return None
+    return f"{num_classes}..{highest}, because the classes are 0..{num_classes - 1}"
+
 
 # Keys that hold two numbers of different meanings.
 PAIRS = """

@@ -22,7 +22,7 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from ..utils.errors import InputError, MissingFileError
-from .checks import check_registered
+from .checks import check_registered, check_same_names
 from .mappers import ImageMapper
 
 Mapper = Callable[[dict], dict]
@@ -40,10 +40,12 @@ def load_dataset_dicts(
 
     Raises:
         MissingFileError: Folders of a dataset are missing or empty; the message names them.
-        InputError: A dataset isn't registered.
+        InputError: A dataset isn't registered, or names its classes differently from another one.
     """
     options: dict[str, Any] = {"filter_empty": filter_empty, "min_keypoints": min_keypoints}
     if not isinstance(names, str):
+        check_registered(names)
+        check_same_names(names)
         return [item for name in names for item in load_dataset_dicts(name, **options)]
     check_registered([names])
     try:
@@ -100,7 +102,7 @@ def build_train_loader(
 
     Args:
         dataset: Dicts of `load_dataset_dicts`.
-        mapper: Function that maps one dict.
+        mapper: Function that maps one dict. An `ImageMapper` also inspects some dicts at first.
         seed: Seed, which must be the same in all processes.
         start_iter: Number of iterations to skip.
         total_batch_size: Images per update.
@@ -120,6 +122,8 @@ def build_train_loader(
             f"SOLVER.IMS_PER_BATCH {total_batch_size} must be a multiple of "
             f"SOLVER.ACCUMULATION_STEPS {accumulation_steps} times {processes} processes"
         )
+    if isinstance(mapper, ImageMapper) and comm.is_main_process():
+        mapper.inspect(list(dataset))
     skipped = start_iter * total_batch_size // processes
     return build_detection_train_loader(
         _SeededDataset(DatasetFromList(list(dataset)), _WorkersMapper(mapper), seed),

@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from ..config.ranges import ignore_value_expected
 from ..utils.errors import InputError, UnknownKeyError
 from ..utils.tasks import find_task
 
@@ -27,23 +28,62 @@ def check_registered(names: Sequence[str]) -> None:
             )
 
 
+def check_same_names(names: Sequence[str]) -> None:
+    """Check that classes and keypoints have the same names, in the same order, in all datasets.
+
+    Raises:
+        InputError: They differ; the message names the first difference.
+    """
+    for key in ("stuff_classes", "thing_classes", "keypoint_names"):
+        lists = {name: MetadataCatalog.get(name).get(key, None) for name in names}
+        known = [(name, list(found)) for name, found in lists.items() if found is not None]
+        for name, found in known[1:]:
+            first_name, first = known[0]
+            if len(found) != len(first):
+                raise InputError(
+                    f"dataset {name!r} has {len(found)} {key}, dataset {first_name!r} {len(first)}"
+                )
+            for number, pair in enumerate(zip(found, first, strict=True)):
+                if pair[0] != pair[1]:
+                    raise InputError(
+                        f"dataset {name!r} calls number {number} of its {key} {pair[0]!r}, dataset "
+                        f"{first_name!r} calls it {pair[1]!r}: the same ids would mean other things"
+                    )
+
+
 def check_datasets(cfg: CfgNode) -> None:
-    """Check that DATASETS.TRAIN and DATASETS.TEST are registered, with the model's classes.
+    """Check that DATASETS.TRAIN and DATASETS.TEST are registered, fit each other and the model.
 
     Their files are not read.
 
     Raises:
-        InputError: A dataset isn't registered, or has another number of classes than the model.
+        InputError: A dataset isn't registered, or has other names of classes than another one; for
+            segmentation also if it has another number of classes than the model, or a single one,
+            or its ignore_label is a class or doesn't fit label maps.
     """
     names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
     check_registered(names)
+    check_same_names(cfg.DATASETS.TRAIN)
     if find_task(cfg) != "sem_seg" and cfg.MODEL.META_ARCHITECTURE != "SemanticSegmentor":
         return
     num_classes = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
     for name in names:
-        classes = MetadataCatalog.get(name).get("stuff_classes", None)
-        if classes is not None and len(classes) != num_classes:
+        metadata = MetadataCatalog.get(name)
+        classes = metadata.get("stuff_classes", None)
+        if classes is None:
+            continue
+        if len(classes) != num_classes:
             raise InputError(
                 f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {num_classes}, but dataset {name!r} has "
                 f"{len(classes)} classes"
             )
+        if num_classes == 1:
+            raise InputError(
+                f"dataset {name!r} has the single class {classes[0]!r}: a softmax over one class "
+                "is always 1, so nothing can be learned. Give all other pixels a class of their "
+                "own, such as 'background'"
+            )
+        ignored = metadata.get("ignore_label", 255)
+        if expected := ignore_value_expected(ignored, num_classes):
+            raise InputError(f"ignore_label of dataset {name!r} is {ignored}, expected {expected}")
+    check_same_names(names)

@@ -1,19 +1,18 @@
 """Read images, label maps and depth maps, with errors that name the file."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import IO, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from detectron2.data import detection_utils
-from detectron2.utils.file_io import PathManager
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torchvision.io import ImageReadMode, decode_image
 
-from ..utils.errors import InputError, MissingFileError
+from ..utils.errors import InputError
+from .image_files import opened, orientation, stored_values, upright
 
 # PIL's modes of a 16-bit gray PNG; "I" before Pillow 11.
 _DEPTH_MODES = ("I;16", "I;16B", "I")
@@ -35,18 +34,6 @@ def give_label_advice(num_classes: int, ids: range, advice: str) -> None:
     _LABEL_ADVICE.append((num_classes, ids, advice))
 
 
-@contextmanager
-def _opened(kind: str, file_name: str) -> Iterator[IO[bytes]]:
-    """Open an image file, and name it in every error that reading and decoding it raise."""
-    try:
-        with PathManager.open(file_name, "rb") as file:
-            yield file
-    except FileNotFoundError as error:
-        raise MissingFileError(f"{kind} file {file_name} does not exist") from error
-    except Exception as error:  # PIL raises what its decoders happen to run into
-        raise InputError(f"{kind} file {file_name} cannot be read as an image: {error}") from error
-
-
 def read_image(file_name: str, image_format: str) -> np.ndarray:
     """Read an image.
 
@@ -61,7 +48,7 @@ def read_image(file_name: str, image_format: str) -> np.ndarray:
         MissingFileError: The file doesn't exist.
         InputError: The file cannot be decoded.
     """
-    with _opened("image", file_name) as file:
+    with opened("image", file_name) as file:
         content = file.read()
         image = _open_image(content)
         pixels = _decode_plain(image, content)
@@ -73,8 +60,8 @@ def read_image(file_name: str, image_format: str) -> np.ndarray:
 def image_pixels(image: Image.Image, image_format: str) -> np.ndarray:
     """Return the pixels of a PIL image of any mode, as a viewer shows it.
 
-    The EXIF orientation is applied, transparent pixels are blended with white, and of 16 bits the
-    upper 8 are taken. Color profiles are not applied.
+    The EXIF orientation is applied (unless EXIF is damaged), transparent pixels are blended with
+    white, and of 16 bits the upper 8 are taken. Color profiles are not applied.
 
     Args:
         image: Gray, palette, RGB or CMYK image, with or without transparency.
@@ -88,7 +75,7 @@ def image_pixels(image: Image.Image, image_format: str) -> np.ndarray:
         InputError: The image has 32-bit values, whose white is unknown.
     """
     image.load()
-    image = ImageOps.exif_transpose(image)
+    image = upright(image)
     if image.mode in _DEPTH_MODES:
         values = np.asarray(image)
         if values.min(initial=0) < 0 or values.max(initial=0) > 65535:
@@ -116,7 +103,7 @@ def _decode_plain(image: Image.Image, content: bytes) -> np.ndarray | None:
         return None
     if image.format == "PNG" and any(mark in content for mark in _PNG_ORIENTATION):
         return None
-    if image.format == "JPEG" and image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+    if image.format == "JPEG" and orientation(image) != 1:
         return None
     values = torch.frombuffer(bytearray(content), dtype=torch.uint8)
     try:
@@ -144,7 +131,8 @@ def read_labels(file_name: str) -> np.ndarray:
     """Read a label map.
 
     Args:
-        file_name: Single-channel image. If it has a palette, the indices are the labels.
+        file_name: Single-channel image of any bit depth. The labels are the values that the file
+            stores; if it has a palette, the indices.
 
     Returns:
         (H, W) uint8 or int32.
@@ -154,14 +142,12 @@ def read_labels(file_name: str) -> np.ndarray:
         InputError: The file isn't an image, or it has several channels or values that aren't
             integers.
     """
-    with _opened("label", file_name) as file:
-        labels = np.asarray(Image.open(file))
+    with opened("label", file_name) as file:
+        labels, found = stored_values(Image.open(file))
     if labels.ndim != 2:
-        raise InputError(
-            f"label file {file_name} has {labels.shape[2]} channels, expected one with class ids"
-        )
+        raise InputError(f"label file {file_name} has {found}, expected one with class ids")
     if labels.dtype.kind == "f":
-        raise InputError(f"label file {file_name} holds floating-point values, expected class ids")
+        raise InputError(f"label file {file_name} holds {found}, expected class ids")
     # OpenCV resizes neither bool nor uint32 maps.
     return labels if labels.dtype == np.uint8 else labels.astype(np.int32)
 
@@ -198,7 +184,7 @@ def read_depth(file_name: str, scale: float) -> np.ndarray:
     """Read a depth map.
 
     Args:
-        file_name: 16-bit PNG with one channel.
+        file_name: 16-bit PNG with one channel (or TIFF, or PGM with a maximum above 255).
         scale: Factor from meters to the values in the file.
 
     Returns:
@@ -208,11 +194,10 @@ def read_depth(file_name: str, scale: float) -> np.ndarray:
         MissingFileError: The file doesn't exist.
         InputError: The file isn't an image with 16 bits and one channel.
     """
-    with _opened("depth", file_name) as file:
+    with opened("depth", file_name) as file:
         image = Image.open(file)
-        mode, values = image.mode, np.asarray(image)
-    if mode not in _DEPTH_MODES:
-        found = f"{values.shape[2]} channels" if values.ndim == 3 else f"8 bits (mode {mode})"
+        values, found = stored_values(image)
+    if image.mode not in _DEPTH_MODES:
         raise InputError(
             f"depth file {file_name} has {found}, expected a 16-bit PNG with one channel: "
             f"meters times {scale:g}"

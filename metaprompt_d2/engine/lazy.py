@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..data.image_files import limit_pixels
 from ..utils.errors import MissingFileError, UnknownKeyError
 from .base_trainer import BaseTrainer
 from .checkpointer import SafeCheckpointer
@@ -26,6 +27,8 @@ from .evaluation import evaluate
 
 def load_lazy_config(config_file: str, overrides: list[str]) -> DictConfig:
     """Load a LazyConfig and apply overrides. Without a GPU, train.device "cuda" becomes "cpu".
+
+    `train.max_image_pixels` becomes this process's limit of image sizes.
 
     Args:
         config_file: Path, also "metaprompt_d2://lazy/cityscapes_seg.py".
@@ -44,6 +47,7 @@ def load_lazy_config(config_file: str, overrides: list[str]) -> DictConfig:
     if cfg.train.device == "cuda" and not torch.cuda.is_available():
         logging.getLogger(__name__).warning("No GPU: train.device is set to cpu")
         cfg.train.device = "cpu"
+    limit_pixels(cfg.train.get("max_image_pixels", 0))
     return cfg
 
 

@@ -15,12 +15,14 @@ from detectron2.utils.logger import setup_logger
 
 from ..checkpoint import diffusion_sizes
 from ..config import add_metaprompt_config, check_config, read_config_file
+from ..data.image_files import limit_pixels
 from ..utils.errors import InputError, UnknownKeyError, hide_tracebacks, input_errors
 
 
 def load_config(config_file: str, overrides: Sequence[Any]) -> CfgNode:
     """Load a config: the defaults, then a YAML file with its `_BASE_`, then overrides.
 
+    INPUT.MAX_IMAGE_PIXELS becomes this process's limit of image sizes.
     Without a GPU, MODEL.DEVICE "cuda" becomes "cpu". If MODEL.DIFFUSION.SIZES_FROM_WEIGHTS is True,
     UNET.* and VAE.* are taken from the weights, and the key becomes False.
 
@@ -56,6 +58,7 @@ def load_config(config_file: str, overrides: Sequence[Any]) -> CfgNode:
     if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
         logging.getLogger(__name__).warning("No GPU: MODEL.DEVICE is set to cpu")
         cfg.MODEL.DEVICE = "cpu"
+    limit_pixels(cfg.INPUT.MAX_IMAGE_PIXELS)
     cfg.freeze()
     return cfg
 

@@ -19,13 +19,14 @@ from ..metrics import (
     valid_depth_mask,
 )
 from ..utils.errors import InputError
-from ..utils.files import paths_below_common_folder, write_png
+from ..utils.files import path_inside, png_names, write_png
 
 logger = logging.getLogger(__name__)
 
 # Values per meter in the PNGs of the KITTI benchmark; 0 marks pixels without a value.
 _PNG_SCALE = 256
 _PNG_RANGE = (1, 2**16 - 1)
+_NYU_FRAME = (480, 640)  # that the crop "nyu" is made for
 
 _MAX_LISTED = 50  # names in a warning
 
@@ -74,17 +75,22 @@ class DepthEvaluator(DatasetEvaluator):
         self.png_dir = Path(output_dir, "depth") if save_png and output_dir else None
 
     def reset(self) -> None:
+        """
+        Raises:
+            InputError: The PNGs of two images would have the same name.
+        """
         self._metrics: dict[str, dict[str, float] | None] = {}  # None without ground truth
         self._not_finite: dict[str, str] = {}
+        self._beyond: dict[str, str] = {}  # what the PNGs cannot hold
         if self.png_dir is not None:
             files = [item["file_name"] for item in DatasetCatalog.get(self.dataset_name)]
-            self._names = paths_below_common_folder(files)
+            self._names = png_names(files)
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """
         Raises:
             InputError: A ground truth file is missing (`MissingFileError`), cannot be read or has
-                another size than the prediction.
+                another size than the prediction or, for the crop "nyu", than NYU Depth v2.
         """
         for item, output in zip(inputs, outputs, strict=True):
             name, pred = item["file_name"], output["depth"].float().cpu().numpy()
@@ -93,8 +99,11 @@ class DepthEvaluator(DatasetEvaluator):
             if num_nan or num_infinite:
                 self._not_finite[name] = f"{num_nan} NaN, {num_infinite} infinite"
             if self.png_dir is not None:
-                pixels = np.rint(depth * _PNG_SCALE).clip(*_PNG_RANGE).astype(np.uint16)
-                write_png(pixels, (self.png_dir / self._names[name]).with_suffix(".png"))
+                file = path_inside(self.png_dir, self._names[name])
+                values = np.rint(depth * _PNG_SCALE)
+                write_png(values.clip(*_PNG_RANGE).astype(np.uint16), file)
+                if beyond := int((values > _PNG_RANGE[1]).sum()):
+                    self._beyond[name] = f"{beyond} pixels"
 
     def evaluate(self) -> OrderedDict | None:
         """Average the metrics over the images of all processes.
@@ -104,20 +113,25 @@ class DepthEvaluator(DatasetEvaluator):
             metrics count "images" that were scored, "images_without_truth" that have no pixel to
             score, and "images_not_finite" whose predictions contain NaN or infinity.
         """
-        gathered = comm.gather((self._metrics, self._not_finite))
+        gathered = comm.gather((self._metrics, self._not_finite, self._beyond))
         if not comm.is_main_process():
             return None
         metrics: dict[str, dict[str, float] | None] = {}
         not_finite: dict[str, str] = {}
+        beyond: dict[str, str] = {}
         for part in gathered:  # samplers repeat images to give every process the same number
             metrics |= part[0]
             not_finite |= part[1]
+            beyond |= part[2]
         without_truth = sorted(name for name, values in metrics.items() if values is None)
         limits = "NaN is scored as {min_depth:g} m, infinity as {max_depth:g} m"
         limits = limits.format(**self._limits)
         _warn("images have no pixel with ground truth to score and are left out", without_truth)
         bad = [f"{name} ({counts})" for name, counts in sorted(not_finite.items())]
         _warn(f"images have predictions that are not finite; {limits}", bad)
+        deep = [f"{name} ({count})" for name, count in sorted(beyond.items())]
+        largest = f"{_PNG_RANGE[1] / _PNG_SCALE:.3f} m"
+        _warn(f"images have deeper predictions than {largest}, which their PNGs hold instead", deep)
         scored = [values for values in metrics.values() if values is not None]
         means = {
             name: sum(values[name] for values in scored) / len(scored) if scored else np.nan
@@ -147,6 +161,12 @@ class DepthEvaluator(DatasetEvaluator):
                 f"depth file {item['depth_file_name']} is {sizes[0]} (height x width"
                 f"{', cropped' if is_cropped else ''}), the prediction for {item['file_name']} is "
                 f"{sizes[1]}"
+            )
+        if self.crop == "nyu" and target.shape != _NYU_FRAME:
+            raise InputError(
+                f"depth file {item['depth_file_name']} is {target.shape[0]}x{target.shape[1]} "
+                "(height x width), but the crop 'nyu' is for frames of 480x640; "
+                "TEST.DEPTH_EVAL.CROP 'none' scores whole frames"
             )
         mask = valid_depth_mask(target, crop=self.crop, **self._limits)
         return compute_depth_metrics(depth, target, mask) if mask.any() else None

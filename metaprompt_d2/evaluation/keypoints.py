@@ -15,14 +15,13 @@ from detectron2.utils import comm
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from ..data.coco_json import read_people
+from ..data.coco_json import People, read_people
 from ..metrics import OKS_SIGMAS, oks_nms, person_score
 from ..utils.errors import InputError
 from ..utils.files import write_json
 
 logger = logging.getLogger(__name__)
 
-_PERSON = 1  # COCO's category id
 # In the order of COCOeval's `stats`.
 _METRICS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
 
@@ -45,7 +44,8 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
         """
         Args:
             dataset_name: Dataset with `json_file`, annotations in COCO's format, in its metadata.
-            output_dir: Folder for `keypoints_results.json`, in the format of COCO's server.
+            output_dir: Folder for `keypoints_results.json`, in the format of COCO's server and with
+                the `json_file`'s ids of images and of the category "person".
             keypoint_score_threshold, oks_nms_threshold: Thresholds of `person_score` and `oks_nms`.
 
         Raises:
@@ -61,7 +61,7 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
 
     def reset(self) -> None:
         # (image, person, index) -> keypoints, box score, area
-        self._people: dict[tuple[int, int, int], tuple[np.ndarray, float, float]] = {}
+        self._people: dict[tuple[int | str, int, int], tuple[np.ndarray, float, float]] = {}
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """
@@ -91,30 +91,37 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
             {"keypoints": metrics} on the main process, None on others. The metrics are pycocotools'
             "AP", "AP50", ..., "ARl" in percent (NaN for sizes without annotated people, 0 without
             predictions), and the number of "people" before suppression.
+
+        Raises:
+            InputError: The `json_file` cannot be read, or lacks an image that was predicted.
         """
         gathered = comm.gather(self._people)
         if not comm.is_main_process():
             return None
         # Samplers repeat people to give every process the same number.
         people = {key: person for part in gathered for key, person in part.items()}
-        results = self._results(people)
+        truth = read_people(self.json_file, len(OKS_SIGMAS))
+        results = self._results(people, truth)
         logger.info("%d people posed, %d left after suppression by OKS", len(people), len(results))
         if self.output_dir:
             write_json(results, Path(self.output_dir) / "keypoints_results.json")
-        metrics = self._compute_metrics(results) | {"people": len(people)}
+        metrics = self._compute_metrics(results, truth) | {"people": len(people)}
         return OrderedDict({"keypoints": metrics})
 
-    def _results(self, people: dict[tuple, tuple]) -> list[dict]:
+    def _results(self, people: dict[tuple, tuple], truth: People) -> list[dict]:
         """Rescore and suppress people image by image; return them in COCO's result format."""
-        results = []
-        for image_id, keys in itertools.groupby(sorted(people), itemgetter(0)):
+        numbers, results = _number_images(truth), []
+        if unknown := [key[0] for key in people if key[0] not in numbers]:
+            raise InputError(f"{self.json_file} does not list the predicted image {unknown[0]!r}")
+        ordered = sorted(people, key=lambda key: (numbers[key[0]], *key[1:]))
+        for image_id, keys in itertools.groupby(ordered, itemgetter(0)):
             found = zip(*(people[key] for key in keys), strict=True)
             keypoints, box_scores, areas = map(np.array, found)
             scores = person_score(box_scores, keypoints[..., 2], self.keypoint_score_threshold)
             results += [
                 {
                     "image_id": image_id,
-                    "category_id": _PERSON,
+                    "category_id": truth.category_ids[0],
                     "keypoints": keypoints[index].ravel().round(3).tolist(),
                     "score": float(scores[index]),
                 }
@@ -122,17 +129,13 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
             ]
         return results
 
-    def _compute_metrics(self, results: list[dict]) -> dict[str, float]:
+    def _compute_metrics(self, results: list[dict], people: People) -> dict[str, float]:
         if not results:
             logger.warning("nobody was posed in dataset %r: all metrics are 0", self.dataset_name)
             return dict.fromkeys(_METRICS, 0.0)
         report = io.StringIO()
         with contextlib.redirect_stdout(report):
-            truth = COCO()
-            truth.dataset = read_people(self.json_file, len(OKS_SIGMAS))
-            truth.createIndex()
-            evaluation = COCOeval(truth, truth.loadRes(results), "keypoints")
-            evaluation.params.catIds = [_PERSON]
+            evaluation = COCOeval(*_pycocotools_pair(people, results), "keypoints")
             evaluation.evaluate()
             evaluation.accumulate()
             evaluation.summarize()
@@ -142,3 +145,29 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
             name: float(value) * 100 if value >= 0 else float("nan")
             for name, value in zip(_METRICS, evaluation.stats, strict=True)
         }
+
+
+def _number_images(people: People) -> dict[int | str, int]:
+    """Number the images from 1 in the order of their ids, integers before strings."""
+    ids = sorted((image["id"] for image in people.images), key=lambda id_: (type(id_) is str, id_))
+    return {id_: number for number, id_ in enumerate(ids, start=1)}
+
+
+def _pycocotools_pair(people: People, results: list[dict]) -> tuple[COCO, COCO]:
+    """Give annotations and results the ids that pycocotools needs: integers from 1, each once.
+
+    pycocotools takes a match with the id 0 for no match, and keeps one annotation of each id.
+    """
+    numbers = _number_images(people)
+    truth = COCO()
+    truth.dataset = {
+        "images": [image | {"id": numbers[image["id"]]} for image in people.images],
+        "annotations": [
+            item | {"id": number, "image_id": numbers[item["image_id"]], "category_id": 1}
+            for number, item in enumerate(people.annotations, start=1)
+        ],
+        "categories": [{"id": 1, "name": "person"}],
+    }
+    truth.createIndex()
+    renamed = [item | {"image_id": numbers[item["image_id"]], "category_id": 1} for item in results]
+    return truth, truth.loadRes(renamed)

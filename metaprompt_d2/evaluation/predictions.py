@@ -14,7 +14,7 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
 from ..utils.errors import InputError
-from ..utils.files import atomic_write, paths_below_common_folder, write_png
+from ..utils.files import atomic_write, path_inside, png_names, write_png
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class SemSegPredictionWriter(DatasetEvaluator):
                 f"dataset {dataset_name!r} has {len(files)} images here, {published} were "
                 "published; --allow-incomplete (allow_incomplete=True) accepts that"
             )
-        self.names = _png_names(files, keeps_folders=self.values[0] == 0)  # format "ids"
+        self.names = png_names(files, keeps_folders=self.values[0] == 0)  # format "ids"
 
     def reset(self) -> None:
         self._written: set[str] = set()
@@ -97,7 +97,7 @@ class SemSegPredictionWriter(DatasetEvaluator):
                 )
             classes = output["sem_seg"].argmax(dim=0).cpu().numpy()
             name = self.names[item["file_name"]]
-            write_png(self.values[classes], self.folder / name)
+            write_png(self.values[classes], path_inside(self.folder, name))
             self._written.add(name)
 
     def evaluate(self) -> None:
@@ -142,15 +142,3 @@ def _png_values(file_format: str, classes: Sequence[str], dataset_name: str) -> 
             f"dataset {dataset_name!r} has not the classes of {file_format}; format 'ids' takes any"
         )
     return np.array(values, np.min_scalar_type(max(values)))
-
-
-def _png_names(files: Sequence[str], keeps_folders: bool) -> dict[str, str]:
-    """Map each image file to the name of its prediction."""
-    first: dict[str, str] = {}
-    for file, path in paths_below_common_folder(files).items():
-        png = Path(path).with_suffix(".png")
-        name = str(png) if keeps_folders else png.name
-        if name in first:
-            raise InputError(f"{first[name]} and {file} would both be predicted to {name}")
-        first[name] = file
-    return {file: name for name, file in first.items()}

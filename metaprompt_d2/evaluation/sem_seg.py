@@ -106,6 +106,13 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
         for name, value in zip(self.classes, boundary_iou, strict=True):
             metrics[f"MaskBoundaryIoU-{name}"] = 100 * value
         logger.info("%s:\n%s", self.dataset_name, _table(metrics, self.classes))
+        absent = [name for name in self.classes if np.isnan(metrics[f"ACC-{name}"])]
+        if absent:
+            logger.warning(
+                "dataset %r: %d of %d classes never occur in the ground truth, so they have no IoU "
+                "and the means leave them out: %s",
+                *(self.dataset_name, len(absent), len(self.classes), ", ".join(absent)),
+            )
         if self.output_dir:
             folder = Path(self.output_dir)
             atomic_write(folder / "sem_seg_evaluation.pth", partial(torch.save, metrics))

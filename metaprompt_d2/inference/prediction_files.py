@@ -1,5 +1,6 @@
 """Write predictions as label maps, depth maps, COCO keypoints and videos."""
 
+import logging
 import os
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -10,8 +11,10 @@ import torch
 from detectron2.structures import BoxMode, Instances
 
 from ..codecs import KEYPOINT_NAMES
-from ..utils.errors import InputError
-from ..utils.files import write_json, write_png
+from ..utils.errors import InputError, input_errors
+from ..utils.files import create_temporary, path_inside, write_json, write_png
+
+logger = logging.getLogger(__name__)
 
 
 class PredictionFiles:
@@ -20,7 +23,8 @@ class PredictionFiles:
     * Semantic segmentation: `<name>_labels.png` with class ids from 0, in 16 bits if there are more
       than 256 classes.
     * Depth: `<name>_depth.png` with meters times `depth_scale` in 16 bits and 0 for no value. The
-      scale is stored in the file as the text `depth_scale`.
+      scale is stored in the file as the text `depth_scale`. Depth beyond its reach has no value,
+      and a warning says so.
     * Pose: one `keypoints.json` for all images in COCO's format, written by `close`.
     """
 
@@ -46,22 +50,34 @@ class PredictionFiles:
             file_name, size: The image's entry in COCO's list; the size is (height, width).
 
         Raises:
-            InputError: The output is of another task.
+            InputError: The output is of another task, or the name leads out of the folder.
         """
         if "sem_seg" in output:
             kind = np.min_scalar_type(len(output["sem_seg"]) - 1)
             labels = output["sem_seg"].argmax(dim=0).cpu().numpy().astype(kind)
-            write_png(labels, self.folder / f"{name}_labels.png")
+            write_png(labels, path_inside(self.folder, f"{name}_labels.png"))
         elif "depth" in output:
-            scaled = output["depth"].float().nan_to_num(0).cpu().numpy() * self.depth_scale
-            values = np.rint(scaled).clip(0, 65535).astype(np.uint16)
-            file = self.folder / f"{name}_depth.png"
-            write_png(values, file, depth_scale=f"{self.depth_scale:g}")
+            file = path_inside(self.folder, f"{name}_depth.png")
+            self._write_depth(output["depth"].float().cpu().numpy(), file)
         elif "instances" in output and output["instances"].has("pred_keypoints"):
             self._add_people(output["instances"], file_name, size)
         else:
             raise InputError(
                 f"the model gives {sorted(output)}: only segmentation, depth and poses are written"
+            )
+
+    def _write_depth(self, depth: np.ndarray, file: Path) -> None:
+        values = np.rint(depth * self.depth_scale)
+        beyond = values > 65535
+        known = (depth > 0) & ~beyond  # False for NaN
+        pixels = np.where(known, values.clip(min=1), 0).astype(np.uint16)
+        write_png(pixels, file, depth_scale=f"{self.depth_scale:g}")
+        if beyond.any():
+            reach, deepest = 65535 / self.depth_scale, depth[beyond].max()
+            logger.warning(
+                "%s: %d pixels have no value (0), because they are above %.3f m, the reach of "
+                "depth_scale %g. The deepest one is %.1f m; a smaller scale reaches further",
+                *(file, beyond.sum(), reach, self.depth_scale, deepest),
             )
 
     def _add_people(self, people: Instances, file_name: str, size: tuple[int, int]) -> None:
@@ -105,12 +121,13 @@ def _round(values: np.ndarray | torch.Tensor) -> list[float]:
 class VideoFile(AbstractContextManager["VideoFile"]):
     """Context manager that writes an .mp4 video with OpenCV, and its folder.
 
-    All frames have the size of the first one. The file appears at the end unless an error occurs.
+    All frames have the size of the first one. The format needs an even width and height; odd ones
+    get their last column or row twice. The file appears at the end unless an error occurs.
     """
 
     def __init__(self, file: Path, frames_per_second: float):
         self.file, self.frames_per_second = file, frames_per_second
-        self._temporary = file.with_name(f"{file.stem}.tmp{file.suffix}")
+        self._temporary: Path | None = None
         self._writer: cv2.VideoWriter | None = None
 
     def write(self, frame: np.ndarray) -> None:
@@ -119,18 +136,22 @@ class VideoFile(AbstractContextManager["VideoFile"]):
         Raises:
             InputError: OpenCV cannot write the file.
         """
+        rows, columns = (side % 2 for side in frame.shape[:2])
+        frame = np.pad(frame[..., ::-1], ((0, rows), (0, columns), (0, 0)), mode="edge")
         if self._writer is None:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
             codec, size = cv2.VideoWriter.fourcc(*"mp4v"), frame.shape[1::-1]
+            with input_errors(f"{self.file} cannot be written", OSError):
+                self._temporary = create_temporary(self.file, f".tmp{self.file.suffix}")
             file = str(self._temporary)
             self._writer = cv2.VideoWriter(file, codec, self.frames_per_second, size)
             if not self._writer.isOpened():
                 raise InputError(f"OpenCV cannot write the video {self.file}")
-        self._writer.write(np.ascontiguousarray(frame[..., ::-1]))
+        self._writer.write(np.ascontiguousarray(frame))
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         if self._writer is not None:
             self._writer.release()
+        if self._temporary is not None:
             if error is None:
                 os.replace(self._temporary, self.file)
-        self._temporary.unlink(missing_ok=True)
+            self._temporary.unlink(missing_ok=True)

@@ -4,13 +4,13 @@ import glob
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from ..utils.errors import InputError, MissingFileError
+from ..utils.files import files_below
 
 _IMAGES = tuple(".avif .bmp .gif .jfif .jp2 .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())
 _VIDEOS = tuple(".avi .m4v .mkv .mov .mp4 .mpeg .mpg .webm".split())
@@ -29,7 +29,7 @@ def find_sources(patterns: Sequence[str | os.PathLike[str]]) -> list[Source]:
 
     Args:
         patterns: Files with any suffix, folders (searched recursively for suffixes of images and
-            videos, without hidden files) and glob patterns.
+            videos, also through links, without hidden files) and glob patterns.
 
     Raises:
         MissingFileError: Nothing matches a pattern.
@@ -57,12 +57,11 @@ def find_sources(patterns: Sequence[str | os.PathLike[str]]) -> list[Source]:
 def _match_files(pattern: str) -> Iterator[tuple[str, str]]:
     """Yield the files that match a pattern and their paths below the folder that was given."""
     if os.path.isdir(pattern):
-        below = sorted(Path(pattern).rglob("[!.]*"))
-        found = [file for file in below if file.name.lower().endswith(_IMAGES + _VIDEOS)]
+        found = list(files_below(pattern, _IMAGES + _VIDEOS))
         if not found:
             endings = " ".join(sorted(_IMAGES + _VIDEOS))
             raise InputError(f"folder {pattern} holds no file that ends in one of {endings}")
-        yield from ((str(file), str(file.relative_to(pattern))) for file in found)
+        yield from ((os.path.join(pattern, file), file) for file in found)
         return
     files = [pattern] if os.path.exists(pattern) else sorted(glob.glob(pattern, recursive=True))
     files = [file for file in files if os.path.isfile(file)]

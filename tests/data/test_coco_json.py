@@ -24,9 +24,10 @@ def content(**changes: object) -> dict:
 
 def test_what_is_left_out_is_completed(tmp_path: Path) -> None:
     bare = {"id": 3, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}
-    dog = {"category_id": 2}
+    dog = {"category_id": 2}  # other categories are left alone
     read = read_people(write(tmp_path, content(annotations=[bare, dog])), 17)
-    (found,) = read["annotations"]
+    (found,) = read.annotations
+    assert (read.images, read.category_ids) == ([IMAGE], [1])
     assert found["keypoints"] == [0] * 51
     assert (found["num_keypoints"], found["area"], found["iscrowd"]) == (0, 12, 0)
 
@@ -48,6 +49,12 @@ def test_what_is_left_out_is_completed(tmp_path: Path) -> None:
         ),
         ({"annotations": [person(7, keypoints=[1, 2, 2])]}, "annotation 7 has 1 keypoints, exp"),
         ({"annotations": [person(7, image_id=5)]}, "annotation 7 belongs to image 5, which"),
+        ({"annotations": [person(7, iscrowd="no")]}, "annotation 7: iscrowd is no, expected 0 or"),
+        ({"categories": CATEGORIES[1:]}, r"categories are \['dog'\], expected one named 'person'"),
+        (
+            {"images": [IMAGE, IMAGE | {"id": "1", "file_name": "2.jpg"}]},
+            r"the images 1\.jpg and 2\.jpg have the same id '1'",
+        ),
     ],
 )
 def test_what_is_broken_is_named(tmp_path: Path, changes: dict, message: str) -> None:
@@ -63,3 +70,7 @@ def test_detections_and_posed_people_are_checked_alike(tmp_path: Path) -> None:
     check_posed_people("a.json", [posed], 17)
     with pytest.raises(ValueError, match=r"a\.json: entries\[0\] has 17 keypoints, expected 16"):
         check_posed_people("a.json", [posed], 16)
+
+
+def test_an_image_that_is_listed_twice_counts_once(tmp_path: Path) -> None:
+    assert read_people(write(tmp_path, content(images=[IMAGE, IMAGE])), 17).images == [IMAGE]

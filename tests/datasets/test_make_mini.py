@@ -239,8 +239,20 @@ def test_refuses_to_replace_something_else(mini: Path, tmp_path: Path) -> None:
     few = ["--num-train", "1", "--num-val", "1"]
     result = run(precious.parent, *few)
     assert result.returncode != 0 and precious.read_text() == "keep me"
-    assert run(precious.parent, *few, "--overwrite").returncode == 0
-    assert not precious.exists() and (tmp_path / "out" / "mini.json").is_file()
+    result = run(precious.parent, *few, "--overwrite")
+    assert result.returncode != 0 and "precious.txt" in result.stderr
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "precious.txt"]
+
+
+def test_overwrite_replaces_only_what_the_script_made(tmp_path: Path) -> None:
+    few = ["--num-train", "1", "--num-val", "1", "--overwrite"]
+    assert run(tmp_path / "out", *few).returncode == 0
+    assert run(tmp_path / "out", *few, "--seed", "3").returncode == 0
+    assert json.loads((tmp_path / "out/mini.json").read_text())["seed"] == 3
+    (tmp_path / "out/mine").mkdir()
+    result = run(tmp_path / "out", *few)
+    assert result.returncode != 0 and "mine" in result.stderr
+    assert (tmp_path / "out/mine").is_dir() and (tmp_path / "out/kitti").is_dir()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 

@@ -86,6 +86,18 @@ def test_the_test_pairs_and_nothing_else_are_written(made: Path) -> None:
     ]
 
 
+def test_a_scene_type_leads_to_no_file_outside(sources: tuple[Path, Path], tmp_path: Path) -> None:
+    labeled = tmp_path / "labeled.mat"
+    labeled.write_bytes(sources[0].read_bytes())
+    with h5py.File(labeled, "r+") as data:
+        codes = np.array([[ord(letter)] for letter in "../../../../x"], np.uint16)
+        data["#refs#/bad"] = codes
+        data["sceneTypes"][0, TEST[0] - 1] = data["#refs#/bad"].ref
+    result = run(labeled, sources[1], "--output", tmp_path / "deep/out")
+    assert result.returncode == 1 and "leads out of the output folder" in result.stderr
+    assert not list(tmp_path.rglob("*.jpg"))
+
+
 def test_pairs_hold_what_the_mat_file_does(made: Path) -> None:
     images, depths = contents()
     dicts = load_nyu_depth_v2(str(made), "test")

@@ -5,8 +5,9 @@ from pathlib import Path
 import detectron2
 import pytest
 import torch
+from PIL import Image
 
-from metaprompt_d2.engine import load_config
+from metaprompt_d2.engine import load_config, load_lazy_config
 from metaprompt_d2.utils.errors import InputError, UnknownKeyError
 
 
@@ -101,3 +102,14 @@ def test_values_that_detectron2_would_stumble_over_later(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         load_config("", [key, value])
+
+
+def test_the_limit_of_image_sizes_holds_in_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)  # and is restored afterwards
+    load_config("", [])
+    assert Image.MAX_IMAGE_PIXELS == 50
+    load_config("", ["INPUT.MAX_IMAGE_PIXELS", 400_000_000])
+    assert Image.MAX_IMAGE_PIXELS == 200_000_000  # PIL refuses twice as many
+    name = "metaprompt_d2://lazy/coco_pose.py"
+    load_lazy_config(name, ["train.max_image_pixels=1000"])
+    assert Image.MAX_IMAGE_PIXELS == 500

@@ -11,6 +11,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from helpers import registered_cityscapes, tiny_cfg, write_cityscapes
+from raw_images import GRAY, png
 
 from metaprompt_d2.evaluation import (
     CheckedSemSegEvaluator,
@@ -91,6 +92,38 @@ def test_predictions_of_other_processes_are_collected(
     assert len(files) == 2
     monkeypatch.setattr(comm, "gather", lambda own: [own, files])
     metrics = score(DistributedCityscapesSemSegEvaluator(name), items[:1])
+    assert metrics["IoU"] == pytest.approx(100)
+
+
+def test_label_maps_without_an_image_are_named_and_not_scored(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = DatasetCatalog.get(name)[1]["file_name"]
+    Path(file).unlink()
+    items = DatasetCatalog.get(name)
+    assert len(items) == 2
+    metrics = score(DistributedCityscapesSemSegEvaluator(name), items)
+    assert metrics["IoU"] == pytest.approx(100)
+    assert "1 label maps" in caplog.text and "town_000001_000000_gtFine_labelIds" in caplog.text
+
+
+def test_images_without_a_prediction_are_named(name: str) -> None:
+    with pytest.raises(ValueError, match=r"2 of 3 images .* have no prediction"):
+        score(DistributedCityscapesSemSegEvaluator(name), DatasetCatalog.get(name)[:1])
+
+
+def test_label_maps_that_the_official_script_misreads_are_refused(name: str) -> None:
+    item = DatasetCatalog.get(name)[0]
+    file = Path(item["sem_seg_file_name"].replace("labelTrainIds", "labelIds"))
+    file.write_bytes(png(np.full((24, 48), 7), 4, GRAY))
+    with pytest.raises(ValueError, match=r"_labelIds\.png has gray values of less than 8 bits"):
+        score(DistributedCityscapesSemSegEvaluator(name), [item])
+
+
+def test_label_maps_are_found_below_any_folder_name(tmp_path: Path) -> None:
+    write_cityscapes(tmp_path / "data [1] * ü", num_images=1)
+    with registered_cityscapes(tmp_path / "data [1] * ü") as name:
+        metrics = score(DistributedCityscapesSemSegEvaluator(name), DatasetCatalog.get(name))
     assert metrics["IoU"] == pytest.approx(100)
 
 

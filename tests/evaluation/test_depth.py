@@ -122,6 +122,17 @@ def test_the_crop_is_the_datasets_or_the_keys(tmp_path: Path) -> None:
         assert score(evaluator, items, lambda _: pred)["d1"] == pytest.approx(inside)
 
 
+@pytest.mark.parametrize("shape", [(240, 320), (481, 640), (640, 480)])
+def test_nyus_crop_is_for_its_frames_alone(tmp_path: Path, shape: tuple[int, int]) -> None:
+    items = write_depths(tmp_path, [np.ones(shape)])
+    with registered_depth(items, crop="nyu") as name:
+        message = rf"is {shape[0]}x{shape[1]} .*crop 'nyu' is for frames of 480x640"
+        with pytest.raises(ValueError, match=message):
+            score(DepthEvaluator(name), items, lambda _: torch.ones(shape))
+        whole = score(DepthEvaluator(name, crop="none"), items, lambda _: torch.ones(shape))
+    assert whole["d1"] == 1
+
+
 def test_kitti_ground_truth_is_cropped_to_the_benchmarks_frame(tmp_path: Path) -> None:
     truth = np.zeros((375, 1242))
     truth[23:, 13:1229] = RANDOM.integers(1, 80, (352, 1216))
@@ -228,6 +239,42 @@ def test_predictions_are_written_for_the_kitti_benchmark(tmp_path: Path) -> None
         assert image.mode == "I;16"
         values = np.asarray(image)
     assert values[0].tolist() == [1, 256, 640, 20477, 65535, 1, 2560, 768]
+
+
+def test_depth_that_the_png_cannot_hold_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    items = write_depths(tmp_path / "data", depths(1))
+    with registered_depth(items) as name:
+        evaluator = DepthEvaluator(name, output_dir=str(tmp_path / "out"), save_png=True)
+        score(evaluator, items, lambda _: torch.full((6, 8), 300.0))
+    assert "1 images have deeper predictions than 255.996 m" in caplog.text
+    assert "00.jpg (48 pixels)" in caplog.text
+
+
+def test_two_images_of_one_name_are_refused_instead_of_overwritten(tmp_path: Path) -> None:
+    items = [{"file_name": f"{tmp_path}/a{ending}"} for ending in (".jpg", ".png")]
+    with registered_depth(items) as name:
+        evaluator = DepthEvaluator(name, output_dir=str(tmp_path / "out"), save_png=True)
+        with pytest.raises(ValueError, match=r"a\.jpg and .*a\.png would both"):
+            evaluator.reset()
+
+
+def test_names_in_a_dataset_lead_to_no_file_outside(tmp_path: Path) -> None:
+    precious = tmp_path / "out/precious.png"
+    precious.parent.mkdir()
+    precious.write_text("keep me")
+    (tmp_path / "data/a").mkdir(parents=True)
+    names = ["data/a/one.png", "data/a/../../out/../data/two.png", "data/../out/precious.png"]
+    items = [{"file_name": f"{tmp_path}/{name}"} for name in names]
+    with registered_depth(items) as name:
+        evaluator = DepthEvaluator(name, output_dir=str(tmp_path / "out"), save_png=True)
+        score(evaluator, items, lambda _: torch.ones(2, 3))
+    assert precious.read_text() == "keep me"
+    written = {str(file.relative_to(tmp_path / "out")) for file in tmp_path.rglob("*.png")}
+    assert written == {
+        *("precious.png", "depth/data/a/one.png", "depth/data/two.png", "depth/out/precious.png")
+    }
 
 
 def test_images_without_ground_truth_are_written_but_not_scored(

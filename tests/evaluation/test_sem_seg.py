@@ -92,6 +92,16 @@ def test_a_table_of_the_classes_ends_the_evaluation(
     assert not (tmp_path / "out/confusion_matrix.png").exists()
 
 
+def test_classes_that_never_occur_are_named(
+    dataset: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        evaluate(dataset, tmp_path, lambda labels: np.where(labels == 255, 0, labels))
+    assert "17 of 19 classes never occur in the ground truth" in caplog.text
+    assert "sidewalk, building" in caplog.text
+    assert " road" not in caplog.text.partition("leave them out:")[2]
+
+
 def test_detectron2s_metrics_keep_their_names_and_values(dataset: str, tmp_path: Path) -> None:
     evaluators = CheckedSemSegEvaluator(dataset), SemSegEvaluator(dataset)
     items = DatasetCatalog.get(dataset)

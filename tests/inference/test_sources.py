@@ -11,6 +11,7 @@ from detectron2.structures import Boxes, Instances
 from PIL import Image
 from pycocotools.coco import COCO
 
+from metaprompt_d2.data.datasets.sem_seg_folders import load_sem_seg_folders
 from metaprompt_d2.inference import PredictionFiles, Video, VideoFile, find_sources
 
 
@@ -57,6 +58,44 @@ def test_nothing_found_is_an_error(tmp_path: Path) -> None:
         find_sources([tmp_path])
     with pytest.raises(FileNotFoundError, match=r"gone\.\* isn't a file or folder"):
         find_sources([tmp_path / "gone.*"])
+
+
+def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
+    touch(tmp_path, "disk/trip/a.png", "photos/b.png", "photos/.hidden/c.png")
+    (tmp_path / "photos/trip").symlink_to(tmp_path / "disk/trip")
+    (tmp_path / "photos/self").symlink_to(tmp_path / "photos")
+    (tmp_path / "disk/trip/back").symlink_to(tmp_path / "photos")
+    (tmp_path / "photos/c.png").symlink_to(tmp_path / "photos/b.png")
+    names = ["b", "c", "trip/a"]
+    assert [source.name for source in find_sources([tmp_path / "photos"])] == names
+    dicts = load_sem_seg_folders(str(tmp_path / "photos"), None)
+    found = [source.file for source in find_sources([tmp_path / "photos"])]
+    assert sorted(item["file_name"] for item in dicts) == found
+
+
+@pytest.mark.parametrize("size", [(48, 64), (47, 64), (48, 63), (47, 63), (1, 1)])
+def test_a_video_of_any_size_keeps_all_rows_and_columns(
+    tmp_path: Path, size: tuple[int, int]
+) -> None:
+    frame = np.zeros((*size, 3), np.uint8)
+    frame[-1], frame[:, -1] = 255, 255  # the last row and column
+    with VideoFile(tmp_path / "clip.mp4", 5) as video:
+        video.write(frame)
+    (read,) = Video(tmp_path / "clip.mp4")
+    rows, columns = size
+    assert read.shape[:2] == (rows + rows % 2, columns + columns % 2)
+    assert read[rows - 1].mean() > 150 and read[:, columns - 1].mean() > 150
+
+
+def test_a_link_under_a_temporary_name_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("keep me")
+    (tmp_path / "clip.tmp.mp4").symlink_to(victim)
+    (tmp_path / "clip.mp4").symlink_to(victim)
+    with VideoFile(tmp_path / "clip.mp4", 5) as video:
+        video.write(np.zeros((48, 64, 3), np.uint8))
+    assert victim.read_text() == "keep me"
+    assert not (tmp_path / "clip.mp4").is_symlink()
 
 
 def test_a_video_is_written_and_read(tmp_path: Path) -> None:
@@ -110,9 +149,35 @@ def test_depth_is_written_with_its_scale(tmp_path: Path) -> None:
     add(PredictionFiles(tmp_path, depth_scale=256), "a", {"depth": depth})
     image = Image.open(tmp_path / "a_depth.png")
     assert image.text == {"depth_scale": "256"}
-    assert np.asarray(image).tolist() == [[384, 20480], [0, 65535]]
+    assert np.asarray(image).tolist() == [[384, 20480], [0, 0]]
     add(PredictionFiles(tmp_path, depth_scale=1000), "a", {"depth": depth})
     assert cv2.imread(str(tmp_path / "a_depth.png"), -1)[0, 0] == 1500
+
+
+@pytest.mark.parametrize("scale", [100.0, 256.0, 1000.0])
+def test_depth_beyond_the_scales_reach_has_no_value_and_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, scale: float
+) -> None:
+    meters = [1e-6, 0.001, 1.0, 65.5, 65.6, 152.0, 255.9, 256.1, 655.0, 656.0, -1.0, 0.0]
+    depth = torch.tensor([*meters, float("inf"), float("nan")])[None]
+    add(PredictionFiles(tmp_path, depth_scale=scale), "a", {"depth": depth})
+    values = np.asarray(Image.open(tmp_path / "a_depth.png"))[0]
+    for value, meter in zip(values.tolist(), depth[0].tolist(), strict=True):
+        if 0 < meter <= 65535.4 / scale:
+            assert abs(value - meter * scale) <= 0.51 or (value == 1 and meter * scale < 1)
+        else:
+            assert value == 0
+    beyond = sum(meter > 65535.5 / scale for meter in depth[0].tolist())
+    assert f"{beyond} pixels have no value (0)" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["../a", "b/../../a", "/tmp/a"])
+def test_names_that_lead_outside_are_refused(tmp_path: Path, name: str) -> None:
+    files = PredictionFiles(tmp_path / "out")
+    for output in ({"depth": torch.ones(4, 6)}, {"sem_seg": torch.ones(2, 4, 6)}):
+        with pytest.raises(ValueError, match="leads out of the output folder"):
+            add(files, name, output)
+    assert list(tmp_path.rglob("*.png")) == []
 
 
 def people(*lefts: float) -> Instances:

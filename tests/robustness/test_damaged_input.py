@@ -22,6 +22,7 @@ from depth_files import write_depth, write_kitti_frame
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import default_argument_parser, defaults
 from helpers import smallest_cfg, smallest_depth_cfg
+from id_schemes import rename
 from pose_files import detection, person, smallest_pose_cfg, write_detections, write_people
 from robustness_cases import run_cases
 from safetensors.torch import save_file
@@ -257,7 +258,10 @@ def test_damaged_annotations_of_people(
 def test_damaged_annotations_in_an_evaluation(configs: dict[str, str], tmp_path: Path) -> None:
     def prepare(random: Random, case: Path) -> tuple[str, Callable, list[str]]:
         name = people_data(case / "data", False)
-        what = damage_json_file(case / "data/people.json", random)
+        file = case / "data/people.json"
+        content, *_ = rename(json.loads(file.read_text()), random)  # ids of any kind
+        file.write_text(json.dumps(content))
+        what = damage_json_file(file, random)
         options = ["DATASETS.TEST", f"('{name}',)", "OUTPUT_DIR", str(case / "output")]
         return what, train_net, ["--eval-only", "--config-file", configs["pose"], *options]
 

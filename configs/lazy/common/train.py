@@ -16,6 +16,7 @@ def build_train(cfg: CfgNode) -> DictConfig:
         init_checkpoint=_move_to_lazy(cfg.MODEL.WEIGHTS),
         device=cfg.MODEL.DEVICE,
         cudnn_benchmark=cfg.CUDNN_BENCHMARK,
+        max_image_pixels=cfg.INPUT.MAX_IMAGE_PIXELS,
         # Stable Diffusion to start from if neither init_checkpoint nor --resume gives a checkpoint.
         diffusion=dict(weights=cfg.MODEL.DIFFUSION.WEIGHTS, strict=cfg.MODEL.DIFFUSION.STRICT),
     )

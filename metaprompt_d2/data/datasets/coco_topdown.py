@@ -22,8 +22,6 @@ DETECTIONS = (
     "coco/annotations/COCO_val2017_detections_AP_H_56_person.json",
 )
 
-_PERSON = 1  # COCO's category id
-
 
 def register_coco_topdown(root: str) -> None:
     """Register `coco_2017_person_topdown_{train,val_gt,val_det}`."""
@@ -69,30 +67,31 @@ def load_annotated_people(json_file: str, image_root: str) -> list[dict]:
         image_root: Folder of the images.
 
     Returns:
-        One dict per person with "file_name", "image_id", "height", "width", "person_id" (the id of
-        the annotation), "person_box" (x, y, width, height), "box_score" 1, and "annotations" with
-        this person's annotation in Detectron2's format.
+        One dict per person with "file_name", "image_id" as in the file, "height", "width",
+        "person_id" (as in `read_people`), "person_box" (x, y, width, height), "box_score" 1, and
+        "annotations" with this person's annotation in Detectron2's format.
 
     Raises:
         MissingFileError: A file doesn't exist.
         InputError: As in `read_people`, or nobody is left.
     """
     content = read_people(json_file, NUM_KEYPOINTS)
-    images = _image_dicts(content["images"], image_root)
+    images = _image_dicts(content.images, image_root)
     people, left_out = [], defaultdict(list)
-    for item in content["annotations"]:
-        image = images[item["image_id"]]
+    for item in content.annotations:
+        image, id_ = images[str(item["image_id"])], item.get("id", item["person_id"])
         box = _clean_box(item["bbox"], image["width"], image["height"])
         if item["iscrowd"]:
-            left_out["crowds"].append(item["id"])
+            left_out["crowds"].append(id_)
         elif item["num_keypoints"] == 0:
-            left_out["people without a labeled keypoint"].append(item["id"])
+            left_out["people without a labeled keypoint"].append(id_)
         elif box is None or item["area"] <= 0:
-            left_out["people whose box has no area within the image"].append(item["id"])
+            left_out["people whose box has no area within the image"].append(id_)
         else:
             annotation = {"bbox": box, "bbox_mode": BoxMode.XYWH_ABS, "category_id": 0}
             annotation |= {"keypoints": item["keypoints"], "iscrowd": 0}
-            people.append(_person(image, item["id"], box, 1.0) | {"annotations": [annotation]})
+            person = _person(image, item["person_id"], box, 1.0)
+            people.append(person | {"annotations": [annotation]})
     _report(json_file, len(people), left_out)
     return people
 
@@ -104,7 +103,7 @@ def load_detected_people(json_file: str, image_root: str, detections_file: str) 
     their image are left out; the log counts them.
 
     Args:
-        json_file: Annotations; only their images are read.
+        json_file: Annotations, of which the images and the ids of the category "person" are taken.
         image_root: Folder of the images.
         detections_file: JSON list of "image_id", "category_id", "bbox" and "score".
 
@@ -116,12 +115,15 @@ def load_detected_people(json_file: str, image_root: str, detections_file: str) 
         MissingFileError: A file doesn't exist.
         InputError: A file isn't JSON of this layout, or nobody is left.
     """
-    images = _image_dicts(read_people(json_file, NUM_KEYPOINTS)["images"], image_root)
+    content = read_people(json_file, NUM_KEYPOINTS)
+    images = _image_dicts(content.images, image_root)
+    person_ids = set(map(str, content.category_ids))
+    others = f"detections of other categories than the person's, {' or '.join(sorted(person_ids))}"
     people, left_out = [], defaultdict(list)
     for index, item in enumerate(read_detections(detections_file)):
-        image = images.get(item["image_id"])
-        if item["category_id"] != _PERSON:
-            left_out["detections of other categories"].append(index)
+        image = images.get(str(item["image_id"]))
+        if str(item["category_id"]) not in person_ids:
+            left_out[others].append(index)
         elif image is None:
             left_out[f"detections on images that {json_file} does not list"].append(index)
         elif not _overlaps(item["bbox"], image["width"], image["height"]):
@@ -132,9 +134,10 @@ def load_detected_people(json_file: str, image_root: str, detections_file: str) 
     return people
 
 
-def _image_dicts(images: list[dict], image_root: str) -> dict[int, dict]:
+def _image_dicts(images: list[dict], image_root: str) -> dict[str, dict]:
+    """Make the items of dataset dicts that describe images, by the text of their ids."""
     return {
-        image["id"]: {"file_name": os.path.join(image_root, image["file_name"])}
+        str(image["id"]): {"file_name": os.path.join(image_root, image["file_name"])}
         | {"image_id": image["id"], "height": image["height"], "width": image["width"]}
         for image in images
     }
@@ -160,7 +163,7 @@ def _overlaps(box: list[float], width: int, height: int) -> bool:
     return bool(np.isfinite(box).all()) and min(extent, rise) > 0 and inside
 
 
-def _report(source: str, num_people: int, left_out: dict[str, list[int]]) -> None:
+def _report(source: str, num_people: int, left_out: dict[str, list]) -> None:
     """Log who is left out and why; raise an InputError if nobody is left."""
     parts = [
         f"{len(ids)} {reason} ({', '.join(map(str, ids[:5]))}{', ...' if len(ids) > 5 else ''})"

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import re
+import shlex
 from collections.abc import Callable, Sequence
 from functools import cache
 
@@ -13,6 +15,10 @@ from ...utils.errors import InputError, input_errors
 logger = logging.getLogger(__name__)
 
 Pair = tuple[str, str]  # image file, depth file
+
+# Two columns whose paths may hold spaces, and a focal length: an image's suffix ends each path.
+_SUFFIX = r"\.(?:bmp|jpe?g|pgm|png|ppm|tiff?)"
+_SPACED = re.compile(rf"(\S.*?{_SUFFIX})\s+(\S.*?{_SUFFIX}|None)(?:\s+(\S+))?", re.IGNORECASE)
 
 
 def find_list(root: str, names: Sequence[str]) -> str | None:
@@ -27,7 +33,9 @@ def read_list(file_name: str) -> list[Pair]:
     Leading slashes are dropped. Entries whose depth is "None" are left out; their number is logged.
 
     Args:
-        file_name: Text file with columns separated by blanks.
+        file_name: Text file in UTF-8, with columns separated by blanks. Paths may hold spaces if
+            tabs separate the columns, if the paths are in double quotes, or if they end as images
+            do.
 
     Returns:
         The paths as listed: relative to a folder that depends on the dataset.
@@ -38,16 +46,18 @@ def read_list(file_name: str) -> list[Pair]:
     """
     pairs, without_depth = [], 0
     not_text = input_errors(f"{file_name} isn't a text file", UnicodeDecodeError)
-    with not_text, PathManager.open(file_name, "r") as file:
-        for number, line in enumerate(file, start=1):
-            columns = line.split()
-            if not columns:
-                continue
-            _check_columns(columns, f"{file_name}, line {number}")
-            if columns[1] == "None":
-                without_depth += 1
-            else:
-                pairs.append((columns[0].lstrip("/"), columns[1].lstrip("/")))
+    with not_text, PathManager.open(file_name, "rb") as file:
+        lines = file.read().decode("utf-8-sig").splitlines()  # Windows' editors write a mark first
+    for number, line in enumerate(lines, start=1):
+        place = f"{file_name}, line {number}"
+        columns = _split(line.strip(), place)
+        if not columns:
+            continue
+        _check_columns(columns, place)
+        if columns[1] == "None":
+            without_depth += 1
+        else:
+            pairs.append((columns[0].lstrip("/"), columns[1].lstrip("/")))
     if without_depth:
         logger.info("%s: %d entries have no depth and are left out", file_name, without_depth)
     if not pairs:
@@ -55,19 +65,38 @@ def read_list(file_name: str) -> list[Pair]:
     return pairs
 
 
+def _split(line: str, place: str) -> list[str]:
+    """Split a line into columns, of which the first two may hold spaces."""
+    if '"' in line:
+        lexer = shlex.shlex(line, posix=True)
+        lexer.whitespace_split, lexer.commenters, lexer.escape, lexer.quotes = True, "", "", '"'
+        with input_errors(place, ValueError):  # a quote that isn't closed
+            return list(lexer)
+    columns = line.split()
+    if len(columns) in (0, 2) or (len(columns) == 3 and _is_number(columns[2])):
+        return columns
+    if "\t" in line:
+        return [column.strip() for column in line.split("\t") if column.strip()]
+    spaced = _SPACED.fullmatch(line)
+    return columns if spaced is None else [column for column in spaced.groups() if column]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _check_columns(columns: list[str], place: str) -> None:
     if len(columns) not in (2, 3):
         raise InputError(
             f"{place}: {len(columns)} columns, expected two (image, depth) or three "
-            "(image, depth, focal length)"
+            "(image, depth, focal length); put paths with spaces in double quotes"
         )
-    if len(columns) == 3:
-        try:
-            float(columns[2])
-        except ValueError as error:
-            raise InputError(
-                f"{place}: the third column is {columns[2]!r}, expected a focal length"
-            ) from error
+    if len(columns) == 3 and not _is_number(columns[2]):
+        raise InputError(f"{place}: the third column is {columns[2]!r}, expected a focal length")
 
 
 def resolve_pairs(

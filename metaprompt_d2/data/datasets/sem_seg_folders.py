@@ -9,7 +9,9 @@ from typing import Any
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
+from ...config.ranges import ignore_value_expected
 from ...utils.errors import InputError, MissingFileError
+from ...utils.files import files_below
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +45,7 @@ def register_sem_seg_folders(
 
     Raises:
         InputError: The name is taken, the classes aren't a list of names, the ignore label is a
-            class, or the colors don't fit the classes.
+            class or doesn't fit label maps, or the colors don't fit the classes.
     """
     if name in DatasetCatalog.list():
         raise InputError(f"a dataset named {name!r} is registered already")
@@ -53,6 +55,8 @@ def register_sem_seg_folders(
         raise InputError(
             f"ignore_label {ignore_label} of dataset {name!r} is the class {classes[ignore_label]}"
         )
+    if expected := ignore_value_expected(ignore_label, len(classes)):
+        raise InputError(f"ignore_label of dataset {name!r} is {ignore_label}, expected {expected}")
     if colors is not None and [len(color) for color in colors] != [3] * len(classes):
         raise InputError(f"dataset {name!r} needs one (r, g, b) color for each class")
     suffixes: dict[str, Any] = {"image_suffix": image_suffix, "label_suffix": label_suffix}
@@ -121,24 +125,15 @@ def _by_stem(folder: str, suffixes: Sequence[str]) -> dict[str, str]:
     if not PathManager.isdir(folder):
         raise MissingFileError(f"folder {folder} does not exist")
     files: dict[str, str] = {}
-    waiting = [""]
-    while waiting:
-        below = waiting.pop()
-        for name in sorted(PathManager.ls(os.path.join(folder, below))):
-            relative = os.path.join(below, name)
-            file = os.path.join(folder, relative)
-            fitting = [len(end) for end in suffixes if name.lower().endswith(end.lower())]
-            if name.startswith("."):
-                continue
-            if not fitting:
-                if PathManager.isdir(file):
-                    waiting.append(relative)
-                continue
-            stem = relative[: -max(fitting)]
-            if stem in files:
-                raise InputError(
-                    f"{files[stem]} and {file} differ in their ending only; image_suffix or "
-                    "label_suffix can tell which one is meant"
-                )
-            files[stem] = file
+    endings = [suffix.lower() for suffix in suffixes]
+    for relative in files_below(folder, endings):
+        file = os.path.join(folder, relative)
+        fitting = [len(ending) for ending in endings if relative.lower().endswith(ending)]
+        stem = relative[: -max(fitting)]
+        if stem in files:
+            raise InputError(
+                f"{files[stem]} and {file} differ in their ending only; image_suffix or "
+                "label_suffix can tell which one is meant"
+            )
+        files[stem] = file
     return files

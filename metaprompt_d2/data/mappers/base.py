@@ -13,7 +13,7 @@ from ..readers import read_image
 
 
 class ImageMapper:
-    """Base class of mappers, which tells `build_test_loader` how to load a test set.
+    """Base class of mappers, which tells the loaders how to load a dataset.
 
     Attributes:
         test_batch_size: Samples that a process takes from a test set at once.
@@ -33,6 +33,13 @@ class ImageMapper:
     def select(self, dataset_dicts: list[dict]) -> list[dict]:
         """Return the dicts of a test set to test on: all, unless a mapper overrides it."""
         return dataset_dicts
+
+    def inspect(self, dataset_dicts: list[dict]) -> None:
+        """Look at a training set and warn about what is suspicious: nothing, unless overridden.
+
+        Raises:
+            InputError: Training would fail on one of them.
+        """
 
     def read(self, dataset_dict: dict) -> tuple[dict, np.ndarray]:
         """Return a copy of the dict, and its image (H, W, C) of uint8.

@@ -3,20 +3,21 @@
 from collections.abc import Callable
 
 from detectron2.config import CfgNode
-from detectron2.data import DatasetMapper
 from detectron2.utils.registry import Registry
 
 from ...utils.errors import get_registered
 from ...utils.tasks import find_task
 from .depth import DepthMapper
+from .detectron2_mapper import DatasetMapper
 from .pose import PoseMapper
 from .sem_seg import SemSegMapper
 
 DATASET_MAPPERS_REGISTRY = Registry("DATASET_MAPPERS")
 DATASET_MAPPERS_REGISTRY.__doc__ = """
 Mappers from a dataset dict to what a model takes. A mapper is built as `mapper(cfg, is_train)` and
-called with a dict. One that derives from `ImageMapper` may override what `build_test_loader` reads:
+called with a dict. One that derives from `ImageMapper` may override what the loaders call or read:
 
+* `inspect(dataset_dicts)`: a method that looks at a training set before training, and warns;
 * `select(dataset_dicts)`: a method that returns the dicts to test on (default: all);
 * `test_batch_size`: the number of samples in a batch of the test loader (default: 1).
 """

@@ -1,14 +1,22 @@
 """`SemSegMapper`: read images and labels for `SlidingWindowSegmentor`."""
 
+import logging
+
 import numpy as np
 import torch
 from detectron2.config import CfgNode, configurable
 from detectron2.data import transforms as T
 
+from ...config.ranges import ignore_value_expected
+from ...utils.errors import InputError
 from ..augmentation import CropOfSeveralClasses, PadToSize, ResizeToBox
 from ..color_augmentation import ColorAugSSD
-from ..readers import read_checked_labels
+from ..readers import read_checked_labels, read_labels
 from .base import ImageMapper, inference_resizing, random_flip, to_tensor
+
+logger = logging.getLogger(__name__)
+
+_INSPECTED = 20  # label maps
 
 
 class SemSegMapper(ImageMapper):
@@ -30,7 +38,12 @@ class SemSegMapper(ImageMapper):
             augmentations: Augmentations in their order.
             num_classes: Number of classes K; label maps hold 0..K-1 and `ignore_value`.
             ignore_value: Label of ignored pixels.
+
+        Raises:
+            InputError: The ignore value is a class, or doesn't fit label maps.
         """
+        if expected := ignore_value_expected(ignore_value, num_classes):
+            raise InputError(f"ignore_value is {ignore_value}, expected {expected}")
         super().__init__(is_train, image_format)
         self.augmentations = T.AugmentationList(augmentations)
         self.num_classes = num_classes
@@ -45,6 +58,23 @@ class SemSegMapper(ImageMapper):
             "num_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
             "ignore_value": cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
         }
+
+    def inspect(self, dataset_dicts: list[dict]) -> None:
+        """Warn if some label maps, evenly spaced, hold one class and ignored pixels alone.
+
+        Raises:
+            InputError: A label map is missing or cannot be read.
+        """
+        files = [item["sem_seg_file_name"] for item in dataset_dicts if "sem_seg_file_name" in item]
+        chosen = files[:: max(len(files) // _INSPECTED, 1)][:_INSPECTED]
+        found = {value for file in chosen for value in np.unique(read_labels(file)).tolist()}
+        if chosen and len(found - {self.ignore_value}) <= 1 < self.num_classes:
+            logger.warning(
+                "%d label maps such as %s hold only %s, and %d is ignored: there is at most one "
+                "class to learn. In label maps the classes are 0..%d (masks of 0 and 255 don't "
+                "hold two classes)",
+                *(len(chosen), chosen[0], sorted(found), self.ignore_value, self.num_classes - 1),
+            )
 
     def __call__(self, dataset_dict: dict) -> dict:
         """Map a dataset dict to the model's input.
@@ -64,6 +94,8 @@ class SemSegMapper(ImageMapper):
         if self.is_train:
             known = {"num_classes": self.num_classes, "ignore_value": self.ignore_value}
             labels = read_checked_labels(dataset_dict, image.shape[:2], **known)
+            if self.ignore_value > 255:  # padding would wrap in 8 bits
+                labels = labels.astype(np.int32)
         augmented = T.AugInput(image, sem_seg=labels)
         self.augmentations(augmented)
         dataset_dict["image"] = to_tensor(augmented.image)

@@ -111,7 +111,7 @@ def test_detections_that_cannot_be_posed_are_left_out_and_counted(
     ]
     with caplog.at_level(logging.INFO):
         assert ids(detected(tmp_path, rest)) == [4]
-    assert "1 detections of other categories (1)" in caplog.text
+    assert "1 detections of other categories than the person's, 1 (1)" in caplog.text
     assert "does not list (0)" in caplog.text
     assert "2 detections without area within their image (2, 3)" in caplog.text
 

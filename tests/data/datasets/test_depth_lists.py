@@ -32,7 +32,7 @@ def written(file: Path, *lines: str) -> str:
 
 
 def test_two_and_three_columns_are_read_alike(tmp_path: Path) -> None:
-    two = written(tmp_path / "two.txt", "/a/rgb.jpg /a/depth.png", "", "/b/rgb.jpg  /b/depth.png")
+    two = written(tmp_path / "two.txt", "/a/rgb.jpg /a/depth.png\t", "", "/b/rgb.jpg  /b/depth.png")
     three = written(tmp_path / "three.txt", "a/rgb.jpg a/depth.png 518.8579", "b/rgb.jpg None 5e2")
     assert read_list(two) == [("a/rgb.jpg", "a/depth.png"), ("b/rgb.jpg", "b/depth.png")]
     assert read_list(three) == [("a/rgb.jpg", "a/depth.png")]
@@ -65,6 +65,35 @@ def test_a_wrong_line_is_named(tmp_path: Path, line: str, message: str) -> None:
 def test_a_list_without_pairs_is_refused_by_name(tmp_path: Path, lines: tuple) -> None:
     with pytest.raises(ValueError, match=r"list\.txt lists no image with depth"):
         read_list(written(tmp_path / "list.txt", *lines))
+
+
+SPACED = [("living room 1/rgb 1.jpg", "living room 1/depth 1.png"), ("a/ü.PNG", "b c/d.tiff")]
+_WAYS = {
+    "tab": "{}\t{}",
+    "tabs": "{}\t\t{}\t518.8",
+    "quotes": '"{}" "{}"',
+    "quotes and focal length": '"/{}"   "/{}" 721.5',
+    "as it is": "{} {}",
+    "as it is, with focal length": "/{} /{} 7.2e2",
+}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+@pytest.mark.parametrize("way", _WAYS)
+def test_paths_may_hold_spaces_and_files_come_from_windows(
+    tmp_path: Path, way: str, ending: str, encoding: str
+) -> None:
+    lines = [_WAYS[way].format(*pair) for pair in SPACED]
+    file = tmp_path / "list.txt"
+    file.write_bytes("".join(line + ending for line in lines).encode(encoding))
+    assert read_list(str(file)) == SPACED
+
+
+def test_a_quote_that_is_not_closed_is_named(tmp_path: Path) -> None:
+    file = written(tmp_path / "list.txt", '"a b.png" "c d.png')
+    with pytest.raises(InputError, match=r"list\.txt, line 1: No closing quotation"):
+        read_list(file)
 
 
 def test_a_path_belongs_to_the_base_that_holds_its_leading_folder(tmp_path: Path) -> None:

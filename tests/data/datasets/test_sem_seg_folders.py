@@ -110,6 +110,12 @@ def test_one_call_registers_a_dataset(tmp_path: Path, name: str) -> None:
         ({"classes": []}, "expected a list of names"),
         ({"classes": ["sea", "sea"]}, "expected a list of names"),
         ({"classes": ["sea", "land"], "ignore_label": 1}, "is the class land"),
+        (
+            {"classes": ["sea"], "ignore_label": -1},
+            r"is -1, expected 1\.\.255, because the classes",
+        ),
+        ({"classes": ["sea"], "ignore_label": 65535}, r"is 65535, expected \d+\.\.255"),
+        ({"classes": [str(n) for n in range(300)]}, r"ignore_label 255 .* is the class 255"),
         ({"classes": ["sea"], "colors": [(1, 2)]}, "one .* color for each class"),
     ],
 )

@@ -1,9 +1,14 @@
 """`build_mapper`: each meta-architecture has its mapper, any other Detectron2's."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 from detectron2.config import CfgNode
-from detectron2.data import DatasetMapper
+from detectron2.data import DatasetMapper as Detectron2Mapper
 from helpers import tiny_cfg
+from PIL import Image
+from raw_images import DEPTHS, GRAY, PALETTE, png
 
 from metaprompt_d2.data import (
     DATASET_MAPPERS_REGISTRY,
@@ -21,7 +26,7 @@ from metaprompt_d2.data import (
         ("SlidingWindowSegmentor", SemSegMapper),
         ("DepthEstimator", DepthMapper),
         ("TopDownPoseEstimator", PoseMapper),
-        ("GeneralizedRCNN", DatasetMapper),
+        ("GeneralizedRCNN", DATASET_MAPPERS_REGISTRY.get("DatasetMapper")),
     ],
 )
 def test_the_meta_architecture_chooses(architecture: str, mapper: type, is_train: bool) -> None:
@@ -49,3 +54,25 @@ def test_a_mapper_of_ones_own_is_found_by_name() -> None:
 def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(KeyError, match="Nobodys"):
         build_mapper(tiny_cfg({"INPUT.DATASET_MAPPER_NAME": "Nobodys"}), True)
+
+
+@pytest.mark.parametrize(
+    ("color", "bits"), [(color, bits) for color in (GRAY, PALETTE) for bits in DEPTHS[color]]
+)
+def test_detectron2s_mapper_reads_stored_ids_or_refuses(
+    tmp_path: Path, color: int, bits: int
+) -> None:
+    labels = np.random.default_rng(bits).integers(0, 2 ** min(bits, 8), (12, 16))
+    Image.fromarray(np.zeros((12, 16, 3), np.uint8)).save(tmp_path / "image.png")
+    (tmp_path / "labels.png").write_bytes(png(labels, bits, color))
+    files = {"file_name": "image.png", "sem_seg_file_name": "labels.png"}
+    item = {key: str(tmp_path / name) for key, name in files.items()}
+    mapper = DATASET_MAPPERS_REGISTRY.get("DatasetMapper")(
+        is_train=True, augmentations=[], image_format="RGB"
+    )
+    assert isinstance(mapper, Detectron2Mapper)
+    if (color, bits) == (GRAY, 8):
+        assert np.array_equal(mapper(item)["sem_seg"], labels)
+    else:
+        with pytest.raises(ValueError, match=r"labels\.png isn't gray with 8 bits"):
+            mapper(item)
