@@ -3,6 +3,8 @@
 Importing this package fills Detectron2's registries and registers the datasets.
 """
 
+from .utils import openmp  # noqa: F401  (before torch is imported)
+
 try:
     import detectron2  # noqa: F401
 except ModuleNotFoundError as error:

@@ -85,12 +85,18 @@ class WarmupPoly(ParamScheduler):
 def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
     """Build the schedule SOLVER.LR_SCHEDULER_NAME: "RiseAndFallPolyLR" or one of Detectron2's.
 
+    A MAX_ITER of 0, for a training without iterations, counts as 1 here.
+
     Raises:
         InputError: The name or the values of SOLVER fit no schedule.
     """
+    if cfg.SOLVER.MAX_ITER == 0:
+        cfg = cfg.clone()
+        cfg.defrost()
+        cfg.SOLVER.MAX_ITER = 1
     solver = cfg.SOLVER
     if solver.LR_SCHEDULER_NAME != "RiseAndFallPolyLR":
-        with input_errors("SOLVER", AssertionError, ValueError):  # an unknown name, for example
+        with input_errors("SOLVER", AssertionError, ValueError, ZeroDivisionError):
             return deeplab.build_lr_scheduler(cfg, optimizer)
     multiplier = RiseAndFallPoly(
         peak_at=solver.LR_PEAK_AT,
