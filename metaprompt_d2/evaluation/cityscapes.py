@@ -1,11 +1,12 @@
 """The official Cityscapes scorer, on any number of machines."""
 
-import tempfile
 from collections import OrderedDict
 from pathlib import Path
 
 from detectron2.evaluation import CityscapesSemSegEvaluator
 from detectron2.utils import comm
+
+from ..utils.temporary import TemporaryFolder
 
 
 class DistributedCityscapesSemSegEvaluator(CityscapesSemSegEvaluator):
@@ -16,7 +17,7 @@ class DistributedCityscapesSemSegEvaluator(CityscapesSemSegEvaluator):
     """
 
     def reset(self) -> None:
-        self._working_dir = tempfile.TemporaryDirectory(prefix="cityscapes_eval_")
+        self._working_dir = TemporaryFolder("metaprompt_d2_cityscapes_")
         self._temp_dir = self._working_dir.name
 
     def evaluate(self) -> OrderedDict | None:
