@@ -171,8 +171,8 @@ class BaseTrainer(TrainLoop, ABC):
     def build_hooks(self) -> list[hooks.HookBase]:
         """Build the hooks: schedule, checkpoints, evaluation, best checkpoint and log.
 
-        The order matters: an evaluation that fails leaves a checkpoint, and the best checkpoint and
-        the log need its results.
+        The order matters: an evaluation that fails leaves a checkpoint and the losses before it,
+        and the best checkpoint and the log need its results.
         """
         settings, on_main = self.settings, comm.is_main_process()
         built = [hooks.IterationTimer(), LRSchedulerHook()]

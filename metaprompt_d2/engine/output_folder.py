@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 _LOCK = ".lock"
 # Names under which files are written until they are complete (`utils.files.atomic_write`).
-_PARTIAL = re.compile(r".+\.(\d+\.tmp|partial-.*)")
+_PARTIAL = re.compile(r".+\.(\d+\.tmp|\d+-[0-9a-f]{16}\.\w+|partial-.*)")
 # What a training continues with or appends to.
 _RESULTS = re.compile(
     r"model_(\d{7,}|final|best)\.pth|model_best\.json|last_checkpoint|metrics\.json"

@@ -56,7 +56,7 @@ def train_or_evaluate(args: argparse.Namespace) -> dict[str, Any]:
     """
     cfg = load_config(args.config_file, args.opts)
     with _output_folder(args, cfg.OUTPUT_DIR):
-        setup_process(cfg, args, cfg.OUTPUT_DIR)
+        setup_process(cfg, args, cfg.OUTPUT_DIR, trains=not args.eval_only)
         if args.eval_only:
             return Trainer.test(cfg, load_model(cfg, resume=args.resume))
         trainer = Trainer(cfg)
@@ -70,7 +70,7 @@ def train_or_evaluate_lazy(args: argparse.Namespace) -> dict[str, Any]:
         args.config_file, args.opts, trusted=getattr(args, "trust_config", False)
     )
     with _output_folder(args, cfg.train.output_dir):
-        setup_process(cfg, args, cfg.train.output_dir)
+        setup_process(cfg, args, cfg.train.output_dir, trains=not args.eval_only)
         if args.eval_only:
             model = instantiate(cfg.model).to(cfg.train.device)
             checkpointer = build_lazy_checkpointer(cfg, model)

@@ -4,6 +4,7 @@ import argparse
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -113,19 +114,27 @@ def setup(args: argparse.Namespace) -> CfgNode:
     return cfg
 
 
-def setup_process(cfg: CfgNode | DictConfig, args: argparse.Namespace, output_dir: str) -> None:
+def setup_process(
+    cfg: CfgNode | DictConfig, args: argparse.Namespace, output_dir: str, *, trains: bool = False
+) -> None:
     """Set up logging, output folder and seeds, and hide tracebacks of wrong input.
 
     Args:
         cfg: Config of either kind.
         args: Detectron2's standard arguments.
         output_dir: Output folder of the config.
+        trains: Whether this process trains. Others leave the `config.yaml` of a training.
 
     Raises:
         InputError: The output folder cannot be written.
     """
     with input_errors(f"OUTPUT_DIR {output_dir}", OSError):
-        default_setup(cfg, args)
+        file = Path(output_dir, "config.yaml")
+        of_training = not trains and file.with_name("last_checkpoint").is_file()
+        kept = file.read_bytes() if of_training and file.is_file() else None
+        default_setup(cfg, args)  # writes config.yaml
+        if kept is not None and comm.is_main_process():
+            file.write_bytes(kept)
         setup_logger(output_dir, comm.get_rank(), name="metaprompt_d2", abbrev_name="mp")
     for name in ("detectron2", "metaprompt_d2"):
         hide_tracebacks(logging.getLogger(name))

@@ -47,10 +47,10 @@ class StopSignals:
     @contextmanager
     def interrupting(self) -> Iterator[None]:
         """Let a signal raise `TrainingStopped` at once, for work that may take long."""
-        if self.requested:
-            raise TrainingStopped
         self._interrupts = True
         try:
+            if self.requested:
+                raise TrainingStopped
             yield
         finally:
             self._interrupts = False

@@ -90,7 +90,12 @@ def test_a_training_that_failed_at_its_start_is_no_obstacle(tmp_path: Path) -> N
 
 
 def test_what_killed_trainings_left_is_removed(tmp_path: Path) -> None:
-    names = ["model_final.pth.123.tmp", "model_final.pth.partial-a1b2", "inference/x/a.png.9.tmp"]
+    names = [
+        "model_final.pth.123.tmp",
+        "model_final.123-0123456789abcdef.tmp",
+        "model_final.pth.partial-a1b2",
+        "inference/x/a.png.9.tmp",
+    ]
     for name in (*names, *OTHERS):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("half")
