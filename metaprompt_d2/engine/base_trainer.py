@@ -159,7 +159,10 @@ class BaseTrainer(TrainLoop, ABC):
         """Run the hooks. If the training has to stop, write a checkpoint and stop."""
         try:
             super().after_step()
-            if self.must_stop and self.iter + 1 < self.max_iter:
+            # Several processes stop where all of them know of it.
+            alone = comm.get_world_size() == 1
+            must_stop = self.signals.requested if alone else self.must_stop
+            if must_stop and self.iter + 1 < self.max_iter:
                 raise TrainingStopped
         except TrainingStopped:
             name = f"model_{self.iter:07d}"

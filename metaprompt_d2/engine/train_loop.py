@@ -104,8 +104,7 @@ class TrainLoop(SimpleTrainer):
         self._refuse_unused_parameters()
         self.after_backward()
         values = _mean_losses(pending)
-        alone = comm.get_world_size() == 1
-        self.must_stop = self.signals.requested if alone else any(part.stops for part in pending)
+        self.must_stop = any(part.stops for part in pending)
         if not all(math.isfinite(value) for value in values.values()):
             self._stop(values, file_names)
         self._update()
