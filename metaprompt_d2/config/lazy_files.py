@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 from detectron2.config import LazyConfig
+from detectron2.layers import ShapeSpec
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig, OmegaConf
@@ -42,11 +43,15 @@ _RESOLVER = re.compile(r"\$\{.*:", re.DOTALL)
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader that also knows tuples, which a saved LazyConfig may hold."""
+    """A safe loader that also knows the values that a saved LazyConfig may hold."""
 
 
 _Loader.add_constructor(
     "tag:yaml.org,2002:python/tuple", lambda loader, node: loader.construct_sequence(node)
+)
+_Loader.add_constructor(
+    "tag:yaml.org,2002:python/object:detectron2.layers.shape_spec.ShapeSpec",
+    lambda loader, node: ShapeSpec(**loader.construct_mapping(node)),
 )
 
 

@@ -73,12 +73,18 @@ def available_device(device: str, key: str) -> str:
     Raises:
         InputError: Torch doesn't know the device, or this machine lacks it.
     """
-    unknown = (AssertionError, NotImplementedError, RuntimeError)
+    unknown = (AssertionError, ImportError, NotImplementedError, RuntimeError)
     with input_errors(f"{key} is {device!r}", *unknown):
-        if torch.device(device).type == "cuda" and not torch.cuda.is_available():
-            logging.getLogger(__name__).warning("No GPU: %s is set to cpu", key)
-            return "cpu"
-        torch.empty(0, device=device)
+        wanted = torch.device(device)
+        if wanted.type != "cuda":
+            torch.empty(0, device=device)
+            return device
+    if not torch.cuda.is_available():
+        logging.getLogger(__name__).warning("No GPU: %s is set to cpu", key)
+        return "cpu"
+    count = torch.cuda.device_count()
+    if wanted.index is not None and wanted.index >= count:
+        raise InputError(f"{key} is {device!r}: this machine has {count} GPUs")
     return device
 
 

@@ -107,9 +107,10 @@ def test_layers_are_made(target: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["cityscapes_seg", "nyu_depth", "coco_pose", "compose/fcos"])
 def test_the_config_that_a_training_writes_can_be_read(name: str, tmp_path: Path) -> None:
     cfg = read_lazy_config(f"metaprompt_d2://lazy/{name}.py")
-    LazyConfig.save(cfg, str(tmp_path / "config.yaml"))
-    again = read_lazy_config(str(tmp_path / "config.yaml"))
-    assert LazyConfig.to_py(again) == LazyConfig.to_py(cfg)
+    first, second = tmp_path / "config.yaml", tmp_path / "again.yaml"
+    LazyConfig.save(cfg, str(first))
+    LazyConfig.save(read_lazy_config(str(first)), str(second))
+    assert second.read_text() == first.read_text()
 
 
 @pytest.mark.parametrize("content", ["", "- 1", "just text", "\x00", "a: [", "2020-99-99"])

@@ -21,7 +21,7 @@ KEYS = {"SOLVER.CHECKPOINT_PERIOD": 100, "MODEL.SEM_SEG_HEAD.NORM": "GN"}
 class Signaled(TinyTrainer):
     """Gets a signal in an iteration, or in the evaluation after it."""
 
-    signals: tuple[int, ...] = ()
+    sends: tuple[int, ...] = ()
     in_evaluation = False
 
     def run_step(self) -> None:
@@ -36,7 +36,7 @@ class Signaled(TinyTrainer):
         return {}
 
     def send(self) -> None:
-        for number in self.signals:
+        for number in self.sends:
             os.kill(os.getpid(), number)
 
 
@@ -58,7 +58,7 @@ def test_a_signal_stops_after_the_iteration_and_the_training_resumes_exactly(
 ) -> None:
     keys = KEYS | {"TEST.EVAL_PERIOD": 2}
     stopped = Signaled(tiny_config(tmp_path, keys))
-    stopped.signals, stopped.in_evaluation = signals, in_evaluation
+    stopped.sends, stopped.in_evaluation = signals, in_evaluation
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(SystemExit) as end, one_line_errors():
         stopped.train()
@@ -75,7 +75,7 @@ def test_a_signal_stops_after_the_iteration_and_the_training_resumes_exactly(
 def test_a_second_signal_does_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stop, "_ONE_REQUEST", -1.0)
     stopped = Signaled(tiny_config(tmp_path, KEYS))
-    stopped.signals = (signal.SIGINT, signal.SIGINT)
+    stopped.sends = (signal.SIGINT, signal.SIGINT)
     with pytest.raises(KeyboardInterrupt) as found:
         stopped.train()
     assert found.type is not TrainingStopped
@@ -84,7 +84,7 @@ def test_a_second_signal_does_not_wait(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_signal_in_the_last_iteration_only_spares_the_evaluation(tmp_path: Path) -> None:
     stopped = Signaled(tiny_config(tmp_path, KEYS | {"SOLVER.MAX_ITER": 4}))
-    stopped.signals = (signal.SIGTERM,)
+    stopped.sends = (signal.SIGTERM,)
     with pytest.raises(TrainingStopped, match=r"model_final\.pth"):
         stopped.train()
 
@@ -94,7 +94,7 @@ def test_a_handler_of_the_user_stays(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGTERM, lambda *_: received.append(True))
     try:
         trainer = Signaled(tiny_config(tmp_path, KEYS))
-        trainer.signals = (signal.SIGTERM,)
+        trainer.sends = (signal.SIGTERM,)
         trainer.train()
     finally:
         signal.signal(signal.SIGTERM, before)
