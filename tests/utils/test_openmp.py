@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +38,11 @@ def test_it_is_set_before_torch_is_imported(tool: str) -> None:
     )
     environment = {key: value for key, value in os.environ.items() if key not in NAMES}
     output = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).resolve().parents[2],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert output.stdout.split() == ["False", "PASSIVE"]
