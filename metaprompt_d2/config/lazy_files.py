@@ -46,12 +46,19 @@ class _Loader(yaml.SafeLoader):
     """A safe loader that also knows the values that a saved LazyConfig may hold."""
 
 
+def _construct_tuple(loader: _Loader, node: yaml.SequenceNode) -> list:
+    return loader.construct_sequence(node)
+
+
+def _construct_shape(loader: _Loader, node: yaml.MappingNode) -> ShapeSpec:
+    values = loader.construct_mapping(node)
+    return ShapeSpec(**{str(key): value for key, value in values.items()})
+
+
+_PYTHON = "tag:yaml.org,2002:python"
+_Loader.add_constructor(f"{_PYTHON}/tuple", _construct_tuple)
 _Loader.add_constructor(
-    "tag:yaml.org,2002:python/tuple", lambda loader, node: loader.construct_sequence(node)
-)
-_Loader.add_constructor(
-    "tag:yaml.org,2002:python/object:detectron2.layers.shape_spec.ShapeSpec",
-    lambda loader, node: ShapeSpec(**loader.construct_mapping(node)),
+    f"{_PYTHON}/object:detectron2.layers.shape_spec.ShapeSpec", _construct_shape
 )
 
 

@@ -76,9 +76,9 @@ def _signals_forwarded() -> Iterator[None]:
         processes = active_children()
         if not processes:
             raise KeyboardInterrupt
-        for process in processes:
+        for pid in filter(None, (process.pid for process in processes)):
             with suppress(ProcessLookupError):
-                os.kill(process.pid, number)
+                os.kill(pid, number)
 
     if threading.current_thread() is not threading.main_thread():
         yield

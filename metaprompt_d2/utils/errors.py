@@ -93,8 +93,9 @@ def one_line_errors() -> Iterator[None]:
     except (InputError, KeyboardInterrupt) as error:
         if _wants_tracebacks():
             raise
-        is_input = isinstance(error, InputError)
-        sys.exit(f"error: {error_message(error)}" if is_input else str(error) or "stopped")
+        if isinstance(error, InputError):
+            sys.exit(f"error: {error_message(error)}")
+        sys.exit(str(error) or "stopped")
 
 
 def hide_tracebacks(logger: logging.Logger) -> None:
