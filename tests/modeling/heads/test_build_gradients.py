@@ -25,7 +25,8 @@ def features(names: list[str]) -> dict[str, Tensor]:
 
 
 def sem_seg(norm: str) -> tuple[nn.Module, list[str], Callable[[nn.Module, dict], dict]]:
-    head = UPerHead(SHAPES, num_classes=5, conv_dim=64, dropout=0.0, norm=norm)
+    width = 64 if norm == "GN" else 32  # for two channels in a group
+    head = UPerHead(SHAPES, num_classes=5, conv_dim=width, dropout=0.0, norm=norm)
     labels = torch.randint(5, (2, IMAGE, IMAGE))
     return head, list(SHAPES), lambda module, maps: module(maps, labels)[1]
 
