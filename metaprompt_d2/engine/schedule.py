@@ -87,13 +87,13 @@ class WarmupPoly(ParamScheduler):
 def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
     """Build the schedule SOLVER.LR_SCHEDULER_NAME: "RiseAndFallPolyLR" or one of Detectron2's.
 
-    A MAX_ITER of 0, for a training without iterations, counts as 1 here.
+    With a MAX_ITER of 0 it is one of a longer training, which nothing follows.
 
     Raises:
         InputError: The name or the values of SOLVER fit no schedule.
     """
     if cfg.SOLVER.MAX_ITER == 0:
-        cfg = _with_solver(cfg, MAX_ITER=1, WARMUP_ITERS=0)
+        cfg = _with_solver(cfg, MAX_ITER=1000, WARMUP_ITERS=0)
     solver = cfg.SOLVER
     if solver.LR_SCHEDULER_NAME == "WarmupStepWithFixedGammaLR":
         # The same steps by their iterations: fvcore's own class fails at the end of a training.
