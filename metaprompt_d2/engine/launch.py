@@ -104,6 +104,8 @@ def _check_port(dist_url: str) -> None:
 
 def _run(main: Main, args: argparse.Namespace, message: Path) -> None:
     """Run `main` in one process of several; its error message reaches the parent in a file."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a fork has the parent's
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         with one_line_errors():
             main(args)
