@@ -3,7 +3,10 @@
 Importing this package fills Detectron2's registries and registers the datasets.
 """
 
+from .utils.openmp import set_wait_policy
+
 try:
+    set_wait_policy()  # before torch is imported
     import detectron2  # noqa: F401
 except ModuleNotFoundError as error:
     raise ModuleNotFoundError(

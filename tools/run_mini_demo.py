@@ -60,7 +60,7 @@ def train(task: str, output_dir: str, overrides: list[str]) -> tuple[dict[str, f
     path = config_file(task)
     config = str(path.relative_to(ROOT)) if Path.cwd() == ROOT else str(path)
     options = [*overrides, "OUTPUT_DIR", output_dir]
-    seconds = run("tools/train_net.py", "--config-file", config, *options)
+    seconds = run("tools/train_net.py", "--overwrite", "--config-file", config, *options)
     lines = (Path(output_dir) / "metrics.json").read_text().splitlines()
     # Evaluations are written as "<task>/<metric>".
     (*_, last) = (json.loads(line) for line in lines if "/" in line)

@@ -8,10 +8,8 @@ Without GPUs, `--num-gpus N` starts N CPU processes. Bad input ends in one line;
 METAPROMPT_D2_TRACEBACK=1 shows the traceback.
 """
 
-from detectron2.engine import default_argument_parser
-
 import metaprompt_d2  # noqa: F401  (fills the registries)
-from metaprompt_d2.engine import launch_main, train_or_evaluate
+from metaprompt_d2.engine import launch_main, train_or_evaluate, training_argument_parser
 
 if __name__ == "__main__":
-    launch_main(train_or_evaluate, default_argument_parser(epilog=__doc__).parse_args())
+    launch_main(train_or_evaluate, training_argument_parser(epilog=__doc__).parse_args())

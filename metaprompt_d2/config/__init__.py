@@ -3,6 +3,7 @@
 from .checks import check_combinations, check_config, check_registered_parts
 from .defaults import add_metaprompt_config
 from .files import CONFIG_ROOT, read_config_file, recipe_names
+from .lazy_files import read_lazy_config
 
 __all__ = [
     "CONFIG_ROOT",
@@ -11,5 +12,6 @@ __all__ = [
     "check_config",
     "check_registered_parts",
     "read_config_file",
+    "read_lazy_config",
     "recipe_names",
 ]

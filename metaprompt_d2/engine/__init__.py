@@ -6,9 +6,15 @@ from .frozen_weights import convert_frozen_weights
 from .launch import launch_main
 from .lazy import LazyTrainer, evaluate_lazy, load_lazy_config
 from .optimizer import build_optimizer, group_parameters, optimizer_groups
-from .run import load_model, train_or_evaluate, train_or_evaluate_lazy
+from .run import (
+    load_model,
+    train_or_evaluate,
+    train_or_evaluate_lazy,
+    training_argument_parser,
+)
 from .schedule import RiseAndFallPoly, WarmupPoly, build_lr_scheduler
 from .setup import load_config, setup
+from .stop import TrainingStopped
 from .train_loop import NonFiniteLossError, TrainLoop
 from .trainer import Trainer, training_settings
 
@@ -19,6 +25,7 @@ __all__ = [
     "SafeCheckpointer",
     "TrainLoop",
     "Trainer",
+    "TrainingStopped",
     "WarmupPoly",
     "WeightAverage",
     "build_lr_scheduler",
@@ -34,5 +41,6 @@ __all__ = [
     "setup",
     "train_or_evaluate",
     "train_or_evaluate_lazy",
+    "training_argument_parser",
     "training_settings",
 ]

@@ -2,10 +2,12 @@
 
 import logging
 import os
+import warnings
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 from detectron2.engine import create_ddp_model, hooks
@@ -13,7 +15,6 @@ from detectron2.utils import comm
 from detectron2.utils.events import (
     CommonMetricPrinter,
     EventWriter,
-    JSONWriter,
     TensorboardXWriter,
 )
 from omegaconf import DictConfig
@@ -27,7 +28,10 @@ from ..utils.precision import half_precision
 from .checkpointer import SafeCheckpointer
 from .ema import WeightAverage
 from .frozen_weights import convert_frozen_weights
-from .hooks import BestCheckpointer
+from .hooks import BestCheckpointer, WriteLosses
+from .hooks import LRScheduler as LRSchedulerHook
+from .metrics_file import MetricsFile
+from .stop import TrainingStopped
 from .train_loop import TrainLoop
 
 logger = logging.getLogger(__name__)
@@ -101,13 +105,32 @@ class BaseTrainer(TrainLoop, ABC):
     def resume_or_load(self, resume: bool = True) -> None:
         """Load the last checkpoint of the output folder, or the one to start from.
 
+        Learning rates and all other settings are those of the config, as if it had been the config
+        from the first iteration on. The random seed is the checkpoint's.
+
         Args:
             resume: Whether to continue the training of the last checkpoint, if there is one, with
                 the batch after its iteration.
+
+        Raises:
+            InputError: The checkpoint doesn't fit, or has finished more iterations than the config
+                asks for.
         """
         self.checkpointer.resume_or_load(self.settings.init_checkpoint, resume=resume)
         if resume and self.checkpointer.has_checkpoint():
             self.start_iter = self.iter + 1  # checkpoints hold the iteration that was finished
+            if self.start_iter > self.max_iter:
+                raise InputError(
+                    f"the checkpoint to resume from has finished {self.start_iter} iterations, "
+                    f"more than SOLVER.MAX_ITER (train.max_iter) {self.max_iter}"
+                )
+            if 0 <= self.settings.seed != self.seed:
+                logger.warning(
+                    "SEED is %d, but the training continues with the checkpoint's seed %d",
+                    self.settings.seed,
+                    self.seed,
+                )
+            self._advance_schedule()
             self.reset_data_loader(lambda: self.build_loader(self.seed, self.start_iter))
             if self.average is not None and self.average.num_updates == 0:
                 logger.warning("The checkpoint has no averages (EMA); they start from its weights")
@@ -117,19 +140,49 @@ class BaseTrainer(TrainLoop, ABC):
 
         Returns:
             Metrics of the last evaluation on the main process, an empty dict on the others.
+
+        Raises:
+            TrainingStopped: SIGTERM or SIGINT asked the training to stop. It ended the iteration,
+                or broke off an evaluation, and wrote a checkpoint. A second signal doesn't wait.
         """
-        super().train(self.start_iter, self.max_iter)
+        with self.signals.handled():
+            try:
+                super().train(self.start_iter, self.max_iter)
+            except TrainingStopped:
+                checkpoint = self.checkpointer.get_checkpoint_file()
+                raise TrainingStopped(
+                    f"stopped by a signal; --resume continues from {checkpoint or 'its start'}"
+                ) from None
         return self._last_eval_results
+
+    def after_step(self) -> None:
+        """Run the hooks. If the training has to stop, write a checkpoint and stop."""
+        try:
+            super().after_step()
+            # Several processes stop where all of them know of it.
+            alone = comm.get_world_size() == 1
+            must_stop = self.signals.requested if alone else self.must_stop
+            if must_stop and self.iter + 1 < self.max_iter:
+                raise TrainingStopped
+        except TrainingStopped:
+            name = f"model_{self.iter:07d}"
+            if Path(self.checkpointer.get_checkpoint_file()).stem != name:
+                self.checkpointer.save(name, iteration=self.iter)
+            comm.synchronize()  # none ends before the checkpoint is written
+            raise
 
     def build_hooks(self) -> list[hooks.HookBase]:
         """Build the hooks: schedule, checkpoints, evaluation, best checkpoint and log.
 
-        The order matters: an evaluation that fails leaves a checkpoint, and the best checkpoint and
-        the log need its results.
+        The order matters: an evaluation that fails leaves a checkpoint and the losses before it,
+        and the best checkpoint and the log need its results.
         """
         settings, on_main = self.settings, comm.is_main_process()
-        built = [hooks.IterationTimer(), hooks.LRScheduler()]
+        built = [hooks.IterationTimer(), LRSchedulerHook()]
+        writers = self.build_writers() if on_main else []
         if on_main:
+            files = [writer for writer in writers if isinstance(writer, MetricsFile)]
+            built.append(WriteLosses(files, settings.log_period))
             built.append(hooks.PeriodicCheckpointer(self.checkpointer, **settings.checkpointer))
         built.append(hooks.EvalHook(settings.eval_period, self._evaluate_averages))
         if on_main and settings.best_metric.name:
@@ -138,16 +191,16 @@ class BaseTrainer(TrainLoop, ABC):
                 BestCheckpointer(settings.eval_period, self.checkpointer, best.name, best.mode)
             )
         if on_main:
-            built.append(hooks.PeriodicWriter(self.build_writers(), settings.log_period))
+            built.append(hooks.PeriodicWriter(writers, settings.log_period))
         return built
 
     def build_writers(self) -> list[EventWriter]:
-        """Build Detectron2's writers; metrics.json holds plain values, not medians over 20."""
+        """Build the writers of the log, of metrics.json and of TensorBoard."""
         folder = self.settings.output_dir
         os.makedirs(folder, exist_ok=True)
         return [
             CommonMetricPrinter(self.max_iter),
-            JSONWriter(os.path.join(folder, "metrics.json"), window_size=1),
+            MetricsFile(os.path.join(folder, "metrics.json")),
             TensorboardXWriter(folder),
         ]
 
@@ -161,7 +214,16 @@ class BaseTrainer(TrainLoop, ABC):
         # Trainings from YAML once nested the state of the loop.
         super().load_state_dict(state_dict.get("_trainer", {}) | state_dict)
 
+    def _advance_schedule(self) -> None:
+        """Step the schedule to the first iteration; only this is right for every kind of it."""
+        with warnings.catch_warnings():
+            # torch expects a step of the optimizer first
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+            while self.scheduler.last_epoch < self.start_iter:
+                self.scheduler.step()
+
     def _evaluate_averages(self) -> dict[str, Any]:
-        with nullcontext() if self.average is None else self.average.applied():
+        averages = nullcontext() if self.average is None else self.average.applied()
+        with self.signals.interrupting(), averages:
             self._last_eval_results = self.evaluate()
         return self._last_eval_results

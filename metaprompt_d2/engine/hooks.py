@@ -1,11 +1,42 @@
 """Training hooks that Detectron2 lacks."""
 
 from pathlib import Path
+from typing import Any
 
 from detectron2.engine import hooks
+from detectron2.utils.events import EventWriter
 
 from ..utils.files import read_json, write_json
 from .checkpointer import BEST_CHECKPOINT, SafeCheckpointer
+
+
+class LRScheduler(hooks.LRScheduler):
+    """Detectron2's hook without a state: a resumed schedule follows from the config at hand."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Ignore the schedule of a former checkpoint."""
+
+
+class WriteLosses(hooks.HookBase):
+    """Writes metrics before the checkpoint of an iteration, from which a killed run continues."""
+
+    def __init__(self, writers: list[EventWriter], period: int):
+        """
+        Args:
+            writers: Writers that may write one iteration twice.
+            period: Number of iterations from one time to the next.
+        """
+        self._writers = writers
+        self._period = period
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if done % self._period == 0 or done == self.trainer.max_iter:
+            for writer in self._writers:
+                writer.write()
 
 
 class BestCheckpointer(hooks.BestCheckpointer):

@@ -3,12 +3,16 @@
 import argparse
 import atexit
 import os
+import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import active_children
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 from urllib.parse import urlsplit
 
@@ -26,8 +30,8 @@ def launch_main(main: Main, args: argparse.Namespace) -> None:
     """Run `main(args)` in every process that Detectron2's standard arguments ask for.
 
     Without GPUs, `args.num_gpus` is the number of CPU processes. They use as many threads as a
-    single process does, so that the results are the same, but idle threads sleep: spinning threads
-    would slow the others down.
+    single process does, so that the results are the same. SIGTERM and SIGINT to this process reach
+    all of them.
 
     Args:
         main: Function that can be imported from its module.
@@ -50,19 +54,42 @@ def launch_main(main: Main, args: argparse.Namespace) -> None:
 def _launch_several(main: Main, args: argparse.Namespace) -> None:
     if args.machine_rank == 0:
         _check_port(args.dist_url)
-    if not torch.cuda.is_available():
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with tempfile.TemporaryDirectory() as folder:
         message = Path(folder) / "error.txt"
         try:
             machines = (args.num_machines, args.machine_rank, args.dist_url)
-            launch(_run, args.num_gpus, *machines, args=(main, args, message))
+            with _signals_forwarded():
+                launch(_run, args.num_gpus, *machines, args=(main, args, message))
         except (ProcessExitedException, ProcessRaisedException) as error:
             if message.is_file():
                 sys.exit(message.read_text())
             if isinstance(error, ProcessExitedException):  # e.g. killed for lack of memory
                 sys.exit(f"error: {error}")
             raise
+
+
+@contextmanager
+def _signals_forwarded() -> Iterator[None]:
+    """Hand SIGTERM and SIGINT on to the processes, which end in their own way."""
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        processes = active_children()
+        if not processes:
+            raise KeyboardInterrupt
+        for pid in filter(None, (process.pid for process in processes)):
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    previous = [signal.signal(number, forward) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, previous, strict=True):
+            signal.signal(number, handler)
 
 
 def _check_port(dist_url: str) -> None:
@@ -77,6 +104,8 @@ def _check_port(dist_url: str) -> None:
 
 def _run(main: Main, args: argparse.Namespace, message: Path) -> None:
     """Run `main` in one process of several; its error message reaches the parent in a file."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a fork has the parent's
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         with one_line_errors():
             main(args)

@@ -5,48 +5,48 @@ docs/lazy.md says what a config holds. Everything but `train` is instantiated as
 
 import copy
 import inspect
-import logging
 from collections.abc import Iterable
 from typing import Any
 
-import torch
 from detectron2.config import LazyConfig, instantiate
 from detectron2.solver import LRMultiplier
-from detectron2.utils.file_io import PathManager
 from detectron2.utils.registry import locate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..config import read_lazy_config
 from ..data.image_files import limit_pixels
-from ..utils.errors import MissingFileError, UnknownKeyError
+from ..utils.errors import UnknownKeyError
 from .base_trainer import BaseTrainer
 from .checkpointer import SafeCheckpointer
 from .evaluation import evaluate
+from .setup import available_device
 
 
-def load_lazy_config(config_file: str, overrides: list[str]) -> DictConfig:
+def load_lazy_config(
+    config_file: str, overrides: list[str], *, trusted: bool = False
+) -> DictConfig:
     """Load a LazyConfig and apply overrides. Without a GPU, train.device "cuda" becomes "cpu".
 
     `train.max_image_pixels` becomes this process's limit of image sizes.
 
     Args:
-        config_file: Path, also "metaprompt_d2://lazy/cityscapes_seg.py".
+        config_file: Path, also "metaprompt_d2://lazy/cityscapes_seg.py". A `.py` file is a program
+            and is run.
         overrides: Strings of the form "key=value".
+        trusted: Whether a YAML file may call any function (`read_lazy_config`).
 
     Raises:
         MissingFileError: The config file doesn't exist.
         UnknownKeyError: Neither the config nor the function that is called there has a key.
+        InputError: A YAML file isn't one, or calls what it may not.
     """
-    if not PathManager.isfile(config_file):
-        raise MissingFileError(f"config file {config_file} does not exist")
-    cfg = LazyConfig.load(config_file)
+    cfg = read_lazy_config(config_file, trusted=trusted)
     for override in overrides:
         _check_key(cfg, override.partition("=")[0], config_file)
     LazyConfig.apply_overrides(cfg, overrides)
-    if cfg.train.device == "cuda" and not torch.cuda.is_available():
-        logging.getLogger(__name__).warning("No GPU: train.device is set to cpu")
-        cfg.train.device = "cpu"
+    cfg.train.device = available_device(cfg.train.device, "train.device")
     limit_pixels(cfg.train.get("max_image_pixels", 0))
     return cfg
 
@@ -81,7 +81,8 @@ class LazyTrainer(BaseTrainer):
         model = instantiate(cfg.model).to(train.device)
         cfg.optimizer.params.model = model
         optimizer = instantiate(cfg.optimizer)
-        scheduler = LRMultiplier(optimizer, instantiate(cfg.lr_multiplier), train.max_iter)
+        updates = max(train.max_iter, 1)  # 0 for a training without iterations
+        scheduler = LRMultiplier(optimizer, instantiate(cfg.lr_multiplier), updates)
         checkpointer = build_lazy_checkpointer(cfg, model)
         super().__init__(train, model, optimizer, scheduler, checkpointer)
 

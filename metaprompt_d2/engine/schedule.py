@@ -1,6 +1,8 @@
 """Learning rate schedules."""
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.projects import deeplab
@@ -85,12 +87,21 @@ class WarmupPoly(ParamScheduler):
 def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
     """Build the schedule SOLVER.LR_SCHEDULER_NAME: "RiseAndFallPolyLR" or one of Detectron2's.
 
+    With a MAX_ITER of 0 it is one of a longer training, which nothing follows.
+
     Raises:
         InputError: The name or the values of SOLVER fit no schedule.
     """
+    if cfg.SOLVER.MAX_ITER == 0:
+        cfg = _with_solver(cfg, MAX_ITER=1000, WARMUP_ITERS=0)
     solver = cfg.SOLVER
+    if solver.LR_SCHEDULER_NAME == "WarmupStepWithFixedGammaLR":
+        # The same steps by their iterations: fvcore's own class fails at the end of a training.
+        parts = solver.NUM_DECAYS + 1
+        steps = tuple(math.ceil(solver.MAX_ITER * part / parts) for part in range(1, parts))
+        cfg = _with_solver(cfg, LR_SCHEDULER_NAME="WarmupMultiStepLR", STEPS=steps)
     if solver.LR_SCHEDULER_NAME != "RiseAndFallPolyLR":
-        with input_errors("SOLVER", AssertionError, ValueError):  # an unknown name, for example
+        with input_errors("SOLVER", AssertionError, ValueError, ZeroDivisionError):
             return deeplab.build_lr_scheduler(cfg, optimizer)
     multiplier = RiseAndFallPoly(
         peak_at=solver.LR_PEAK_AT,
@@ -99,3 +110,10 @@ def build_lr_scheduler(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
         num_updates=solver.MAX_ITER,
     )
     return LRMultiplier(optimizer, multiplier=multiplier, max_iter=solver.MAX_ITER)
+
+
+def _with_solver(cfg: CfgNode, **values: Any) -> CfgNode:
+    changed = cfg.clone()
+    changed.defrost()
+    changed.SOLVER.update(values)
+    return changed

@@ -4,6 +4,7 @@ import argparse
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
 from detectron2.utils.logger import setup_logger
+from omegaconf import DictConfig
 
 from ..checkpoint import diffusion_sizes
 from ..config import add_metaprompt_config, check_config, read_config_file
@@ -23,7 +25,7 @@ def load_config(config_file: str, overrides: Sequence[Any]) -> CfgNode:
     """Load a config: the defaults, then a YAML file with its `_BASE_`, then overrides.
 
     INPUT.MAX_IMAGE_PIXELS becomes this process's limit of image sizes.
-    Without a GPU, MODEL.DEVICE "cuda" becomes "cpu". If MODEL.DIFFUSION.SIZES_FROM_WEIGHTS is True,
+    Without a GPU, MODEL.DEVICE becomes "cpu". If MODEL.DIFFUSION.SIZES_FROM_WEIGHTS is True,
     UNET.* and VAE.* are taken from the weights, and the key becomes False.
 
     Args:
@@ -55,12 +57,38 @@ def load_config(config_file: str, overrides: Sequence[Any]) -> CfgNode:
     if cfg.MODEL.DIFFUSION.SIZES_FROM_WEIGHTS:
         _take_sizes_from_weights(cfg)
     check_config(cfg)
-    if cfg.MODEL.DEVICE == "cuda" and not torch.cuda.is_available():
-        logging.getLogger(__name__).warning("No GPU: MODEL.DEVICE is set to cpu")
-        cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.DEVICE = available_device(cfg.MODEL.DEVICE, "MODEL.DEVICE")
     limit_pixels(cfg.INPUT.MAX_IMAGE_PIXELS)
     cfg.freeze()
     return cfg
+
+
+def available_device(device: str, key: str) -> str:
+    """Replace a GPU by the CPU on a machine without GPUs, with a warning.
+
+    Args:
+        device: Name of a torch device, such as "cuda" or "cuda:0".
+        key: Config key that holds it.
+
+    Returns:
+        The name of the device to use.
+
+    Raises:
+        InputError: Torch doesn't know the device, or this machine lacks it.
+    """
+    unknown = (AssertionError, ImportError, NotImplementedError, RuntimeError)
+    with input_errors(f"{key} is {device!r}", *unknown):
+        wanted = torch.device(device)
+        if wanted.type != "cuda":
+            torch.empty(0, device=device)
+            return device
+    if not torch.cuda.is_available():
+        logging.getLogger(__name__).warning("No GPU: %s is set to cpu", key)
+        return "cpu"
+    count = torch.cuda.device_count()
+    if wanted.index is not None and wanted.index >= count:
+        raise InputError(f"{key} is {device!r}: this machine has {count} GPUs")
+    return device
 
 
 @contextmanager
@@ -91,14 +119,31 @@ def setup(args: argparse.Namespace) -> CfgNode:
         InputError: As for `load_config`, or OUTPUT_DIR cannot be written.
     """
     cfg = load_config(args.config_file, args.opts)
-    with input_errors(f"OUTPUT_DIR {cfg.OUTPUT_DIR}", OSError):
-        default_setup(cfg, args)
-        setup_loggers(cfg.OUTPUT_DIR)
+    setup_process(cfg, args, cfg.OUTPUT_DIR)
     return cfg
 
 
-def setup_loggers(output_dir: str) -> None:
-    """Set up this package's logger, and hide tracebacks of wrong input from the terminal."""
-    setup_logger(output_dir, comm.get_rank(), name="metaprompt_d2", abbrev_name="mp")
+def setup_process(
+    cfg: CfgNode | DictConfig, args: argparse.Namespace, output_dir: str, *, trains: bool = False
+) -> None:
+    """Set up logging, output folder and seeds, and hide tracebacks of wrong input.
+
+    Args:
+        cfg: Config of either kind.
+        args: Detectron2's standard arguments.
+        output_dir: Output folder of the config.
+        trains: Whether this process trains. Others leave the `config.yaml` of a training.
+
+    Raises:
+        InputError: The output folder cannot be written.
+    """
+    with input_errors(f"OUTPUT_DIR {output_dir}", OSError):
+        file = Path(output_dir, "config.yaml")
+        of_training = not trains and file.with_name("last_checkpoint").is_file()
+        kept = file.read_bytes() if of_training and file.is_file() else None
+        default_setup(cfg, args)  # writes config.yaml
+        if kept is not None and comm.is_main_process():
+            file.write_bytes(kept)
+        setup_logger(output_dir, comm.get_rank(), name="metaprompt_d2", abbrev_name="mp")
     for name in ("detectron2", "metaprompt_d2"):
         hide_tracebacks(logging.getLogger(name))

@@ -17,6 +17,8 @@ from torch.nn.parallel import DistributedDataParallel
 from ..utils.errors import InputError, NonFiniteError
 from ..utils.precision import autocast
 from .ema import WeightAverage
+from .optimizer_state import parameter_names, take_moments
+from .stop import StopSignals
 
 # The running mean by which RetinaNet and FCOS scale their losses; their state dict lacks it.
 _NORMALIZER = "loss_normalizer"
@@ -68,6 +70,8 @@ class TrainLoop(SimpleTrainer):
         self.amp_dtype = amp_dtype
         self.max_grad_norm = max_grad_norm
         self.average = average
+        self.signals = StopSignals()
+        self.must_stop = False
         self.device = next(model.parameters()).device
         scales = amp_dtype == torch.float16
         self.grad_scaler = torch.amp.GradScaler(self.device.type, enabled=scales)
@@ -94,12 +98,13 @@ class TrainLoop(SimpleTrainer):
             with self._exchange_gradients(part):
                 with autocast(self.device, self.amp_dtype):
                     losses = self.model(data)
-                pending.append(_PendingLosses(losses))
+                pending.append(_PendingLosses(losses, self.signals.requested))
                 total = sum(losses.values()) / self.accumulation_steps
                 self.grad_scaler.scale(total).backward()
         self._refuse_unused_parameters()
         self.after_backward()
         values = _mean_losses(pending)
+        self.must_stop = any(part.stops for part in pending)
         if not all(math.isfinite(value) for value in values.values()):
             self._stop(values, file_names)
         self._update()
@@ -109,7 +114,8 @@ class TrainLoop(SimpleTrainer):
         """Save the last finished iteration, in a trainer with a checkpointer."""
 
     def state_dict(self) -> dict[str, Any]:
-        state = super().state_dict() | {"seed": self.seed}
+        names = parameter_names(self._bare_model, self.optimizer)
+        state = super().state_dict() | {"seed": self.seed, "parameter_names": names}
         if self.grad_scaler.is_enabled():
             state["grad_scaler"] = self.grad_scaler.state_dict()
         if self._normalizer is not None:
@@ -117,7 +123,11 @@ class TrainLoop(SimpleTrainer):
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        super().load_state_dict(state_dict)
+        """Load a state. The settings of the optimizer stay as they are (`take_moments`)."""
+        names = parameter_names(self._bare_model, self.optimizer)
+        given = state_dict.get("parameter_names")
+        optimizer = take_moments(self.optimizer, state_dict["optimizer"], names, given)
+        super().load_state_dict(state_dict | {"optimizer": optimizer})
         self.seed = state_dict.get("seed", self.seed)
         if self.grad_scaler.is_enabled() and "grad_scaler" in state_dict:
             self.grad_scaler.load_state_dict(state_dict["grad_scaler"])
@@ -192,12 +202,17 @@ class TrainLoop(SimpleTrainer):
 
 
 class _PendingLosses:
-    """Losses of one batch, averaged over processes, on their way to the host."""
+    """Losses of one batch, averaged over processes, on their way to the host.
 
-    def __init__(self, losses: dict[str, Tensor]):
+    With them travels whether a process was asked to stop, so that all stop after one iteration.
+    """
+
+    def __init__(self, losses: dict[str, Tensor], stops: bool):
         self.names = list(losses)
+        self.stops = stops
         values = torch.stack([loss.detach().float() for loss in losses.values()])
         if comm.get_world_size() > 1:
+            values = torch.cat([values, values.new_full((1,), float(stops))])
             torch.distributed.all_reduce(values)
             values /= comm.get_world_size()
         self._values = values.to("cpu", non_blocking=True)
@@ -206,7 +221,10 @@ class _PendingLosses:
     def wait(self) -> dict[str, float]:
         if self._copied is not None:
             self._copied.synchronize()
-        return dict(zip(self.names, self._values.tolist(), strict=True))
+        values = self._values.tolist()
+        if len(values) > len(self.names):
+            self.stops = values.pop() > 0
+        return dict(zip(self.names, values, strict=True))
 
 
 def _mean_losses(parts: list[_PendingLosses]) -> dict[str, float]:

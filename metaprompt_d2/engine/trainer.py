@@ -77,7 +77,7 @@ class Trainer(BaseTrainer):
 
     def after_train(self) -> None:
         super().after_train()
-        if self.iter == self.max_iter and comm.is_main_process():
+        if self.iter >= self.max_iter and comm.is_main_process():
             verify_results(self.cfg, self._last_eval_results)
 
     @classmethod

@@ -1,7 +1,6 @@
 """The official Cityscapes scorer, on any number of machines."""
 
 import logging
-import tempfile
 from collections import OrderedDict
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +12,7 @@ from PIL import Image
 
 from ..data.image_files import is_read_as_stored, opened
 from ..utils.errors import InputError
+from ..utils.temporary import TemporaryFolder
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class DistributedCityscapesSemSegEvaluator(CityscapesSemSegEvaluator):
         self.dataset_name = dataset_name
 
     def reset(self) -> None:
-        self._working_dir = tempfile.TemporaryDirectory(prefix="cityscapes_eval_")
+        self._working_dir = TemporaryFolder("metaprompt_d2_cityscapes_")
         self._temp_dir = self._working_dir.name
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:

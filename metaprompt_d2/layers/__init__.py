@@ -1,6 +1,7 @@
 """Network layers and losses."""
 
 from .deconv import DeconvStack, init_normal
+from .float32 import Float32Sequential
 from .losses import (
     heatmap_cross_entropy,
     lovasz_softmax,
@@ -12,6 +13,7 @@ from .resize import resize
 
 __all__ = [
     "DeconvStack",
+    "Float32Sequential",
     "heatmap_cross_entropy",
     "init_normal",
     "lovasz_softmax",

@@ -85,14 +85,17 @@ def one_line_errors() -> Iterator[None]:
     """End the program in one line for wrong input: a context, or a decorator of a function.
 
     Raises:
-        SystemExit: Takes the place of an `InputError` ("error: ...") or of Ctrl-C ("stopped").
+        SystemExit: Takes the place of an `InputError` ("error: ...") or of Ctrl-C (its message, or
+            "stopped").
     """
     try:
         yield
     except (InputError, KeyboardInterrupt) as error:
         if _wants_tracebacks():
             raise
-        sys.exit(f"error: {error_message(error)}" if isinstance(error, InputError) else "stopped")
+        if isinstance(error, InputError):
+            sys.exit(f"error: {error_message(error)}")
+        sys.exit(str(error) or "stopped")
 
 
 def hide_tracebacks(logger: logging.Logger) -> None:

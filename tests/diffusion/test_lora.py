@@ -38,14 +38,15 @@ def test_new_adapters_change_no_output() -> None:
 
 
 def test_only_adapters_are_trained() -> None:
-    unet = adapted()
+    unet = adapted().double()
     # Queries and keys of a single token, on the coarsest map of smaller latents, have no gradient.
-    sum(feature.sum() for feature in unet(*unet_inputs(unet, 16, 16))).backward()
+    features = unet(*(value.double() for value in unet_inputs(unet, 16, 16)))
+    # The gradient of a plain sum vanishes in some layers but for rounding.
+    sum((feature * torch.randn_like(feature)).sum() for feature in features).backward()
     for name, parameter in unet.named_parameters():
         assert (parameter.grad is not None) == is_adapter(name), name
-    factors = [p for name, p in unet.named_parameters() if is_adapter(name)]
-    # Every adapter's B, of which there are as many as A, sees a gradient.
-    assert sum(bool(p.grad.abs().sum() > 0) for p in factors) >= len(factors) // 2
+        if is_adapter(name):  # B is zero at first, so A has no gradient
+            assert bool(parameter.grad.any()) == (".lora_B." in name), name
 
 
 def test_every_layer_that_ends_on_a_target_gets_an_adapter() -> None:

@@ -1,13 +1,17 @@
 """`load_config`: files, overrides, the device, and a config nobody can change."""
 
+import argparse
 from pathlib import Path
 
 import detectron2
 import pytest
 import torch
+import yaml
+from detectron2.config import CfgNode
 from PIL import Image
 
-from metaprompt_d2.engine import load_config, load_lazy_config
+from metaprompt_d2.engine import load_config, load_lazy_config, training_argument_parser
+from metaprompt_d2.engine.setup import setup_process
 from metaprompt_d2.utils.errors import InputError, UnknownKeyError
 
 
@@ -113,3 +117,36 @@ def test_the_limit_of_image_sizes_holds_in_the_process(monkeypatch: pytest.Monke
     name = "metaprompt_d2://lazy/coco_pose.py"
     load_lazy_config(name, ["train.max_image_pixels=1000"])
     assert Image.MAX_IMAGE_PIXELS == 500
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:0", "cuda:3"])
+def test_without_gpus_every_gpu_becomes_the_cpu(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert load_config("", ["MODEL.DEVICE", device]).MODEL.DEVICE == "cpu"
+    lazy = load_lazy_config("metaprompt_d2://lazy/nyu_depth.py", [f"train.device={device}"])
+    assert lazy.train.device == "cpu"
+
+
+@pytest.mark.parametrize("device", ["mps", "xpu", "hpu:1", "cuda:99"])
+def test_a_device_that_this_machine_lacks_is_named(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(InputError, match=f"MODEL.DEVICE is '{device}': "):
+        load_config("", ["MODEL.DEVICE", device])
+
+
+def arguments(*flags: str) -> argparse.Namespace:
+    return training_argument_parser().parse_args([*flags])
+
+
+def test_an_evaluation_leaves_the_config_of_a_training(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    for done in (False, True):
+        for seed, trains, expected in ((1, True, 1), (2, False, 1 if done else 2)):
+            cfg = load_config("", ["OUTPUT_DIR", str(tmp_path), "SEED", seed])
+            setup_process(cfg, arguments(), str(tmp_path), trains=trains)
+            assert expected == CfgNode(yaml.safe_load(file.read_text())).SEED
+        (tmp_path / "last_checkpoint").write_text("model_final.pth")

@@ -11,8 +11,13 @@ from fvcore.nn import weight_init
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ...layers import init_normal, lovasz_softmax, mean_cross_entropy, resize
+from ...layers import Float32Sequential, init_normal, lovasz_softmax, mean_cross_entropy, resize
 from ...utils.errors import InputError
+
+# Groups of Detectron2's norm "GN".
+_GROUPS = 32
+# Detectron2's names of norms over several processes. In one process they are BatchNorm.
+_SYNCHRONIZED = ("SyncBN", "nnSyncBN", "naiveSyncBN", "naiveSyncBN_N")
 
 
 @SEM_SEG_HEADS_REGISTRY.register()
@@ -53,7 +58,8 @@ class UPerHead(nn.Module):
             aux_in_feature: Input feature of the auxiliary head.
 
         Raises:
-            InputError: The auxiliary head's feature is unknown.
+            InputError: The auxiliary head's feature is unknown, or GroupNorm cannot divide the
+                channels.
         """
         super().__init__()
         self.in_features = sorted(input_shape, key=lambda name: input_shape[name].stride)
@@ -63,17 +69,25 @@ class UPerHead(nn.Module):
                 f"head's features {self.in_features}"
             )
         self.common_stride = input_shape[self.in_features[0]].stride
+        self._coarsest_stride = input_shape[self.in_features[-1]].stride
         self.ignore_value = ignore_value
         self.loss_weight = loss_weight
         self.lovasz_loss_weight = lovasz_loss_weight
         self.aux_in_feature = aux_in_feature
         self.aux_loss_weight = aux_loss_weight
 
+        if norm == "GN" and conv_dim % _GROUPS:
+            raise InputError(
+                f"conv_dim (MODEL.SEM_SEG_HEAD.CONVS_DIM) is {conv_dim}, expected a multiple of "
+                f"{_GROUPS} for the norm GN"
+            )
         norm = _norm_of_this_run(norm)
-        self._trains_on_one_value = norm == "BN" and 1 in pool_scales
+        # Values of one image that a norm sees, for each pixel; 0 for norms that need no more.
+        self._values_per_pixel = {"BN": 1, "GN": conv_dim // _GROUPS}.get(str(norm), 0)
+        self._pools_to_one_pixel = 1 in pool_scales
         channels = [input_shape[name].channels for name in self.in_features]
         self.pyramid_pooling = nn.ModuleList(
-            nn.Sequential(nn.AdaptiveAvgPool2d(scale), _conv(channels[-1], conv_dim, 1, norm))
+            Float32Sequential(nn.AdaptiveAvgPool2d(scale), _conv(channels[-1], conv_dim, 1, norm))
             for scale in pool_scales
         )
         pooled = channels[-1] + len(pool_scales) * conv_dim
@@ -126,19 +140,13 @@ class UPerHead(nn.Module):
             inference logits (N, K, H, W) and an empty dict.
 
         Raises:
-            InputError: BatchNorm would be trained on one value a channel.
+            InputError: A norm would be trained on a single value.
         """
         if not self.training:
             logits = self.layers(features)
             return resize(logits, [side * self.common_stride for side in logits.shape[-2:]]), {}
         assert targets is not None
-        if self._trains_on_one_value and len(targets) == 1:
-            raise InputError(
-                "BatchNorm cannot train on one image a process: pyramid pooling to 1x1 leaves one "
-                "value a channel. Give every process at least 2 images (SOLVER.IMS_PER_BATCH, "
-                "SOLVER.ACCUMULATION_STEPS), train in several processes with SyncBN, or set "
-                "MODEL.SEM_SEG_HEAD.NORM to GN"
-            )
+        self._refuse_one_value(features[self.in_features[-1]])
         # Softmax, logarithm and sorting need float32 under autocast.
         size, ignored = targets.shape[-2:], self.ignore_value
         logits = resize(self.layers(features).float(), size)
@@ -152,6 +160,19 @@ class UPerHead(nn.Module):
             cross_entropy = mean_cross_entropy(logits, targets, ignore_value=ignored)
             losses["loss_aux"] = cross_entropy * self.aux_loss_weight
         return None, losses
+
+    def _refuse_one_value(self, coarsest: Tensor) -> None:
+        num_images, _, height, width = coarsest.shape
+        pixels = num_images * (1 if self._pools_to_one_pixel else height * width)
+        if pixels * self._values_per_pixel == 1:
+            raise InputError(
+                f"the head's norm cannot train on one image of {height * self._coarsest_stride}x"
+                f"{width * self._coarsest_stride} pixels a process: its coarsest map leaves one "
+                "value. Give every process at least 2 images (SOLVER.IMS_PER_BATCH, "
+                "SOLVER.ACCUMULATION_STEPS), train in several processes with SyncBN, or set "
+                "MODEL.SEM_SEG_HEAD.NORM to GN and MODEL.SEM_SEG_HEAD.CONVS_DIM to a larger "
+                f"multiple of {_GROUPS}"
+            )
 
     def layers(self, features: Mapping[str, Tensor]) -> Tensor:
         """Predict logits (N, K, h, w) at the finest feature's size."""
@@ -182,10 +203,10 @@ class _Float32NaiveSyncBN(NaiveSyncBatchNorm):
 
 def _norm_of_this_run(norm: str | type[nn.Module]) -> str | type[nn.Module]:
     """Replace "SyncBN" where torch's own doesn't work, which needs several GPU processes."""
+    if comm.get_world_size() == 1 and norm in _SYNCHRONIZED:
+        return "BN"
     if norm != "SyncBN":
         return norm
-    if comm.get_world_size() == 1:
-        return "BN"
     return "SyncBN" if torch.cuda.is_available() else _Float32NaiveSyncBN
 
 

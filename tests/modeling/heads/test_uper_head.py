@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from metaprompt_d2.layers import lovasz_softmax, mean_cross_entropy
 from metaprompt_d2.modeling import UPerHead
+from metaprompt_d2.utils.errors import InputError
 
 SHAPES = {f"p{level}": ShapeSpec(channels=6, stride=2**level) for level in (2, 3, 4, 5)}
 NUM_CLASSES = 5
@@ -204,3 +205,51 @@ def test_config_keys_reach_the_head() -> None:
 def test_an_unknown_norm_is_named() -> None:
     with pytest.raises(ValueError, match=r"SEM_SEG_HEAD\.NORM is 'batch', expected one of"):
         smallest_model({"MODEL.SEM_SEG_HEAD.NORM": "batch"})
+
+
+def test_pooled_maps_are_normalized_in_float32_under_autocast() -> None:
+    """Where images differ by less than half precision resolves."""
+    module = head(norm="BN").train()
+    maps = {name: torch.ones_like(value) for name, value in features().items()}
+    maps["p5"] = (1000 + torch.randn_like(maps["p5"])).bfloat16()
+    pooled = module.pyramid_pooling[0]
+    exact = pooled(maps["p5"].float())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = pooled(maps["p5"])
+    assert output.dtype == torch.bfloat16
+    torch.testing.assert_close(output, exact.bfloat16(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("norm", "conv_dim", "pool_scales", "size", "fits"),
+    [
+        ("BN", 8, (1, 2), (64, 96), False),
+        ("SyncBN", 8, (1, 2), (64, 96), False),
+        ("nnSyncBN", 8, (1, 2), (64, 96), False),
+        ("naiveSyncBN", 8, (1, 2), (64, 96), False),
+        ("naiveSyncBN_N", 8, (1, 2), (64, 96), False),
+        ("BN", 8, (2,), (64, 96), True),
+        ("BN", 8, (2,), (32, 32), False),
+        ("GN", 32, (1, 2), (64, 96), False),
+        ("GN", 64, (1, 2), (64, 96), True),
+        ("GN", 64, (1, 2), (32, 32), True),
+        ("FrozenBN", 8, (1, 2), (32, 32), True),
+        ("LN", 8, (1, 2), (32, 32), True),
+        ("", 8, (1, 2), (32, 32), True),
+    ],
+)
+def test_one_image_trains_unless_a_norm_sees_one_value(
+    norm: str, conv_dim: int, pool_scales: tuple, size: tuple[int, int], fits: bool
+) -> None:
+    module = head(norm=norm, conv_dim=conv_dim, pool_scales=pool_scales).train()
+    maps, targets = features(1, *size), labels(1, *size)
+    if fits:
+        assert all(torch.isfinite(loss) for loss in module(maps, targets)[1].values())
+    else:
+        with pytest.raises(InputError, match=r"one image.*SOLVER\.IMS_PER_BATCH"):
+            module(maps, targets)
+
+
+def test_group_norm_needs_channels_for_its_groups() -> None:
+    with pytest.raises(InputError, match="CONVS_DIM. is 48, expected a multiple of 32"):
+        head(norm="GN", conv_dim=48)
