@@ -11,7 +11,7 @@ from detectron2.structures import Boxes
 from detectron2.utils.file_io import PathManager
 from torch import Tensor
 
-from ..checkpoint import load_checkpoint
+from ..checkpoint import find_state_dict, load_checkpoint, unwrap
 from ..utils.errors import InputError, MissingFileError
 
 
@@ -88,9 +88,7 @@ class PersonDetector:
         model = build_model(self.cfg).eval()
         if self.cfg.MODEL.WEIGHTS:
             file = PathManager.get_local_path(self.cfg.MODEL.WEIGHTS)
-            loaded = load_checkpoint(file)
-            loaded = loaded.get("model", loaded)
-            state = {name: torch.as_tensor(value) for name, value in loaded.items()}
+            state = unwrap(find_state_dict(load_checkpoint(file), file))
             # Detectron2's own files lack the pixel statistics and the anchors.
             missing = set(model.state_dict()) - set(state)
             missing = {
