@@ -201,3 +201,47 @@ def test_reading_a_part_of_a_file_takes_the_memory_of_this_part(
     own, mapped = map(float, done.stdout.split())
     assert own < 0.75  # half of it is kept, as float16
     assert mapped < 1.25
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "SAFETENSORS", "ckpt", "pth", "pkl", "x"])
+@pytest.mark.parametrize("content", ["safetensors", "bin", "old.bin", "pickle"])
+def test_the_content_decides_and_not_the_name(tmp_path: Path, content: str, ending: str) -> None:
+    tensors = {"matrix": TENSORS["matrix"], "count": TENSORS["count"]}
+    if content == "pickle":
+        written = tmp_path / "arrays"
+        written.write_bytes(pickle.dumps({"model": {n: v.numpy() for n, v in tensors.items()}}))
+    else:
+        written = write(tmp_path, content, tensors)
+    file = written.rename(tmp_path / f"renamed.{ending}")
+    found = open_tensors(file)
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], value) for name, value in tensors.items())
+
+
+@pytest.mark.parametrize("kind", ["float8_e4m3fn", "float8_e5m2"])
+def test_float8_that_is_not_finite_is_named(kind: str) -> None:
+    values = torch.tensor([1.0, np.nan]).to(getattr(torch, kind))
+    assert non_finite({"a": values, "b": torch.ones(2).to(values.dtype)}) == ["a"]
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_last_file(tmp_path: Path) -> None:
+    """The system refuses to write beyond a size, as it does on a full disk."""
+    code = """
+import resource, signal, sys, torch
+from metaprompt_d2.checkpoint import write_checkpoint
+from metaprompt_d2.utils.errors import InputError
+write_checkpoint(sys.argv[1], {"model": {"a": torch.ones(10)}})
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)
+try:
+    write_checkpoint(sys.argv[1], {"model": {"a": torch.ones(1 << 20)}})
+except InputError as error:
+    print(error)
+"""
+    file = tmp_path / "model.pth"
+    for limit in (5_000, 1_000_000):
+        command = [sys.executable, "-W", "ignore", "-c", code, str(file), str(limit)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == f"{file} cannot be written: [Errno 27] File too large"
+        assert load_checkpoint(file)["model"]["a"].tolist() == [1.0] * 10
+        assert list(tmp_path.iterdir()) == [file]
