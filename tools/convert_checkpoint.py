@@ -74,7 +74,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--config-file",
         type=Path,
-        help="config of the training run that wrote the input; only for --to plain",
+        help="config of the training run that wrote the input, for --to plain; with --to ours it "
+        "gives the values that no tensor shows",
     )
     parser.add_argument(
         "--config-out",
@@ -84,8 +85,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.to == "official" and args.config_out:
         parser.error("--config-out goes with --to ours and --to plain only")
-    if (args.to == "plain") != (args.config_file is not None):
-        parser.error("--to plain and --config-file go together")
+    if args.to == "official" and args.config_file:
+        parser.error("--config-file goes with --to ours and --to plain only")
+    if args.to == "plain" and not args.config_file:
+        parser.error("--to plain needs --config-file")
     if args.input.resolve() == args.output.resolve():
         parser.error(f"input and output are both {args.input}")
     if not args.output.parent.is_dir():
@@ -131,8 +134,11 @@ def to_ours(args: argparse.Namespace) -> None:
     keys, unseen = config_of_official(weights)
     recipes = RECIPES[weights.task]
     recipe = recipes.get(keys.get("MODEL.SEM_SEG_HEAD.NUM_CLASSES"), recipes[None])
+    if args.config_file:
+        recipe = str(args.config_file)
+        keys, unseen = {key: keys[key] for key in keys if key not in unseen}, []
     keys["MODEL.WEIGHTS"] = str(args.output.resolve())
-    cfg = load_config(f"metaprompt_d2://{recipe}", [part for pair in keys.items() for part in pair])
+    cfg = load_config_of(recipe, keys, unseen)
     check_fit(cfg, weights.model, args.input)
     print(weights.report(str(args.input)))
     print("config keys, with those of", recipe)
@@ -146,6 +152,23 @@ def to_ours(args: argparse.Namespace) -> None:
         official["meta"] = loaded["meta"]
     write(args.output, {"model": weights.model, "official": official, "__author__": "MetaPrompts"})
     write_config(args, cfg)
+
+
+def load_config_of(recipe: str, keys: dict[str, Any], unseen: list[str]) -> CfgNode:
+    """Load a recipe with the keys that the tensors show, and those that they don't show.
+
+    Raises:
+        ConversionError: The published values of `unseen` don't go with the tensors.
+    """
+    file = recipe if Path(recipe).is_file() else f"metaprompt_d2://{recipe}"
+    try:
+        return load_config(file, [part for pair in keys.items() for part in pair])
+    except InputError as error:
+        if not unseen:
+            raise
+        raise ConversionError(
+            f"{error}. No tensor shows {', '.join(unseen)}: --config-file gives their values"
+        ) from error
 
 
 def write(path: Path, data: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from detectron2.utils.file_io import PathManager
 from torch import nn
 
 from ..checkpoint import (
+    AVERAGES,
     TensorFileError,
     find_misfits,
     load_diffusion_weights,
@@ -199,6 +200,9 @@ class SafeCheckpointer(DetectionCheckpointer):
                 + "\n  ".join(problems)
                 + advice * bool(incompatible.incorrect_shapes)
             )
+        takes_averages = self._resumes and AVERAGES in self.checkpointables
+        if AVERAGES in checkpoint and not self.for_inference and not takes_averages:
+            logger.warning("The training starts from the checkpoint's weights, not its averages")
         if incompatible.incorrect_shapes:
             names = ", ".join(name for name, *_ in incompatible.incorrect_shapes)
             logger.warning("Not loaded, as MODEL.SKIP_MISMATCHES says: %s", names)

@@ -98,10 +98,11 @@ def load_averages(model: nn.Module, loaded: Mapping[str, Any], key: str) -> None
         loaded: Content of the checkpoint.
         key: Config key that asks for averages.
     """
-    if AVERAGES not in loaded:
+    state = loaded.get(AVERAGES)
+    if not isinstance(state, Mapping) or not state.get("averages"):
         logger.warning("There are no averages to load (%s): using the weights themselves", key)
         return
     average = WeightAverage(model, decay=0.0)
-    average.load_state_dict(loaded[AVERAGES])
+    average.load_state_dict(dict(state))
     average.swap()
     logger.info("Using the averages of %d updates (%s)", average.num_updates, key)

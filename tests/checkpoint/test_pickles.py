@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from metaprompt_d2.checkpoint import TensorFileError, load_checkpoint
 from metaprompt_d2.checkpoint.pickles import load_pickled_arrays
 
 
@@ -129,9 +130,10 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_a_hostile_pickle_is_an_error(kind: str) -> None:
-    with pytest.raises(Exception, match=""):  # `load_checkpoint` turns all of them into one
-        load_pickled_arrays(BytesIO(HOSTILE[kind]))
+def test_a_hostile_pickle_is_an_error(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "hostile.pkl").write_bytes(HOSTILE[kind])
+    with pytest.raises(TensorFileError, match=r"hostile\.pkl is (refused|unreadable)"):
+        load_checkpoint(tmp_path / "hostile.pkl")
 
 
 def test_a_number_in_the_file_takes_no_memory() -> None:

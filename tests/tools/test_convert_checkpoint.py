@@ -264,7 +264,7 @@ def test_the_wrong_task_our_own_file_and_the_same_file_are_refused(
     result = convert(theirs, tmp_path / "x.pth", "--to", "official", "--config-out", "c.yaml")
     assert "--config-out goes with --to ours and --to plain only" in result.stderr
     result = convert(tmp_path / "own.pth", tmp_path / "x.pth", "--to", "plain")
-    assert "--to plain and --config-file go together" in result.stderr
+    assert "--to plain needs --config-file" in result.stderr
 
 
 @pytest.mark.parametrize("prefix", ["", "module._orig_mod."])
@@ -299,8 +299,14 @@ def test_the_demos_checkpoint_converts_to_official_and_back(recipe: str, tmp_pat
     theirs, ours, config = (tmp_path / name for name in ("theirs.pth", "ours.pth", "ours.yaml"))
     result = convert(file, theirs, "--to", "official")
     assert result.returncode == 0, result.stderr
-    result = convert(theirs, ours, "--config-out", config)
+    result = convert(theirs, ours)
+    assert result.returncode == 1
+    assert "No tensor shows MODEL.DIFFUSION.UNET.NUM_HEADS" in result.stderr
+    source = ROOT / f"configs/mini/{recipe}.yaml"
+    result = convert(theirs, ours, "--config-file", source, "--config-out", config)
     assert result.returncode == 0, result.stderr
+    written = yaml.safe_load(config.read_text())["MODEL"]["DIFFUSION"]["UNET"]
+    assert (written["NUM_HEADS"], written["NORM_NUM_GROUPS"]) == (4, 16)
     weights = torch.load(file, weights_only=True)["model"]
     again = torch.load(ours, weights_only=True)["model"]
     assert again.keys() == weights.keys()
