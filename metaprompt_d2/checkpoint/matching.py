@@ -128,8 +128,8 @@ def find_misfits(
 
 def _unset(model: nn.Module, incompatible: Any) -> list[str]:
     """List the tensors that the file lacks, also under other names of the same tensor."""
-    tensors = dict(model.named_parameters(remove_duplicate=False))
-    tensors |= dict(model.named_buffers(remove_duplicate=False))
+    tensors: dict[str, Tensor] = dict(model.named_buffers(remove_duplicate=False))
+    tensors.update(model.named_parameters(remove_duplicate=False))
     missing = set(incompatible.missing_keys)
     loaded = {id(value) for name, value in tensors.items() if name not in missing}
     return [name for name in incompatible.missing_keys if id(tensors.get(name)) not in loaded]

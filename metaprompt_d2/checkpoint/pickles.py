@@ -26,7 +26,10 @@ class RestrictedUnpickler(pickle._Unpickler):
     C's unpickler would fill memory for a single number of the file.
     """
 
-    dispatch = dict(pickle._Unpickler.dispatch)
+    dispatch: dict[int, Any] = dict(pickle._Unpickler.dispatch)
+    stack: list[Any]  # of values, since the last mark
+    read: Callable[[int], bytes]
+    append: Callable[[Any], None]
 
     def __init__(
         self,

@@ -85,7 +85,7 @@ def _read(path: Path, *, mapped: bool, whole: bool) -> Any:
         check_zip(path, whole=whole)
     else:
         check_legacy(path)
-    named = [(stand_in, name) for name, stand_in in STAND_INS.items()]
+    named: list[Any] = [(stand_in, name) for name, stand_in in STAND_INS.items()]
     with torch.serialization.safe_globals(named), warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # another protocol of pickle, which loads
         mmap = mapped and is_zip(start)
@@ -125,7 +125,7 @@ def write_checkpoint(path: str | os.PathLike, content: Mapping[str, Any]) -> Non
     """
 
     def write(stream: IO[bytes]) -> None:
-        watched = _Watched(stream)
+        watched: Any = _Watched(stream)
         try:
             torch.save(dict(content), watched)
         except RuntimeError:  # torch's own, after an error of the stream
