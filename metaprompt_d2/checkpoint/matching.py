@@ -130,6 +130,11 @@ def _unset(model: nn.Module, incompatible: Any) -> list[str]:
     """List the tensors that the file lacks, also under other names of the same tensor."""
     tensors: dict[str, Tensor] = dict(model.named_buffers(remove_duplicate=False))
     tensors.update(model.named_parameters(remove_duplicate=False))
+    of_other_shapes = {name for name, *_ in incompatible.incorrect_shapes}
     missing = set(incompatible.missing_keys)
     loaded = {id(value) for name, value in tensors.items() if name not in missing}
-    return [name for name in incompatible.missing_keys if id(tensors.get(name)) not in loaded]
+    return [
+        name
+        for name in incompatible.missing_keys
+        if name not in of_other_shapes and id(tensors.get(name)) not in loaded
+    ]

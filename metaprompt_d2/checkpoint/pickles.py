@@ -5,7 +5,7 @@ A name in a pickle stands for a function or class of `stand_ins.py`, whatever th
 
 import pickle
 from collections.abc import Callable, Mapping
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 from .stand_ins import STAND_INS, Inert, RefusedError, Stateful, check_keys, replace_stand_ins
 
@@ -26,7 +26,7 @@ class RestrictedUnpickler(pickle._Unpickler):
     C's unpickler would fill memory for a single number of the file.
     """
 
-    dispatch: dict[int, Any] = dict(pickle._Unpickler.dispatch)
+    dispatch: ClassVar[dict[int, Any]] = dict(pickle._Unpickler.dispatch)
     stack: list[Any]  # of values, since the last mark
     read: Callable[[int], bytes]
     append: Callable[[Any], None]
@@ -56,7 +56,7 @@ class RestrictedUnpickler(pickle._Unpickler):
 
     def persistent_load(self, pid: Any) -> Any:
         if self._find_storage is None:
-            raise RefusedError("it holds a persistent id")
+            raise pickle.UnpicklingError("a persistent id")
         return self._find_storage(pid)
 
     def load_build(self) -> None:

@@ -29,6 +29,7 @@ def saved(folder: Path, content: object, **options: object) -> Path:
 def test_types_of_tensors_that_torch_writes_load(tmp_path: Path, is_zip: bool) -> None:
     types = ["float16", "bfloat16", "float64", "int8", "uint8", "bool", "complex64", "uint16"]
     types += ["float8_e4m3fn", "float8_e5m2"]
+    types = types if is_zip else types[:-3]  # torch doesn't read these from its old format
     tensors = {name: torch.ones(2, 3).to(getattr(torch, name)) for name in types}
     tensors |= {"p": torch.nn.Parameter(torch.ones(2)), "empty": torch.zeros(0, 3)}
     tensors |= {"view": torch.arange(20.0).reshape(4, 5)[1:, 2]}
