@@ -24,6 +24,13 @@ def test_a_registered_dataset_is_predicted_and_zipped(
     assert all(name.endswith("_leftImg8bit.png") for name in names)
 
 
+def test_without_weights_nothing_is_written(run_tool: Callable[..., str], tmp_path: Path) -> None:
+    options = ["--config-file", CONFIG, "--dataset", TEST, "--output", tmp_path / "a.zip"]
+    output = run_tool("predict_dataset.py", *options, "OUTPUT_DIR", tmp_path / "log", fails=True)
+    assert "error: MODEL.WEIGHTS is empty" in output
+    assert not list(tmp_path.glob("a*"))
+
+
 def test_an_unknown_dataset_is_named(run_tool: Callable[..., str], tmp_path: Path) -> None:
     options = ["--config-file", CONFIG, "--dataset", TEST[1:], "--output", tmp_path / "a.zip"]
     output = run_tool("predict_dataset.py", *options, "OUTPUT_DIR", tmp_path / "log", fails=True)
