@@ -44,6 +44,7 @@ class PersonDetector:
 
         Raises:
             MissingFileError: CONFIG_FILE is neither a file nor in Detectron2's model zoo.
+            InputError: WEIGHTS is empty.
         """
         node = cfg.MODEL.PERSON_DETECTOR
         path = PathManager.get_local_path(node.CONFIG_FILE)
@@ -55,6 +56,11 @@ class PersonDetector:
                     f"MODEL.PERSON_DETECTOR.CONFIG_FILE {node.CONFIG_FILE} is neither a file nor "
                     "in Detectron2's model zoo"
                 ) from error
+        if not node.WEIGHTS:
+            raise InputError(
+                "MODEL.PERSON_DETECTOR.WEIGHTS is empty, so people would be found at random: "
+                "expected the weights of CONFIG_FILE"
+            )
         detector = get_cfg()
         detector.merge_from_file(path)
         detector.MODEL.DEVICE = cfg.MODEL.DEVICE
