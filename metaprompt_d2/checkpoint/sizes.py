@@ -25,7 +25,6 @@ def sizes_from_configs(unet: Mapping[str, Any], vae: Mapping[str, Any]) -> dict[
         InputError: The UNet has another structure than those of Stable Diffusion 1 and 2.
     """
     _check_structure(unet)
-    check_inputs(unet.get("in_channels", vae["latent_channels"]), vae["latent_channels"])
     # diffusers' old name for the number of heads is "attention_head_dim".
     heads = unet.get("num_attention_heads") or unet["attention_head_dim"]
     per_level = () if isinstance(heads, int) else tuple(heads)
@@ -66,7 +65,6 @@ def sizes_from_shapes(unet: Shapes, vae: Shapes) -> tuple[dict[str, Any], list[s
             "cross_attention_dim": context[1],
             "attention_head_dim": heads_per_level if linear else _HEADS,
             "use_linear_projection": linear,
-            "in_channels": unet["conv_in.weight"][1],
         }
         vae_config = {
             "block_out_channels": _widths("encoder.down_blocks", vae),
@@ -78,26 +76,6 @@ def sizes_from_shapes(unet: Shapes, vae: Shapes) -> tuple[dict[str, Any], list[s
     heads = "UNET.NUM_HEADS_PER_LEVEL" if linear else "UNET.NUM_HEADS"
     sizes = sizes_from_configs(unet_config, vae_config)
     return sizes, [heads, "UNET.NORM_NUM_GROUPS", "VAE.NORM_NUM_GROUPS"]
-
-
-def check_inputs(channels: int, latent_channels: int) -> None:
-    """Refuse a UNet that takes more than a latent.
-
-    Raises:
-        InputError: It does.
-    """
-    if channels > latent_channels:
-        kinds = {
-            1: "a model conditioned on depth",
-            3: "an upscaler",
-            latent_channels: "a model that edits images",
-            latent_channels + 1: "an inpainting model",
-        }
-        kind = kinds.get(channels - latent_channels, "a model with further inputs")
-        raise InputError(
-            f"the UNet takes {channels} channels, its VAE's latents have {latent_channels}: it is "
-            f"{kind}, expected one that takes a noisy latent alone, such as Stable Diffusion's own"
-        )
 
 
 def _check_structure(unet: Mapping[str, Any]) -> None:

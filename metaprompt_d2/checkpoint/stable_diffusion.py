@@ -14,7 +14,7 @@ from ..diffusion import FeatureUNet, LatentEncoder, base_names
 from ..utils.errors import InputError
 from .names import below
 from .report import LoadReport
-from .sizes import check_inputs, sizes_from_configs, sizes_from_shapes
+from .sizes import sizes_from_configs, sizes_from_shapes
 from .sources import open_source
 from .tensor_files import non_finite
 
@@ -136,11 +136,21 @@ def _check_kind(source: str, stored: dict[str, Tensor]) -> None:
             "all); expected weights themselves, of any floating-point type"
         )
     entry, moments = stored.get("unet.conv_in.weight"), stored.get("vae.quant_conv.weight")
-    if entry is not None and moments is not None and entry.ndim == 4:
-        try:
-            check_inputs(entry.shape[1], len(moments) // 2)
-        except InputError as error:
-            raise InputError(f"{source}: {error}") from error
+    if entry is None or moments is None or entry.ndim != 4:
+        return
+    channels, latent = entry.shape[1], len(moments) // 2
+    if channels > latent:
+        kinds = {
+            1: "a model conditioned on depth",
+            3: "an upscaler",
+            latent: "a model that edits images",
+            latent + 1: "an inpainting model",
+        }
+        raise InputError(
+            f"{source}: the UNet takes {channels} channels, its VAE's latents have {latent}: it is "
+            f"{kinds.get(channels - latent, 'a model with further inputs')}, expected one that "
+            "takes a noisy latent alone, such as Stable Diffusion's own"
+        )
 
 
 def _misfit_message(source: str, config: dict[str, Any], problems: list[str]) -> str:
