@@ -1,10 +1,7 @@
 """Files of `torch.save`: checksums, sizes that lie, and mutations that end no process."""
 
 import argparse
-import os
 import pickle
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from random import Random
@@ -13,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from checkpoint_mutations import pickle_of, with_pickle
+from scripts import run_script
 
 from metaprompt_d2.checkpoint import TensorFileError, load_checkpoint
 from metaprompt_d2.checkpoint.tensor_files import open_tensors
@@ -144,16 +142,17 @@ def test_two_pickles_in_a_file_are_refused(tmp_path: Path) -> None:
         load_checkpoint(file)
 
 
+MUTATIONS = """
+import pathlib, resource, sys, checkpoint_mutations
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (4 << 30),) * 2)
+checkpoint_mutations.read_all(pathlib.Path(sys.argv[1]), 3000)
+"""
+
+
 def test_no_mutated_file_ends_the_process(tmp_path: Path) -> None:
-    code = "import resource, sys, pathlib, checkpoint_mutations as m, metaprompt_d2.checkpoint\n"
-    code += "used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()\n"
-    code += "resource.setrlimit(resource.RLIMIT_AS, (used + (4 << 30),) * 2)\n"
-    code += "m.read_all(pathlib.Path(sys.argv[1]), 3000)"
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code, str(tmp_path)],
-        env=os.environ | {"PYTHONPATH": f"{UTILS}:{UTILS.parents[1]}", "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
+    script = tmp_path / "script.py"
+    script.write_text(f"import sys\nsys.path.insert(0, {str(UTILS)!r})\n{MUTATIONS}")
+    done = run_script(script, tmp_path)
     assert done.returncode == 0, f"seed {done.stdout[-20:]}: {done.stderr[-3000:]}"
     assert int(done.stdout.split()[-1]) > 100  # some mutations are harmless

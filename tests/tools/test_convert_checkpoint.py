@@ -17,7 +17,7 @@ from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 from helpers import smallest_cfg, write_cityscapes
 from random_weights import random_weights
-from scripts import run_script
+from scripts import ROOT, run_script
 from torch import nn
 
 import metaprompt_d2
