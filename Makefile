@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+FUZZ_SECONDS ?= 600
 READY := $(VENV)/ready
 
-.PHONY: setup demo demo-depth demo-pose test lint format types docs wheel
+.PHONY: setup demo demo-depth demo-pose test fuzz lint format types docs wheel
 
 setup: $(READY)
 
@@ -27,6 +28,13 @@ demo-pose: $(READY)
 
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+# Fuzz the reader of checkpoints; what was found stays in .fuzz.
+fuzz: $(READY)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[fuzz]'
+	mkdir -p .fuzz
+	$(BIN)/python tests/robustness/fuzz_checkpoints.py -artifact_prefix=.fuzz/ \
+		-max_total_time=$(FUZZ_SECONDS) .fuzz/corpus
 
 lint: $(READY)
 	$(BIN)/ruff check .

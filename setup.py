@@ -17,6 +17,8 @@ WEB = ["gradio>=6,<7"]
 LORA = ["peft>=0.17"]
 # tools/export_model.py writes ONNX files, then runs them to check them.
 EXPORT = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
+# make fuzz
+FUZZ = ["atheris>=3"]
 # Detectron2's ViT.
 VIT = ["timm>=0.9"]
 
@@ -66,7 +68,7 @@ setup(
         "metaprompt_d2.configs": ["**/*.yaml", "**/*.json", "**/*.safetensors", "lazy/**/*.py"],
     },
     install_requires=[
-        "torch>=2.10",
+        "torch>=2.10",  # CVE-2026-24747: memory corruption in the reader of checkpoints
         "torchvision>=0.25",
         "diffusers>=0.35,<0.43",
         "safetensors>=0.4",
@@ -90,6 +92,7 @@ setup(
     ],
     extras_require={
         "export": EXPORT,
+        "fuzz": FUZZ,
         "nyu": NYU,
         "vit": VIT,
         "web": WEB,

@@ -38,10 +38,15 @@ def get_config(name: str, overrides: Sequence[Any] = (), *, weights: str = "") -
     return cfg
 
 
-def build_model(cfg: CfgNode) -> nn.Module:
+def build_model(cfg: CfgNode, *, require_weights: bool = True) -> nn.Module:
     """Build the model of a config for inference, with its weights.
 
-    MODEL.WEIGHTS is loaded or, if it is empty, MODEL.DIFFUSION.WEIGHTS. Then prompts and heads
-    are random.
+    Args:
+        cfg: Config with MODEL.WEIGHTS.
+        require_weights: Whether an empty MODEL.WEIGHTS is an error. If False,
+            MODEL.DIFFUSION.WEIGHTS is loaded, and prompts and heads are random.
+
+    Raises:
+        InputError: There are no weights, or they aren't exactly the model's.
     """
-    return load_model(cfg).eval()
+    return load_model(cfg, require_weights=require_weights).eval()

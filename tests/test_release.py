@@ -30,7 +30,7 @@ from metaprompt_d2.engine import load_config, load_model
 
 assert Path(metaprompt_d2.__file__).is_relative_to({site!r}), metaprompt_d2.__file__
 cfg = load_config("metaprompt_d2://mini/cityscapes_seg.yaml", ["MODEL.DEVICE", "cpu"])
-model = load_model(cfg).eval()  # from the packaged mini diffusion model
+model = load_model(cfg, require_weights=False).eval()  # from the packaged mini diffusion model
 with torch.no_grad():
     (output,) = model([{{"image": torch.rand(3, 64, 128) * 255, "height": 32, "width": 64}}])
 print(metaprompt_d2.__version__, *output["sem_seg"].shape)

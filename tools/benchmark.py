@@ -131,8 +131,8 @@ def parts_of(
 
 def sweep(args: argparse.Namespace, work: Workload, rounds: int) -> list[dict]:
     """Measure `plain` and all improvements for two sizes, batches of 1 and 2, 1 to 3 steps."""
-    cfg = configured(args, "MODEL.META_PROMPT.REFINE_STEPS", 3)
-    model = load_model(cfg, optimize=False).eval()
+    cfg = configured(args, "MODEL.META_PROMPT.REFINE_STEPS", 3, "MODEL.WEIGHTS", "")
+    model = load_model(cfg, optimize=False, require_weights=False).eval()
     variants = chosen(
         inference_variants(model.device, compiled=False), ["all, float32", "all, bf16"]
     )
@@ -156,7 +156,7 @@ def configured(args: argparse.Namespace, *more: object) -> CfgNode:
 def loaded_model(cfg: CfgNode) -> nn.Module:
     """Load the config's model; without MODEL.WEIGHTS, draw heads such that outputs vary."""
     torch.manual_seed(0)
-    model = load_model(cfg, optimize=False).eval()
+    model = load_model(cfg, optimize=False, require_weights=False).eval()
     for name, child in model.named_children() if not cfg.MODEL.WEIGHTS else ():
         for parameter in child.parameters() if name != "backbone" else ():
             if parameter.ndim == 4:

@@ -4,9 +4,8 @@
         --config-out cityscapes.yaml
     python tools/train_net.py --config-file cityscapes.yaml --eval-only
 
-`--to official` writes a file that the official code reads. `--to plain` writes the weights that a
-training run evaluates as those of a plain model: averages (EMA) replace the weights, and adapters
-(LoRA) are merged.
+`--to official` writes a file that the official code reads. `--to plain` merges adapters (LoRA) into
+the weights of a training run. Both write the averages (EMA) where the input has some.
 
     python tools/convert_checkpoint.py output/model_best.pth plain.pth --to plain \
         --config-file output/config.yaml --config-out plain.yaml
@@ -23,6 +22,7 @@ from detectron2.modeling import build_model
 
 from metaprompt_d2 import add_metaprompt_config
 from metaprompt_d2.checkpoint import (
+    AVERAGES,
     OfficialWeights,
     config_of_official,
     find_state_dict,
@@ -32,9 +32,12 @@ from metaprompt_d2.checkpoint import (
     non_finite,
     task_of,
     to_official,
+    unwrap,
+    use_averages,
+    write_checkpoint,
 )
 from metaprompt_d2.diffusion import base_names, is_adapter, merge_lora
-from metaprompt_d2.engine import load_config, load_model
+from metaprompt_d2.engine import load_config
 from metaprompt_d2.utils.errors import InputError, one_line_errors
 from metaprompt_d2.utils.files import atomic_write
 
@@ -71,7 +74,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--config-file",
         type=Path,
-        help="config of the training run that wrote the input; only for --to plain",
+        help="config of the training run that wrote the input, for --to plain; with --to ours it "
+        "gives the values that no tensor shows",
     )
     parser.add_argument(
         "--config-out",
@@ -81,8 +85,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.to == "official" and args.config_out:
         parser.error("--config-out goes with --to ours and --to plain only")
-    if (args.to == "plain") != (args.config_file is not None):
-        parser.error("--to plain and --config-file go together")
+    if args.to == "official" and args.config_file:
+        parser.error("--config-file goes with --to ours and --to plain only")
+    if args.to == "plain" and not args.config_file:
+        parser.error("--to plain needs --config-file")
     if args.input.resolve() == args.output.resolve():
         parser.error(f"input and output are both {args.input}")
     if not args.output.parent.is_dir():
@@ -93,11 +99,16 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 def read_state_dict(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Read the state dict of a checkpoint, and the file's top-level dict.
 
+    Averages (EMA), if there are some, replace the weights.
+
     Raises:
         ConversionError: Tensors hold NaN or infinity.
     """
     loaded = load_checkpoint(path, mapped=True)
-    state_dict = find_state_dict(loaded, path)
+    state_dict = unwrap(find_state_dict(loaded, path))
+    averaged = use_averages(state_dict, loaded)
+    print("weights:", "as they are" if averaged is None else f"their averages ({AVERAGES})")
+    state_dict = averaged or state_dict
     if broken := non_finite(state_dict):
         raise ConversionError(f"{path}: {len(broken)} tensors hold NaN or infinity: {broken}")
     return state_dict, loaded
@@ -123,8 +134,11 @@ def to_ours(args: argparse.Namespace) -> None:
     keys, unseen = config_of_official(weights)
     recipes = RECIPES[weights.task]
     recipe = recipes.get(keys.get("MODEL.SEM_SEG_HEAD.NUM_CLASSES"), recipes[None])
+    if args.config_file:
+        recipe = str(args.config_file)
+        keys, unseen = {key: keys[key] for key in keys if key not in unseen}, []
     keys["MODEL.WEIGHTS"] = str(args.output.resolve())
-    cfg = load_config(f"metaprompt_d2://{recipe}", [part for pair in keys.items() for part in pair])
+    cfg = load_config_of(recipe, keys, unseen)
     check_fit(cfg, weights.model, args.input)
     print(weights.report(str(args.input)))
     print("config keys, with those of", recipe)
@@ -140,9 +154,26 @@ def to_ours(args: argparse.Namespace) -> None:
     write_config(args, cfg)
 
 
+def load_config_of(recipe: str, keys: dict[str, Any], unseen: list[str]) -> CfgNode:
+    """Load a recipe with the keys that the tensors show, and those that they don't show.
+
+    Raises:
+        ConversionError: The published values of `unseen` don't go with the tensors.
+    """
+    file = recipe if Path(recipe).is_file() else f"metaprompt_d2://{recipe}"
+    try:
+        return load_config(file, [part for pair in keys.items() for part in pair])
+    except InputError as error:
+        if not unseen:
+            raise
+        raise ConversionError(
+            f"{error}. No tensor shows {', '.join(unseen)}: --config-file gives their values"
+        ) from error
+
+
 def write(path: Path, data: dict[str, Any]) -> None:
     """Write a checkpoint."""
-    atomic_write(path, lambda stream: torch.save(data, stream))
+    write_checkpoint(path, data)
     print("wrote", path)
 
 
@@ -214,17 +245,15 @@ def to_theirs(args: argparse.Namespace) -> None:
 
 def to_plain(args: argparse.Namespace) -> None:
     """Convert a training run's checkpoint to the weights of a model without adapters."""
-    overrides = ["MODEL.WEIGHTS", str(args.input), "MODEL.DEVICE", "cpu"]
-    overrides += ["TEST.AMP.ENABLED", "False"]  # merge in float32
-    cfg = load_config(str(args.config_file), overrides)
     state_dict, loaded = read_state_dict(args.input)
+    keys = ["MODEL.DEVICE", "cpu", "TEST.AMP.ENABLED", "False"]  # merge in float32
+    cfg = load_config(str(args.config_file), keys)
     check_fit(cfg, state_dict, args.input)
-    averages = cfg.SOLVER.EMA.ENABLED
-    if averages and "ema" not in loaded:
+    if cfg.SOLVER.EMA.ENABLED and AVERAGES not in loaded:
         raise ConversionError(f"{args.input} has no averages, but SOLVER.EMA.ENABLED is True")
-    model = load_model(cfg)
+    model = build_model(cfg)
+    model.load_state_dict(state_dict)
     merge_lora(model)
-    print("weights:", "their averages (SOLVER.EMA)" if averages else "as they are")
     print("tensors of adapters merged:", sum(map(is_adapter, state_dict)))
     write(args.output, {"model": base_names(model.state_dict())})
     keys = ["MODEL.WEIGHTS", str(args.output.resolve())]

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
+from ..utils.errors import InputError
+
 Value = TypeVar("Value")
 
 
@@ -32,3 +34,45 @@ def below(prefix: str, named: Mapping[str, Value]) -> dict[str, Value]:
 def count(pattern: str, names: Iterable[str]) -> int:
     """Count the distinct texts that a pattern matches within names."""
     return len({match[0] for name in names if (match := re.search(pattern, name))})
+
+
+# What DataParallel, DistributedDataParallel, torch.compile, FSDP and activation checkpointing put
+# between the parts of a name.
+_WRAPPERS = {"module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+
+
+def unwrapped(name: str) -> str:
+    """Drop what wrappers of modules add to a tensor's name, anywhere in it."""
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+
+
+def unwrap(named: Mapping[str, Value]) -> dict[str, Value]:
+    """Drop what wrappers of modules add to the names of tensors.
+
+    Raises:
+        InputError: Two names become one (all are listed).
+    """
+    return match_names(named, {})
+
+
+def match_names(named: Mapping[str, Value], known: Mapping[str, str]) -> dict[str, Value]:
+    """Rename tensors to the names of a model, whatever wrappers of modules add to either.
+
+    Args:
+        named: Tensors under any names.
+        known: Maps names, that of the model's tensors among them, to names of the model's tensors.
+
+    Returns:
+        The tensors. What the model doesn't have keeps its name without what wrappers add.
+
+    Raises:
+        InputError: Two tensors get the same name (all are listed).
+    """
+    plain = {unwrapped(name): own for name, own in known.items()}
+    renamed: dict[str, list[str]] = {}
+    for name in named:
+        new = known.get(name) or plain.get(unwrapped(name), unwrapped(name))
+        renamed.setdefault(new, []).append(name)
+    if twice := [" and ".join(names) for names in renamed.values() if len(names) > 1]:
+        raise InputError("these names mean the same tensor:\n  " + "\n  ".join(twice))
+    return {new: named[name] for new, (name,) in renamed.items()}

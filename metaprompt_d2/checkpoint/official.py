@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..utils.errors import InputError
 from .compvis import squeeze_attention, unsqueeze_attention
-from .names import below, count, rename
+from .names import below, count, rename, unwrap, unwrapped
 from .official_names import OUR_UNET, OUR_VAE, PREFIXES, UNET, VAE, official_layers
 from .official_unused import unused_tensors
 from .report import LoadReport
@@ -48,7 +48,7 @@ class OfficialWeights:
 
 def is_official(state_dict: Mapping[str, Any]) -> bool:
     """Return whether the names are those of an official checkpoint."""
-    names = map(_current_name, state_dict)
+    names = map(unwrapped, state_dict)
     return any(name.removeprefix("encoder.").startswith(UNET) for name in names)
 
 
@@ -56,13 +56,15 @@ def from_official(state_dict: Mapping[str, Tensor]) -> OfficialWeights:
     """Convert an official state dict to our names, without copies.
 
     Args:
-        state_dict: Tensors of the official segmentation or depth model. Names may have a
-            `module.` prefix, and the prompts their older name `class_embeddings`.
+        state_dict: Tensors of the official segmentation or depth model. Names may have what DDP
+            and torch.compile add, such as `module.`, and the prompts their older name
+            `class_embeddings`.
 
     Raises:
-        InputError: Names are unknown, or aliases of the output head have other values (all listed).
+        InputError: Names are unknown or double, or aliases of the output head have other values
+            (all are listed).
     """
-    named = {_current_name(name): value for name, value in state_dict.items()}
+    named = {_current_name(name): value for name, value in unwrap(state_dict).items()}
     task = task_of(named)
     prefix = PREFIXES[task]
     layers = official_layers(task, named)
@@ -127,6 +129,5 @@ def task_of(names: Iterable[str]) -> str:
 
 
 def _current_name(name: str) -> str:
-    """Drop DataParallel's prefix and replace the older name of the prompts."""
-    name = name.removeprefix("module.")
+    """Replace the older name of the prompts."""
     return re.sub(r"^(encoder\.)?class_embeddings(\d*)$", r"\1meta_prompts\2", name)

@@ -1,10 +1,8 @@
-"""Read files of tensors without running code from them."""
+"""Read and write files of tensors without running code from them."""
 
 import os
-import pickle
-import re
+import warnings
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,20 +12,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..utils.errors import InputError, MissingFileError
+from ..utils.files import atomic_write
+from .names import unwrap
+from .pickles import load_pickled_arrays
+from .stand_ins import STAND_INS, RefusedError, replace_stand_ins
+from .torch_files import DamagedError, check_legacy, check_zip, is_legacy, is_zip
 
-# Classes and functions of a pickle of NumPy arrays, in NumPy 1 and 2.
-_ARRAY_GLOBALS = {
-    ("collections", "OrderedDict"),
-    ("_codecs", "encode"),
-    ("numpy", "dtype"),
-    ("numpy", "ndarray"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "scalar"),
-    ("numpy.core.numeric", "_frombuffer"),
-    ("numpy._core.numeric", "_frombuffer"),
-}
+# Keys below which files hold their state dict: training codes', pycls' and Caffe2's.
+_STATE_DICT_KEYS = ("state_dict", "model", "model_state_dict", "model_state", "blobs")
 
 
 class TensorFileError(InputError):
@@ -37,83 +29,129 @@ class TensorFileError(InputError):
 def load_checkpoint(path: str | os.PathLike, *, mapped: bool = False) -> Any:
     """Read a whole file: tensors, and the containers, numbers and strings around them.
 
+    The content decides how a file is read, whatever its name.
+
     Args:
-        path: A safetensors file, a pickle of arrays (`.pkl`) or a file of `torch.save`.
+        path: A safetensors file, a pickle of arrays or a file of `torch.save`.
         mapped: Map the file of `torch.save` into memory, so that tensors are only read when they
             are used. The file must not change while they exist. Safetensors are always mapped.
 
     Raises:
         MissingFileError: The file doesn't exist.
-        TensorFileError: The file is empty, truncated, of another format, or holds code.
+        TensorFileError: The file is empty, truncated, damaged, of another format, or holds code.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise MissingFileError(f"{path} isn't a file")
-    if path.stat().st_size == 0:
-        raise TensorFileError(f"{path} is empty")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        if path.suffix == ".pkl":
-            with path.open("rb") as file:
-                return load_pickled_arrays(file)
-        with _harmless_globals():
-            mmap = mapped and _is_zip(path)
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    except Exception as error:  # files of other formats raise anything
-        if refused := _refused_global(path, error):
-            raise TensorFileError(
-                f"{path} is refused: it wants to load {refused}, which isn't a tensor and could "
-                "run code"
-            ) from error
-        raise TensorFileError(_reason(path)) from error
+    return _load(Path(path), mapped=mapped, whole=True)
 
 
 def open_tensors(path: str | os.PathLike) -> dict[str, Tensor]:
     """Map the state dict of a file into memory. Tensors are only read when they are used.
 
     The file must not change while they exist. Files of torch < 1.6 can't be mapped and are read
-    whole.
+    whole. Checksums of the tensors aren't checked, because this would read them.
 
     Raises:
         MissingFileError: The file doesn't exist.
         TensorFileError: As in `load_checkpoint`, or the file holds no state dict.
     """
-    return find_state_dict(load_checkpoint(path, mapped=True), path)
+    loaded = _load(Path(path), mapped=True, whole=False)
+    return unwrap(find_state_dict(loaded, path))
+
+
+def _load(path: Path, *, mapped: bool, whole: bool) -> Any:
+    if not path.is_file():
+        raise MissingFileError(f"{path} isn't a file")
+    if path.stat().st_size == 0:
+        raise TensorFileError(f"{path} is empty")
+    try:
+        return _read(path, mapped=mapped, whole=whole)
+    except RefusedError as error:
+        raise TensorFileError(f"{path} is refused: {error}") from error
+    except DamagedError as error:
+        raise TensorFileError(f"{path} is damaged: its {error}. Copy it again") from error
+    except Exception as error:  # files of other formats raise anything
+        raise TensorFileError(_reason(path)) from error
+
+
+def _read(path: Path, *, mapped: bool, whole: bool) -> Any:
+    """Read a file by its content."""
+    with path.open("rb") as file:
+        start = file.read(512)
+        if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size:
+            return load_file(path)
+        if not is_zip(start) and not is_legacy(start):
+            file.seek(0)
+            return load_pickled_arrays(file)
+    if is_zip(start):
+        check_zip(path, whole=whole)
+    else:
+        check_legacy(path)
+    named: list[Any] = [(stand_in, name) for name, stand_in in STAND_INS.items()]
+    with torch.serialization.safe_globals(named), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # another protocol of pickle, which loads
+        mmap = mapped and is_zip(start)
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    return replace_stand_ins(loaded)
 
 
 def find_state_dict(loaded: Any, path: str | os.PathLike) -> dict[str, Tensor]:
-    """Return the tensors of a loaded state dict, bare or under "state_dict" or "model".
+    """Return the tensors of a loaded state dict, bare or under a usual key; arrays become tensors.
 
     Raises:
         TensorFileError: The file holds no state dict. The message names `path`.
     """
-    for key in ("state_dict", "model"):
+    for key in _STATE_DICT_KEYS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]
     named = loaded.items() if isinstance(loaded, Mapping) else ()
-    if tensors := {name: value for name, value in named if isinstance(value, Tensor)}:
-        return tensors
+    tensors = {name: _as_tensor(value) for name, value in named if isinstance(name, str)}
+    if found := {name: value for name, value in tensors.items() if value is not None}:
+        return found
     raise TensorFileError(f"{path} holds no state dict: a {type(loaded).__name__} without tensors")
 
 
-def load_pickled_arrays(file: IO[bytes]) -> Any:
-    """Read a pickle of containers, numbers and NumPy arrays, of Python 2 or 3.
+def _as_tensor(value: Any) -> Tensor | None:
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "biufc":
+        return torch.as_tensor(value)
+    return value if isinstance(value, Tensor) else None
+
+
+def write_checkpoint(path: str | os.PathLike, content: Mapping[str, Any]) -> None:
+    """Write a file of `torch.save` as `atomic_write` does.
+
+    The CRC-32 of every tensor stands in the file; `load_checkpoint` checks them.
 
     Raises:
-        pickle.UnpicklingError: The pickle holds anything else, is truncated, or isn't a pickle.
+        InputError: The file can't be written, for instance because the disk is full.
     """
-    return _ArrayUnpickler(file, encoding="latin1").load()
+
+    def write(stream: IO[bytes]) -> None:
+        watched: Any = _Watched(stream)
+        try:
+            torch.save(dict(content), watched)
+        except RuntimeError:  # torch's own, after an error of the stream
+            if watched.error is not None:
+                raise watched.error from None
+            raise
+
+    atomic_write(path, write)
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ARRAY_GLOBALS:
-            # Worded as torch's own refusals, for `_refused_global`.
-            raise pickle.UnpicklingError(
-                f"GLOBAL {module}.{name}, which isn't an array and could run code"
-            )
-        return super().find_class(module, name)
+class _Watched:
+    """A stream that keeps its error, which torch hides."""
+
+    def __init__(self, stream: IO[bytes]):
+        self._stream = stream
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._stream.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        self._stream.flush()
 
 
 def non_finite(tensors: Mapping[str, Tensor]) -> list[str]:
@@ -122,43 +160,13 @@ def non_finite(tensors: Mapping[str, Tensor]) -> list[str]:
     if not floats:
         return []
     # A single transfer from the device for all tensors.
-    finite = torch.stack([torch.isfinite(value).all() for value in floats.values()]).tolist()
+    finite = torch.stack([_are_finite(value) for value in floats.values()]).tolist()
     return [name for name, ok in zip(floats, finite, strict=True) if not ok]
 
 
-class _Inert:
-    """Stands in for a class that training codes name in their checkpoints."""
-
-
-def _harmless_globals() -> AbstractContextManager:
-    """Let torch load what Lightning (Stable Diffusion) and mmcv save besides tensors."""
-    scalar = np.float64(0).__reduce__()[0]
-    allowed: list[Any] = [
-        (_Inert, "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint"),
-        (scalar, "numpy.core.multiarray.scalar"),
-        (scalar, "numpy._core.multiarray.scalar"),
-        np.dtype,
-        *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "?")),
-    ]
-    return torch.serialization.safe_globals(allowed)
-
-
-def _is_zip(path: Path) -> bool:
-    """Return whether a file of `torch.save` has the format of torch 1.6 and later."""
-    with path.open("rb") as file:
-        return file.read(4) == b"PK\x03\x04"
-
-
-def _refused_global(path: Path, error: Exception) -> str:
-    """Return the name of the class or function for which a file was refused, "" for none."""
-    named = re.search(r"GLOBAL ([\w.]+)", str(error))
-    if not named and not _is_zip(path):  # torch refuses newer opcodes before what they load
-        try:
-            with path.open("rb") as file:
-                load_pickled_arrays(file)
-        except Exception as again:  # files of other formats raise anything
-            named = re.search(r"GLOBAL ([\w.]+)", str(again))
-    return named[1] if named else ""
+def _are_finite(tensor: Tensor) -> Tensor:
+    is_float8 = tensor.element_size() == 1  # torch can't test its elements
+    return torch.isfinite(tensor.half() if is_float8 else tensor).all()
 
 
 def _reason(path: Path) -> str:

@@ -29,6 +29,10 @@ def add_metaprompt_config(cfg: CfgNode) -> None:
     cfg.MODEL.DIFFUSION.SIZES_FROM_WEIGHTS = False
     # True refuses WEIGHTS that lack a tensor. False warns, and the tensor starts at random.
     cfg.MODEL.DIFFUSION.STRICT = True
+    # Beginnings of names of tensors that MODEL.WEIGHTS may have in another shape, for a training
+    # on other classes: ("sem_seg_head.predictor", "sem_seg_head.aux_head.2"). They start at
+    # random, and the log lists them. () refuses other shapes. Inference and --resume always do.
+    cfg.MODEL.SKIP_MISMATCHES = ()
     # True trains only the prompts, the step embeddings and the heads.
     cfg.MODEL.DIFFUSION.FREEZE_UNET = False
     # True recomputes the UNet's activations in the backward pass: less memory, a third more time.

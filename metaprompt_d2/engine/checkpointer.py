@@ -1,9 +1,11 @@
 """`SafeCheckpointer`: atomic writes and safe loading for Detectron2's checkpointer."""
 
+import logging
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.utils import comm
@@ -11,24 +13,26 @@ from detectron2.utils.file_io import PathManager
 from torch import nn
 
 from ..checkpoint import (
+    AVERAGES,
     TensorFileError,
-    find_state_dict,
-    from_official,
-    is_official,
-    load_checkpoint,
+    find_misfits,
     load_diffusion_weights,
+    match_weights,
     non_finite,
+    read_weights,
+    write_checkpoint,
 )
-from ..diffusion import base_names, is_adapter
 from ..utils.errors import InputError, MissingFileError, NonFiniteError
 from ..utils.files import atomic_write
+
+logger = logging.getLogger(__name__)
 
 # Saved next to the periodic checkpoints. `--resume` never starts from it.
 BEST_CHECKPOINT = "model_best"
 
-_ADAPTER_ADVICE = (
-    " (see MODEL.DIFFUSION.LORA in the config.yaml of the file's training, or merge adapters into "
-    "the weights with tools/convert_checkpoint.py --to plain)"
+_MISMATCH_ADVICE = (
+    "\nTo start a training with its own values for tensors of other shapes, name them in "
+    "MODEL.SKIP_MISMATCHES (LazyConfigs: train.skip_mismatches)"
 )
 
 
@@ -37,11 +41,12 @@ class SafeCheckpointer(DetectionCheckpointer):
 
     * Without a checkpoint, the model starts from `diffusion_weights`.
     * Files are written atomically: a killed run leaves the last complete checkpoint. A model with
-      NaN or infinity is never written.
-    * Files are read without running code from them. Safetensors and official MetaPrompts
-      checkpoints load too.
-    * Tensors of other shapes, NaN, missing or unknown adapters (LoRA), and files of which no
-      tensor fits, are errors. Official checkpoints must fit tensor for tensor.
+      NaN or infinity is never written. Files hold checksums, which are checked.
+    * Files are read by their content, without running code from them: Detectron2's, safetensors and
+      official MetaPrompts checkpoints. Names may have what DDP and torch.compile add.
+    * Tensors of other shapes, NaN, missing or unknown adapters (LoRA), and files that set none of
+      the model's parameters, are errors. Official checkpoints must fit tensor for tensor, and in
+      inference so must all.
     * Checkpoints without adapters load into models with adapters.
     """
 
@@ -52,6 +57,8 @@ class SafeCheckpointer(DetectionCheckpointer):
         *,
         diffusion_weights: str = "",
         strict_diffusion: bool = True,
+        skip_mismatches: Sequence[str] = (),
+        for_inference: bool = False,
         **kwargs: Any,
     ):
         """
@@ -60,17 +67,64 @@ class SafeCheckpointer(DetectionCheckpointer):
             save_dir: Folder of the checkpoints.
             diffusion_weights: Source for `load_diffusion_weights`, "" for none.
             strict_diffusion: Whether tensors that the source lacks are errors.
+            skip_mismatches: Beginnings of names of tensors that a training may start without,
+                where the file has them in another shape.
+            for_inference: Whether a checkpoint must hold all of the model's tensors, and no others.
             kwargs: Further arguments of `DetectionCheckpointer`.
         """
         super().__init__(model, save_dir, **kwargs)
         self.diffusion_weights = diffusion_weights
         self.strict_diffusion = strict_diffusion
+        if not all(isinstance(name, str) and name for name in skip_mismatches):
+            raise InputError(
+                f"skip_mismatches is {list(skip_mismatches)}, expected beginnings of tensors' names"
+            )
+        self.skip_mismatches = tuple(skip_mismatches)
+        self.for_inference = for_inference
+        self._resumes = False
 
     @classmethod
-    def of_config(cls, cfg: CfgNode, model: nn.Module) -> "SafeCheckpointer":
+    def of_config(
+        cls, cfg: CfgNode, model: nn.Module, *, for_inference: bool = False
+    ) -> "SafeCheckpointer":
         """Build the checkpointer that a config describes."""
-        node, folder = cfg.MODEL.DIFFUSION, cfg.OUTPUT_DIR
-        return cls(model, folder, diffusion_weights=node.WEIGHTS, strict_diffusion=node.STRICT)
+        return cls(
+            model,
+            cfg.OUTPUT_DIR,
+            diffusion_weights=cfg.MODEL.DIFFUSION.WEIGHTS,
+            strict_diffusion=cfg.MODEL.DIFFUSION.STRICT,
+            skip_mismatches=cfg.MODEL.SKIP_MISMATCHES,
+            for_inference=for_inference,
+        )
+
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """Load the last checkpoint of `save_dir`, or `path` where there is none.
+
+        Raises:
+            InputError: As in `load`. Where the last checkpoint is damaged or gone, the message says
+                how to go back to the one before.
+        """
+        self._resumes = resume and self.has_checkpoint()
+        try:
+            return super().resume_or_load(path, resume=resume)
+        except (MissingFileError, TensorFileError) as error:
+            if not self._resumes:
+                raise
+            raise TensorFileError(f"{error}; {self._how_to_go_back()}") from error
+        finally:
+            self._resumes = False
+
+    def _how_to_go_back(self) -> str:
+        last, tag = Path(self.get_checkpoint_file()).name, Path(self.save_dir) / "last_checkpoint"
+        others = [
+            file
+            for file in Path(self.save_dir).glob("*.pth")
+            if file.name not in (last, f"{BEST_CHECKPOINT}.pth") and zipfile.is_zipfile(file)
+        ]
+        if not others:
+            return "there is no other checkpoint to resume from: start again without --resume"
+        newest = max(others, key=lambda file: file.stat().st_mtime)
+        return f"to resume from the one before, write {newest.name} into {tag}"
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load a checkpoint, or the diffusion weights if `path` is empty.
@@ -104,7 +158,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         data |= {key: value.state_dict() for key, value in self.checkpointables.items()}
         file = Path(self.save_dir) / f"{name}.pth"
         self.logger.info("Saving checkpoint to %s", file)
-        atomic_write(file, lambda stream: torch.save(data | kwargs, stream))
+        write_checkpoint(file, data | kwargs)
         if name != BEST_CHECKPOINT:
             self.tag_last_checkpoint(file.name)
 
@@ -114,68 +168,42 @@ class SafeCheckpointer(DetectionCheckpointer):
         atomic_write(tag, lambda stream: stream.write(last_filename_basename.encode()))
 
     def _load_file(self, filename: str) -> dict[str, Any]:
-        is_pickle = filename.endswith(".pkl")
-        loaded = _load_pickle(filename) if is_pickle else super()._load_file(filename)
-        tensors = {name: torch.as_tensor(value) for name, value in loaded["model"].items()}
-        if broken := non_finite(tensors):
+        # Detectron2 itself would unpickle files of these endings.
+        of_zoo = filename.endswith((".pkl", ".pyth"))
+        loaded = self._torch_load(filename) if of_zoo else super()._load_file(filename)
+        if broken := non_finite(loaded["model"]):
             raise TensorFileError(
                 f"{filename}: {len(broken)} tensors hold NaN or infinity: {broken}"
             )
         return loaded
 
     def _torch_load(self, filename: str) -> dict[str, Any]:
-        loaded = load_checkpoint(filename)
-        state_dict = find_state_dict(loaded, filename)
-        if is_official(state_dict):
-            try:
-                weights = from_official(state_dict)
-            except InputError as error:
-                raise TensorFileError(f"{filename}: {error}") from error
-            return {"model": weights.model, "official": weights.task}
-        return (loaded if "model" in loaded else {}) | {"model": state_dict}
+        return read_weights(PathManager.get_local_path(filename))
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
-        own = base_names({name: name for name in self.model.state_dict()})
-        given = {own.get(name, name): value for name, value in checkpoint["model"].items()}
+        given = match_weights(self.model, checkpoint["model"])
         checkpoint["model"] = given.copy()  # the parent class changes it
         incompatible = super()._load_model(checkpoint)
-        is_official_file = "official" in checkpoint
-        has_adapters = any(map(is_adapter, given))
-        problems = [
-            f"{name}: {tuple(in_file)} in the file, {tuple(in_model)} in the model"
-            for name, in_file, in_model in incompatible.incorrect_shapes
-        ]
-        # A model may have adapters that the file lacks, but all or none of them.
-        problems += [
-            f"{name}: missing in the file"
-            for name in incompatible.missing_keys
-            if (has_adapters if is_adapter(name) else is_official_file)
-        ]
-        problems += [
-            f"{name}: not in the model" + _ADAPTER_ADVICE * is_adapter(name)
-            for name in incompatible.unexpected_keys
-            if is_official_file or is_adapter(name)
-        ]
+        may_differ = () if self._resumes else self.skip_mismatches
+        problems = find_misfits(
+            self.model,
+            given,
+            incompatible,
+            is_whole=self.for_inference or "official" in checkpoint,
+            is_for_inference=self.for_inference,
+            may_differ=may_differ,
+        )
         if problems:
+            advice = "" if self.for_inference or self._resumes else _MISMATCH_ADVICE
             raise InputError(
                 f"checkpoint does not fit the model, {len(problems)} tensors differ:\n  "
                 + "\n  ".join(problems)
+                + advice * bool(incompatible.incorrect_shapes)
             )
-        if given and given.keys() == set(incompatible.unexpected_keys):
-            raise InputError(
-                f"none of the checkpoint's {len(given)} tensors belongs to the model; "
-                f"its first is {min(given)!r}"
-            )
+        takes_averages = self._resumes and AVERAGES in self.checkpointables
+        if AVERAGES in checkpoint and not self.for_inference and not takes_averages:
+            logger.warning("The training starts from the checkpoint's weights, not its averages")
+        if incompatible.incorrect_shapes:
+            names = ", ".join(name for name, *_ in incompatible.incorrect_shapes)
+            logger.warning("Not loaded, as MODEL.SKIP_MISMATCHES says: %s", names)
         return incompatible
-
-
-def _load_pickle(filename: str) -> dict[str, Any]:
-    """Read a pickle of Detectron2's model zoo, Detectron 1 or Caffe2."""
-    loaded = load_checkpoint(PathManager.get_local_path(filename))
-    if not isinstance(loaded, dict):
-        raise TensorFileError(f"{filename} holds no state dict: {type(loaded).__name__}")
-    if "model" in loaded and "__author__" in loaded:  # Detectron2's model zoo
-        return loaded
-    blobs = loaded.get("blobs", loaded)  # Detectron 1 and ImageNet models of Caffe2
-    model = {key: value for key, value in blobs.items() if not key.endswith("_momentum")}
-    return {"model": model, "__author__": "Caffe2", "matching_heuristics": True}

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from ..checkpoint import AVERAGES, match_names
 from ..utils.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ class WeightAverage:
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load averages. Those of other parameters or shapes raise InputError, with all listed."""
-        given = state_dict["averages"]
+        given = match_names(state_dict["averages"], {name: name for name in self._weights})
         shapes = {name: tuple(weight.shape) for name, weight in self._weights.items()}
         problems = [
             f"{name}: {tuple(given[name].shape) if name in given else 'no average'} in the file, "
@@ -89,12 +90,19 @@ class WeightAverage:
         }
 
 
-def load_averages(model: nn.Module, loaded: Mapping[str, Any]) -> None:
-    """Replace a model's weights by the averages in a checkpoint's content; warn if it has none."""
-    if "ema" not in loaded:
-        logger.warning("There are no averages to load (EMA): using the weights themselves")
+def load_averages(model: nn.Module, loaded: Mapping[str, Any], key: str) -> None:
+    """Replace a model's weights by the averages in a checkpoint's content; warn if it has none.
+
+    Args:
+        model: Model with the checkpoint's weights.
+        loaded: Content of the checkpoint.
+        key: Config key that asks for averages.
+    """
+    state = loaded.get(AVERAGES)
+    if not isinstance(state, Mapping) or not state.get("averages"):
+        logger.warning("There are no averages to load (%s): using the weights themselves", key)
         return
     average = WeightAverage(model, decay=0.0)
-    average.load_state_dict(loaded["ema"])
+    average.load_state_dict(dict(state))
     average.swap()
-    logger.info("Using the averages of %d updates (EMA)", average.num_updates)
+    logger.info("Using the averages of %d updates (%s)", average.num_updates, key)

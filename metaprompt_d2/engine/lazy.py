@@ -119,7 +119,9 @@ def evaluate_lazy(cfg: DictConfig, model: nn.Module) -> dict[str, Any]:
     return evaluate(evaluated, loader, evaluator)
 
 
-def build_lazy_checkpointer(cfg: DictConfig, model: nn.Module) -> SafeCheckpointer:
+def build_lazy_checkpointer(
+    cfg: DictConfig, model: nn.Module, *, for_inference: bool = False
+) -> SafeCheckpointer:
     """Build the checkpointer of a LazyConfig's model."""
     source = cfg.train.diffusion
     return SafeCheckpointer(
@@ -127,4 +129,6 @@ def build_lazy_checkpointer(cfg: DictConfig, model: nn.Module) -> SafeCheckpoint
         cfg.train.output_dir,
         diffusion_weights=source.weights,
         strict_diffusion=source.strict,
+        skip_mismatches=cfg.train.get("skip_mismatches", ()),
+        for_inference=for_inference,
     )

@@ -1,6 +1,7 @@
 """What the scripts run in each process."""
 
 import argparse
+import logging
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -9,7 +10,9 @@ from detectron2.engine import default_argument_parser
 from detectron2.utils import comm
 from torch import nn
 
+from ..checkpoint import AVERAGES
 from ..diffusion.speedups import optimize_for_inference
+from ..utils.errors import InputError
 from ..utils.precision import amp_dtype
 from .checkpointer import SafeCheckpointer
 from .ema import load_averages
@@ -18,8 +21,12 @@ from .output_folder import claim_output_folder
 from .setup import load_config, setup_process
 from .trainer import Trainer
 
+logger = logging.getLogger(__name__)
 
-def load_model(cfg: CfgNode, *, resume: bool = False, optimize: bool = True) -> nn.Module:
+
+def load_model(
+    cfg: CfgNode, *, resume: bool = False, optimize: bool = True, require_weights: bool = True
+) -> nn.Module:
     """Build a config's model for inference and load its weights.
 
     With SOLVER.EMA.ENABLED, the averages of a checkpoint replace its weights.
@@ -28,12 +35,20 @@ def load_model(cfg: CfgNode, *, resume: bool = False, optimize: bool = True) -> 
         cfg: Config with MODEL.WEIGHTS.
         resume: Whether the last checkpoint in OUTPUT_DIR, if any, replaces MODEL.WEIGHTS.
         optimize: Whether the model is made fast as TEST.AMP and MODEL.SPEED say.
+        require_weights: Whether an empty MODEL.WEIGHTS is an error. If False, the model then has
+            the weights that a training would start from.
+
+    Raises:
+        InputError: There are no weights, or they aren't exactly the model's.
     """
     model = Trainer.build_model(cfg)
-    checkpointer = SafeCheckpointer.of_config(cfg, model)
-    loaded = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
-    if cfg.SOLVER.EMA.ENABLED:
-        load_averages(model, loaded)
+    _load_for_inference(
+        SafeCheckpointer.of_config(cfg, model, for_inference=True),
+        ("MODEL.WEIGHTS", cfg.MODEL.WEIGHTS),
+        ("SOLVER.EMA.ENABLED", cfg.SOLVER.EMA.ENABLED),
+        resume=resume,
+        require_weights=require_weights,
+    )
     if optimize:
         optimize_for_inference(
             model,
@@ -43,6 +58,40 @@ def load_model(cfg: CfgNode, *, resume: bool = False, optimize: bool = True) -> 
             pack_kernels=cfg.MODEL.SPEED.PACK_KERNELS,
         )
     return model
+
+
+def _load_for_inference(
+    checkpointer: SafeCheckpointer,
+    weights: tuple[str, str],
+    averages: tuple[str, bool],
+    *,
+    resume: bool,
+    require_weights: bool = True,
+) -> None:
+    """Load a checkpoint into the checkpointer's model.
+
+    Args:
+        checkpointer: Checkpointer for inference.
+        weights: Name and value of the key of the checkpoint.
+        averages: Name and value of the key that asks for averages.
+        resume: Whether the last checkpoint of the output folder, if any, is loaded instead.
+        require_weights: Whether an error is raised where there is neither.
+    """
+    (key, path), (averages_key, wants_averages) = weights, averages
+    has_weights = path or resume and checkpointer.has_checkpoint()
+    if require_weights and not has_weights:
+        raise InputError(
+            f"{key} is empty, so the heads would be random: expected a checkpoint"
+            + f" ({checkpointer.save_dir} has none to resume)" * resume
+        )
+    loaded = checkpointer.resume_or_load(path, resume=resume)
+    if wants_averages and has_weights:
+        load_averages(checkpointer.model, loaded, averages_key)
+    elif AVERAGES in loaded:
+        logger.warning(
+            "The checkpoint has averages (EMA), which are not used, because %s is False",
+            averages_key,
+        )
 
 
 def train_or_evaluate(args: argparse.Namespace) -> dict[str, Any]:
@@ -73,10 +122,12 @@ def train_or_evaluate_lazy(args: argparse.Namespace) -> dict[str, Any]:
         setup_process(cfg, args, cfg.train.output_dir, trains=not args.eval_only)
         if args.eval_only:
             model = instantiate(cfg.model).to(cfg.train.device)
-            checkpointer = build_lazy_checkpointer(cfg, model)
-            loaded = checkpointer.resume_or_load(cfg.train.init_checkpoint, resume=args.resume)
-            if cfg.train.ema.enabled:
-                load_averages(model, loaded)
+            _load_for_inference(
+                build_lazy_checkpointer(cfg, model, for_inference=True),
+                ("train.init_checkpoint", cfg.train.init_checkpoint),
+                ("train.ema.enabled", cfg.train.ema.enabled),
+                resume=args.resume,
+            )
             optimize_for_inference(model, **cfg.train.speed)
             return evaluate_lazy(cfg, model)
         trainer = LazyTrainer(cfg)

@@ -1,6 +1,5 @@
 """`Predictor`: predict images, folders and videos with the model of any config."""
 
-import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,8 +22,6 @@ from ..modeling import with_test_time_augmentation
 from ..utils.errors import InputError, input_errors
 from ..utils.tasks import find_task
 from .sources import Video, find_sources
-
-logger = logging.getLogger(__name__)
 
 AnyImage = str | os.PathLike[str] | np.ndarray | Image.Image
 AnyBoxes = Sequence[Sequence[float]] | np.ndarray | Tensor
@@ -61,10 +58,11 @@ class Predictor:
         Args:
             cfg: Config, for example from `get_config`. It is copied.
             model: Model to use (default: the config's, with its weights).
+
+        Raises:
+            InputError: MODEL.WEIGHTS is empty, or doesn't fit the model, and no model is given.
         """
         self.cfg = cfg.clone()
-        if model is None and not cfg.MODEL.WEIGHTS:
-            logger.warning("MODEL.WEIGHTS is empty: predictions of an untrained model are noise")
         bare = load_model(self.cfg) if model is None else model
         self.model = with_test_time_augmentation(self.cfg, bare.eval())
         # People are cut out by the model itself, so that whole images can be given.

@@ -11,7 +11,7 @@ from detectron2.structures import Boxes
 from detectron2.utils.file_io import PathManager
 from torch import Tensor
 
-from ..checkpoint import load_checkpoint
+from ..checkpoint import find_state_dict, load_checkpoint, unwrap
 from ..utils.errors import InputError, MissingFileError
 
 
@@ -44,6 +44,7 @@ class PersonDetector:
 
         Raises:
             MissingFileError: CONFIG_FILE is neither a file nor in Detectron2's model zoo.
+            InputError: WEIGHTS is empty.
         """
         node = cfg.MODEL.PERSON_DETECTOR
         path = PathManager.get_local_path(node.CONFIG_FILE)
@@ -55,6 +56,11 @@ class PersonDetector:
                     f"MODEL.PERSON_DETECTOR.CONFIG_FILE {node.CONFIG_FILE} is neither a file nor "
                     "in Detectron2's model zoo"
                 ) from error
+        if not node.WEIGHTS:
+            raise InputError(
+                "MODEL.PERSON_DETECTOR.WEIGHTS is empty, so people would be found at random: "
+                "expected the weights of CONFIG_FILE"
+            )
         detector = get_cfg()
         detector.merge_from_file(path)
         detector.MODEL.DEVICE = cfg.MODEL.DEVICE
@@ -88,9 +94,7 @@ class PersonDetector:
         model = build_model(self.cfg).eval()
         if self.cfg.MODEL.WEIGHTS:
             file = PathManager.get_local_path(self.cfg.MODEL.WEIGHTS)
-            loaded = load_checkpoint(file)
-            loaded = loaded.get("model", loaded)
-            state = {name: torch.as_tensor(value) for name, value in loaded.items()}
+            state = unwrap(find_state_dict(load_checkpoint(file), file))
             # Detectron2's own files lack the pixel statistics and the anchors.
             missing = set(model.state_dict()) - set(state)
             missing = {

@@ -16,12 +16,14 @@ from diffusers.loaders.single_file_utils import (
     convert_ldm_vae_checkpoint,
 )
 from helpers import smallest_backbone, smallest_cfg, tiny_cfg, tiny_model
+from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from metaprompt_d2.checkpoint import diffusion_sizes, load_diffusion_weights
 from metaprompt_d2.checkpoint.sizes import sizes_from_shapes
 from metaprompt_d2.diffusion import FeatureUNet, LatentEncoder
+from metaprompt_d2.utils.errors import InputError, MissingFileError
 
 FILE = "diffusion_pytorch_model.safetensors"
 
@@ -464,3 +466,138 @@ def test_nothing_is_loaded_from_a_part_that_does_not_fit(folder: Path) -> None:
 def test_a_model_without_diffusion_parts_is_refused(folder: Path) -> None:
     with pytest.raises(ValueError, match=r"the model has no diffusion unet"):
         load_diffusion_weights(nn.Linear(2, 2), str(folder))
+
+
+@pytest.mark.parametrize("variant", ["fp16", "non_ema", "bf16"])
+@pytest.mark.parametrize("parts", [("unet", "vae"), ("unet",)])
+@pytest.mark.parametrize("is_sharded", [False, True])
+def test_a_folder_may_hold_a_variant_alone(
+    folder: Path, variant: str, parts: tuple[str, ...], is_sharded: bool
+) -> None:
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet")
+    vae = AutoencoderKL.from_pretrained(folder / "vae")
+    expected = unet.conv_in.bias.detach()
+    for part in parts:
+        (folder / part / FILE).unlink()
+    size = "50KB" if is_sharded else "5GB"
+    unet.save_pretrained(folder / "unet", variant=variant, max_shard_size=size)
+    if "vae" in parts:
+        vae.save_pretrained(folder / "vae", variant=variant)
+    assert not (folder / "unet" / FILE).exists()
+    assert torch.equal(loaded_bias(folder), expected)
+
+
+def test_the_weights_themselves_come_before_variants(folder: Path) -> None:
+    expected = expected_bias(folder)
+    new_unet().save_pretrained(folder / "unet", variant="fp16")
+    assert torch.equal(loaded_bias(folder), expected)
+
+
+@pytest.mark.parametrize("kind", ["float8_e4m3fn", "float8_e5m2", "bfloat16", "float64"])
+@pytest.mark.parametrize("is_pickled", [False, True])
+def test_weights_of_any_floating_point_type_load(folder: Path, kind: str, is_pickled: bool) -> None:
+    parts = {"unet": new_unet(), "vae": new_vae()}
+    for part, module in parts.items():
+        tensors = {n: v.to(getattr(torch, kind)) for n, v in module.state_dict().items()}
+        (torch.save if is_pickled else save_file)(tensors, folder / part / FILE)
+    backbone = smallest_backbone()
+    load_diffusion_weights(backbone, str(folder))
+    for name, value in backbone.refinement.unet.state_dict().items():
+        expected = parts["unet"].state_dict()[name].to(getattr(torch, kind))
+        assert torch.equal(value, expected.float()), name
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        (
+            "conv_in.weight.SCB",
+            torch.ones(8),
+            r"quantized with scales \(unet\.conv_in\.weight\.SCB",
+        ),
+        ("conv_in.scale_weight", torch.ones(()), "quantized with scales"),
+        (
+            "conv_in.bias",
+            torch.ones(8, dtype=torch.int8),
+            r"conv_in\.bias: torch\.int8 in the file",
+        ),
+    ],
+)
+def test_quantized_weights_are_refused(
+    folder: Path, name: str, value: torch.Tensor, reason: str
+) -> None:
+    file = folder / "unet" / FILE
+    save_file(load_file(file) | {name: value}, file)
+    with pytest.raises(InputError, match=reason):
+        loaded_bias(folder)
+
+
+@pytest.mark.parametrize(
+    ("extra", "kind"),
+    [(5, "an inpainting model"), (4, "a model that edits images"), (1, "conditioned on depth")],
+)
+def test_a_unet_that_takes_more_than_a_latent_is_named(folder: Path, extra: int, kind: str) -> None:
+    file, config = folder / "unet" / FILE, folder / "unet/config.json"
+    tensors = load_file(file)
+    weight = tensors["conv_in.weight"]
+    more = torch.zeros(len(weight), extra, 3, 3, dtype=weight.dtype)
+    save_file(tensors | {"conv_in.weight": torch.cat([weight, more], 1)}, file)
+    message = rf"{folder.name}: the UNet takes {4 + extra} channels.*have 4: it is .*{kind}"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"in_channels": 4 + extra}))
+    with pytest.raises(InputError, match=message) as error:
+        loaded_bias(folder)
+    assert "SIZES_FROM_WEIGHTS" not in str(error.value)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_weights_of_a_wrapped_unet_load(folder: Path, prefix: str) -> None:
+    expected, file = expected_bias(folder), folder / "unet" / FILE
+    save_file({prefix + name: value for name, value in load_file(file).items()}, file)
+    assert torch.equal(loaded_bias(folder), expected)
+
+
+def test_an_index_never_leads_out_of_its_folder(folder: Path) -> None:
+    file = folder / "unet" / FILE
+    shutil.move(file, folder / "outside.safetensors")
+    for names in ({"a": "../outside.safetensors"}, {"a": 3}, ["a"]):
+        index = folder / "unet" / f"{FILE}.index.json"
+        index.write_text(json.dumps({"weight_map": names}))
+        with pytest.raises(InputError, match=r"names '\.\./outside|has no weight_map"):
+            loaded_bias(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("models/sd-1-4", r"the\s+folder models is here; it holds sd-1-5"),
+        ("weights/v1-5.ckpt", "is neither a folder"),
+        ("weights/V1-5.SAFETENSORS", "is neither a folder"),
+        ("./models", "holds none of"),
+        ("models/sd-1-5/unet/x", "is neither a folder"),
+    ],
+)
+def test_a_mistyped_path_does_not_ask_the_hub(
+    name: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("the hub was asked")
+
+    (tmp_path / "models/sd-1-5").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("metaprompt_d2.checkpoint.sources.hf_hub_download", fail)
+    with pytest.raises(MissingFileError, match=reason):
+        loaded_bias(name)
+
+
+def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def unreachable(repository: str, name: str) -> None:
+        asked.append(name)
+        raise LocalEntryNotFoundError("no connection")
+
+    monkeypatch.setattr("metaprompt_d2.checkpoint.sources.hf_hub_download", unreachable)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    with pytest.raises(MissingFileError, match="owner/name is neither .* can't be reached"):
+        loaded_bias("owner/name")
+    assert len(asked) == 1

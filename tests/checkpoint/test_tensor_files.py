@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from scripts import run_script
 
 from metaprompt_d2.checkpoint import TensorFileError, load_checkpoint, non_finite
 from metaprompt_d2.checkpoint.tensor_files import open_tensors
@@ -201,3 +202,50 @@ def test_reading_a_part_of_a_file_takes_the_memory_of_this_part(
     own, mapped = map(float, done.stdout.split())
     assert own < 0.75  # half of it is kept, as float16
     assert mapped < 1.25
+
+
+@pytest.mark.parametrize("ending", ["safetensors", "SAFETENSORS", "ckpt", "pth", "pkl", "x"])
+@pytest.mark.parametrize("content", ["safetensors", "bin", "old.bin", "pickle"])
+def test_the_content_decides_and_not_the_name(tmp_path: Path, content: str, ending: str) -> None:
+    tensors = {"matrix": TENSORS["matrix"], "count": TENSORS["count"]}
+    if content == "pickle":
+        written = tmp_path / "arrays"
+        written.write_bytes(pickle.dumps({"model": {n: v.numpy() for n, v in tensors.items()}}))
+    else:
+        written = write(tmp_path, content, tensors)
+    file = written.rename(tmp_path / f"renamed.{ending}")
+    found = open_tensors(file)
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], value) for name, value in tensors.items())
+
+
+@pytest.mark.parametrize("kind", ["float8_e4m3fn", "float8_e5m2"])
+def test_float8_that_is_not_finite_is_named(kind: str) -> None:
+    values = torch.tensor([1.0, np.nan]).to(getattr(torch, kind))
+    assert non_finite({"a": values, "b": torch.ones(2).to(values.dtype)}) == ["a"]
+
+
+FULL_DISK = """
+import resource, signal, sys, torch
+from metaprompt_d2.checkpoint import write_checkpoint
+from metaprompt_d2.utils.errors import InputError
+write_checkpoint(sys.argv[1], {"model": {"a": torch.ones(10)}})
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+for limit in (5_000, 1_000_000):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        write_checkpoint(sys.argv[1], {"model": {"a": torch.ones(1 << 20)}})
+    except InputError as error:
+        print(error)
+"""
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_last_file(tmp_path: Path) -> None:
+    """The system refuses to write beyond a size, as it does on a full disk."""
+    file, script = tmp_path / "model.pth", tmp_path / "script.py"
+    script.write_text(FULL_DISK)
+    done = run_script(script, file)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{file} cannot be written: [Errno 27] File too large\n" * 2
+    assert load_checkpoint(file)["model"]["a"].tolist() == [1.0] * 10
+    assert sorted(tmp_path.iterdir()) == [file, script]

@@ -187,7 +187,7 @@ def test_adapters_and_averages_train_from_a_lazyconfig(coco: CocoNames, tmp_path
     assert content["ema"]["num_updates"] == 2
     other = instantiate(trainer.cfg.model)
     other.load_state_dict(content["model"])
-    load_averages(other, content)
+    load_averages(other, content, "train.ema.enabled")
     name = "backbone.bottom_up.refinement.meta_prompts.embeddings.0"
     assert other.get_parameter(name).equal(content["ema"]["averages"][name])
 

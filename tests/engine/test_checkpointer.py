@@ -205,3 +205,125 @@ def test_a_resumed_run_does_not_replace_a_better_best_checkpoint(tmp_path: Path)
 def test_a_fresh_run_forgets_the_best_of_another(tmp_path: Path) -> None:
     run_best_hook(tmp_path, 0, {0: 90.0})
     assert run_best_hook(tmp_path, 0, {0: 10.0}) == [0]
+
+
+class Classifier(nn.Module):
+    """A body and a head for some classes."""
+
+    def __init__(self, classes: int):
+        super().__init__()
+        self.body = nn.Linear(3, 4)
+        self.head = nn.Linear(4, classes)
+
+
+def test_a_head_for_other_classes_may_start_at_random(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    trained, model = Classifier(19), Classifier(3)
+    SafeCheckpointer(trained, str(tmp_path)).save("model_final")
+    file, before = str(tmp_path / "model_final.pth"), model.head.weight.clone()
+    with pytest.raises(InputError, match=r"head\.weight: \(19, 4\).*\n.*\nTo start a training"):
+        SafeCheckpointer(model).load(file)
+    with pytest.raises(InputError, match="1 tensors differ"):
+        SafeCheckpointer(model, skip_mismatches=["head.weight"]).load(file)
+    SafeCheckpointer(model, skip_mismatches=["head"]).load(file)
+    assert torch.equal(model.body.weight, trained.body.weight)
+    assert torch.equal(model.head.weight, before)
+    assert "as MODEL.SKIP_MISMATCHES says: head.weight, head.bias" in caplog.text
+    # What fits is loaded, and a resumed training never skips.
+    same = Classifier(19)
+    SafeCheckpointer(same, skip_mismatches=["head"]).load(file)
+    assert torch.equal(same.head.weight, trained.head.weight)
+    with pytest.raises(InputError, match="2 tensors differ"):
+        SafeCheckpointer(model, str(tmp_path), skip_mismatches=["head"]).resume_or_load("")
+
+
+def test_skipped_names_are_checked() -> None:
+    for wrong in ([""], [3]):
+        with pytest.raises(InputError, match="skip_mismatches is"):
+            SafeCheckpointer(Classifier(3), skip_mismatches=wrong)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "a.module."])
+@pytest.mark.parametrize("ending", ["pth", "pkl"])
+def test_names_of_wrapped_models_load_whole(tmp_path: Path, prefix: str, ending: str) -> None:
+    trained, model = Classifier(3), nn.ModuleDict({"a": Classifier(3)})
+    start = prefix if prefix.startswith("a.") else f"{prefix}a."
+    named = {start + name: value for name, value in trained.state_dict().items()}
+    file = tmp_path / f"wrapped.{ending}"
+    if ending == "pkl":
+        arrays = {name: value.numpy() for name, value in named.items()}
+        file.write_bytes(pickle.dumps({"model": arrays, "__author__": "a test"}))
+    else:
+        torch.save({"model": named}, file)
+    SafeCheckpointer(model, for_inference=True).load(str(file))
+    assert torch.equal(model["a"].head.weight, trained.head.weight)
+
+
+def test_a_compiled_model_loads_and_saves(tmp_path: Path) -> None:
+    trained = Classifier(3)
+    SafeCheckpointer(torch.compile(trained), str(tmp_path)).save("model_final")
+    for model in (Classifier(3), torch.compile(Classifier(3))):
+        SafeCheckpointer(model, for_inference=True).load(str(tmp_path / "model_final.pth"))
+        assert torch.equal(model.head.weight, trained.head.weight)
+
+
+def test_in_inference_a_checkpoint_is_exactly_the_model(tmp_path: Path) -> None:
+    tensors = Classifier(3).state_dict()
+    file = str(tmp_path / "model.pth")
+    less = {name: value for name, value in tensors.items() if name != "head.bias"}
+    for content, reason in (
+        (less, "head.bias: missing"),
+        (tensors | {"x": torch.ones(1)}, "x: not"),
+    ):
+        torch.save({"model": content}, file)
+        SafeCheckpointer(Classifier(3)).load(file)  # trainings may start so
+        with pytest.raises(InputError, match=reason):
+            SafeCheckpointer(Classifier(3), for_inference=True).load(file)
+
+
+def test_integers_do_not_become_weights(tmp_path: Path) -> None:
+    tensors = Classifier(3).state_dict()
+    torch.save(
+        {"model": tensors | {"head.bias": torch.ones(3, dtype=torch.int8)}}, tmp_path / "q.pth"
+    )
+    with pytest.raises(InputError, match=r"head\.bias: torch\.int8 in the file, torch\.float32"):
+        SafeCheckpointer(Classifier(3)).load(str(tmp_path / "q.pth"))
+
+
+def test_a_tensor_of_two_names_may_have_one_in_the_file(tmp_path: Path) -> None:
+    model = Classifier(4)
+    model.head.weight = nn.Parameter(torch.zeros(4, 4))
+    model.again = model.head
+    tensors = {n: v for n, v in model.state_dict().items() if not n.startswith("again")}
+    save_file(tensors, tmp_path / "shared.safetensors")
+    SafeCheckpointer(model, for_inference=True).load(str(tmp_path / "shared.safetensors"))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "gone"])
+def test_a_damaged_last_checkpoint_says_how_to_go_back(tmp_path: Path, damage: str) -> None:
+    checkpointer = SafeCheckpointer(Classifier(3), str(tmp_path))
+    for name in ("model_0000009", "model_0000019", "model_best", "model_0000029"):
+        checkpointer.save(name)
+    last, tag = tmp_path / "model_0000029.pth", tmp_path / "last_checkpoint"
+    content = bytearray(last.read_bytes())
+    if damage == "truncated":
+        last.write_bytes(content[:-50])
+    elif damage == "flipped":
+        content[content.index(checkpointer.model.head.weight.detach().numpy().tobytes())] ^= 1
+        last.write_bytes(content)
+    else:
+        last.unlink()
+    with pytest.raises(InputError, match=r"model_0000029\.pth") as error:
+        checkpointer.resume_or_load("")
+    assert f"write model_0000019.pth into {tag}" in str(error.value)
+    tag.write_text("model_0000019.pth")
+    SafeCheckpointer(Classifier(3), str(tmp_path)).resume_or_load("")
+
+
+def test_without_another_checkpoint_one_starts_again(tmp_path: Path) -> None:
+    checkpointer = SafeCheckpointer(Classifier(3), str(tmp_path))
+    checkpointer.save("model_0000009")
+    (tmp_path / "model_0000009.pth").write_bytes(b"PK\x03\x04 cut")
+    with pytest.raises(InputError, match="no other checkpoint to resume from"):
+        checkpointer.resume_or_load("")

@@ -106,3 +106,14 @@ def test_adapters_train_at_the_full_rate_and_nothing_else_of_the_unet() -> None:
         assert nearest == pytest.approx([0.5 if overrides else 1.0] * len(nearest))
         # Blocks with attention: three of the encoder, the middle, six of the decoder.
         assert len(set(of_unet.values())) == (10 if overrides else 1)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_names_of_wrapped_models_do_not_hide_adapters(tmp_path: Path, prefix: str) -> None:
+    model, file = trained(LORA), str(tmp_path / "wrapped.pth")
+    torch.save({"model": {prefix + n: v for n, v in model.state_dict().items()}}, file)
+    other = smallest_backbone(LORA)
+    SafeCheckpointer(other, for_inference=True).load(file)
+    assert all(torch.equal(model.state_dict()[k], value) for k, value in other.state_dict().items())
+    with pytest.raises(ValueError, match=r"lora_A\S+: not in the model"):
+        SafeCheckpointer(smallest_backbone()).load(file)

@@ -12,6 +12,7 @@ from detectron2.engine import default_argument_parser
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import SEM_SEG_HEADS_REGISTRY
 from helpers import smallest_cfg
+from random_weights import random_weights
 
 from metaprompt_d2.data import DATASET_MAPPERS_REGISTRY, SemSegMapper, register_sem_seg_folders
 from metaprompt_d2.engine import launch_main, train_or_evaluate
@@ -92,6 +93,7 @@ def test_a_bug_of_a_user_shows_its_traceback(
 ) -> None:
     flags = [option for option in options if option.startswith("--")]
     keys = [option for option in options if not option.startswith("--")]
+    keys += random_weights(argv[1]) if flags else ()
     args = default_argument_parser().parse_args([*flags, *argv, *keys])
     with pytest.raises(ValueError, match="too many values to unpack") as found:
         launch_main(train_or_evaluate, args)

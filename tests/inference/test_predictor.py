@@ -13,6 +13,7 @@ from detectron2.modeling import build_model
 from helpers import SMALLEST_DEPTH, smallest_cfg
 from PIL import Image
 from pose_files import SMALLEST_POSE
+from random_weights import untrained_predictor
 from torch import Tensor, nn
 
 from metaprompt_d2 import Predictor
@@ -41,7 +42,7 @@ def result(output: dict) -> Tensor:
 @pytest.fixture(scope="module")
 def predictors() -> dict[str, Predictor]:
     torch.manual_seed(0)
-    return {task: Predictor(cfg_of(task)) for task in TASKS}
+    return {task: untrained_predictor(cfg_of(task)) for task in TASKS}
 
 
 class _Mean(nn.Module):
@@ -75,7 +76,7 @@ def test_an_image_of_any_size_is_predicted_at_its_size(
 
 def test_a_model_of_detectron2_is_predicted_with_detectron2s_resizing() -> None:
     sizes = {"INPUT.MIN_SIZE_TEST": 64, "INPUT.MAX_SIZE_TEST": 70}
-    predictor = Predictor(
+    predictor = untrained_predictor(
         cfg_of("sem_seg", **{"MODEL.META_ARCHITECTURE": "SemanticSegmentor"} | sizes)
     )
     inputs = predictor.inputs(picture(100, 90))
@@ -230,6 +231,6 @@ def test_pictures_need_no_registered_dataset() -> None:
     assert "somebody's" not in MetadataCatalog.list()
 
 
-def test_an_untrained_model_causes_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    Predictor(cfg_of("depth"))
-    assert "MODEL.WEIGHTS is empty" in caplog.text
+def test_an_untrained_model_is_refused() -> None:
+    with pytest.raises(InputError, match=r"MODEL\.WEIGHTS is empty, so the heads would be random"):
+        Predictor(cfg_of("depth"))

@@ -10,6 +10,7 @@ from detectron2.modeling import build_model
 from detectron2.structures import Instances
 from helpers import SMALLEST_DEPTH, smallest_cfg
 from pose_files import SMALLEST_POSE
+from random_weights import untrained_predictor
 
 from metaprompt_d2 import Predictor
 from metaprompt_d2.inference.prompt_responses import (
@@ -46,7 +47,7 @@ def result(output: dict[str, Any]) -> torch.Tensor:
 
 @pytest.mark.parametrize("task", TASKS)
 def test_every_step_is_recorded_and_the_last_is_the_prediction(task: str) -> None:
-    predictor = Predictor(cfg_of(task))
+    predictor = untrained_predictor(cfg_of(task))
     refinement = predictor.model.backbone.refinement
     passes: list[int] = []
     refinement.unet.register_forward_hook(lambda *_: passes.append(1))
@@ -70,7 +71,7 @@ def test_every_step_is_recorded_and_the_last_is_the_prediction(task: str) -> Non
 
 
 def test_a_step_predicts_what_a_model_with_that_many_steps_does() -> None:
-    predictor = Predictor(cfg_of("sem_seg"))
+    predictor = untrained_predictor(cfg_of("sem_seg"))
     shorter = build_model(cfg_of("sem_seg", **{"MODEL.META_PROMPT.REFINE_STEPS": 2})).eval()
     shorter.load_state_dict(predictor.model.state_dict(), strict=False)
     image = picture()
@@ -79,7 +80,7 @@ def test_a_step_predicts_what_a_model_with_that_many_steps_does() -> None:
 
 
 def test_people_are_looked_at_separately() -> None:
-    predictor = Predictor(cfg_of("pose"))
+    predictor = untrained_predictor(cfg_of("pose"))
     image, boxes = picture(), [[0, 0, 40, 60], [60, 0, 100, 60]]
     first, second = (look_inside(predictor, image, boxes=boxes, view=view) for view in (0, 1))
     assert not np.array_equal(first.image, second.image)
@@ -94,11 +95,11 @@ def test_an_image_in_windows_is_refused() -> None:
     for key, value in windows.items():
         cfg.TEST.SLIDING_WINDOW[key] = value
     with pytest.raises(ValueError, match="looked at the image 2 times, .*WHOLE_IMAGES"):
-        look_inside(Predictor(cfg), picture())
+        look_inside(untrained_predictor(cfg), picture())
 
 
 def test_a_model_without_responses_is_refused() -> None:
-    predictor = Predictor(cfg_of("sem_seg"))
+    predictor = untrained_predictor(cfg_of("sem_seg"))
     predictor.model.backbone.rearrangement = None
     with pytest.raises(ValueError, match=r"no prompts' responses.*REARRANGE"):
         look_inside(predictor, picture())
@@ -110,7 +111,7 @@ def half(value: float) -> torch.Tensor:
 
 
 def test_prompts_follow_classes() -> None:
-    metadata = Predictor(cfg_of("sem_seg")).metadata
+    metadata = untrained_predictor(cfg_of("sem_seg")).metadata
     logits = torch.zeros(11, 8, 12)
     logits[3, :, :6], logits[5, :, 6:] = 1, 1
     responses = torch.stack([half(2), -half(1) + 7, torch.full((4, 6), 3.0)])
@@ -123,7 +124,7 @@ def test_prompts_follow_classes() -> None:
 
 
 def test_prompts_follow_depth_and_keypoints() -> None:
-    metadata = Predictor(cfg_of("pose")).metadata
+    metadata = untrained_predictor(cfg_of("pose")).metadata
     responses = {"p3": torch.stack([half(1), -half(1)])}
     step = TracedStep(responses, {"depth": torch.exp(half(3))})
     assert [item.name for item in associate_prompts(step, metadata, feature="p3")] == ["far", "far"]

@@ -16,7 +16,8 @@ from depth_files import write_pair
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 from helpers import smallest_cfg, write_cityscapes
-from scripts import run_script
+from random_weights import random_weights
+from scripts import ROOT, run_script
 from torch import nn
 
 import metaprompt_d2
@@ -255,4 +256,50 @@ def test_the_wrong_task_our_own_file_and_the_same_file_are_refused(
     result = convert(theirs, tmp_path / "x.pth", "--to", "official", "--config-out", "c.yaml")
     assert "--config-out goes with --to ours and --to plain only" in result.stderr
     result = convert(tmp_path / "own.pth", tmp_path / "x.pth", "--to", "plain")
-    assert "--to plain and --config-file go together" in result.stderr
+    assert "--to plain needs --config-file" in result.stderr
+
+
+@pytest.mark.parametrize("prefix", ["", "module._orig_mod."])
+def test_averages_and_names_of_wrapped_models_reach_the_official_file(
+    golden: Path, tmp_path: Path, prefix: str
+) -> None:
+    ours, theirs, plain = (tmp_path / f"{name}.pth" for name in ("ours", "theirs", "plain"))
+    assert convert(golden / FIXTURES["sem_seg"], ours).returncode == 0
+    weights = torch.load(ours, weights_only=True)["model"]
+    averages = {"sem_seg_head.predictor.bias": torch.full((11,), 7.0)}
+    content = {"model": weights, "ema": {"num_updates": 3, "averages": averages}}
+    content["model"] = {prefix + name: value for name, value in weights.items()}
+    torch.save(content, ours)
+    result = convert(ours, theirs, "--to", "official")
+    assert result.returncode == 0, result.stderr
+    assert "weights: their averages (ema)" in result.stdout
+    written = torch.load(theirs, weights_only=True)["state_dict"]
+    assert torch.equal(written["decode_head.conv_seg.bias"], torch.full((11,), 7.0))
+    torch.save({"state_dict": {f"module._orig_mod.{n}": v for n, v in written.items()}}, theirs)
+    result = convert(theirs, plain)
+    assert result.returncode == 0, result.stderr
+    again = torch.load(plain, weights_only=True)["model"]
+    assert again.keys() == weights.keys()
+    assert all(
+        torch.equal(value, averages.get(name, weights[name])) for name, value in again.items()
+    )
+
+
+@pytest.mark.parametrize("recipe", ["cityscapes_seg", "kitti_depth"])
+def test_the_demos_checkpoint_converts_to_official_and_back(recipe: str, tmp_path: Path) -> None:
+    _, file = random_weights(f"mini/{recipe}.yaml")
+    theirs, ours, config = (tmp_path / name for name in ("theirs.pth", "ours.pth", "ours.yaml"))
+    result = convert(file, theirs, "--to", "official")
+    assert result.returncode == 0, result.stderr
+    result = convert(theirs, ours)
+    assert result.returncode == 1
+    assert "No tensor shows MODEL.DIFFUSION.UNET.NUM_HEADS" in result.stderr
+    source = ROOT / f"configs/mini/{recipe}.yaml"
+    result = convert(theirs, ours, "--config-file", source, "--config-out", config)
+    assert result.returncode == 0, result.stderr
+    written = yaml.safe_load(config.read_text())["MODEL"]["DIFFUSION"]["UNET"]
+    assert (written["NUM_HEADS"], written["NORM_NUM_GROUPS"]) == (4, 16)
+    weights = torch.load(file, weights_only=True)["model"]
+    again = torch.load(ours, weights_only=True)["model"]
+    assert again.keys() == weights.keys()
+    assert all(torch.equal(again[name], value) for name, value in weights.items())

@@ -10,13 +10,18 @@ import demo
 import numpy as np
 import pytest
 from PIL import Image
+from random_weights import random_weights
 
 from metaprompt_d2.inference import Video
 
 SEM_SEG, DEPTH, POSE = (
     f"mini/{name}.yaml" for name in ("cityscapes_seg", "kitti_depth", "coco_pose")
 )
-CPU = ["--opts", "MODEL.DEVICE", "cpu", "MODEL.DIFFUSION.WEIGHTS", ""]
+
+
+def options_of(config: str) -> list[str]:
+    """Options that load an untrained model on the CPU."""
+    return ["--opts", "MODEL.DEVICE", "cpu", *random_weights(config)]
 
 
 @pytest.fixture
@@ -55,7 +60,9 @@ def test_a_folder_is_predicted_and_its_corrupt_file_is_reported(
     write_clip(photos / "clip.mp4")
     (photos / "junk.mp4").write_text("junk")
     options = ["--config-file", SEM_SEG, "--input", photos, "--output", tmp_path / "out"]
-    output = run_tool("demo.py", *options, "--raw", "--batch-size", 3, *CPU, fails=True)
+    output = run_tool(
+        "demo.py", *options, "--raw", "--batch-size", 3, *options_of(SEM_SEG), fails=True
+    )
     assert output.splitlines()[-3] == "error: 2 of 9 inputs failed:"
     assert "broken.jpg cannot be read as an image" in output.splitlines()[-2]
     assert "junk.mp4 cannot be opened" in output.splitlines()[-1]
@@ -74,7 +81,14 @@ def test_a_folder_is_predicted_and_its_corrupt_file_is_reported(
 
 def test_depth_is_written_in_16_bits_with_the_scale_asked_for(photos: Path, tmp_path: Path) -> None:
     arguments = ["--config-file", DEPTH, "--input", str(photos / "*.jpg"), "--output"]
-    arguments += [str(tmp_path / "out"), "--raw", "--no-overlay", "--depth-scale", "100", *CPU]
+    arguments += [
+        str(tmp_path / "out"),
+        "--raw",
+        "--no-overlay",
+        "--depth-scale",
+        "100",
+        *options_of(DEPTH),
+    ]
     demo.main(arguments)
     assert written(tmp_path / "out") == ["plain_depth.png", "print_depth.png", "turned_depth.png"]
     image = Image.open(tmp_path / "out/plain_depth.png")
@@ -87,7 +101,7 @@ def test_people_are_posed_where_the_boxes_are(photos: Path, tmp_path: Path) -> N
     (tmp_path / "boxes.json").write_text(json.dumps(boxes))
     inputs = [str(photos / name) for name in ("plain.jpg", "grey.png", "turned.jpg")]
     arguments = ["--config-file", POSE, "--input", *inputs, "--output", str(tmp_path / "out")]
-    demo.main([*arguments, "--raw", "--boxes", str(tmp_path / "boxes.json"), *CPU])
+    demo.main([*arguments, "--raw", "--boxes", str(tmp_path / "boxes.json"), *options_of(POSE)])
     assert written(tmp_path / "out") == ["grey.png", "keypoints.json", "plain.png", "turned.png"]
     content = json.loads((tmp_path / "out/keypoints.json").read_text())
     names = {image["id"]: Path(image["file_name"]).name for image in content["images"]}
@@ -118,7 +132,9 @@ def test_a_camera_is_shown_until_q(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(cv2, "VideoCapture", lambda source: capture(files.get(source, source)))
     window = _Window(monkeypatch, keys="  q")
     output = tmp_path / "out"
-    demo.main(["--config-file", DEPTH, "--webcam", "--show", "--output", str(output), *CPU])
+    demo.main(
+        ["--config-file", DEPTH, "--webcam", "--show", "--output", str(output), *options_of(DEPTH)]
+    )
     assert [picture.shape for picture in window.shown] == [(64, 96, 3)] * 3
     assert written(output) == ["webcam.mp4"]
     frames = np.stack(list(Video(output / "webcam.mp4"))).astype(float)
@@ -142,7 +158,14 @@ def test_an_interrupted_camera_keeps_its_video_and_a_file_does_not(
 
     monkeypatch.setattr(demo, "draw_overlay", draw)
     source = ["--webcam"] if is_camera else ["--input", clip]
-    arguments = ["--config-file", DEPTH, *source, "--output", str(tmp_path / "out"), *CPU]
+    arguments = [
+        "--config-file",
+        DEPTH,
+        *source,
+        "--output",
+        str(tmp_path / "out"),
+        *options_of(DEPTH),
+    ]
     if is_camera:
         demo.main(arguments)
         assert len(list(Video(tmp_path / "out/webcam.mp4"))) == 3
@@ -154,12 +177,12 @@ def test_an_interrupted_camera_keeps_its_video_and_a_file_does_not(
 
 def test_a_key_stops_images_too(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     window = _Window(monkeypatch, keys=" q")
-    demo.main(["--config-file", DEPTH, "--input", str(photos), "--show", *CPU])
+    demo.main(["--config-file", DEPTH, "--input", str(photos), "--show", *options_of(DEPTH)])
     assert len(window.shown) == 2
 
 
 def test_show_without_windows_is_an_error(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    arguments = ["--config-file", DEPTH, "--input", str(photos), "--show", *CPU]
+    arguments = ["--config-file", DEPTH, "--input", str(photos), "--show", *options_of(DEPTH)]
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     with pytest.raises(SystemExit, match="^error: --show needs a display"):
@@ -209,8 +232,9 @@ def test_a_mistake_ends_in_one_line(
         options["--boxes"] = str(tmp_path / "boxes.json")
     key = options.pop("--opts", None)
     arguments = [part for pair in options.items() for part in pair]
+    opts = [*options_of(POSE), *([key, "1"] if key else [])]
     with pytest.raises(SystemExit, match="^error: ") as stopped:
-        demo.main([*arguments, *(["--opts", key, "1"] if key else [])])
+        demo.main([*arguments, *opts])
     assert message in str(stopped.value.code)
     shutil.rmtree(tmp_path / "out", ignore_errors=True)
 
@@ -232,7 +256,7 @@ def test_nothing_is_overwritten(
         (tmp_path / name).write_bytes(b"of the user")
     options = ["--input", str(tmp_path / "photos"), "--output", str(tmp_path / output), "--raw"]
     with pytest.raises(SystemExit, match=f"^error: .*{message}"):
-        demo.main(["--config-file", SEM_SEG, *options, *CPU])
+        demo.main(["--config-file", SEM_SEG, *options, *options_of(SEM_SEG)])
     assert not (tmp_path / "out").exists()
     for file in (tmp_path / "photos").iterdir():
         assert file.read_bytes() == b"of the user"
@@ -243,13 +267,27 @@ def test_boxes_for_a_file_name_in_two_folders_are_refused(photos: Path, tmp_path
     (tmp_path / "boxes.json").write_text('{"plain.jpg": [[1, 2, 30, 40]]}')
     options = ["--input", str(photos), "--output", str(tmp_path / "out")]
     with pytest.raises(SystemExit, match="boxes for plain.jpg, which is the name of several"):
-        demo.main(["--config-file", POSE, *options, "--boxes", str(tmp_path / "boxes.json"), *CPU])
+        demo.main(
+            [
+                "--config-file",
+                POSE,
+                *options,
+                "--boxes",
+                str(tmp_path / "boxes.json"),
+                *options_of(POSE),
+            ]
+        )
 
 
 def test_boxes_for_another_task_fail_image_by_image(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "boxes.json").write_text('{"plain.jpg": [[1, 2, 30, 40]]}')
     arguments = ["--config-file", DEPTH, "--input", str(photos / "*.jpg"), "--output"]
-    arguments += [str(tmp_path / "out"), "--boxes", str(tmp_path / "boxes.json"), *CPU]
+    arguments += [
+        str(tmp_path / "out"),
+        "--boxes",
+        str(tmp_path / "boxes.json"),
+        *options_of(DEPTH),
+    ]
     with pytest.raises(SystemExit, match="1 of 3 inputs failed:\n.*plain.jpg: boxes are for poses"):
         demo.main(arguments)
     assert written(tmp_path / "out") == ["print.png", "turned.png"]

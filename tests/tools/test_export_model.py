@@ -8,6 +8,7 @@ import export_model
 import pytest
 import torch
 from helpers import smallest_cfg, smallest_depth_cfg
+from random_weights import random_weights
 
 from metaprompt_d2.engine import load_model
 from metaprompt_d2.export import METADATA_NAME, ExportableModel
@@ -18,7 +19,9 @@ def test_a_checkpoint_becomes_a_file_that_is_checked(
 ) -> None:
     cfg = smallest_cfg({"MODEL.SEM_SEG_HEAD.NUM_CLASSES": 19, "MODEL.META_PROMPT.REFINE_STEPS": 1})
     (tmp_path / "config.yaml").write_text(cfg.dump())
-    torch.save({"model": load_model(cfg).state_dict()}, tmp_path / "model.pth")
+    torch.save(
+        {"model": load_model(cfg, require_weights=False).state_dict()}, tmp_path / "model.pth"
+    )
     file = tmp_path / "seg.pt2"
     argv = ["--config-file", str(tmp_path / "config.yaml"), "--output", str(file), "--check"]
     argv += ["--image-size", "64", "96", "--batch-size", "2"]
@@ -33,15 +36,23 @@ def test_a_checkpoint_becomes_a_file_that_is_checked(
 
 
 def test_a_packaged_config_is_found_by_its_name() -> None:
-    argv = ["--config-file", "mini/kitti_depth.yaml", "--output", "x.pt2"]
+    argv = ["--config-file", "mini/kitti_depth.yaml", "--output", "x.pt2", "MODEL.DEVICE", "cpu"]
     with pytest.raises(SystemExit, match="a depth model needs --image-size"):
-        export_model.main([*argv, "MODEL.DEVICE", "cpu", "MODEL.DIFFUSION.WEIGHTS", ""])
+        export_model.main([*argv, *random_weights("mini/kitti_depth.yaml")])
+
+
+def test_without_weights_nothing_is_exported(tmp_path: Path) -> None:
+    argv = ["--config-file", "mini/kitti_depth.yaml", "--output", str(tmp_path / "x.pt2")]
+    with pytest.raises(SystemExit, match=r"^error: MODEL\.WEIGHTS is empty"):
+        export_model.main([*argv, "--image-size", "64", "64", "MODEL.DEVICE", "cpu"])
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("num_classes", "is_named"), [(19, True), (3, False)])
 def test_classes_are_named_if_the_names_are_known(num_classes: int, is_named: bool) -> None:
     cfg = smallest_cfg({"MODEL.SEM_SEG_HEAD.NUM_CLASSES": num_classes})
-    about = export_model.describe(cfg, ExportableModel(load_model(cfg), argmax=True))
+    model = load_model(cfg, require_weights=False)
+    about = export_model.describe(cfg, ExportableModel(model, argmax=True))
     assert about["output"] == "classes (N, H, W)"
     assert ("classes" in about) == is_named
 
@@ -62,5 +73,5 @@ def test_a_mistake_ends_in_one_line(
     config = tmp_path / "config.yaml"
     config.write_text(smallest_depth_cfg().dump())
     with pytest.raises(SystemExit) as stop:
-        export_model.main(["--config-file", str(config), *argv])
+        export_model.main(["--config-file", str(config), *argv, *random_weights(str(config))])
     assert message in f"{stop.value.code}{capsys.readouterr().err}"

@@ -80,6 +80,16 @@ def test_a_checkpoint_is_evaluated_and_averages_take_its_place(
     assert "There are no averages to load" in output
 
 
+def test_an_evaluation_without_a_checkpoint_is_refused(
+    run_tool: Callable[..., str], tmp_path: Path
+) -> None:
+    options = [*LAZY, f"train.output_dir={tmp_path}"]
+    output = run_tool(
+        *("lazyconfig_train_net.py", "--config-file", CONFIG, "--eval-only", *options), fails=True
+    )
+    assert "error: train.init_checkpoint is empty, so the heads would be random" in output
+
+
 def test_a_misspelled_key_ends_in_one_line(run_tool: Callable[..., str]) -> None:
     output = run_tool(
         "lazyconfig_train_net.py", "--config-file", CONFIG, "train.max_iters=1", fails=True

@@ -6,9 +6,15 @@ import cv2
 import look_inside
 import numpy as np
 import pytest
+from random_weights import random_weights
 
-OPTIONS = ["--opts", "MODEL.DEVICE", "cpu", "MODEL.DIFFUSION.WEIGHTS", ""]
-OPTIONS += ["MODEL.META_PROMPT.REFINE_STEPS", "2", "INPUT.MIN_SIZE_TEST", "0"]
+STEPS = ("MODEL.META_PROMPT.REFINE_STEPS", "2")
+
+
+def options_of(config: str) -> list[str]:
+    """Options that load an untrained model on the CPU."""
+    weights = random_weights(f"mini/{config}.yaml", *STEPS)
+    return ["--opts", "MODEL.DEVICE", "cpu", *STEPS, "INPUT.MIN_SIZE_TEST", "0", *weights]
 
 
 @pytest.fixture
@@ -23,7 +29,7 @@ def test_steps_and_prompts_are_drawn(
     photo: str, tmp_path: Path, config: str, capsys: pytest.CaptureFixture
 ) -> None:
     arguments = ["--config-file", f"mini/{config}.yaml", "--input", photo]
-    options = [*OPTIONS, "INPUT.PERSON_CROP.SIZE", "(192, 128)"]
+    options = [*options_of(config), "INPUT.PERSON_CROP.SIZE", "(192, 128)"]
     look_inside.main([*arguments, "--output", str(tmp_path / "out"), *options])
     steps = cv2.imread(str(tmp_path / "out/photo_steps.png"))
     prompts = cv2.imread(str(tmp_path / "out/photo_prompts.png"))
@@ -36,7 +42,7 @@ def test_steps_and_prompts_are_drawn(
 def test_prompts_and_feature_are_chosen(photo: str, tmp_path: Path) -> None:
     arguments = ["--config-file", "mini/cityscapes_seg.yaml", "--input", photo]
     arguments += ["--output", str(tmp_path / "out"), "--feature", "p4", "--prompts", "3", "0"]
-    look_inside.main([*arguments, *OPTIONS])
+    look_inside.main([*arguments, *options_of("cityscapes_seg")])
     assert cv2.imread(str(tmp_path / "out/photo_steps.png")).shape[1] == 4 * (384 + 4) - 4
 
 
@@ -52,7 +58,7 @@ def test_a_mistake_ends_in_one_line(
     photo: str, tmp_path: Path, changes: list[str], message: str
 ) -> None:
     arguments = ["--config-file", "mini/cityscapes_seg.yaml", "--input", photo]
-    arguments += ["--output", str(tmp_path / "out"), *changes, *OPTIONS]
+    arguments += ["--output", str(tmp_path / "out"), *changes, *options_of("cityscapes_seg")]
     with pytest.raises(SystemExit, match=message):
         look_inside.main(arguments)
     assert not (tmp_path / "out").exists()

@@ -48,7 +48,7 @@ def test_merged_weights_evaluate_the_same(
         *("convert_checkpoint.py", *arguments),
         *("--config-file", folder / "config.yaml", "--config-out", config),
     )
-    assert "weights: their averages (SOLVER.EMA)" in output
+    assert "weights: their averages (ema)" in output
     assert re.search(r"tensors of adapters merged: [1-9]", output)
     content = torch.load(plain, weights_only=True)
     assert content.keys() == {"model"}

@@ -64,7 +64,8 @@ def test_half_precision_predicts_nearly_the_same(task: str, converted: bool) -> 
 
 
 def test_load_model_converts_vae_and_unet_only() -> None:
-    model = load_model(smallest_cfg({"TEST.AMP.ENABLED": True, "TEST.AMP.DTYPE": "float16"}))
+    cfg = smallest_cfg({"TEST.AMP.ENABLED": True, "TEST.AMP.DTYPE": "float16"})
+    model = load_model(cfg, require_weights=False)
     names = {n for n, p in model.named_parameters() if p.dtype == torch.float16}
     parts = ("backbone.latent_encoder.", "backbone.refinement.unet.")
     assert names == {n for n, _ in model.named_parameters() if n.startswith(parts)}

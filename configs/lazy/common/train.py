@@ -14,6 +14,7 @@ def build_train(cfg: CfgNode) -> DictConfig:
     train.update(
         output_dir=_move_to_lazy(cfg.OUTPUT_DIR),
         init_checkpoint=_move_to_lazy(cfg.MODEL.WEIGHTS),
+        skip_mismatches=list(cfg.MODEL.SKIP_MISMATCHES),
         device=cfg.MODEL.DEVICE,
         cudnn_benchmark=cfg.CUDNN_BENCHMARK,
         max_image_pixels=cfg.INPUT.MAX_IMAGE_PIXELS,

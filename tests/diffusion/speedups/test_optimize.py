@@ -60,13 +60,13 @@ def test_keys_act_on_loaded_models(monkeypatch: pytest.MonkeyPatch) -> None:
     modes: list[str] = []
     monkeypatch.setattr(nn.Module, "compile", lambda _, mode: modes.append(mode))
     keys = {"MODEL.SPEED.CHANNELS_LAST": True, "MODEL.SPEED.COMPILE": "reduce-overhead"}
-    model = load_model(smallest_cfg(keys))
+    model = load_model(smallest_cfg(keys), require_weights=False)
     assert is_channels_last(model) and modes == ["reduce-overhead"] * 3
     assert count(model, PackedConv2d) == 0
     for packs in (True, False):
-        model = load_model(smallest_cfg({"MODEL.SPEED.PACK_KERNELS": packs}))
+        model = load_model(smallest_cfg({"MODEL.SPEED.PACK_KERNELS": packs}), require_weights=False)
         assert bool(count(model, PackedConv2d)) == packs
-    model = load_model(smallest_cfg(keys), optimize=False)
+    model = load_model(smallest_cfg(keys), optimize=False, require_weights=False)
     assert not is_channels_last(model) and count(model, InPlaceResidualBlock) == 0
 
 

@@ -195,7 +195,10 @@ def test_the_models_crop_is_the_mappers(tmp_path: Path) -> None:
 
 def test_a_detector_named_by_config_finds_the_people(tmp_path: Path) -> None:
     overrides = {"MODEL.PERSON_DETECTOR.CONFIG_FILE": DETECTOR}
-    model = model_of(overrides)
+    with pytest.raises(ValueError, match=r"MODEL\.PERSON_DETECTOR\.WEIGHTS is empty"):
+        model_of(overrides)
+    model = model_of(overrides | {"MODEL.PERSON_DETECTOR.WEIGHTS": "later.pth"})
+    model.detector.cfg.MODEL.WEIGHTS = ""
     assert not any("detector" in name for name in model.state_dict())
     model.detector.cfg.INPUT.MIN_SIZE_TEST = 64
     model.detector.cfg.MODEL.RETINANET.NUM_CLASSES = 1
@@ -212,7 +215,7 @@ def test_a_detector_named_by_config_finds_the_people(tmp_path: Path) -> None:
 
     file = tmp_path / "detector.pth"
     state = model.detector._model.state_dict()
-    torch.save({"model": state}, file)
+    torch.save({"model": {f"module.{name}": value for name, value in state.items()}}, file)
     model.detector.cfg.MODEL.WEIGHTS = str(file)
     model.detector._model = None
     assert len(model([{"image": image_of()}])[0]["instances"]) >= 0

@@ -1,0 +1,30 @@
+"""Checkpoints of untrained models, for tests of tools that ask for one."""
+
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+
+from metaprompt_d2 import Predictor
+from metaprompt_d2 import build_model as build_for_inference
+from metaprompt_d2.model_zoo import get_config
+
+_FOLDER = TemporaryDirectory()
+
+
+@cache
+def random_weights(config: str, *overrides: object) -> tuple[str, str]:
+    """MODEL.WEIGHTS and a file with the weights of a config's model, made once."""
+    torch.manual_seed(0)
+    cfg = get_config(config, ["MODEL.DEVICE", "cpu", *overrides])
+    file = Path(_FOLDER.name) / f"{len(list(Path(_FOLDER.name).iterdir()))}.pth"
+    torch.save({"model": build_model(cfg).state_dict()}, file)
+    return "MODEL.WEIGHTS", str(file)
+
+
+def untrained_predictor(cfg: CfgNode) -> Predictor:
+    """A predictor with a model of random heads."""
+    return Predictor(cfg, model=build_for_inference(cfg, require_weights=False))
