@@ -12,6 +12,7 @@ from ..utils.errors import input_errors
 from ..utils.precision import amp_dtype
 from .checkpointer import SafeCheckpointer
 from .ema import load_averages
+from .evaluation import check_results
 from .lazy import LazyTrainer, build_lazy_checkpointer, evaluate_lazy, load_lazy_config
 from .setup import setup, setup_loggers
 from .trainer import Trainer
@@ -50,11 +51,17 @@ def train_or_evaluate(args: argparse.Namespace) -> dict[str, Any]:
         args: Arguments of Detectron2's `default_argument_parser`.
 
     Returns:
-        Metrics of the last evaluation on the main process, an empty dict on the others.
+        Results of the last evaluation as `Trainer.test` returns them: metrics by task, or by dataset
+        and task, on the main process; an empty dict on the others.
+
+    Raises:
+        SystemExit: The results aren't TEST.EXPECTED_RESULTS.
     """
     cfg = setup(args)
     if args.eval_only:
-        return Trainer.test(cfg, load_model(cfg, resume=args.resume))
+        results = Trainer.test(cfg, load_model(cfg, resume=args.resume))
+        check_results(cfg, results)
+        return results
     trainer = Trainer(cfg)
     trainer.resume_or_load(resume=args.resume)
     return trainer.train()

@@ -4,8 +4,15 @@ import tempfile
 from collections import OrderedDict
 from pathlib import Path
 
+import numpy as np
 from detectron2.evaluation import CityscapesSemSegEvaluator
 from detectron2.utils import comm
+from PIL import Image
+
+from ..metrics import NO_CLASS, classify_pixels
+from ..utils.files import write_png
+
+_UNLABELED = 0  # id in files
 
 
 class DistributedCityscapesSemSegEvaluator(CityscapesSemSegEvaluator):
@@ -18,6 +25,16 @@ class DistributedCityscapesSemSegEvaluator(CityscapesSemSegEvaluator):
     def reset(self) -> None:
         self._working_dir = tempfile.TemporaryDirectory(prefix="cityscapes_eval_")
         self._temp_dir = self._working_dir.name
+
+    def process(self, inputs: list[dict], outputs: list[dict]) -> None:
+        """Write predictions; pixels whose scores are NaN or infinite are unlabeled, thus wrong."""
+        super().process(inputs, outputs)
+        for item, output in zip(inputs, outputs, strict=True):
+            has_no_class = classify_pixels(output["sem_seg"]) == NO_CLASS
+            if has_no_class.any():
+                file = Path(self._temp_dir, f"{Path(item['file_name']).stem}_pred.png")
+                with Image.open(file) as written:
+                    write_png(np.where(has_no_class, _UNLABELED, written).astype(np.uint8), file)
 
     def evaluate(self) -> OrderedDict | None:
         """Score the predictions of all processes.

@@ -1,6 +1,5 @@
 """Depth metrics, averaged over the images of a dataset."""
 
-import logging
 from collections import OrderedDict
 from pathlib import Path
 
@@ -20,14 +19,11 @@ from ..metrics import (
 )
 from ..utils.errors import InputError
 from ..utils.files import paths_below_common_folder, write_png
-
-logger = logging.getLogger(__name__)
+from .not_finite import warn_of
 
 # Values per meter in the PNGs of the KITTI benchmark; 0 marks pixels without a value.
 _PNG_SCALE = 256
 _PNG_RANGE = (1, 2**16 - 1)
-
-_MAX_LISTED = 50  # names in a warning
 
 
 class DepthEvaluator(DatasetEvaluator):
@@ -115,9 +111,9 @@ class DepthEvaluator(DatasetEvaluator):
         without_truth = sorted(name for name, values in metrics.items() if values is None)
         limits = "NaN is scored as {min_depth:g} m, infinity as {max_depth:g} m"
         limits = limits.format(**self._limits)
-        _warn("images have no pixel with ground truth to score and are left out", without_truth)
+        warn_of("images have no pixel with ground truth to score and are left out", without_truth)
         bad = [f"{name} ({counts})" for name, counts in sorted(not_finite.items())]
-        _warn(f"images have predictions that are not finite; {limits}", bad)
+        warn_of(f"images have predictions that are not finite; {limits}", bad)
         scored = [values for values in metrics.values() if values is not None]
         means = {
             name: sum(values[name] for values in scored) / len(scored) if scored else np.nan
@@ -150,10 +146,3 @@ class DepthEvaluator(DatasetEvaluator):
             )
         mask = valid_depth_mask(target, crop=self.crop, **self._limits)
         return compute_depth_metrics(depth, target, mask) if mask.any() else None
-
-
-def _warn(text: str, names: list[str]) -> None:
-    if names:
-        rest = len(names) - _MAX_LISTED
-        listed = ", ".join(names[:_MAX_LISTED]) + (f" and {rest} more" if rest > 0 else "")
-        logger.warning("%d %s: %s", len(names), text, listed)

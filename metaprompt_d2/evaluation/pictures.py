@@ -14,7 +14,7 @@ from detectron2.utils.events import get_event_storage, has_event_storage
 from detectron2.utils.registry import Registry
 
 from ..data.readers import read_checked_labels, read_depth, read_image
-from ..metrics import kb_crop_box
+from ..metrics import classify_pixels, kb_crop_box
 from ..utils.files import write_png
 from ..visualization import (
     annotated_people,
@@ -44,8 +44,7 @@ def sem_seg(item: dict, output: dict, metadata: Metadata) -> np.ndarray | None:
         size, num_classes = image.shape[:2], len(metadata.stuff_classes)
         ignored = metadata.get("ignore_label", 255)
         truth = read_checked_labels(item, size, num_classes=num_classes, ignore_value=ignored)
-    predicted = output["sem_seg"].argmax(dim=0).cpu().numpy()
-    return compare_sem_seg(image, predicted, truth, metadata)
+    return compare_sem_seg(image, classify_pixels(output["sem_seg"]), truth, metadata)
 
 
 @PICTURES_REGISTRY.register()

@@ -10,6 +10,7 @@ import torch
 from detectron2.structures import BoxMode, Instances
 
 from ..codecs import KEYPOINT_NAMES
+from ..metrics import NO_CLASS, classify_pixels
 from ..utils.errors import InputError
 from ..utils.files import write_json, write_png
 
@@ -18,7 +19,7 @@ class PredictionFiles:
     """Writes predictions in formats that other programs read.
 
     * Semantic segmentation: `<name>_labels.png` with class ids from 0, in 16 bits if there are more
-      than 256 classes.
+      than 255 classes. Pixels whose scores are NaN or infinite get the highest value.
     * Depth: `<name>_depth.png` with meters times `depth_scale` in 16 bits and 0 for no value. The
       scale is stored in the file as the text `depth_scale`.
     * Pose: one `keypoints.json` for all images in COCO's format, written by `close`.
@@ -49,8 +50,9 @@ class PredictionFiles:
             InputError: The output is of another task.
         """
         if "sem_seg" in output:
-            kind = np.min_scalar_type(len(output["sem_seg"]) - 1)
-            labels = output["sem_seg"].argmax(dim=0).cpu().numpy().astype(kind)
+            kind = np.min_scalar_type(len(output["sem_seg"]))
+            classes = classify_pixels(output["sem_seg"])
+            labels = np.where(classes == NO_CLASS, np.iinfo(kind).max, classes).astype(kind)
             write_png(labels, self.folder / f"{name}_labels.png")
         elif "depth" in output:
             scaled = output["depth"].float().nan_to_num(0).cpu().numpy() * self.depth_scale
@@ -70,9 +72,11 @@ class PredictionFiles:
         self._images.append(image)
         corners = people.pred_boxes.tensor.cpu().numpy()
         boxes = BoxMode.convert(corners, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
-        points, scores = people.pred_keypoints.cpu().split([2, 1], dim=-1)
+        keypoints = people.pred_keypoints.cpu()
+        found = keypoints.isfinite().all(dim=-1, keepdim=True)  # others become 0, 0 with flag 0
+        points, scores = keypoints.where(found, 0).split([2, 1], dim=-1)
         # COCO's third value is a flag (2: visible), so scores get a field of their own.
-        flagged = torch.cat([points, torch.full_like(scores, 2)], dim=-1)
+        flagged = torch.cat([points, 2 * found], dim=-1)
         fields = boxes, flagged, scores, people.scores.cpu()
         for box, keypoints, keypoint_scores, score in zip(*fields, strict=True):
             self._people.append(
@@ -84,7 +88,7 @@ class PredictionFiles:
                     "bbox": _round(box),
                     "area": float(box[2] * box[3]),
                     "keypoints": _round(keypoints),
-                    "num_keypoints": len(keypoints),
+                    "num_keypoints": int((keypoints[:, 2] > 0).sum()),
                     "keypoint_scores": _round(keypoint_scores),
                     "score": float(score),
                 }

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ..data import build_mapper
 from ..data.readers import image_pixels, read_image
 from ..engine import load_model
+from ..evaluation import describe_not_finite
 from ..modeling import with_test_time_augmentation
 from ..utils.errors import InputError, input_errors
 from ..utils.tasks import find_task
@@ -90,7 +91,9 @@ class Predictor:
                 are given for another task than pose.
             TypeError: The image is none of these types.
         """
-        return self._run([self.inputs(image, boxes=boxes)])[0]
+        (output,) = self._run([self.inputs(image, boxes=boxes)])
+        _warn_if_not_finite("the image" if isinstance(image, np.ndarray) else str(image), output)
+        return output
 
     def inputs(self, image: AnyImage, *, boxes: AnyBoxes | None = None) -> dict[str, Any]:
         """Prepare the model's input for the arguments of a call."""
@@ -165,6 +168,7 @@ class Predictor:
                     yield from self._predict_batch([item], on_error)
             return
         for (name, pixels, _), output in zip(batch, outputs, strict=True):
+            _warn_if_not_finite(name, output)
             yield Prediction(name, pixels, output)
 
     @torch.no_grad()
@@ -201,6 +205,11 @@ class Predictor:
         if corners.numel() and corners.shape[1:] != (4,):
             raise InputError(f"boxes have shape {tuple(corners.shape)}, expected (people, 4)")
         return Instances(size, pred_boxes=Boxes(corners.reshape(-1, 4)))
+
+
+def _warn_if_not_finite(name: str, output: dict[str, Any]) -> None:
+    if found := describe_not_finite(output):
+        logger.warning("%s: the prediction is NaN or infinite: %s", name, found)
 
 
 def _read_pixels(image: AnyImage) -> np.ndarray:

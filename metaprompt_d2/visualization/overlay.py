@@ -6,6 +6,7 @@ import numpy as np
 from detectron2.data import Metadata
 from detectron2.utils.visualizer import Visualizer
 
+from ..metrics import classify_pixels
 from ..utils.errors import InputError
 from .depth import DEPTH_COLORS, color_mapped
 from .pose import draw_people
@@ -28,7 +29,7 @@ def draw_overlay(image: np.ndarray, output: dict[str, Any], metadata: Metadata) 
         InputError: The output belongs to an unknown task.
     """
     if "sem_seg" in output and "panoptic_seg" not in output:
-        return draw_classes(image, output["sem_seg"].argmax(dim=0).cpu().numpy(), metadata)
+        return draw_classes(image, classify_pixels(output["sem_seg"]), metadata)
     if "depth" in output:
         depth = output["depth"].float().cpu().numpy()
         return color_mapped(depth, metadata.max_depth, DEPTH_COLORS, True)

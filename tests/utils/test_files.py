@@ -46,3 +46,10 @@ def test_json_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(InputError, match=r"a\.json cannot be read as JSON"):
         read_json(tmp_path / "a.json")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), [1, {"a": float("-inf")}]])
+def test_what_json_cannot_hold_is_never_written(tmp_path: Path, value: object) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(value, tmp_path / "a.json")
+    assert not list(tmp_path.iterdir())
