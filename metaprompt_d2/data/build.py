@@ -154,8 +154,10 @@ def build_test_loader(
     dicts, batch_size = list(dataset), 1
     if isinstance(mapper, ImageMapper):
         dicts, batch_size = mapper.select(dicts), mapper.test_batch_size
+    # Detectron2 cannot serialize an empty list, which thresholds may leave.
+    samples = DatasetFromList(dicts, copy=False, serialize=bool(dicts))
     return build_detection_test_loader(
-        dicts, mapper=_WorkersMapper(mapper), num_workers=num_workers, batch_size=batch_size
+        samples, mapper=_WorkersMapper(mapper), num_workers=num_workers, batch_size=batch_size
     )
 
 

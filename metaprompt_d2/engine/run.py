@@ -51,8 +51,8 @@ def train_or_evaluate(args: argparse.Namespace) -> dict[str, Any]:
         args: Arguments of Detectron2's `default_argument_parser`.
 
     Returns:
-        Results of the last evaluation as `Trainer.test` returns them: metrics by task, or by dataset
-        and task, on the main process; an empty dict on the others.
+        Results of the last evaluation as `Trainer.test` returns them: metrics by task, or by
+        dataset and task, on the main process; an empty dict on the others.
 
     Raises:
         SystemExit: The results aren't TEST.EXPECTED_RESULTS.

@@ -9,7 +9,7 @@ from detectron2.utils.visualizer import Visualizer
 from ..metrics import classify_pixels
 from ..utils.errors import InputError
 from .depth import DEPTH_COLORS, color_mapped
-from .pose import draw_people
+from .pose import confident, draw_people
 from .sem_seg import draw_classes
 
 
@@ -20,7 +20,8 @@ def draw_overlay(image: np.ndarray, output: dict[str, Any], metadata: Metadata) 
         image: (H, W, 3) uint8 RGB.
         output: Model output for the image: "sem_seg", "depth" or those of Detectron2's models.
         metadata: Metadata as in `compare_sem_seg` and `compare_people`. Depth colors run from 0
-            (bright) to "max_depth"; missing values are gray.
+            (bright) to "max_depth"; missing values are gray. Detections with a score below 0.3 are
+            not drawn; people whom this package poses are, as their boxes were chosen before.
 
     Returns:
         (H, W, 3) uint8 RGB.
@@ -40,5 +41,6 @@ def draw_overlay(image: np.ndarray, output: dict[str, Any], metadata: Metadata) 
         segments, info = output["panoptic_seg"]
         return visualizer.draw_panoptic_seg_predictions(segments.cpu(), info).get_image()
     if "instances" in output:
-        return visualizer.draw_instance_predictions(output["instances"].to("cpu")).get_image()
+        shown = confident(output["instances"].to("cpu"))
+        return visualizer.draw_instance_predictions(shown).get_image()
     raise InputError(f"the model gives {sorted(output)}, of which nothing can be drawn")
