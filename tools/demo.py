@@ -182,6 +182,8 @@ class Demo:
             except KeyboardInterrupt:  # stops a camera; half a video file is not kept
                 if not video.is_camera:
                     raise
+        if video.damage:
+            self.failed.append(video.damage)
         return True
 
     def _fail(self, bar: tqdm, file: str, error: Exception) -> None:

@@ -175,4 +175,6 @@ def _logged_failures(what: str) -> Iterator[None]:
     try:
         yield
     except _FAILURES as error:
-        logger.warning("%s is left out: %s", what, error, exc_info=not isinstance(error, InputError))
+        logger.warning(
+            "%s is left out: %s", what, error, exc_info=not isinstance(error, InputError)
+        )

@@ -110,12 +110,17 @@ class VideoFile(AbstractContextManager["VideoFile"]):
     """Context manager that writes an .mp4 video with OpenCV, and its folder.
 
     All frames have the size of the first one. The file appears at the end unless an error occurs.
+
+    Raises:
+        InputError: At the end, if the file doesn't hold all frames, for instance because the disk
+            is full. OpenCV itself doesn't say so.
     """
 
     def __init__(self, file: Path, frames_per_second: float):
         self.file, self.frames_per_second = file, frames_per_second
         self._temporary = file.with_name(f"{file.stem}.tmp{file.suffix}")
         self._writer: cv2.VideoWriter | None = None
+        self._num_frames = 0
 
     def write(self, frame: np.ndarray) -> None:
         """Add a frame, (H, W, 3) uint8 RGB.
@@ -131,10 +136,22 @@ class VideoFile(AbstractContextManager["VideoFile"]):
             if not self._writer.isOpened():
                 raise InputError(f"OpenCV cannot write the video {self.file}")
         self._writer.write(np.ascontiguousarray(frame[..., ::-1]))
+        self._num_frames += 1
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.release()
-            if error is None:
-                os.replace(self._temporary, self.file)
-        self._temporary.unlink(missing_ok=True)
+        try:
+            if self._writer is not None:
+                self._writer.release()
+                if error is None:
+                    self._check()
+                    os.replace(self._temporary, self.file)
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+    def _check(self) -> None:
+        count = sum(1 for _ in iter(cv2.VideoCapture(str(self._temporary)).grab, False))
+        if count != self._num_frames:
+            raise InputError(
+                f"{self.file} cannot be written: {count} of {self._num_frames} frames arrived in "
+                "the file; is the disk full?"
+            )

@@ -99,6 +99,23 @@ def test_people_are_posed_where_the_boxes_are(photos: Path, tmp_path: Path) -> N
     assert found["turned.jpg"] == [[0, 0, 128, 64]]  # the whole image
 
 
+def test_a_video_that_ends_early_is_written_and_reported(tmp_path: Path) -> None:
+    clip = tmp_path / "clip.mp4"
+    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter_fourcc(*"mp4v"), 5, (96, 64))
+    for _ in range(6):
+        writer.write(np.random.randint(0, 256, (64, 96, 3), np.uint8))
+    writer.release()
+    content = bytearray(clip.read_bytes())
+    start, end = content.find(b"mdat") + 4, content.find(b"moov") - 4
+    start = (start + end) // 2
+    content[start:end] = bytes(end - start)
+    clip.write_bytes(content)
+    arguments = ["--config-file", DEPTH, "--input", str(clip), "--output", str(tmp_path / "out")]
+    with pytest.raises(SystemExit, match=r"1 of 1 inputs failed:\n.*ends early: \d of 6 frames"):
+        demo.main([*arguments, *CPU])
+    assert 0 < len(list(Video(tmp_path / "out/clip.mp4"))) < 6
+
+
 class _Window:
     """Stands in for OpenCV's windows, which the headless build lacks."""
 
