@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 
 _MAX_WIDTH = 6400  # pixels of a row; enough for three images of Cityscapes
 
-# What drawing may raise for a dataset that it doesn't fit: metadata or keys that are missing, values
-# of another type or shape, files that cannot be read or written (`InputError` is a ValueError).
+# What drawing may raise for a dataset that it doesn't fit: metadata or keys are missing, values
+# have another type or shape, files cannot be read or written (`InputError` is a ValueError).
 _FAILURES = (AttributeError, LookupError, TypeError, ValueError, cv2.error)
 
 PICTURES_REGISTRY = Registry("PICTURES")
@@ -103,8 +103,8 @@ class PictureWriter(DatasetEvaluator):
     """Write the first predictions of the main process to `<output_dir>/pictures.png`.
 
     There is one row for each image, up to `num_pictures`. During training, the pictures are also
-    sent to TensorBoard. A picture that cannot be drawn or written is logged and left out; it doesn't
-    end the evaluation.
+    sent to TensorBoard. A picture that cannot be drawn or written is logged and left out, and the
+    evaluation continues.
     """
 
     def __init__(self, dataset_name: str, output_dir: str, num_pictures: int):

@@ -13,6 +13,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from metaprompt_d2.inference import PredictionFiles, Video, VideoFile, find_sources
+from metaprompt_d2.utils.errors import InputError
 
 
 def touch(root: Path, *names: str) -> None:
