@@ -1,4 +1,4 @@
-"""Train or evaluate a LazyConfig, with Detectron2's own command line.
+r"""Train or evaluate a LazyConfig, with Detectron2's own command line.
 
     python tools/lazyconfig_train_net.py --config-file configs/lazy/cityscapes_seg.py --num-gpus 8
     python tools/lazyconfig_train_net.py --config-file configs/lazy/cityscapes_seg.py --eval-only \
@@ -11,7 +11,7 @@ METAPROMPT_D2_TRACEBACK=1 shows the traceback.
 from detectron2.engine import default_argument_parser
 
 import metaprompt_d2  # noqa: F401  (fills the registries)
-from metaprompt_d2.engine import launch_main, train_or_evaluate_lazy
+from metaprompt_d2.engine import launch_main, parse_arguments, train_or_evaluate_lazy
 
 if __name__ == "__main__":
-    launch_main(train_or_evaluate_lazy, default_argument_parser(epilog=__doc__).parse_args())
+    launch_main(train_or_evaluate_lazy, parse_arguments(default_argument_parser(epilog=__doc__)))

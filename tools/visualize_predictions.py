@@ -1,4 +1,4 @@
-"""Draw predictions of an evaluation next to the image and ground truth.
+r"""Draw predictions of an evaluation next to the image and ground truth.
 
     python tools/visualize_predictions.py --dataset ade20k_sem_seg_val --output pictures \
         --input output/ade20k_seg/inference/ade20k_sem_seg_val/sem_seg_predictions.json

@@ -8,7 +8,7 @@ from .lazy import LazyTrainer, evaluate_lazy, load_lazy_config
 from .optimizer import build_optimizer, group_parameters, optimizer_groups
 from .run import load_model, train_or_evaluate, train_or_evaluate_lazy
 from .schedule import RiseAndFallPoly, WarmupPoly, build_lr_scheduler
-from .setup import load_config, setup
+from .setup import load_config, parse_arguments, setup
 from .train_loop import NonFiniteLossError, TrainLoop
 from .trainer import Trainer, training_settings
 
@@ -31,6 +31,7 @@ __all__ = [
     "load_lazy_config",
     "load_model",
     "optimizer_groups",
+    "parse_arguments",
     "setup",
     "train_or_evaluate",
     "train_or_evaluate_lazy",

@@ -158,21 +158,21 @@ def _table(metrics: Mapping[str, float], classes: Sequence[str]) -> str:
 
 
 def _draw_confusion_matrix(counts: np.ndarray, classes: Sequence[str], file: Path) -> None:
-    """Draw (K, K) numbers of pixels, rows are true classes, as fractions of their row."""
-    shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
+    """Draw (K, K) numbers of pixels, rows are true classes, in percent of their row."""
+    shares = 100 * counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     side = 3 + 0.35 * len(classes)
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.add_subplot()
-    image = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
-    figure.colorbar(image, ax=axes, shrink=0.7, label="share of the true class")
+    image = axes.imshow(shares, vmin=0, vmax=100, cmap="Blues")
+    figure.colorbar(image, ax=axes, shrink=0.7, label="% of the true class")
     ticks = range(len(classes))
     axes.set_xticks(ticks, classes, rotation=90, fontsize=8)
     axes.set_yticks(ticks, classes, fontsize=8)
     axes.set(xlabel="predicted", ylabel="true")
     if len(classes) <= _MAX_WITH_NUMBERS:
-        for row, column in np.argwhere(shares >= 0.005):
+        for row, column in np.argwhere(shares >= 0.5):
             share = shares[row, column]
-            color = "white" if share > 0.5 else "black"
-            text = f"{100 * share:.0f}"
+            color = "white" if share > 50 else "black"
+            text = f"{share:.0f}"
             axes.text(column, row, text, ha="center", va="center", color=color, fontsize=6)
     atomic_write(file, lambda stream: figure.savefig(stream, format="png", dpi=120))

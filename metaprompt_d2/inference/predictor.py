@@ -87,8 +87,8 @@ class Predictor:
             in meters, or "instances" with `pred_keypoints`.
 
         Raises:
-            InputError: The image cannot be read (`MissingFileError` for a missing file), or boxes
-                are given for another task than pose.
+            InputError: The image cannot be read (`MissingFileError` for a missing file), boxes
+                are given for another task than pose, or a box isn't one of `read_corners`.
             TypeError: The image is none of these types.
         """
         (output,) = self._run([self.inputs(image, boxes=boxes)])
@@ -200,11 +200,43 @@ class Predictor:
     def _build_people(self, boxes: AnyBoxes, size: tuple[int, int]) -> Instances:
         if not self._is_pose:
             raise InputError(f"boxes are for poses, not for a {self.cfg.MODEL.META_ARCHITECTURE}")
-        with input_errors("boxes", TypeError, ValueError):
-            corners = torch.as_tensor(boxes, dtype=torch.float32, device="cpu")
-        if corners.numel() and corners.shape[1:] != (4,):
-            raise InputError(f"boxes have shape {tuple(corners.shape)}, expected (people, 4)")
-        return Instances(size, pred_boxes=Boxes(corners.reshape(-1, 4)))
+        return Instances(size, pred_boxes=Boxes(read_corners(boxes, "boxes", size)))
+
+
+def read_corners(boxes: AnyBoxes, name: str, size: tuple[int, int] | None = None) -> Tensor:
+    """Check people's boxes.
+
+    Args:
+        boxes: As `Predictor` takes them.
+        name: Start of the error messages.
+        size: Size of the image as (height, width); None if it isn't known yet.
+
+    Returns:
+        Corners x0, y0, x1, y1 (K, 4) in float32.
+
+    Raises:
+        InputError: A box isn't four finite numbers, has no area, or lies outside of the image.
+    """
+    with input_errors(name, TypeError, ValueError):
+        corners = torch.as_tensor(boxes, dtype=torch.float32, device="cpu")
+    if corners.numel() and corners.shape[1:] != (4,):
+        raise InputError(
+            f"{name} have shape {tuple(corners.shape)}, expected x0, y0, x1, y1 of each person"
+        )
+    corners = corners.reshape(-1, 4)
+    height, width = size or (torch.inf, torch.inf)
+    for x0, y0, x1, y1 in corners.tolist():
+        box = f"{name}: {[x0, y0, x1, y1]}"
+        if not (-torch.inf < x0 < x1 < torch.inf and -torch.inf < y0 < y1 < torch.inf):
+            raise InputError(
+                f"{box}, expected corners x0, y0, x1, y1 with x0 < x1 and y0 < y1, not x, y, width "
+                "and height"
+            )
+        if min(x1, y1) <= 0 or x0 >= width or y0 >= height:
+            raise InputError(
+                f"{box} lies outside of the image of {height}x{width} (height x width)"
+            )
+    return corners
 
 
 def _warn_if_not_finite(name: str, output: dict[str, Any]) -> None:

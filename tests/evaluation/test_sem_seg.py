@@ -143,7 +143,7 @@ def test_the_picture_shows_shares_of_the_true_class(
     monkeypatch.setattr(sem_seg.Figure, "add_subplot", add_subplot)
     counts = np.array([[6, 2, 0], [0, 5, 0], [0, 0, 0]])
     sem_seg._draw_confusion_matrix(counts, ["a", "b", "c"], str(tmp_path / "m.png"))
-    assert shown[0].tolist() == [[0.75, 0.25, 0], [0, 1, 0], [0, 0, 0]]
+    assert shown[0].tolist() == [[75, 25, 0], [0, 100, 0], [0, 0, 0]]
     assert (tmp_path / "m.png").stat().st_size > 1000
 
 

@@ -103,3 +103,20 @@ def test_pixels_without_a_class_are_black() -> None:
     drawn = draw_overlay(IMAGE, {"sem_seg": scores}, metadata)
     assert (drawn[:, 25:] == 0).all()
     assert (drawn[0, 0] > 0).any()
+
+
+@pytest.mark.parametrize("task", ["sem_seg", "depth", "pose", "boxes"])
+def test_an_overlay_is_enlarged_before_names_are_written(task: str) -> None:
+    metadata = Metadata(name="any", stuff_classes=["road", "car"], max_depth=10.0)
+    scores = torch.zeros(2, 32, 48)
+    scores[1, :, 24:] = 1
+    found = Instances((32, 48), pred_boxes=Boxes(torch.tensor([[5.0, 5, 40, 28]])))
+    if task == "pose":
+        found.crop_areas, found.pred_keypoints = torch.ones(1), torch.ones(1, 17, 3)
+        metadata = MetadataCatalog.get("keypoints_coco_2017_val")
+    output = {"sem_seg": scores} if task == "sem_seg" else {"instances": found}
+    output = {"depth": torch.ones(32, 48)} if task == "depth" else output
+    small, large = (draw_overlay(IMAGE, output, metadata, scale=scale) for scale in (1, 4))
+    assert large.shape == (128, 192, 3)
+    if task == "sem_seg":  # at the small size there is no room
+        assert (large != small.repeat(4, axis=0).repeat(4, axis=1)).any()

@@ -34,8 +34,10 @@ class Look:
         image = _shrink(read_image(file, "RGB"))
         trace = look_inside(predictor, np.ascontiguousarray(image[..., ::-1]))
         self.metadata = predictor.metadata
+        scale = max(1, _LEAST_SIDE // max(image.shape[:2]))
         self.overlays = [
-            _enlarge(draw_overlay(image, step.output, self.metadata)) for step in trace.steps
+            _enlarge(draw_overlay(image, step.output, self.metadata, scale=scale))
+            for step in trace.steps
         ]
         self.maps = {
             feature: [step.responses[feature].numpy() for step in trace.steps]
