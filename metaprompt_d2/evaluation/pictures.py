@@ -171,7 +171,7 @@ class PictureWriter(DatasetEvaluator):
 
 @contextmanager
 def _logged_failures(what: str) -> Iterator[None]:
-    """Log a failure and go on. Failures that aren't wrong input keep their tracebacks."""
+    """Log a failure instead of raising it. Failures that aren't wrong input keep their tracebacks."""
     try:
         yield
     except _FAILURES as error:
