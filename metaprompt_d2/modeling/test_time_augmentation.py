@@ -66,7 +66,7 @@ class DenseModelWithTTA(nn.Module):
             boxes: Box (long side, short side) of each scale, into which the image is fitted; None
                 for the image as it is.
             flip: Whether to average over the mirror images too.
-            num_channels: Number of classes, 1 for depth.
+            num_channels: Number of classes; 1 for depth, or if it isn't known.
             canvas_gib: Size in GiB above which the sum is kept in main memory and not on the
                 model's device, and above which mirror images are predicted separately.
 
@@ -141,7 +141,7 @@ class DenseModelWithTTA(nn.Module):
         """Say whether maps (K, h, w) are logits of classes, and not values."""
         if self.task != "sem_seg" or len(maps) == 1:
             return False
-        if len(maps) != self.num_channels:
+        if self.num_channels not in (1, len(maps)):
             raise InputError(
                 f"TEST.AUG.ENABLED is True, but the model gives {len(maps)} channels: neither one "
                 f"value nor the {self.num_channels} classes of MODEL.SEM_SEG_HEAD.NUM_CLASSES"
