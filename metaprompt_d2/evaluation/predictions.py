@@ -13,7 +13,7 @@ from detectron2.data.datasets.builtin_meta import ADE20K_SEM_SEG_CATEGORIES
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
-from ..metrics import classify_pixels
+from ..metrics import NO_CLASS, classify_pixels
 from ..utils.errors import InputError
 from ..utils.files import atomic_write, paths_below_common_folder, write_png
 from .not_finite import describe_not_finite, warn_of
@@ -98,11 +98,11 @@ class SemSegPredictionWriter(DatasetEvaluator):
                     f"the model has {len(output['sem_seg'])} classes, dataset "
                     f"{self.dataset_name!r} {len(self.values)}"
                 )
-            if not_finite := describe_not_finite(output):
-                self._not_finite[item["file_name"]] = not_finite
-            classes = classify_pixels(output["sem_seg"]).clip(min=0)
+            classes = classify_pixels(output["sem_seg"])
+            if (classes == NO_CLASS).any():
+                self._not_finite[item["file_name"]] = describe_not_finite(output)
             name = self.names[item["file_name"]]
-            write_png(self.values[classes], self.folder / name)
+            write_png(self.values[classes.clip(min=0)], self.folder / name)
             self._written.add(name)
 
     def evaluate(self) -> None:

@@ -91,8 +91,8 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
             self.sem_seg_loading_fn = lambda _, dtype, labels=truth: labels.astype(dtype)
             predicted = classify_pixels(output["sem_seg"])
             self._has_no_class = predicted == NO_CLASS
-            if not_finite := describe_not_finite(output):
-                self._not_finite[item["file_name"]] = not_finite
+            if self._has_no_class.any():
+                self._not_finite[item["file_name"]] = describe_not_finite(output)
                 scored = np.where(self._has_no_class, (truth + 1) % num_classes, predicted)
                 output = {"sem_seg": _one_hot(scored, num_classes)}
             super().process([item], [output])
