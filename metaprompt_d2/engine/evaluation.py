@@ -9,11 +9,11 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.evaluation import (
     DatasetEvaluator,
-    flatten_results_dict,
     inference_on_dataset,
     print_csv_format,
     verify_results,
 )
+from detectron2.evaluation.testing import flatten_results_dict
 from detectron2.utils import comm
 from torch import nn
 

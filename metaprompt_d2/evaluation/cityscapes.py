@@ -33,8 +33,10 @@ class DistributedCityscapesSemSegEvaluator(CityscapesSemSegEvaluator):
             has_no_class = classify_pixels(output["sem_seg"]) == NO_CLASS
             if has_no_class.any():
                 file = Path(self._temp_dir, f"{Path(item['file_name']).stem}_pred.png")
-                with Image.open(file) as written:
-                    write_png(np.where(has_no_class, _UNLABELED, written).astype(np.uint8), file)
+                with Image.open(file) as image:
+                    labels = np.array(image)
+                labels[has_no_class] = _UNLABELED
+                write_png(labels, file)
 
     def evaluate(self) -> OrderedDict | None:
         """Score the predictions of all processes.
