@@ -171,7 +171,7 @@ class PictureWriter(DatasetEvaluator):
 
 @contextmanager
 def _logged_failures(what: str) -> Iterator[None]:
-    """Log a failure instead of raising it. Failures that aren't wrong input keep their tracebacks."""
+    """Log a failure instead of raising it, with its traceback unless it is wrong input."""
     try:
         yield
     except _FAILURES as error:
