@@ -55,5 +55,5 @@ def write_text(picture: np.ndarray, text: str, origin: tuple[int, int], height: 
     """
     scale = height / 33
     (width, _), _ = cv2.getTextSize(text, _FONT, scale, 1)
-    scale *= min(1, (picture.shape[1] - origin[0] - 1) / max(width, 1))
+    scale *= min(1, (picture.shape[1] - 2 * origin[0] - 1) / max(width, 1))
     cv2.putText(picture, text, origin, _FONT, scale, (0, 0, 0), 1, cv2.LINE_AA)
