@@ -1,4 +1,4 @@
-# `make demo` and `make test` install everything they need on a machine with Python 3.11 or newer.
+# `make demo` and `make test` install everything they need on a machine with Python 3.11 to 3.13.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

@@ -49,6 +49,8 @@ setup(
         "Operating System :: POSIX :: Linux",
         "Programming Language :: Python :: 3",
         "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Topic :: Scientific/Engineering :: Image Recognition",
         "Typing :: Typed",
@@ -64,8 +66,8 @@ setup(
         "metaprompt_d2.configs": ["**/*.yaml", "**/*.json", "**/*.safetensors", "lazy/**/*.py"],
     },
     install_requires=[
-        "torch>=2.6",
-        "torchvision>=0.21",
+        "torch>=2.10",
+        "torchvision>=0.25",
         "diffusers>=0.35,<0.43",
         "safetensors>=0.4",
         "fvcore>=0.1.5",
@@ -79,8 +81,8 @@ setup(
         "pycocotools>=2.0.6",
         "cityscapesscripts>=2.2",
         # opencv-python works too: both provide the module cv2.
-        "opencv-python-headless>=4.8,<4.12",
-        "numpy>=1.26,<2",  # Detectron2's SemSegEvaluator
+        "opencv-python-headless>=4.8,<5",
+        "numpy>=1.26,<2.4",  # cityscapesscripts uses np.in1d, which NumPy 2.4 removed
         "pillow>=10,<13",  # cityscapesscripts writes 16-bit PNGs in a way that 13 refuses
         "matplotlib>=3.7",
         "tqdm",

@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 import pytest
 from cityscapesscripts.helpers.labels import id2label, name2label
+from scripts import ROOT, run_script
 
-SCRIPT = Path(__file__).resolve().parents[2] / "datasets" / "make_mini.py"
+SCRIPT = ROOT / "datasets/make_mini.py"
 ARGUMENTS = ["--num-train", "4", "--num-val", "2", "--height", "64", "--width", "128"]
 COUNTS = {"train": 4, "val": 2}
 FRAMES = [(split, index) for split, count in COUNTS.items() for index in range(count)]
@@ -22,8 +23,7 @@ FRAMES = [(split, index) for split, count in COUNTS.items() for index in range(c
 
 def run(output: Path, *arguments: str) -> subprocess.CompletedProcess:
     """Run the script; later arguments win over the small sizes of the tests."""
-    command = [sys.executable, str(SCRIPT), "--output", str(output), *ARGUMENTS, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return run_script(SCRIPT, "--output", output, *ARGUMENTS, *arguments)
 
 
 def contents(root: Path) -> dict[str, bytes]:

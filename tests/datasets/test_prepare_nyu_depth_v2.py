@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -11,11 +10,11 @@ import h5py
 import numpy as np
 import pytest
 import scipy.io
+from scripts import run_script
 
 from metaprompt_d2.data.datasets.nyu_depth_v2 import load_nyu_depth_v2
 from metaprompt_d2.data.readers import read_depth
 
-SCRIPT = Path(__file__).resolve().parents[2] / "datasets" / "prepare_nyu_depth_v2.py"
 SCENES = ["bathroom", "home_office", "bathroom", "study"]
 TEST = [1, 3, 4]  # MATLAB counts from 1
 NAMES = {"bathroom": (0, 2), "study": (3,)}
@@ -51,8 +50,7 @@ def write_splits(file: Path, indices: list[int] = TEST) -> None:
 
 
 def run(*arguments: str | Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return run_script("datasets/prepare_nyu_depth_v2.py", *arguments)
 
 
 @pytest.fixture(scope="module")

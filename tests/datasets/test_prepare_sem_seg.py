@@ -1,29 +1,18 @@
 """The scripts that convert label maps: ADE20K, Mapillary, more Cityscapes."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from command_lines import main_of, run_main
+from scripts import run_script
 
 from metaprompt_d2.data.datasets.sem_seg_folders import load_sem_seg_folders
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "datasets"
-
-
-STARTED = set()
-
 
 def run(script: str, root: Path, *arguments: object) -> subprocess.CompletedProcess:
-    """In a process of its own the first time, then in this one."""
-    if script in STARTED:
-        return run_main(main_of(SCRIPTS / script), "--root", root, "--workers", 2, *arguments)
-    STARTED.add(script)
-    command = [sys.executable, str(SCRIPTS / script), "--root", str(root), "--workers", "2"]
-    return subprocess.run([*command, *map(str, arguments)], capture_output=True, text=True)
+    return run_script(f"datasets/{script}", "--root", root, "--workers", 2, *arguments)
 
 
 def write(file: Path, *ids: int) -> None:

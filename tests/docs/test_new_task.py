@@ -1,20 +1,18 @@
 """docs/new_task.md, followed to the letter: a new task from outside the package."""
 
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 from mini_training import losses
+from scripts import ROOT, run_script
 
 from metaprompt_d2.config import CONFIG_ROOT
 
-PAGE = Path(__file__).resolve().parents[2] / "docs/new_task.md"
+PAGE = ROOT / "docs/new_task.md"
 SMALL = "SOLVER.IMS_PER_BATCH 2 SOLVER.WARMUP_ITERS 1 SOLVER.MAX_ITER 2 SOLVER.LOG_PERIOD 1".split()
 
 
@@ -42,12 +40,11 @@ def test_the_page_works_as_it_is_written(tmp_path: Path) -> None:
     shutil.copytree(CONFIG_ROOT, tmp_path / "configs")
     draw(tmp_path / "heights/train", 4)
     draw(tmp_path / "heights/val", 3)
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(PAGE.parents[1])}
     outputs = []
     for command in commands.replace("\\\n", " ").strip().splitlines():
-        arguments = [sys.executable, *shlex.split(command)[1:], *SMALL]
-        result = subprocess.run(
-            arguments, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+        script, *arguments = shlex.split(command)[1:]
+        result = run_script(
+            tmp_path / script, *arguments, *SMALL, folder=tmp_path, PYTHONPATH=str(ROOT)
         )
         assert result.returncode == 0, result.stderr[-3000:]
         outputs.append(result.stdout)

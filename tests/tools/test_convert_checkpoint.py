@@ -5,7 +5,6 @@ import os
 import pickle
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import convert_checkpoint
@@ -17,13 +16,13 @@ from depth_files import write_pair
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 from helpers import smallest_cfg, write_cityscapes
+from scripts import run_script
 from torch import nn
 
 import metaprompt_d2
 from metaprompt_d2.diffusion import is_adapter
 from metaprompt_d2.engine import SafeCheckpointer, convert_frozen_weights
 
-ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = {"sem_seg": "seg_ade_r3_c1222.pt", "depth": "depth_nyu_r3_c1222.pt"}
 # Keys of the state dict in the files of the official codes.
 WRAPPERS = {"sem_seg": "state_dict", "depth": "model"}
@@ -156,20 +155,13 @@ def test_train_net_evaluates_a_converted_depth_checkpoint(golden: Path, tmp_path
 
 def evaluated(config: Path, weights: Path, folder: Path, *options: str) -> str:
     """Return the metrics that `train_net.py --eval-only` prints for the data in `folder`/data."""
-    log = folder / f"{weights.stem}.log"
-    with log.open("w") as stream:
-        done = subprocess.run(
-            [sys.executable, "tools/train_net.py", "--config-file", str(config), "--eval-only"]
-            + ["MODEL.WEIGHTS", str(weights), "OUTPUT_DIR", str(folder / weights.stem)]
-            + ["DATALOADER.NUM_WORKERS", "0", *options],
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            cwd=ROOT,
-            env={**os.environ, "DETECTRON2_DATASETS": str(folder / "data")},
-        )
-    text = log.read_text()
-    assert done.returncode == 0, text[-3000:]
-    return re.findall(r"copypaste: (-?[\d.,naninf-]+)$", text, re.MULTILINE)[-1]
+    done = run_script(
+        *("tools/train_net.py", "--config-file", config, "--eval-only", "MODEL.WEIGHTS", weights),
+        *("OUTPUT_DIR", folder / weights.stem, "DATALOADER.NUM_WORKERS", 0, *options),
+        DETECTRON2_DATASETS=str(folder / "data"),
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return re.findall(r"copypaste: (-?[\d.,naninf-]+)$", done.stdout, re.MULTILINE)[-1]
 
 
 def test_a_misfitting_checkpoint_is_refused_with_a_list(golden: Path, tmp_path: Path) -> None:

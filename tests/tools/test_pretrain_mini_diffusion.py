@@ -1,8 +1,6 @@
 """Runs the real pre-training tool on small pictures, and reads the model that is shipped."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -13,23 +11,16 @@ from diffusers import AutoencoderKL, DDPMScheduler, UNet2DConditionModel
 from mini_diffusion.images import load_images, shrink, to_tensor
 from mini_diffusion.models import build_vae, fold_scale
 from safetensors.torch import load_file
+from scripts import ROOT, run_script
 
-ROOT = Path(__file__).resolve().parents[2]
-TOOL = ROOT / "tools/pretrain_mini_diffusion.py"
 SHIPPED = ROOT / "configs/mini/diffusion"
 
 
-def start(images: Path, folder: Path) -> subprocess.Popen:
+def run_tool(images: Path, folder: Path) -> subprocess.CompletedProcess:
     arguments = "--vae-iterations 3 --unet-iterations 3 --vae-batch-size 2 --batch-size 2 --views 1"
     arguments += " --image-height 64 --image-width 128 --threads 1"
     paths = ["--images", images, "--output", folder / "model", "--samples", folder / "picture.png"]
-    return subprocess.Popen(
-        [sys.executable, str(TOOL), *arguments.split(), *map(str, paths)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    return run_script("tools/pretrain_mini_diffusion.py", *arguments.split(), *paths)
 
 
 def load_weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -59,9 +50,9 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def folders(images: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The folders of two runs with the same seed."""
     folders = [tmp_path_factory.mktemp("run") for _ in range(2)]
-    for process in [start(images, folder) for folder in folders]:
-        output, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, output[-4000:]
+    for folder in folders:
+        done = run_tool(images, folder)
+        assert done.returncode == 0, done.stderr[-4000:]
     return folders
 
 
@@ -117,11 +108,10 @@ def test_folding_a_scale_keeps_the_reconstruction():
 def test_folder_without_images_is_an_error_that_names_it(tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
-    process = start(empty, tmp_path)
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode != 0
-    assert str(empty) in output and "datasets/make_mini.py" in output
-    assert "Traceback" not in output
+    done = run_tool(empty, tmp_path)
+    assert done.returncode != 0
+    assert str(empty) in done.stderr and "datasets/make_mini.py" in done.stderr
+    assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == [empty]
 
 
