@@ -18,7 +18,7 @@ def test_lines_of_examples_are_kept(script: Path) -> None:
     docstring = ast.get_docstring(tree, clean=False)
     written = ast.get_source_segment(source, tree.body[0])
     assert docstring.splitlines() == re.sub(r'^r?"""|"""$', "", written).splitlines()
-    if "ArgumentParser(" in source and "__doc__.splitlines" not in source:
+    if "ArgumentParser(" in source and "__doc__.split" not in source:
         assert "RawDescriptionHelpFormatter" in source
 
 

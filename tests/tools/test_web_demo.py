@@ -199,13 +199,14 @@ def test_a_look_that_was_dropped_is_said(runs: Path, photo: str) -> None:
     with web_demo.gr.Blocks():
         page = web_demo._Page(find_checkpoints([str(runs)]))
     key = page._look("metres/model_final.pth", photo)[0]
-    picture, caption = page._draw(key, "Image", 1, 0, "p2")
+    (feature, *_) = page.kept.get(key).features
+    picture, caption = page._draw(key, "Image", 1, 0, feature)
     assert picture.shape[1] == 768
     assert caption
     assert page._clear(key) == ["", None, "", None, "", None]
-    assert page._draw("", "Image", 1, 0, "p2") == (None, "")
+    assert page._draw("", "Image", 1, 0, feature) == (None, "")
     with pytest.raises(web_demo.gr.Error, match="press Look inside again"):
-        page._draw(key, "Image", 1, 0, "p2")
+        page._draw(key, "Image", 1, 0, feature)
 
 
 @pytest.mark.parametrize(
