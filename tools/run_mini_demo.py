@@ -128,8 +128,8 @@ def sem_seg_demo(cfg: CfgNode, overrides: list[str]) -> None:
     }
     classes = MetadataCatalog.get(cfg.DATASETS.TEST[0]).stuff_classes
     names = [f"IoU-{name}" for name in classes] + ["mIoU", "pACC", "IoU", "iIoU", "IoU_sup"]
-    rows = [[name, *(metrics[name] for metrics, _ in runs.values())] for name in names]
-    # Metrics of classes that the mini world lacks are NaN.
+    rows = [[name, *(metrics.get(name, np.nan) for metrics, _ in runs.values())] for name in names]
+    # Classes that the mini world lacks have no metrics.
     rows = [row for row in rows if row[1] == row[1]]
     rows.append(["minutes", *(seconds / 60 for _, seconds in runs.values())])
     print(
@@ -157,7 +157,7 @@ def pose_demo(cfg: CfgNode, overrides: list[str]) -> None:
     constant = constant_pose()
     metrics, seconds = train("pose", cfg, overrides)
     names = ["AP", "AP50", "AP75", "APm", "AR", "AR50"]
-    rows = [[name, metrics[name], constant[name]] for name in names]
+    rows = [[name, metrics.get(name), constant[name]] for name in names]
     rows.append(["minutes", seconds / 60, None])
     print(f"\n{cfg.SOLVER.MAX_ITER} iterations on {torch.get_num_threads()} threads:")
     print(tabulate(rows, ["", "model", "median pose"], floatfmt=".1f"))

@@ -26,7 +26,7 @@ from ..utils.errors import InputError
 from ..utils.precision import half_precision
 from .checkpointer import SafeCheckpointer
 from .ema import WeightAverage
-from .evaluation import report_unknown_metric
+from .evaluation import finite_metrics, report_unknown_metric
 from .frozen_weights import convert_frozen_weights
 from .hooks import BestCheckpointer
 from .train_loop import TrainLoop
@@ -166,4 +166,4 @@ class BaseTrainer(TrainLoop, ABC):
         with nullcontext() if self.average is None else self.average.applied():
             self._last_eval_results = self.evaluate()
         report_unknown_metric(self.settings.best_metric.name, self._last_eval_results)
-        return self._last_eval_results
+        return finite_metrics(self._last_eval_results)

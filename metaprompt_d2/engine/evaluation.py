@@ -1,6 +1,7 @@
 """Evaluation of a model that several processes hold, and checks of its results."""
 
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -85,6 +86,12 @@ def report_unknown_metric(name: str, results: Mapping[str, Any]) -> None:
             name,
             known,
         )
+
+
+def finite_metrics(results: Mapping[str, Any]) -> dict[str, float]:
+    """Name metrics "<task>/<metric>" and leave out those that are NaN, which JSON cannot hold."""
+    flat = flatten_results_dict(dict(results))
+    return {name: float(value) for name, value in flat.items() if math.isfinite(value)}
 
 
 @contextmanager

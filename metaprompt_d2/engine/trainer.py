@@ -49,6 +49,7 @@ class Trainer(BaseTrainer):
         check_datasets(cfg)
         self.cfg = cfg = self.auto_scale_workers(cfg, comm.get_world_size())
         model = self.build_model(cfg)
+        logger.info("Model:\n%s", model)
         if cfg.DATASETS.TEST:
             with_test_time_augmentation(cfg, model)  # refuses before the training what it must
         optimizer = self.build_optimizer(cfg, model)
@@ -117,9 +118,7 @@ class Trainer(BaseTrainer):
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
         check_registered_parts(cfg)
-        model = build_model(cfg)
-        logger.info("Model:\n%s", model)
-        return model
+        return build_model(cfg)
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Optimizer:

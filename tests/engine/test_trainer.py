@@ -213,3 +213,17 @@ def test_a_best_metric_that_no_evaluator_reports_is_said(
         trainer.train()
     assert "metric 'sem_seg/miou'" in caplog.text
     assert "['sem_seg/mIoU']" in caplog.text
+
+
+def test_metrics_that_are_nan_are_not_in_the_json(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {"DATASETS.TEST": (data,), "SOLVER.MAX_ITER": 1}
+    trainer = Trainer(config(data, tmp_path, TESTING | keys))
+    results = {"sem_seg": {"mIoU": 1.0, "IoU-bus": float("nan"), "IoU-car": float("inf")}}
+    monkeypatch.setattr(trainer, "evaluate", lambda: results)
+    assert trainer.train() is results
+    lines = (tmp_path / "metrics.json").read_text().splitlines()
+    entries = [json.loads(line, parse_constant=pytest.fail) for line in lines]
+    evaluated = {name: value for entry in entries for name, value in entry.items() if "/" in name}
+    assert evaluated == {"sem_seg/mIoU": 1.0}
