@@ -2,6 +2,7 @@
 
 import os
 import random
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,14 @@ def _seeded() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _forked_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of a launch are forks of this one: spawned ones would import everything first."""
+    if not torch.cuda.is_available():  # which forks can't use
+        forked = partial(torch.multiprocessing.start_processes, start_method="fork")
+        monkeypatch.setattr(torch.multiprocessing, "start_processes", forked)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ import torch
 from detectron2.utils import comm
 from mini_training import free_port
 from torch.multiprocessing import ProcessRaisedException
+from torch.multiprocessing.spawn import start_processes
 
 from metaprompt_d2.engine import launch_main
 from metaprompt_d2.utils.errors import InputError
@@ -46,7 +47,10 @@ def work_and_abort_on_the_way_out(args: argparse.Namespace) -> None:
     libc.on_exit(ctypes.cast(libc.abort, ctypes.c_void_p), None)
 
 
-def test_destructors_that_abort_harm_no_work_that_is_done(tmp_path: Path) -> None:
+def test_destructors_that_abort_harm_no_work_that_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.multiprocessing, "start_processes", start_processes)  # spawns
     args = arguments(2)
     args.folder = tmp_path
     launch_main(work_and_abort_on_the_way_out, args)

@@ -15,8 +15,7 @@ def test_an_unknown_mode_of_compilation_is_refused() -> None:
         compile_networks(smallest_vae(), "fast")
 
 
-@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
-@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize(("dtype", "channels_last"), [(None, False), (torch.bfloat16, True)])
 def test_each_part_compiles_into_one_program_for_all_steps(
     dtype: torch.dtype | None, channels_last: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
