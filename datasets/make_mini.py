@@ -57,7 +57,9 @@ def _seed(text: str) -> int:
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line, or end the program with a message."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
 
     def add(option: str, kind: Callable[[str], Any], default: Any, text: str) -> None:
         text += "; default: %(default)s"

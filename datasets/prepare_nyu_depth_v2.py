@@ -28,7 +28,9 @@ VALID_ROWS, VALID_COLUMNS = slice(7, 474), slice(7, 632)
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line, or end the program with a message."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("mat", type=Path, help="the file nyu_depth_v2_labeled.mat")
     parser.add_argument("splits", type=Path, help="the file splits.mat, with the variable testNdxs")
     parser.add_argument(

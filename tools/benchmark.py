@@ -1,4 +1,4 @@
-"""Measure the time, memory and outputs of several ways to run a config's model.
+r"""Measure the time, memory and outputs of several ways to run a config's model.
 
     python tools/benchmark.py --config-file configs/mini/cityscapes_seg.yaml
     python tools/benchmark.py --config-file configs/cityscapes_seg.yaml --size 512 512 \

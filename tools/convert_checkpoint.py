@@ -1,4 +1,4 @@
-"""Convert official MetaPrompts checkpoints to this package's format, and back.
+r"""Convert official MetaPrompts checkpoints to this package's format, and back.
 
     python tools/convert_checkpoint.py best_mIoU_iter_80000.pth cityscapes.pth \
         --config-out cityscapes.yaml

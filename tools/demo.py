@@ -1,4 +1,4 @@
-"""Predict your own images, videos or a camera with any model of this package.
+r"""Predict your own images, videos or a camera with any model of this package.
 
     python tools/demo.py --config-file configs/cityscapes_seg.yaml --input photos/ clip.mp4 \
         --output predicted --opts MODEL.WEIGHTS output/cityscapes_seg/model_best.pth
@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from metaprompt_d2 import Predictor, get_config
 from metaprompt_d2.inference import PredictionFiles, Source, Video, VideoFile, find_sources
+from metaprompt_d2.inference.predictor import read_corners
 from metaprompt_d2.utils.errors import InputError, MissingFileError, one_line_errors
 from metaprompt_d2.utils.files import read_json, write_png
 from metaprompt_d2.visualization import draw_overlay
@@ -85,12 +86,7 @@ def read_boxes(file: str | None, sources: list[Source]) -> dict[str, Any]:
         if name not in known:
             reason = "is the name of several inputs" if names[name] else "isn't an input"
             raise InputError(f"{file} has boxes for {name}, which {reason}")
-        try:
-            fits = np.asarray(boxes, np.float64).reshape(len(boxes), -1).shape[1:] == (4,)
-        except (TypeError, ValueError):
-            fits = False
-        if not fits and boxes != []:
-            raise InputError(f"{file}: boxes of {name} must be lists of x0, y0, x1, y1")
+        read_corners(boxes, f"{file}: boxes of {name}")  # before the model is loaded
     return {known[name]: boxes for name, boxes in content.items()}
 
 
@@ -148,6 +144,7 @@ class Demo:
         self.saves_pictures = args.output is not None and not args.no_overlay
         self.raw = PredictionFiles(args.output or "", depth_scale=args.depth_scale)
         self.failed: list[str] = []
+        self.num_images = self.num_frames = 0
 
     def images(self, sources: list[Source], boxes: dict[str, Any]) -> bool:
         """Predict image files; return False if the user stops."""
@@ -162,6 +159,7 @@ class Demo:
                 save = partial(write_png, file=self.folder / f"{names[file]}.png")
                 if not self._deliver(pixels, output, names[file], file, save, wait=True):
                     return False
+                self.num_images += 1
                 bar.update()
         return True
 
@@ -178,11 +176,20 @@ class Demo:
                     frame = f"{name}/{int(number):06d}"
                     if not self._deliver(pixels, output, frame, f"{file}#{number}", save):
                         return False
+                    self.num_frames += 1
                     bar.update()
             except KeyboardInterrupt:  # stops a camera; half a video file is not kept
                 if not video.is_camera:
                     raise
+        if video.damage:
+            self.failed.append(video.damage)
         return True
+
+    def report(self) -> None:
+        """Say what was written and where."""
+        if self.args.output is not None:
+            counts = f"images: {self.num_images}, video frames: {self.num_frames}"
+            print(f"predictions are in {self.folder} ({counts})")
 
     def _fail(self, bar: tqdm, file: str, error: Exception) -> None:
         reason = str(error).split("\n")[0]
@@ -239,6 +246,7 @@ def run(args: argparse.Namespace) -> tuple[list[str], int]:
                     demo.failed.append(str(error))
     finally:
         demo.raw.close()
+        demo.report()
     return demo.failed, len(sources)
 
 

@@ -1,4 +1,4 @@
-"""Write a trained model as one file that runs without Detectron2 and this package.
+r"""Write a trained model as one file that runs without Detectron2 and this package.
 
     python tools/export_model.py --config-file configs/cityscapes_seg.yaml --output seg.onnx \
         --image-size 512 1024 --check MODEL.WEIGHTS output/cityscapes_seg/model_best.pth

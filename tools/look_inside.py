@@ -1,4 +1,4 @@
-"""Draw what each prompt responds to and what each refinement step changes.
+r"""Draw what each prompt responds to and what each refinement step changes.
 
     python tools/look_inside.py --config-file output/mini_cityscapes_seg/config.yaml \
         --input photo.jpg --output inside \
@@ -37,7 +37,7 @@ from metaprompt_d2.visualization import (
     response_range,
 )
 
-_LEAST_HEIGHT = 192  # pixels to which smaller pictures are enlarged
+_LEAST_SIDE = 192  # pixels to which smaller pictures are enlarged
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -61,6 +61,13 @@ def at_height(picture: np.ndarray, height: int) -> np.ndarray:
     return cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA)
 
 
+def enlarged_view(picture: np.ndarray, *, whole: bool) -> np.ndarray:
+    """Resize so that both sides are at least `_LEAST_SIDE`, or exactly the shorter one."""
+    factor = _LEAST_SIDE / min(picture.shape[:2])
+    factor = max(factor, 1) if whole else factor
+    return at_height(picture, round(picture.shape[0] * factor))
+
+
 def title_of(prompt: int, association: Association) -> str:
     """Format a title such as `17: car +0.64`."""
     return f"{prompt}: {association.name} {association.correlation:+.2f}"
@@ -72,14 +79,18 @@ def steps_picture(
     predictor: Predictor,
     feature: str,
     prompts: list[int],
-    found: list[Association],
+    found: list[list[Association]],
 ) -> np.ndarray:
-    """Draw a row for each step: prediction, change, responses of some prompts."""
+    """Draw a row for each step: prediction, change, responses of some prompts.
+
+    `found` has each step's associations of all prompts.
+    """
     maps = [step.responses[feature].numpy() for step in trace.steps]
-    seen = at_height(trace.image, max(trace.image.shape[0], _LEAST_HEIGHT))
+    seen = enlarged_view(trace.image, whole=True)
+    scale = -(-seen.shape[0] // image.shape[0])  # class names need room
     rows = []
     for number, step in enumerate(trace.steps):
-        overlay = draw_overlay(image, step.output, predictor.metadata)
+        overlay = draw_overlay(image, step.output, predictor.metadata, scale=scale)
         row = [(f"step {number + 1}", at_height(overlay, seen.shape[0]))]
         if number:
             row.append(("change", draw_change(seen, maps[number - 1], maps[number])))
@@ -88,7 +99,7 @@ def steps_picture(
         for prompt in prompts:
             limits = response_range([step_maps[prompt] for step_maps in maps])
             response = draw_response(seen, maps[number][prompt], limits)
-            row.append((title_of(prompt, found[prompt]), response))
+            row.append((title_of(prompt, found[number][prompt]), response))
         rows.append(row)
     return draw_table(rows)
 
@@ -105,19 +116,23 @@ def run(args: argparse.Namespace) -> None:
     number = len(last.responses[feature])
     if not all(0 <= prompt < number for prompt in args.prompts or []):
         raise InputError(f"--prompts {args.prompts}: the model has prompts 0 to {number - 1}")
-    found = associate_prompts(last, predictor.metadata, feature=feature)
-    prompts = args.prompts or select_prompts(found, 4)
+    found = [associate_prompts(step, predictor.metadata, feature=feature) for step in trace.steps]
+    prompts = args.prompts or select_prompts(found[-1], 4)
     stem = Path(args.input).stem
     steps = steps_picture(trace, image, predictor, feature, prompts, found)
-    titles = [title_of(prompt, association) for prompt, association in enumerate(found)]
-    seen = at_height(trace.image, _LEAST_HEIGHT)
+    titles = [title_of(prompt, association) for prompt, association in enumerate(found[-1])]
+    seen = enlarged_view(trace.image, whole=False)
     sheet = draw_prompts(seen, last.responses[feature].numpy(), titles)
     for kind, picture in (("steps", steps), ("prompts", sheet)):
         file = Path(args.output) / f"{stem}_{kind}.png"
         write_png(picture, file)
         print(file)
-    rows = [(prompt, *found[prompt]) for prompt in prompts]
-    print(tabulate(rows, ["prompt", "follows", "correlation"], floatfmt="+.2f"))
+    rows = [
+        (number, prompt, *step[prompt])
+        for prompt in prompts
+        for number, step in enumerate(found, 1)
+    ]
+    print(tabulate(rows, ["step", "prompt", "follows", "correlation"], floatfmt="+.2f"))
 
 
 @one_line_errors()

@@ -1,4 +1,4 @@
-"""Write predictions of a registered dataset as PNGs and as an archive for a test server.
+r"""Write predictions of a registered dataset as PNGs and as an archive for a test server.
 
     python tools/predict_dataset.py --config-file configs/cityscapes_seg.yaml \
         --dataset cityscapes_fine_sem_seg_test --output results.zip \
@@ -13,12 +13,12 @@ from detectron2.engine import default_argument_parser
 from detectron2.evaluation import inference_on_dataset
 
 import metaprompt_d2  # noqa: F401  (fills the registries)
-from metaprompt_d2.engine import Trainer, launch_main, load_model, setup
+from metaprompt_d2.engine import Trainer, launch_main, load_model, parse_arguments, setup
 from metaprompt_d2.evaluation import PREDICTION_FORMATS, MergedEvaluators, SemSegPredictionWriter
 from metaprompt_d2.modeling import with_test_time_augmentation
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+def parse_command_line(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse and check the command line."""
     parser = default_argument_parser(epilog=__doc__)
     add = parser.add_argument
@@ -27,7 +27,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     formats = "label ids of cityscapes, 1..150 of ade20k, or class ids; auto: by the classes"
     add("--format", choices=PREDICTION_FORMATS, default="auto", help=formats)
     add("--allow-incomplete", action="store_true", help="accept fewer images than were published")
-    args = parser.parse_args(argv)
+    args = parse_arguments(parser, argv)
     if not args.output.endswith(".zip"):
         parser.error(f"--output {args.output} must end in .zip")
     return args
@@ -45,4 +45,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    launch_main(main, parse_arguments())
+    launch_main(main, parse_command_line())

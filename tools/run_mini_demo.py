@@ -14,9 +14,12 @@ pixel, and its median pose for every box. Further config options are passed to t
 import argparse
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 import time
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +39,8 @@ from metaprompt_d2.utils.errors import one_line_errors
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("DETECTRON2_DATASETS", ROOT / "datasets"))
+_PROGRESS = re.compile(r"iter: (?P<iter>\d+) +total_loss: (?P<loss>\S+)")  # Detectron2's log
+
 CONFIGS = {
     "sem_seg": "cityscapes_seg.yaml",
     "depth": "kitti_depth.yaml",
@@ -43,24 +48,62 @@ CONFIGS = {
 }
 
 
-def run(script: str, *arguments: str) -> float:
-    """Run one of the project's scripts in the terminal; returns the seconds it took."""
-    print(f"\n>>> python {script} {' '.join(arguments)}", flush=True)
+def run(script: str, *arguments: str, max_iter: int = 0) -> float:
+    """Run one of the project's scripts and print its progress, but not its log.
+
+    Args:
+        script: Path below the project's root.
+        arguments: Arguments of the script.
+        max_iter: Number of iterations of a training, of which every tenth part is reported.
+
+    Returns:
+        The seconds it took.
+    """
+    command = [_short(Path(sys.executable)), _short(ROOT / script), *arguments]
+    print(f"\n>>> {shlex.join(command)}", flush=True)
     start = time.perf_counter()
-    environment = os.environ | {"DETECTRON2_DATASETS": str(DATA), "PYTHONWARNINGS": "ignore"}
-    command = [sys.executable, str(ROOT / script), *arguments]
-    status = subprocess.run(command, env=environment).returncode
-    if status != 0:
-        sys.exit(status)
+    settings = {"DETECTRON2_DATASETS": str(DATA), "PYTHONUNBUFFERED": "1"}
+    last: deque[str] = deque(maxlen=40)
+    reported = 0
+    with subprocess.Popen(
+        command,
+        env=os.environ | settings,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as process:
+        for line in process.stdout or ():
+            last.append(line)
+            progress = _PROGRESS.search(line)
+            if progress and int(progress["iter"]) + 1 >= reported + max_iter / 10:
+                reported = int(progress["iter"]) + 1
+                seconds = time.perf_counter() - start
+                print(
+                    f"iteration {reported} of {max_iter}, loss {progress['loss']}, {seconds:.0f} s",
+                    flush=True,
+                )
+    if process.returncode != 0:
+        print("".join(last), end="", file=sys.stderr)
+        sys.exit(
+            f"error: {script} ended with status {process.returncode}; above are its last lines"
+        )
     return time.perf_counter() - start
 
 
-def train(task: str, output_dir: str, overrides: list[str]) -> tuple[dict[str, float], float]:
+def _short(path: Path) -> str:
+    """Write a path relative to the current folder if it is below it, so that it can be pasted."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def train(
+    task: str, cfg: CfgNode, overrides: list[str], output_dir: str | None = None
+) -> tuple[dict[str, float], float]:
     """Train and evaluate; returns the last metrics by name and the seconds it took."""
-    path = config_file(task)
-    config = str(path.relative_to(ROOT)) if Path.cwd() == ROOT else str(path)
-    options = [*overrides, "OUTPUT_DIR", output_dir]
-    seconds = run("tools/train_net.py", "--overwrite", "--config-file", config, *options)
+    output_dir = output_dir or cfg.OUTPUT_DIR
+    options = ["--config-file", _short(config_file(task)), *overrides, "OUTPUT_DIR", output_dir]
+    seconds = run("tools/train_net.py", "--overwrite", *options, max_iter=cfg.SOLVER.MAX_ITER)
+    print(f"the training's log: {Path(output_dir) / 'log.txt'}")
     lines = (Path(output_dir) / "metrics.json").read_text().splitlines()
     # Evaluations are written as "<task>/<metric>".
     (*_, last) = (json.loads(line) for line in lines if "/" in line)
@@ -75,15 +118,18 @@ def config_file(task: str) -> Path:
 def sem_seg_demo(cfg: CfgNode, overrides: list[str]) -> None:
     """Train from the mini diffusion model and from random weights, and compare."""
     runs = {
-        "mini diffusion model": train("sem_seg", cfg.OUTPUT_DIR, overrides),
+        "mini diffusion model": train("sem_seg", cfg, overrides),
         "random weights": train(
-            "sem_seg", f"{cfg.OUTPUT_DIR}_random", [*overrides, "MODEL.DIFFUSION.WEIGHTS", ""]
+            "sem_seg",
+            cfg,
+            [*overrides, "MODEL.DIFFUSION.WEIGHTS", ""],
+            output_dir=f"{cfg.OUTPUT_DIR}_random",
         ),
     }
     classes = MetadataCatalog.get(cfg.DATASETS.TEST[0]).stuff_classes
     names = [f"IoU-{name}" for name in classes] + ["mIoU", "pACC", "IoU", "iIoU", "IoU_sup"]
-    rows = [[name, *(metrics[name] for metrics, _ in runs.values())] for name in names]
-    # Metrics of classes that the mini world lacks are NaN.
+    rows = [[name, *(metrics.get(name, np.nan) for metrics, _ in runs.values())] for name in names]
+    # Classes that the mini world lacks have no metrics.
     rows = [row for row in rows if row[1] == row[1]]
     rows.append(["minutes", *(seconds / 60 for _, seconds in runs.values())])
     print(
@@ -96,7 +142,7 @@ def sem_seg_demo(cfg: CfgNode, overrides: list[str]) -> None:
 def depth_demo(cfg: CfgNode, overrides: list[str]) -> None:
     """Train, and compare with the training set's median depth."""
     median, constant = constant_median(cfg)
-    metrics, seconds = train("depth", cfg.OUTPUT_DIR, overrides)
+    metrics, seconds = train("depth", cfg, overrides)
     names = ["rmse", "abs_rel", "sq_rel", "rmse_log", "log10", "d1", "d2", "d3"]
     rows = [[name, metrics[name], constant[name]] for name in names]
     rows.append(["minutes", seconds / 60, None])
@@ -109,9 +155,9 @@ def depth_demo(cfg: CfgNode, overrides: list[str]) -> None:
 def pose_demo(cfg: CfgNode, overrides: list[str]) -> None:
     """Train, and compare with the training set's median pose."""
     constant = constant_pose()
-    metrics, seconds = train("pose", cfg.OUTPUT_DIR, overrides)
+    metrics, seconds = train("pose", cfg, overrides)
     names = ["AP", "AP50", "AP75", "APm", "AR", "AR50"]
-    rows = [[name, metrics[name], constant[name]] for name in names]
+    rows = [[name, metrics.get(name), constant[name]] for name in names]
     rows.append(["minutes", seconds / 60, None])
     print(f"\n{cfg.SOLVER.MAX_ITER} iterations on {torch.get_num_threads()} threads:")
     print(tabulate(rows, ["", "model", "median pose"], floatfmt=".1f"))
@@ -184,6 +230,9 @@ def main(arguments: list[str] | None = None) -> None:
     demos[args.task](cfg, args.opts)
     pictures = Path(cfg.OUTPUT_DIR) / "inference" / cfg.DATASETS.TEST[0] / "pictures.png"
     print(f"pictures: {pictures}")
+    if sys.prefix != sys.base_prefix:  # a virtual environment
+        activate = shlex.join(["source", f"{_short(Path(sys.prefix))}/bin/activate"])
+        print(f"to use the package's environment in this terminal: {activate}")
 
 
 if __name__ == "__main__":

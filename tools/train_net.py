@@ -1,4 +1,4 @@
-"""Train or evaluate a model of this package, with Detectron2's own command line.
+r"""Train or evaluate a model of this package, with Detectron2's own command line.
 
     python tools/train_net.py --config-file configs/cityscapes_seg.yaml --num-gpus 8
     python tools/train_net.py --config-file configs/cityscapes_seg.yaml --eval-only \
@@ -9,7 +9,12 @@ METAPROMPT_D2_TRACEBACK=1 shows the traceback.
 """
 
 import metaprompt_d2  # noqa: F401  (fills the registries)
-from metaprompt_d2.engine import launch_main, train_or_evaluate, training_argument_parser
+from metaprompt_d2.engine import (
+    launch_main,
+    parse_arguments,
+    train_or_evaluate,
+    training_argument_parser,
+)
 
 if __name__ == "__main__":
-    launch_main(train_or_evaluate, training_argument_parser(epilog=__doc__).parse_args())
+    launch_main(train_or_evaluate, parse_arguments(training_argument_parser(epilog=__doc__)))

@@ -1,4 +1,4 @@
-"""Count the memory of a training step for several keys, without having that memory or a GPU.
+r"""Count the memory of a training step for several keys, without having that memory or a GPU.
 
     python tools/training_memory.py --config-file configs/nyu_depth.yaml \
         SOLVER.AMP.ENABLED True SOLVER.AMP.DTYPE bfloat16

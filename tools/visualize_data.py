@@ -1,4 +1,4 @@
-"""Draw a config's training data: the annotated files, or samples as the model gets them.
+r"""Draw a config's training data: the annotated files, or samples as the model gets them.
 
     python tools/visualize_data.py --source annotation --config-file configs/ade20k_seg.yaml \
         --output-dir pictures

@@ -1,4 +1,4 @@
-"""Draw predictions of an evaluation next to the image and ground truth.
+r"""Draw predictions of an evaluation next to the image and ground truth.
 
     python tools/visualize_predictions.py --dataset ade20k_sem_seg_val --output pictures \
         --input output/ade20k_seg/inference/ade20k_sem_seg_val/sem_seg_predictions.json
@@ -77,8 +77,11 @@ def json_reader(
 
 
 def people_reader(entries: list[dict], score_threshold: float) -> Reader:
-    """Read people in COCO's result format; their boxes enclose their keypoints."""
-    people = defaultdict(list)
+    """Read people in COCO's result format; their boxes enclose their keypoints.
+
+    Images with predictions below the threshold only are drawn, without people.
+    """
+    people: dict[int | str, list[np.ndarray]] = {entry["image_id"]: [] for entry in entries}
     for entry in entries:
         if entry["score"] >= score_threshold:
             people[entry["image_id"]].append(np.reshape(entry["keypoints"], (-1, 3)))
@@ -86,12 +89,13 @@ def people_reader(entries: list[dict], score_threshold: float) -> Reader:
     def read(item: dict) -> dict | None:
         if item["image_id"] not in people:
             return None
-        keypoints = torch.tensor(np.stack(people[item["image_id"]]), dtype=torch.float32)
-        found = Instances((item["height"], item["width"]))
+        found = np.reshape(people[item["image_id"]], (-1, NUM_KEYPOINTS, 3))
+        keypoints = torch.tensor(found, dtype=torch.float32)
+        instances = Instances((item["height"], item["width"]))
         corners = [keypoints[..., :2].amin(dim=1), keypoints[..., :2].amax(dim=1)]
-        found.pred_boxes = Boxes(torch.cat(corners, dim=1))
-        found.pred_keypoints = keypoints
-        return {"instances": found}
+        instances.pred_boxes = Boxes(torch.cat(corners, dim=1))
+        instances.pred_keypoints = keypoints
+        return {"instances": instances}
 
     return read
 

@@ -10,6 +10,7 @@ This needs Gradio: pip install -e '.[web]'. Only this machine can open the page,
 import argparse
 import os
 import sys
+import tempfile
 from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
@@ -22,14 +23,20 @@ except ModuleNotFoundError:
 import numpy as np
 from detectron2.utils.logger import setup_logger
 from web_page.checkpoints import Checkpoint, find_checkpoints, load_predictor
+from web_page.kept import KeptLooks
 from web_page.look import VIEWS, Look
+from web_page.messages import without_folders
 
 from metaprompt_d2.utils.errors import InputError, error_message, one_line_errors
 
 _CSS = """
 .class { border-left: 0.9em solid; padding-left: 0.3em; margin-right: 0.7em; white-space: nowrap }
 [id$=-caption] { min-height: 4.5em }
-#prompts .thumbnail-lg { aspect-ratio: auto }
+#prompts .thumbnail-lg { aspect-ratio: auto; flex-direction: column; height: auto }
+#prompts .caption-label {
+    position: static; max-width: 100%; white-space: normal; overflow: visible; opacity: 1;
+    border: none; background: none
+}
 footer { display: none !important }
 """
 _INTRODUCTION = """
@@ -38,6 +45,10 @@ The UNet of Stable Diffusion reads an image in several refinement steps, steered
 Drop an image, then compare any two views of the model: slide through the **steps**, and choose a
 **prompt** by its number or by clicking its map below.
 """
+_UPLOAD_LIMIT = "32mb"
+_KEPT_GIB = 1.0  # of all sessions' responses and pictures
+_CLEANING_PERIOD, _FILE_AGE = 600, 3600  # seconds; uploads and pictures are deleted after that
+_DROPPED = "This image was dropped to save memory: press Look inside again."
 _SYSTEM_FONTS = ["ui-sans-serif", "system-ui", "sans-serif"]  # Gradio's own are downloaded
 
 
@@ -79,31 +90,23 @@ class _Panel:
         return [self.picture, self.caption]
 
 
-def _draw(
-    look: Look | None, view: str, step: int, prompt: int, feature: str
-) -> tuple[np.ndarray | None, str]:
-    """Return the picture and caption of a panel."""
-    if look is None:
-        return None, ""
-    arguments = view, min(step, look.num_steps), min(prompt, look.num_prompts - 1), feature
-    return look.picture(*arguments), look.caption(*arguments)
-
-
 class _Page:
     """The components of the page and their events."""
 
     def __init__(self, checkpoints: list[Checkpoint]):
         self.checkpoints = {checkpoint.label: checkpoint for checkpoint in checkpoints}
+        self.kept = KeptLooks(int(_KEPT_GIB * 2**30))
         tasks = list(dict.fromkeys(checkpoint.task for checkpoint in checkpoints))
         gr.Markdown(_INTRODUCTION)
-        self.look = gr.State(None)
+        self.key = gr.State("", delete_callback=self.kept.remove)
+        with gr.Row():  # the whole width, because names of checkpoints are long
+            self.task = gr.Radio(tasks, value=tasks[0], label="Task", elem_id="task", scale=1)
+            labels = self._labels(tasks[0])
+            self.checkpoint = gr.Dropdown(
+                labels, value=labels[0], label="Checkpoint", elem_id="checkpoint", scale=3
+            )
         with gr.Row():
             with gr.Column(scale=1, min_width=240):
-                self.task = gr.Radio(tasks, value=tasks[0], label="Task", elem_id="task")
-                labels = self._labels(tasks[0])
-                self.checkpoint = gr.Dropdown(
-                    labels, value=labels[0], label="Checkpoint", elem_id="checkpoint"
-                )
                 self.image = gr.Image(
                     label="Your image", type="filepath", image_mode=None, sources=["upload"]
                 )
@@ -128,25 +131,38 @@ class _Page:
         return [label for label, item in self.checkpoints.items() if item.task == task]
 
     def _connect(self) -> None:
+        shown = [self.key, *self.left.outputs, *self.right.outputs, self.gallery]
         self.task.input(self._offer, self.task, self.checkpoint)
-        sliders = [panel.step for panel in self._panels] + [panel.prompt for panel in self._panels]
-        looked = gr.on(
-            [self.image.upload, self.button.click],
-            self._look,
-            [self.checkpoint, self.image],
-            [self.look, self.feature, *sliders],
+        gr.on(
+            [self.task.input, self.checkpoint.input, self.image.clear],
+            self._clear,
+            self.key,
+            shown,
+            show_progress="hidden",
         )
-        gallery = {"inputs": [self.look, self.right.step, self.feature], "outputs": self.gallery}
+        sliders = [panel.step for panel in self._panels] + [panel.prompt for panel in self._panels]
+        # Whatever goes wrong now, no map of the image before stays.
+        cleared = gr.on(
+            [self.image.upload, self.button.click],
+            self._clear,
+            self.key,
+            shown,
+            show_progress="hidden",
+        )
+        looked = cleared.success(
+            self._look, [self.checkpoint, self.image], [self.key, self.feature, *sliders]
+        )
+        gallery = {"inputs": [self.key, self.right.step, self.feature], "outputs": self.gallery}
         quiet = {"show_progress": "hidden", "trigger_mode": "always_last"}
         for panel in self._panels:
-            inputs = [self.look, *panel.controls, self.feature]
-            looked.success(_draw, inputs, panel.outputs, show_progress="hidden")
+            inputs = [self.key, *panel.controls, self.feature]
+            looked.success(self._draw, inputs, panel.outputs, show_progress="hidden")
             changes = [part.input for part in panel.controls] + [self.feature.input]
-            gr.on(changes, _draw, inputs, panel.outputs, **quiet)
+            gr.on(changes, self._draw, inputs, panel.outputs, **quiet)
         looked.success(self._thumbnails, **gallery)
         gr.on([self.right.step.release, self.feature.input], self._thumbnails, **gallery, **quiet)
         self.gallery.select(self._choose, None, [self.right.view, self.right.prompt]).then(
-            _draw, [self.look, *self.right.controls, self.feature], self.right.outputs, **quiet
+            self._draw, [self.key, *self.right.controls, self.feature], self.right.outputs, **quiet
         )
 
     @property
@@ -157,21 +173,45 @@ class _Page:
         labels = self._labels(task)
         return gr.Dropdown(labels, value=labels[0])
 
+    def _clear(self, key: str) -> list[Any]:
+        """Forget the image before; return nothing for all that shows it."""
+        self.kept.remove(key)
+        return ["", None, "", None, "", None]
+
+    def _kept(self, key: str) -> Look | None:
+        look = self.kept.get(key)
+        if key and look is None:
+            raise gr.Error(_DROPPED)
+        return look
+
+    def _draw(
+        self, key: str, view: str, step: int, prompt: int, feature: str
+    ) -> tuple[np.ndarray | None, str]:
+        """Return the picture and caption of a panel."""
+        look = self._kept(key)
+        if look is None:
+            return None, ""
+        arguments = view, min(step, look.num_steps), min(prompt, look.num_prompts - 1), feature
+        return look.picture(*arguments), look.caption(*arguments)
+
     def _look(self, label: str, file: str | None) -> list[Any]:
         """Look inside a model; return the result and the updated controls."""
         if file is None:
             raise gr.Error("Drop an image first.")
+        checkpoint = self.checkpoints[label]
         try:
-            look = Look(load_predictor(self.checkpoints[label]), file)
+            look = Look(load_predictor(checkpoint), file)
         except InputError as error:
-            raise gr.Error(error_message(error)) from error
+            files = file, checkpoint.weights, checkpoint.config_file
+            raise gr.Error(without_folders(error_message(error), files)) from error
         count = look.num_steps
         step = gr.Slider(maximum=max(count, 2), value=count, visible=count > 1)
         prompt = gr.Slider(maximum=look.num_prompts - 1, value=look.best_prompt())
         feature = gr.Dropdown(look.features, value=look.features[0])
-        return [look, feature, step, step, prompt, prompt]
+        return [self.kept.add(look), feature, step, step, prompt, prompt]
 
-    def _thumbnails(self, look: Look | None, step: int, feature: str) -> list | None:
+    def _thumbnails(self, key: str, step: int, feature: str) -> list | None:
+        look = self._kept(key)
         return None if look is None else look.thumbnails(min(step, look.num_steps), feature)
 
     def _choose(self, chosen: gr.SelectData) -> tuple[str, int]:
@@ -180,7 +220,10 @@ class _Page:
 
 def build_page(checkpoints: list[Checkpoint]) -> gr.Blocks:
     """Build the page, ready to be launched."""
-    with gr.Blocks(title="metaprompt_d2", analytics_enabled=False, fill_width=True) as page:
+    cleaning = (_CLEANING_PERIOD, _FILE_AGE)
+    with gr.Blocks(
+        title="metaprompt_d2", analytics_enabled=False, fill_width=True, delete_cache=cleaning
+    ) as page:
         _Page(checkpoints)
     return page
 
@@ -190,17 +233,20 @@ def main(argv: list[str] | None = None) -> None:
     """Serve the page until Ctrl-C."""
     args = parse_arguments(argv)
     setup_logger(name="metaprompt_d2", abbrev_name="mp")
-    page = build_page(find_checkpoints(args.runs, args.config_file, args.weights))
-    page.queue(default_concurrency_limit=1).launch(
-        server_name=args.server_name,
-        server_port=args.server_port,
-        share=False,
-        ssr_mode=False,
-        state_session_capacity=8,
-        footer_links=[],
-        theme=gr.themes.Soft(font=_SYSTEM_FONTS, font_mono=["ui-monospace", "monospace"]),
-        css=_CSS,
-    )
+    checkpoints = find_checkpoints(args.runs, args.config_file, args.weights)
+    with tempfile.TemporaryDirectory(prefix="metaprompt_d2_web_") as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder  # of uploads and pictures; goes with the server
+        build_page(checkpoints).queue(default_concurrency_limit=1).launch(
+            server_name=args.server_name,
+            server_port=args.server_port,
+            share=False,
+            ssr_mode=False,
+            show_error=False,
+            max_file_size=_UPLOAD_LIMIT,
+            footer_links=[],
+            theme=gr.themes.Soft(font=_SYSTEM_FONTS, font_mono=["ui-monospace", "monospace"]),
+            css=_CSS,
+        )
 
 
 if __name__ == "__main__":

@@ -92,7 +92,8 @@ class UDPHeatmapCodec:
 
         Returns:
             Keypoints (N, J, 2) in pixels of the crop, x then y, and their scores (N, J), the
-            maxima. The keypoint of a map without positive values is the crop's first pixel.
+            maxima. The keypoint of a map without positive values is the crop's first pixel; that of
+            a map with NaN is NaN, and its score too.
 
         Raises:
             InputError: The heatmaps have another size.
@@ -108,6 +109,7 @@ class UDPHeatmapCodec:
         peaks = torch.stack([indices % width, indices // width], dim=-1)
         points = self._refine(heatmaps, peaks) if self.blur_kernel else peaks.float()
         points = torch.where(scores[..., None] > 0, points, 0)
+        points = torch.where(scores[..., None].isnan(), torch.nan, points)
         return points * points.new_tensor(self.stride), scores
 
     def _refine(self, heatmaps: Tensor, peaks: Tensor) -> Tensor:

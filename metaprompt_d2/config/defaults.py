@@ -282,7 +282,8 @@ def add_metaprompt_config(cfg: CfgNode) -> None:
     cfg.SOLVER.FIND_UNUSED_PARAMETERS = False
     # Iterations between two entries in the log, in metrics.json and in TensorBoard.
     cfg.SOLVER.LOG_PERIOD = 20
-    # Metric whose best checkpoint is kept as model_best.pth; "" keeps none.
+    # Metric whose best checkpoint is kept as model_best.pth; "" keeps none. With several test sets
+    # "<dataset>/<task>/<metric>" names one of them, and "<task>/<metric>" means the first.
     cfg.SOLVER.BEST_METRIC = "sem_seg/mIoU"
     # "max" if a larger BEST_METRIC is better, "min" if a smaller one is.
     cfg.SOLVER.BEST_METRIC_MODE = "max"

@@ -11,7 +11,6 @@ from typing import IO, Any
 
 import detectron2
 import yaml
-from detectron2 import model_zoo
 from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
 from iopath.common.file_io import PathHandler
@@ -24,7 +23,9 @@ CONFIG_ROOT = _PACKAGED if _PACKAGED.is_dir() else _PACKAGE.parent / "configs"
 
 _FOLDERS = {
     "metaprompt_d2": CONFIG_ROOT,
-    "model_zoo": Path(model_zoo.get_config_file("Base-RCNN-FPN.yaml")).parent,
+    # Importing detectron2.model_zoo would import pkg_resources, which warns or, in new versions of
+    # setuptools, is missing.
+    "model_zoo": Path(detectron2.__file__).parent / "model_zoo" / "configs",
 }
 # fvcore joins a `_BASE_` to the folder of its file: "/a/model_zoo://b", "metaprompt_d2:/b".
 _PREFIXED = re.compile(rf"(?:.*/)?({'|'.join(_FOLDERS)}):/+(.*)")

@@ -19,7 +19,7 @@ from detectron2.data import (
 )
 from detectron2.data.samplers import TrainingSampler
 from detectron2.utils import comm
-from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
+from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler, get_worker_info
 
 from ..utils.errors import InputError, MissingFileError
 from .checks import check_registered, check_same_names
@@ -158,8 +158,14 @@ def build_test_loader(
     dicts, batch_size = list(dataset), 1
     if isinstance(mapper, ImageMapper):
         dicts, batch_size = mapper.select(dicts), mapper.test_batch_size
+    # Detectron2 neither serializes nor samples an empty list, which thresholds may leave.
+    samples = DatasetFromList(dicts, copy=False, serialize=bool(dicts))
     return build_detection_test_loader(
-        dicts, mapper=_WorkersMapper(mapper), num_workers=num_workers, batch_size=batch_size
+        samples,
+        mapper=_WorkersMapper(mapper),
+        sampler=None if dicts else SequentialSampler(dicts),
+        num_workers=num_workers,
+        batch_size=batch_size,
     )
 
 

@@ -13,7 +13,7 @@ from .run import (
     training_argument_parser,
 )
 from .schedule import RiseAndFallPoly, WarmupPoly, build_lr_scheduler
-from .setup import load_config, setup
+from .setup import load_config, parse_arguments, setup
 from .stop import TrainingStopped
 from .train_loop import NonFiniteLossError, TrainLoop
 from .trainer import Trainer, training_settings
@@ -38,6 +38,7 @@ __all__ = [
     "load_lazy_config",
     "load_model",
     "optimizer_groups",
+    "parse_arguments",
     "setup",
     "train_or_evaluate",
     "train_or_evaluate_lazy",

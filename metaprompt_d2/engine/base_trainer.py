@@ -27,6 +27,7 @@ from ..utils.errors import InputError
 from ..utils.precision import half_precision
 from .checkpointer import SafeCheckpointer
 from .ema import WeightAverage
+from .evaluation import finite_metrics, report_unknown_metric
 from .frozen_weights import convert_frozen_weights
 from .hooks import BestCheckpointer, WriteLosses
 from .hooks import LRScheduler as LRSchedulerHook
@@ -226,4 +227,5 @@ class BaseTrainer(TrainLoop, ABC):
         averages = nullcontext() if self.average is None else self.average.applied()
         with self.signals.interrupting(), averages:
             self._last_eval_results = self.evaluate()
-        return self._last_eval_results
+        report_unknown_metric(self.settings.best_metric.name, self._last_eval_results)
+        return finite_metrics(self._last_eval_results)

@@ -16,6 +16,7 @@ from ..utils.errors import InputError
 from ..utils.precision import amp_dtype
 from .checkpointer import SafeCheckpointer
 from .ema import load_averages
+from .evaluation import check_results
 from .lazy import LazyTrainer, build_lazy_checkpointer, evaluate_lazy, load_lazy_config
 from .output_folder import claim_output_folder
 from .setup import load_config, setup_process
@@ -101,13 +102,19 @@ def train_or_evaluate(args: argparse.Namespace) -> dict[str, Any]:
         args: Arguments of `training_argument_parser`, or of Detectron2's.
 
     Returns:
-        Metrics of the last evaluation on the main process, an empty dict on the others.
+        Results of the last evaluation as `Trainer.test` returns them: metrics by task, or by
+        dataset and task, on the main process; an empty dict on the others.
+
+    Raises:
+        SystemExit: The results aren't TEST.EXPECTED_RESULTS.
     """
     cfg = load_config(args.config_file, args.opts)
     with _output_folder(args, cfg.OUTPUT_DIR):
         setup_process(cfg, args, cfg.OUTPUT_DIR, trains=not args.eval_only)
         if args.eval_only:
-            return Trainer.test(cfg, load_model(cfg, resume=args.resume))
+            results = Trainer.test(cfg, load_model(cfg, resume=args.resume))
+            check_results(cfg, results)
+            return results
         trainer = Trainer(cfg)
         trainer.resume_or_load(resume=args.resume)
         return trainer.train()

@@ -112,6 +112,19 @@ def _take_sizes_from_weights(cfg: CfgNode) -> None:
     node.SIZES_FROM_WEIGHTS = False
 
 
+def parse_arguments(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None = None
+) -> argparse.Namespace:
+    """Parse a command line with Detectron2's standard arguments; it must name a config file."""
+    args = parser.parse_args(argv)
+    if not args.config_file:
+        parser.error(
+            "--config-file is missing. Give a recipe of configs/, for example "
+            "configs/mini/cityscapes_seg.yaml, or the config.yaml of a training"
+        )
+    return args
+
+
 def setup(args: argparse.Namespace) -> CfgNode:
     """Load the config of Detectron2's standard arguments; set up logging, output folder and seeds.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, hooks
-from detectron2.evaluation import DatasetEvaluator, verify_results
+from detectron2.evaluation import DatasetEvaluator
 from detectron2.modeling import build_model
 from detectron2.utils import comm
 from fvcore.nn.precise_bn import get_bn_modules
@@ -25,7 +25,7 @@ from ..evaluation.pictures import PictureWriter
 from ..modeling import with_test_time_augmentation
 from .base_trainer import BaseTrainer
 from .checkpointer import SafeCheckpointer
-from .evaluation import evaluate
+from .evaluation import check_results, evaluate, full_metric_name
 from .optimizer import build_optimizer
 from .schedule import build_lr_scheduler
 
@@ -49,6 +49,9 @@ class Trainer(BaseTrainer):
         check_datasets(cfg)
         self.cfg = cfg = self.auto_scale_workers(cfg, comm.get_world_size())
         model = self.build_model(cfg)
+        logger.info("Model:\n%s", model)
+        if cfg.DATASETS.TEST:
+            with_test_time_augmentation(cfg, model)  # refuses before the training what it must
         optimizer = self.build_optimizer(cfg, model)
         scheduler = self.build_lr_scheduler(cfg, optimizer)
         checkpointer = SafeCheckpointer.of_config(cfg, model)
@@ -77,8 +80,8 @@ class Trainer(BaseTrainer):
 
     def after_train(self) -> None:
         super().after_train()
-        if self.iter >= self.max_iter and comm.is_main_process():
-            verify_results(self.cfg, self._last_eval_results)
+        if self.iter >= self.max_iter:
+            check_results(self.cfg, self._last_eval_results)
 
     @classmethod
     def test(
@@ -108,14 +111,14 @@ class Trainer(BaseTrainer):
             loader = cls.build_test_loader(cfg, name)
             logger.info("Evaluating on %s", name)
             results[name] = evaluate(evaluated, loader, evaluator or cls.build_evaluator(cfg, name))
+        if not comm.is_main_process():
+            return {}
         return results[names[0]] if len(results) == 1 else results
 
     @classmethod
     def build_model(cls, cfg: CfgNode) -> nn.Module:
         check_registered_parts(cfg)
-        model = build_model(cfg)
-        logger.info("Model:\n%s", model)
-        return model
+        return build_model(cfg)
 
     @classmethod
     def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Optimizer:
@@ -164,7 +167,10 @@ def training_settings(cfg: CfgNode) -> DictConfig:
         "eval_period": cfg.TEST.EVAL_PERIOD,
         "checkpointer": {"period": solver.CHECKPOINT_PERIOD},
         "log_period": solver.LOG_PERIOD,
-        "best_metric": {"name": solver.BEST_METRIC, "mode": solver.BEST_METRIC_MODE},
+        "best_metric": {
+            "name": full_metric_name(solver.BEST_METRIC, cfg.DATASETS.TEST),
+            "mode": solver.BEST_METRIC_MODE,
+        },
         "accumulation_steps": solver.ACCUMULATION_STEPS,
         "amp": {"enabled": amp.ENABLED, "dtype": amp.DTYPE, "convert_frozen": amp.CONVERT_FROZEN},
         "max_grad_norm": clipping.CLIP_VALUE if clips_whole_model else None,

@@ -5,6 +5,7 @@ from .cityscapes import DistributedCityscapesSemSegEvaluator
 from .depth import DepthEvaluator
 from .keypoints import TopDownKeypointEvaluator
 from .merged import MergedEvaluators
+from .not_finite import describe_not_finite
 from .pictures import PICTURES_REGISTRY, PictureWriter, draw_prediction, merge_people
 from .predictions import PREDICTION_FORMATS, SemSegPredictionWriter
 from .sem_seg import CheckedSemSegEvaluator
@@ -21,6 +22,7 @@ __all__ = [
     "SemSegPredictionWriter",
     "TopDownKeypointEvaluator",
     "build_evaluators",
+    "describe_not_finite",
     "draw_prediction",
     "merge_people",
 ]

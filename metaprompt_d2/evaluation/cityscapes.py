@@ -5,18 +5,22 @@ from collections import OrderedDict
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import CityscapesSemSegEvaluator
 from detectron2.utils import comm
 from PIL import Image
 
 from ..data.image_files import is_read_as_stored, opened
+from ..metrics import NO_CLASS, classify_pixels
 from ..utils.errors import InputError
+from ..utils.files import write_png
 from ..utils.temporary import TemporaryFolder
 
 logger = logging.getLogger(__name__)
 
 _MAX_LISTED = 5  # names in a message
+_UNLABELED = 0  # id in files
 
 
 class DistributedCityscapesSemSegEvaluator(CityscapesSemSegEvaluator):
@@ -39,7 +43,8 @@ class DistributedCityscapesSemSegEvaluator(CityscapesSemSegEvaluator):
         self._temp_dir = self._working_dir.name
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
-        """
+        """Write predictions; pixels whose scores are NaN or infinite are unlabeled, thus wrong.
+
         Raises:
             InputError: A label map is missing, or is one that the scorer would misread.
         """
@@ -53,6 +58,14 @@ class DistributedCityscapesSemSegEvaluator(CityscapesSemSegEvaluator):
                     "scorer misreads: save it with 8 bits"
                 )
         super().process(inputs, outputs)
+        for item, output in zip(inputs, outputs, strict=True):
+            has_no_class = classify_pixels(output["sem_seg"]) == NO_CLASS
+            if has_no_class.any():
+                file = Path(self._temp_dir, f"{Path(item['file_name']).stem}_pred.png")
+                with Image.open(file) as image:
+                    labels = np.array(image)
+                labels[has_no_class] = _UNLABELED
+                write_png(labels, file)
 
     def evaluate(self) -> OrderedDict | None:
         """Score the predictions of all processes, against the label maps of the dataset's images.

@@ -1,6 +1,5 @@
 """Depth metrics, averaged over the images of a dataset."""
 
-import logging
 from collections import OrderedDict
 from pathlib import Path
 
@@ -20,15 +19,12 @@ from ..metrics import (
 )
 from ..utils.errors import InputError
 from ..utils.files import path_inside, png_names, write_png
-
-logger = logging.getLogger(__name__)
+from .not_finite import warn_of
 
 # Values per meter in the PNGs of the KITTI benchmark; 0 marks pixels without a value.
 _PNG_SCALE = 256
 _PNG_RANGE = (1, 2**16 - 1)
 _NYU_FRAME = (480, 640)  # that the crop "nyu" is made for
-
-_MAX_LISTED = 50  # names in a warning
 
 
 class DepthEvaluator(DatasetEvaluator):
@@ -126,12 +122,14 @@ class DepthEvaluator(DatasetEvaluator):
         without_truth = sorted(name for name, values in metrics.items() if values is None)
         limits = "NaN is scored as {min_depth:g} m, infinity as {max_depth:g} m"
         limits = limits.format(**self._limits)
-        _warn("images have no pixel with ground truth to score and are left out", without_truth)
+        warn_of("images have no pixel with ground truth to score and are left out", without_truth)
         bad = [f"{name} ({counts})" for name, counts in sorted(not_finite.items())]
-        _warn(f"images have predictions that are not finite; {limits}", bad)
+        warn_of(f"images have predictions that are not finite; {limits}", bad)
         deep = [f"{name} ({count})" for name, count in sorted(beyond.items())]
         largest = f"{_PNG_RANGE[1] / _PNG_SCALE:.3f} m"
-        _warn(f"images have deeper predictions than {largest}, which their PNGs hold instead", deep)
+        warn_of(
+            f"images have deeper predictions than {largest}, which their PNGs hold instead", deep
+        )
         scored = [values for values in metrics.values() if values is not None]
         means = {
             name: sum(values[name] for values in scored) / len(scored) if scored else np.nan
@@ -170,10 +168,3 @@ class DepthEvaluator(DatasetEvaluator):
             )
         mask = valid_depth_mask(target, crop=self.crop, **self._limits)
         return compute_depth_metrics(depth, target, mask) if mask.any() else None
-
-
-def _warn(text: str, names: list[str]) -> None:
-    if names:
-        rest = len(names) - _MAX_LISTED
-        listed = ", ".join(names[:_MAX_LISTED]) + (f" and {rest} more" if rest > 0 else "")
-        logger.warning("%d %s: %s", len(names), text, listed)

@@ -19,6 +19,7 @@ from ..data.coco_json import People, read_people
 from ..metrics import OKS_SIGMAS, oks_nms, person_score
 from ..utils.errors import InputError
 from ..utils.files import write_json
+from .not_finite import warn_of
 
 logger = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
     def reset(self) -> None:
         # (image, person, index) -> keypoints, box score, area
         self._people: dict[tuple[int | str, int, int], tuple[np.ndarray, float, float]] = {}
+        self._not_finite: dict[tuple[int | str, int, int], int] = {}  # their keypoints that are NaN
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """
@@ -80,9 +82,14 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
                     f"predictions for image {item['image_id']} have {keypoints.shape[1]} "
                     f"keypoints, expected {len(OKS_SIGMAS)}"
                 )
+            bad = ~np.isfinite(keypoints).all(axis=-1)
+            keypoints = np.where(bad[..., None], 0, keypoints)
             fields = keypoints, instances.scores.tolist(), instances.crop_areas.tolist()
             for index, person in enumerate(zip(*fields, strict=True)):
-                self._people[item["image_id"], item.get("person_id", 0), index] = person
+                key = item["image_id"], item.get("person_id", 0), index
+                self._people[key] = person
+                if bad[index].any():
+                    self._not_finite[key] = int(bad[index].sum())
 
     def evaluate(self) -> OrderedDict | None:
         """Run COCO's evaluation on the people of all processes.
@@ -90,22 +97,30 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
         Returns:
             {"keypoints": metrics} on the main process, None on others. The metrics are pycocotools'
             "AP", "AP50", ..., "ARl" in percent (NaN for sizes without annotated people, 0 without
-            predictions), and the number of "people" before suppression.
+            predictions), the number of "people" before suppression, and "people_not_finite" with
+            NaN or infinite keypoints, which are scored as (0, 0) with score 0.
 
         Raises:
             InputError: The `json_file` cannot be read, or lacks an image that was predicted.
         """
-        gathered = comm.gather(self._people)
+        gathered = comm.gather((self._people, self._not_finite))
         if not comm.is_main_process():
             return None
         # Samplers repeat people to give every process the same number.
-        people = {key: person for part in gathered for key, person in part.items()}
+        people = {key: person for part, _ in gathered for key, person in part.items()}
+        not_finite = {key: count for _, part in gathered for key, count in part.items()}
+        bad = [
+            f"person {person_id} of image {image_id} ({count} keypoints)"
+            for (image_id, person_id, _), count in sorted(not_finite.items(), key=str)
+        ]
+        warn_of("people have keypoints that are NaN or infinite, scored as (0, 0) with 0", bad)
         truth = read_people(self.json_file, len(OKS_SIGMAS))
         results = self._results(people, truth)
         logger.info("%d people posed, %d left after suppression by OKS", len(people), len(results))
         if self.output_dir:
             write_json(results, Path(self.output_dir) / "keypoints_results.json")
-        metrics = self._compute_metrics(results, truth) | {"people": len(people)}
+        counts = {"people": len(people), "people_not_finite": len(not_finite)}
+        metrics = self._compute_metrics(results, truth) | counts
         return OrderedDict({"keypoints": metrics})
 
     def _results(self, people: dict[tuple, tuple], truth: People) -> list[dict]:

@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import cv2
 import numpy as np
@@ -14,7 +15,8 @@ from detectron2.utils.events import get_event_storage, has_event_storage
 from detectron2.utils.registry import Registry
 
 from ..data.readers import read_checked_labels, read_depth, read_image
-from ..metrics import kb_crop_box
+from ..metrics import classify_pixels, kb_crop_box
+from ..utils.errors import InputError
 from ..utils.files import write_png
 from ..visualization import (
     annotated_people,
@@ -27,6 +29,10 @@ from ..visualization import (
 logger = logging.getLogger(__name__)
 
 _MAX_WIDTH = 6400  # pixels of a row; enough for three images of Cityscapes
+
+# What drawing may raise for a dataset that it doesn't fit: metadata or keys are missing, values
+# have another type or shape, files cannot be read or written (`InputError` is a ValueError).
+_FAILURES = (AttributeError, LookupError, TypeError, ValueError, cv2.error)
 
 PICTURES_REGISTRY = Registry("PICTURES")
 PICTURES_REGISTRY.__doc__ = """
@@ -44,8 +50,7 @@ def sem_seg(item: dict, output: dict, metadata: Metadata) -> np.ndarray | None:
         size, num_classes = image.shape[:2], len(metadata.stuff_classes)
         ignored = metadata.get("ignore_label", 255)
         truth = read_checked_labels(item, size, num_classes=num_classes, ignore_value=ignored)
-    predicted = output["sem_seg"].argmax(dim=0).cpu().numpy()
-    return compare_sem_seg(image, predicted, truth, metadata)
+    return compare_sem_seg(image, classify_pixels(output["sem_seg"]), truth, metadata)
 
 
 @PICTURES_REGISTRY.register()
@@ -53,6 +58,8 @@ def depth(item: dict, output: dict, metadata: Metadata) -> np.ndarray:
     image = read_image(item["file_name"], "RGB")
     frame = kb_crop_box(*image.shape[:2]) if item.get("kb_crop", False) else ()
     truth = item.get("depth_file_name")
+    if metadata.get("max_depth", None) is None:
+        raise InputError(f"metadata of dataset {metadata.name!r} has no max_depth (in meters)")
     return compare_depth(
         image[frame],
         output["depth"].float().cpu().numpy(),
@@ -96,7 +103,8 @@ class PictureWriter(DatasetEvaluator):
     """Write the first predictions of the main process to `<output_dir>/pictures.png`.
 
     There is one row for each image, up to `num_pictures`. During training, the pictures are also
-    sent to TensorBoard.
+    sent to TensorBoard. A picture that cannot be drawn or written is logged and left out, and the
+    evaluation continues.
     """
 
     def __init__(self, dataset_name: str, output_dir: str, num_pictures: int):
@@ -127,23 +135,25 @@ class PictureWriter(DatasetEvaluator):
         if not self._rows:
             return
         file = os.path.join(self.output_dir, "pictures.png")
-        pictures = stack_rows(self._rows)
-        write_png(pictures, file)
-        if has_event_storage():
-            name = f"{self.dataset_name}/pictures"
-            get_event_storage().put_image(name, pictures.transpose(2, 0, 1))
-        logger.info("Pictures of %d predictions: %s", len(self._rows), file)
+        with _logged_failures(file):
+            pictures = stack_rows(self._rows)
+            write_png(pictures, file)
+            if has_event_storage():
+                name = f"{self.dataset_name}/pictures"
+                get_event_storage().put_image(name, pictures.transpose(2, 0, 1))
+            logger.info("Pictures of %d predictions: %s", len(self._rows), file)
 
     def _draw(self, item: dict, output: dict) -> None:
         """Add a row if there is one, shrunk to `_MAX_WIDTH`: rows stay in memory until the end."""
-        row = draw_prediction(item, output, self.metadata)
-        if row is None:
-            return
-        height, width = row.shape[:2]
-        if width > _MAX_WIDTH:
-            size = _MAX_WIDTH, max(round(height * _MAX_WIDTH / width), 1)
-            row = cv2.resize(row, size, interpolation=cv2.INTER_AREA)
-        self._rows.append(row)
+        with _logged_failures(f"the picture of {item.get('file_name', 'an image')}"):
+            row = draw_prediction(item, output, self.metadata)
+            if row is None:
+                return
+            height, width = row.shape[:2]
+            if width > _MAX_WIDTH:
+                size = _MAX_WIDTH, max(round(height * _MAX_WIDTH / width), 1)
+                row = cv2.resize(row, size, interpolation=cv2.INTER_AREA)
+            self._rows.append(row)
 
     def _add_people(self, item: dict, found: Instances) -> None:
         """Keep people until all people of their image have arrived."""
@@ -153,5 +163,18 @@ class PictureWriter(DatasetEvaluator):
         if name in self._people or len(self._people) < self.num_pictures:
             boxes, keypoints = found.pred_boxes.to("cpu"), found.pred_keypoints.cpu()
             kept = Instances(found.image_size, pred_boxes=boxes, pred_keypoints=keypoints)
+            if found.has("scores"):
+                kept.scores = found.scores.cpu()
             item = {key: value for key, value in item.items() if key != "image"}
             self._people.setdefault(name, []).append((item, kept))
+
+
+@contextmanager
+def _logged_failures(what: str) -> Iterator[None]:
+    """Log a failure instead of raising it, with its traceback unless it is wrong input."""
+    try:
+        yield
+    except _FAILURES as error:
+        logger.warning(
+            "%s is left out: %s", what, error, exc_info=not isinstance(error, InputError)
+        )

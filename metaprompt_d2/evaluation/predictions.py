@@ -13,8 +13,10 @@ from detectron2.data.datasets.builtin_meta import ADE20K_SEM_SEG_CATEGORIES
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 
+from ..metrics import NO_CLASS, classify_pixels
 from ..utils.errors import InputError
 from ..utils.files import atomic_write, path_inside, png_names, write_png
+from .not_finite import describe_not_finite, warn_of
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +82,7 @@ class SemSegPredictionWriter(DatasetEvaluator):
 
     def reset(self) -> None:
         self._written: set[str] = set()
+        self._not_finite: dict[str, str] = {}
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """
@@ -95,20 +98,26 @@ class SemSegPredictionWriter(DatasetEvaluator):
                     f"the model has {len(output['sem_seg'])} classes, dataset "
                     f"{self.dataset_name!r} {len(self.values)}"
                 )
-            classes = output["sem_seg"].argmax(dim=0).cpu().numpy()
+            classes = classify_pixels(output["sem_seg"])
+            if (classes == NO_CLASS).any():
+                self._not_finite[item["file_name"]] = describe_not_finite(output)
             name = self.names[item["file_name"]]
-            write_png(self.values[classes], path_inside(self.folder, name))
+            write_png(self.values[classes.clip(min=0)], path_inside(self.folder, name))
             self._written.add(name)
 
     def evaluate(self) -> None:
-        """Write the archive on the main process.
+        """Write the archive on the main process, and name images with NaN or infinite scores.
 
         Raises:
             InputError: Some images have no prediction of this run; no archive is written.
         """
         written = set().union(*comm.all_gather(self._written))
+        parts = comm.gather(self._not_finite)
         if not comm.is_main_process():
             return
+        not_finite = {name: text for part in parts for name, text in part.items()}
+        bad = [f"{name} ({text})" for name, text in sorted(not_finite.items())]
+        warn_of("images have scores that are NaN or infinite, written as the first class", bad)
         expected = sorted(self.names.values())
         missing = [n for n in expected if n not in written or not (self.folder / n).is_file()]
         if missing:

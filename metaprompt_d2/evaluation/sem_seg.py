@@ -15,9 +15,11 @@ from matplotlib.figure import Figure
 from tabulate import tabulate
 
 from ..data.readers import read_checked_labels
+from ..metrics import NO_CLASS, classify_pixels
 from ..utils.errors import InputError
 from ..utils.files import atomic_write
 from .mask_boundary_iou import count_boundaries, mask_boundary_iou
+from .not_finite import describe_not_finite, warn_of
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +30,8 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
     """Detectron2's `SemSegEvaluator` with checked ground truth and `mask_boundary_iou`.
 
     All of Detectron2's metrics keep their names and values. A label file that doesn't fit its
-    image or holds unknown ids is an error that names the file, instead of a wrong count.
+    image or holds unknown ids is an error that names the file, instead of a wrong count. Pixels
+    whose scores are NaN or infinite have no class and are wrong wherever there is ground truth.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
     def reset(self) -> None:
         super().reset()
         self._boundary_counts = np.zeros((3, len(self.classes)), np.int64)
+        self._not_finite: dict[str, str] = {}
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """
@@ -85,10 +89,21 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
                 ignore_value=self.ignore_value,
             ).astype(np.int32)
             self.sem_seg_loading_fn = lambda _, dtype, labels=truth: labels.astype(dtype)
+            predicted = classify_pixels(output["sem_seg"])
+            self._has_no_class = predicted == NO_CLASS
+            if self._has_no_class.any():
+                self._not_finite[item["file_name"]] = describe_not_finite(output)
+                scored = np.where(self._has_no_class, (truth + 1) % num_classes, predicted)
+                output = {"sem_seg": _one_hot(scored, num_classes)}
             super().process([item], [output])
             truth[truth == self.ignore_value] = num_classes
-            predicted = output["sem_seg"].argmax(dim=0).cpu().numpy()
+            predicted[self._has_no_class] = num_classes  # in no boundary
             self._boundary_counts += count_boundaries(predicted, truth, num_classes)
+
+    def encode_json_sem_seg(self, sem_seg: np.ndarray, input_file_name: str) -> list[dict]:
+        """Encode a label map (H, W) as RLE; pixels without a class are written as class 0."""
+        sem_seg = np.where(self._has_no_class, 0, sem_seg)
+        return super().encode_json_sem_seg(sem_seg, input_file_name)
 
     def evaluate(self) -> OrderedDict | None:
         """Compute the metrics and log a table of the classes.
@@ -96,15 +111,21 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
         Returns:
             {"sem_seg": metrics in percent} on the main process, None on others. The metrics are
             Detectron2's "mIoU", "fwIoU", "mACC", "pACC", "IoU-<class>", ..., and
-            "MaskBoundaryIoU-<class>".
+            "MaskBoundaryIoU-<class>"; "images_not_finite" counts images with NaN or infinite
+            scores.
         """
         counts = comm.gather(self._boundary_counts)
+        parts = comm.gather(self._not_finite)
         results = super().evaluate()
         if results is None:
             return None
+        not_finite = {name: text for part in parts for name, text in part.items()}
+        bad = [f"{name} ({text})" for name, text in sorted(not_finite.items())]
+        warn_of("images have scores that are NaN or infinite; such pixels are scored as wrong", bad)
         metrics, boundary_iou = results["sem_seg"], mask_boundary_iou(np.sum(counts, axis=0))
         for name, value in zip(self.classes, boundary_iou, strict=True):
             metrics[f"MaskBoundaryIoU-{name}"] = 100 * value
+        metrics["images_not_finite"] = len(not_finite)
         logger.info("%s:\n%s", self.dataset_name, _table(metrics, self.classes))
         absent = [name for name in self.classes if np.isnan(metrics[f"ACC-{name}"])]
         if absent:
@@ -123,6 +144,11 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
         return results
 
 
+def _one_hot(classes: np.ndarray, num_classes: int) -> torch.Tensor:
+    scores = torch.zeros(num_classes, *classes.shape, dtype=torch.uint8)
+    return scores.scatter_(0, torch.from_numpy(classes.astype(np.int64))[None], 1)
+
+
 def _table(metrics: Mapping[str, float], classes: Sequence[str]) -> str:
     """Format the IoU, mask boundary IoU and accuracy of every class, and their means."""
     columns = ("IoU", "MaskBoundaryIoU", "ACC")
@@ -139,21 +165,21 @@ def _table(metrics: Mapping[str, float], classes: Sequence[str]) -> str:
 
 
 def _draw_confusion_matrix(counts: np.ndarray, classes: Sequence[str], file: Path) -> None:
-    """Draw (K, K) numbers of pixels, rows are true classes, as fractions of their row."""
-    shares = counts / counts.sum(axis=1, keepdims=True).clip(min=1)
+    """Draw (K, K) numbers of pixels, rows are true classes, in percent of their row."""
+    shares = 100 * counts / counts.sum(axis=1, keepdims=True).clip(min=1)
     side = 3 + 0.35 * len(classes)
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.add_subplot()
-    image = axes.imshow(shares, vmin=0, vmax=1, cmap="Blues")
-    figure.colorbar(image, ax=axes, shrink=0.7, label="share of the true class")
+    image = axes.imshow(shares, vmin=0, vmax=100, cmap="Blues")
+    figure.colorbar(image, ax=axes, shrink=0.7, label="% of the true class")
     ticks = range(len(classes))
     axes.set_xticks(ticks, classes, rotation=90, fontsize=8)
     axes.set_yticks(ticks, classes, fontsize=8)
     axes.set(xlabel="predicted", ylabel="true")
     if len(classes) <= _MAX_WITH_NUMBERS:
-        for row, column in np.argwhere(shares >= 0.005):
+        for row, column in np.argwhere(shares >= 0.5):
             share = shares[row, column]
-            color = "white" if share > 0.5 else "black"
-            text = f"{100 * share:.0f}"
+            color = "white" if share > 50 else "black"
+            text = f"{share:.0f}"
             axes.text(column, row, text, ha="center", va="center", color=color, fontsize=6)
     atomic_write(file, lambda stream: figure.savefig(stream, format="png", dpi=120))

@@ -11,6 +11,7 @@ import torch
 from detectron2.structures import BoxMode, Instances
 
 from ..codecs import KEYPOINT_NAMES
+from ..metrics import NO_CLASS, classify_pixels
 from ..utils.errors import InputError, input_errors
 from ..utils.files import create_temporary, path_inside, write_json, write_png
 
@@ -21,7 +22,7 @@ class PredictionFiles:
     """Writes predictions in formats that other programs read.
 
     * Semantic segmentation: `<name>_labels.png` with class ids from 0, in 16 bits if there are more
-      than 256 classes.
+      than 255 classes. Pixels whose scores are NaN or infinite get the highest value.
     * Depth: `<name>_depth.png` with meters times `depth_scale` in 16 bits and 0 for no value. The
       scale is stored in the file as the text `depth_scale`. Depth beyond its reach has no value,
       and a warning says so.
@@ -53,8 +54,9 @@ class PredictionFiles:
             InputError: The output is of another task, or the name leads out of the folder.
         """
         if "sem_seg" in output:
-            kind = np.min_scalar_type(len(output["sem_seg"]) - 1)
-            labels = output["sem_seg"].argmax(dim=0).cpu().numpy().astype(kind)
+            kind = np.min_scalar_type(len(output["sem_seg"]))
+            classes = classify_pixels(output["sem_seg"])
+            labels = np.where(classes == NO_CLASS, np.iinfo(kind).max, classes).astype(kind)
             write_png(labels, path_inside(self.folder, f"{name}_labels.png"))
         elif "depth" in output:
             file = path_inside(self.folder, f"{name}_depth.png")
@@ -86,9 +88,11 @@ class PredictionFiles:
         self._images.append(image)
         corners = people.pred_boxes.tensor.cpu().numpy()
         boxes = BoxMode.convert(corners, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
-        points, scores = people.pred_keypoints.cpu().split([2, 1], dim=-1)
+        keypoints = people.pred_keypoints.cpu()
+        found = keypoints.isfinite().all(dim=-1, keepdim=True)  # others become 0, 0 with flag 0
+        points, scores = keypoints.where(found, 0).split([2, 1], dim=-1)
         # COCO's third value is a flag (2: visible), so scores get a field of their own.
-        flagged = torch.cat([points, torch.full_like(scores, 2)], dim=-1)
+        flagged = torch.cat([points, 2 * found], dim=-1)
         fields = boxes, flagged, scores, people.scores.cpu()
         for box, keypoints, keypoint_scores, score in zip(*fields, strict=True):
             self._people.append(
@@ -100,7 +104,7 @@ class PredictionFiles:
                     "bbox": _round(box),
                     "area": float(box[2] * box[3]),
                     "keypoints": _round(keypoints),
-                    "num_keypoints": len(keypoints),
+                    "num_keypoints": int((keypoints[:, 2] > 0).sum()),
                     "keypoint_scores": _round(keypoint_scores),
                     "score": float(score),
                 }
@@ -123,12 +127,17 @@ class VideoFile(AbstractContextManager["VideoFile"]):
 
     All frames have the size of the first one. The format needs an even width and height; odd ones
     get their last column or row twice. The file appears at the end unless an error occurs.
+
+    Raises:
+        InputError: At the end, if the file doesn't hold all frames, for instance because the disk
+            is full. OpenCV itself doesn't say so.
     """
 
     def __init__(self, file: Path, frames_per_second: float):
         self.file, self.frames_per_second = file, frames_per_second
         self._temporary: Path | None = None
         self._writer: cv2.VideoWriter | None = None
+        self._num_frames = 0
 
     def write(self, frame: np.ndarray) -> None:
         """Add a frame, (H, W, 3) uint8 RGB.
@@ -147,11 +156,23 @@ class VideoFile(AbstractContextManager["VideoFile"]):
             if not self._writer.isOpened():
                 raise InputError(f"OpenCV cannot write the video {self.file}")
         self._writer.write(np.ascontiguousarray(frame))
+        self._num_frames += 1
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.release()
-        if self._temporary is not None:
-            if error is None:
-                os.replace(self._temporary, self.file)
-            self._temporary.unlink(missing_ok=True)
+        try:
+            if self._writer is not None:
+                self._writer.release()
+                if error is None:
+                    self._check()
+                    os.replace(self._temporary, self.file)
+        finally:
+            if self._temporary is not None:
+                self._temporary.unlink(missing_ok=True)
+
+    def _check(self) -> None:
+        count = sum(1 for _ in iter(cv2.VideoCapture(str(self._temporary)).grab, False))
+        if count != self._num_frames:
+            raise InputError(
+                f"{self.file} cannot be written: {count} of {self._num_frames} frames arrived in "
+                "the file; is the disk full?"
+            )

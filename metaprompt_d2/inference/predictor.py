@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..data import build_mapper
 from ..data.readers import image_pixels, read_image
 from ..engine import load_model
+from ..evaluation import describe_not_finite
 from ..modeling import with_test_time_augmentation
 from ..utils.errors import InputError, input_errors
 from ..utils.tasks import find_task
@@ -84,11 +85,13 @@ class Predictor:
             in meters, or "instances" with `pred_keypoints`.
 
         Raises:
-            InputError: The image cannot be read (`MissingFileError` for a missing file), or boxes
-                are given for another task than pose.
+            InputError: The image cannot be read (`MissingFileError` for a missing file), boxes
+                are given for another task than pose, or a box isn't one of `read_corners`.
             TypeError: The image is none of these types.
         """
-        return self._run([self.inputs(image, boxes=boxes)])[0]
+        (output,) = self._run([self.inputs(image, boxes=boxes)])
+        _warn_if_not_finite("the image" if isinstance(image, np.ndarray) else str(image), output)
+        return output
 
     def inputs(self, image: AnyImage, *, boxes: AnyBoxes | None = None) -> dict[str, Any]:
         """Prepare the model's input for the arguments of a call."""
@@ -163,6 +166,7 @@ class Predictor:
                     yield from self._predict_batch([item], on_error)
             return
         for (name, pixels, _), output in zip(batch, outputs, strict=True):
+            _warn_if_not_finite(name, output)
             yield Prediction(name, pixels, output)
 
     @torch.no_grad()
@@ -194,11 +198,48 @@ class Predictor:
     def _build_people(self, boxes: AnyBoxes, size: tuple[int, int]) -> Instances:
         if not self._is_pose:
             raise InputError(f"boxes are for poses, not for a {self.cfg.MODEL.META_ARCHITECTURE}")
-        with input_errors("boxes", TypeError, ValueError):
-            corners = torch.as_tensor(boxes, dtype=torch.float32, device="cpu")
-        if corners.numel() and corners.shape[1:] != (4,):
-            raise InputError(f"boxes have shape {tuple(corners.shape)}, expected (people, 4)")
-        return Instances(size, pred_boxes=Boxes(corners.reshape(-1, 4)))
+        return Instances(size, pred_boxes=Boxes(read_corners(boxes, "boxes", size)))
+
+
+def read_corners(boxes: AnyBoxes, name: str, size: tuple[int, int] | None = None) -> Tensor:
+    """Check people's boxes.
+
+    Args:
+        boxes: As `Predictor` takes them.
+        name: Start of the error messages.
+        size: Size of the image as (height, width); None if it isn't known yet.
+
+    Returns:
+        Corners x0, y0, x1, y1 (K, 4) in float32.
+
+    Raises:
+        InputError: A box isn't four finite numbers, has no area, or lies outside of the image.
+    """
+    with input_errors(name, TypeError, ValueError):
+        corners = torch.as_tensor(boxes, dtype=torch.float32, device="cpu")
+    if corners.numel() and corners.shape[1:] != (4,):
+        raise InputError(
+            f"{name} have shape {tuple(corners.shape)}, expected x0, y0, x1, y1 of each person"
+        )
+    corners = corners.reshape(-1, 4)
+    height, width = size or (torch.inf, torch.inf)
+    for x0, y0, x1, y1 in corners.tolist():
+        box = f"{name}: {[x0, y0, x1, y1]}"
+        if not (-torch.inf < x0 < x1 < torch.inf and -torch.inf < y0 < y1 < torch.inf):
+            raise InputError(
+                f"{box}, expected corners x0, y0, x1, y1 with x0 < x1 and y0 < y1, not x, y, width "
+                "and height"
+            )
+        if min(x1, y1) <= 0 or x0 >= width or y0 >= height:
+            raise InputError(
+                f"{box} lies outside of the image of {height}x{width} (height x width)"
+            )
+    return corners
+
+
+def _warn_if_not_finite(name: str, output: dict[str, Any]) -> None:
+    if found := describe_not_finite(output):
+        logger.warning("%s: the prediction is NaN or infinite: %s", name, found)
 
 
 def _read_pixels(image: AnyImage) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Find image files and videos, and read the frames of videos and cameras."""
 
 import glob
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,8 @@ import numpy as np
 
 from ..utils.errors import InputError, MissingFileError
 from ..utils.files import files_below
+
+logger = logging.getLogger(__name__)
 
 _IMAGES = tuple(".avif .bmp .gif .jfif .jp2 .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())
 _VIDEOS = tuple(".avi .m4v .mkv .mov .mp4 .mpeg .mpg .webm".split())
@@ -91,6 +94,11 @@ class Video:
         self.frames_per_second = self._capture.get(cv2.CAP_PROP_FPS) or 25.0
         count = int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT))
         self.num_frames = count if count > 0 else None  # None if unknown
+        # Says after the last frame that frames are missing; "" if none is.
+        self.damage = ""
+        # MP4 and its like count their frames; for others OpenCV computes a number from the length.
+        is_counted = self.name.lower().endswith((".mp4", ".m4v", ".mov"))
+        self._least_share = 1.0 if is_counted else 0.95
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """Yield (H, W, 3) uint8 BGR.
@@ -98,12 +106,17 @@ class Video:
         Raises:
             InputError: No frame can be read.
         """
+        count = 0
         try:
             is_read, frame = self._capture.read()
             if not is_read:
                 raise InputError(f"{self.name} has no frame that can be read")
             while is_read:
                 yield frame
+                count += 1
                 is_read, frame = self._capture.read()
         finally:
             self._capture.release()
+        if self.num_frames and count < self.num_frames * self._least_share:
+            self.damage = f"{self.name} ends early: {count} of {self.num_frames} frames can be read"
+            logger.warning(self.damage)

@@ -7,8 +7,8 @@ import numpy as np
 
 from ..utils.errors import InputError
 
-# Keys of the metrics. All are fractions, ratios, meters or logarithms, never percentages.
-DEPTH_METRICS = ("d1", "d2", "d3", "abs_rel", "sq_rel", "rmse", "rmse_log", "log10", "silog")
+# Keys of the metrics. All but silog_bts are fractions, ratios, meters or logarithms.
+DEPTH_METRICS = tuple("d1 d2 d3 abs_rel sq_rel rmse rmse_log log10 silog silog_bts".split())
 
 # Top, bottom, left and right as fractions of the frame.
 _RELATIVE_CROPS = {
@@ -99,8 +99,9 @@ def compute_depth_metrics(
     """Compute the depth metrics of one image in float64.
 
     d1, d2 and d3 are the fractions of pixels whose ratio to the ground truth is below 1.25, 1.25^2
-    and 1.25^3. silog is sqrt(mean(e^2) - mean(e)^2 / 2) of e = ln(pred) - ln(target), without the
-    factor 100 of KITTI's server. A prediction of zero or less makes logarithms infinite or NaN.
+    and 1.25^3. Of e = ln(pred) - ln(target), silog is sqrt(mean(e^2) - mean(e)^2 / 2), as in the
+    official code, and silog_bts is 100 sqrt(mean(e^2) - mean(e)^2), as in BTS. A prediction of zero
+    or less makes logarithms infinite or NaN.
 
     Args:
         pred, target: (H, W) depths in meters.
@@ -123,5 +124,6 @@ def compute_depth_metrics(
             np.sqrt(np.mean(log_error**2)),
             np.mean(np.abs(log_error)) / np.log(10),
             np.sqrt(np.mean(log_error**2) - 0.5 * np.mean(log_error) ** 2),
+            100 * np.std(log_error),
         )
     return dict(zip(DEPTH_METRICS, map(float, values), strict=True))

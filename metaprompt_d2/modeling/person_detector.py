@@ -3,7 +3,6 @@
 import re
 
 import torch
-from detectron2 import model_zoo
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import transforms as T
 from detectron2.modeling import build_model
@@ -49,13 +48,12 @@ class PersonDetector:
         node = cfg.MODEL.PERSON_DETECTOR
         path = PathManager.get_local_path(node.CONFIG_FILE)
         if not PathManager.isfile(path):
-            try:
-                path = model_zoo.get_config_file(node.CONFIG_FILE)
-            except RuntimeError as error:
-                raise MissingFileError(
-                    f"MODEL.PERSON_DETECTOR.CONFIG_FILE {node.CONFIG_FILE} is neither a file nor "
-                    "in Detectron2's model zoo"
-                ) from error
+            path = PathManager.get_local_path(f"model_zoo://{node.CONFIG_FILE}")
+        if not PathManager.isfile(path):
+            raise MissingFileError(
+                f"MODEL.PERSON_DETECTOR.CONFIG_FILE {node.CONFIG_FILE} is neither a file nor in "
+                "Detectron2's model zoo"
+            )
         if not node.WEIGHTS:
             raise InputError(
                 "MODEL.PERSON_DETECTOR.WEIGHTS is empty, so people would be found at random: "

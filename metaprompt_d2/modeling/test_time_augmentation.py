@@ -12,18 +12,23 @@ from torch.nn.parallel import DistributedDataParallel
 from ..data import ResizeToBox
 from ..utils.errors import InputError
 from .meta_arch.base import DenseModel
+from .meta_arch.pose import TopDownPoseEstimator
 from .sliding_window import allocate_canvas, fits_canvas, resize_in_strips
 
 
 def with_test_time_augmentation(cfg: CfgNode, model: nn.Module) -> nn.Module:
     """Wrap a model as TEST.AUG says.
 
-    The model is returned as it is where there is nothing to average, and if it isn't a dense model.
+    The model is returned as it is where there is nothing to average. A `TopDownPoseEstimator`
+    averages over mirrored crops by itself.
+
+    Raises:
+        InputError: The model predicts no maps, or the scales are impossible.
     """
     if not cfg.TEST.AUG.ENABLED:
         return model
     bare = model.module if isinstance(model, DistributedDataParallel) else model
-    if not isinstance(bare, DenseModel | SemanticSegmentor):
+    if isinstance(bare, TopDownPoseEstimator):
         return model
     wrapped = DenseModelWithTTA(cfg, bare)
     # A depth estimator averages over windows and mirror images without a wrapper.
@@ -33,9 +38,11 @@ def with_test_time_augmentation(cfg: CfgNode, model: nn.Module) -> nn.Module:
 class DenseModelWithTTA(nn.Module):
     """Averages a model's predictions over scales of the image and their mirror images.
 
-    Class probabilities are averaged as in mmsegmentation, and depth in meters, at the output's
-    size. The model places its windows by itself. The image and its mirror image pass through the
-    model together, so that windows of both fill its batches. A `DepthEstimator` mirrors by itself.
+    Class probabilities are averaged as in mmsegmentation, other values, such as depth in meters,
+    as they are, at the output's size. Under the key "sem_seg", maps of one channel are values; maps
+    of more channels are logits of `num_channels` classes. The model places its windows by itself.
+    The image and its mirror image pass through the model together, so that windows of both fill its
+    batches. A `DepthEstimator` mirrors by itself.
 
     Memory: one sum of K x H x W float32 values (K classes, H x W the output's size), in main memory
     where it is larger than `canvas_gib`; the model's output for one scale (and its mirror image, if
@@ -59,11 +66,20 @@ class DenseModelWithTTA(nn.Module):
             boxes: Box (long side, short side) of each scale, into which the image is fitted; None
                 for the image as it is.
             flip: Whether to average over the mirror images too.
-            num_channels: Number of channels K of outputs, 1 for depth.
+            num_channels: Number of classes; 1 for depth, or if it isn't known.
             canvas_gib: Size in GiB above which the sum is kept in main memory and not on the
                 model's device, and above which mirror images are predicted separately.
+
+        Raises:
+            InputError: The model predicts no maps.
         """
         super().__init__()
+        if not isinstance(model, DenseModel | SemanticSegmentor):
+            raise InputError(
+                f"TEST.AUG.ENABLED is True, but a {type(model).__name__} has no test-time "
+                "augmentation: it averages the maps of a DenseModel or a SemanticSegmentor. Set it "
+                "to False"
+            )
         self.model = model
         self.task = _task(model)
         self.boxes = list(boxes)
@@ -91,33 +107,49 @@ class DenseModelWithTTA(nn.Module):
         """Predict each of the model's inputs, whose images aren't resized, at all scales.
 
         Returns:
-            One dict for each image with "sem_seg": class probabilities (K, height, width), or
-            "depth": (height, width) in meters.
+            One dict for each image, with averages in the shape of the model's own output:
+            "sem_seg": class probabilities or values (K, height, width); "depth": (height, width)
+            in meters; or maps under the name of your own task.
 
         Raises:
-            InputError: The model cannot take the image at a scale.
+            InputError: The model cannot take the image at a scale, or its maps are neither values
+                nor logits of `num_channels` classes.
         """
         return [self._predict(inputs) for inputs in batched_inputs]
 
     def _predict(self, inputs: dict) -> dict[str, Tensor]:
         height, width = inputs["image"].shape[-2:]
         size = inputs.get("height", height), inputs.get("width", width)
-        total, passes = torch.empty(0), 0
-        for maps, mirrored in self._passes(inputs):
+        total, passes, has_channels = torch.empty(0), 0, True
+        for output, mirrored in self._passes(inputs):
+            has_channels = output.ndim == 3
+            maps = output if has_channels else output[None]
+            classes = self._are_classes(maps)
             if passes == 0:
                 dtype = torch.promote_types(maps.dtype, torch.float32)
                 total = allocate_canvas((len(maps), *size), dtype, self.device, self.canvas_gib)
             for rows, strip in resize_in_strips(maps, size):
                 strip = strip.to(total.dtype)
-                strip = strip.softmax(dim=0) if self.task == "sem_seg" else strip
+                strip = strip.softmax(dim=0) if classes else strip
                 total[:, rows] += (strip.flip(-1) if mirrored else strip).to(total.device)
             passes += 1
-            del maps  # before the next pass
+            del output, maps  # before the next pass
         total /= passes
-        return {self.task: total[0] if self.task == "depth" else total}
+        return {self.task: total if has_channels else total[0]}
+
+    def _are_classes(self, maps: Tensor) -> bool:
+        """Say whether maps (K, h, w) are logits of classes, and not values."""
+        if self.task != "sem_seg" or len(maps) == 1:
+            return False
+        if self.num_channels not in (1, len(maps)):
+            raise InputError(
+                f"TEST.AUG.ENABLED is True, but the model gives {len(maps)} channels: neither one "
+                f"value nor the {self.num_channels} classes of MODEL.SEM_SEG_HEAD.NUM_CLASSES"
+            )
+        return True
 
     def _passes(self, inputs: dict) -> Iterator[tuple[Tensor, bool]]:
-        """Yield each pass's output (K, h, w) at the scale's size, and whether it is mirrored."""
+        """Yield each pass's output at the scale's size, and whether it is mirrored."""
         image, name = inputs["image"], inputs.get("file_name", "an image")
         for box in self.boxes:
             scaled = image if box is None else _resize_image(image, box)
@@ -133,7 +165,7 @@ class DenseModelWithTTA(nn.Module):
     def _outputs(
         self, images: Sequence[Tensor], box: tuple[int, int] | None, name: str
     ) -> list[Tensor]:
-        """Predict views of an image at one scale: outputs (K, h, w)."""
+        """Predict views of an image at one scale: outputs (K, h, w) or (h, w)."""
         try:
             outputs = self.model([{"image": image} for image in images])
         except InputError as error:
@@ -143,8 +175,7 @@ class DenseModelWithTTA(nn.Module):
                 f"{name} of {height}x{width} pixels (height x width){source} cannot be "
                 f"predicted: {error}"
             ) from error
-        maps = [output[self.task] for output in outputs]
-        return [depth[None] for depth in maps] if self.task == "depth" else maps
+        return [output[self.task] for output in outputs]
 
 
 def _task(model: nn.Module) -> str:

@@ -67,8 +67,9 @@ def write_png(pixels: np.ndarray, file: str | os.PathLike, **texts: str) -> None
 
 
 def write_json(content: Any, file: str | os.PathLike) -> None:
-    """Write a JSON file with `atomic_write`."""
-    atomic_write(file, lambda stream: stream.write(json.dumps(content).encode()))
+    """Write a JSON file with `atomic_write`. JSON has no NaN or infinity: callers replace them."""
+    text = json.dumps(content, allow_nan=False)
+    atomic_write(file, lambda stream: stream.write(text.encode()))
 
 
 def read_json(file_name: str | os.PathLike) -> Any:

@@ -37,7 +37,7 @@ def title_height(image: np.ndarray) -> int:
 
 
 def with_title(picture: np.ndarray, title: str) -> np.ndarray:
-    """Put a title above a picture."""
+    """Put a title above a picture, in smaller letters if it is wider than the picture."""
     height = title_height(picture)
     bar = np.full((height, picture.shape[1], 3), WHITE, np.uint8)
     write_text(bar, title, (2, int(height * 0.75)), height)
@@ -45,5 +45,15 @@ def with_title(picture: np.ndarray, title: str) -> np.ndarray:
 
 
 def write_text(picture: np.ndarray, text: str, origin: tuple[int, int], height: int) -> None:
-    """Write black text in place; `origin` is its baseline (x, y), `height` that of the line."""
-    cv2.putText(picture, text, origin, _FONT, height / 33, (0, 0, 0), 1, cv2.LINE_AA)
+    """Write black text in place, no wider than the picture.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+        text: One line.
+        origin: Baseline (x, y) of the first letter.
+        height: Height of the line, which the letters fill if their width allows it.
+    """
+    scale = height / 33
+    (width, _), _ = cv2.getTextSize(text, _FONT, scale, 1)
+    scale *= min(1, (picture.shape[1] - 2 * origin[0] - 1) / max(width, 1))
+    cv2.putText(picture, text, origin, _FONT, scale, (0, 0, 0), 1, cv2.LINE_AA)

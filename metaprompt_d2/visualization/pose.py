@@ -9,6 +9,7 @@ from detectron2.utils.visualizer import Visualizer
 
 from .layout import titled_row
 
+LEAST_SCORE = 0.3  # of detections that are drawn
 _PEOPLE_SIZE = 512  # pixels; smaller images are enlarged before drawing skeletons
 
 
@@ -20,7 +21,8 @@ def compare_people(
     Args:
         image: (H, W, 3) uint8 RGB.
         prediction, truth: People on the CPU with `pred_keypoints` (N, K, 3) and `pred_boxes` in
-            pixels of the image. Keypoints whose third value is at most 0.05 are not drawn.
+            pixels of the image. Keypoints whose third value is at most 0.05 are not drawn, nor
+            people whose `scores`, if they have any, are below `LEAST_SCORE`.
         metadata: Metadata with "keypoint_names" and "keypoint_connection_rules".
 
     Returns:
@@ -30,7 +32,8 @@ def compare_people(
     pictures = {"image": enlarged(image, scale)}
     for title, people in (("ground truth", truth), ("prediction", prediction)):
         if people is not None:
-            pictures[title] = draw_people(image, people, metadata, scale=scale)
+            shown = confident(people)
+            pictures[title] = draw_people(image, shown, metadata, scale=scale)
     return titled_row(pictures)
 
 
@@ -42,6 +45,11 @@ def draw_people(
     shown = Instances(image.shape[:2], pred_boxes=boxes, pred_keypoints=keypoints)
     drawn = Visualizer(image, metadata, scale=scale).draw_instance_predictions(shown)
     return drawn.get_image()
+
+
+def confident(instances: Instances) -> Instances:
+    """Leave out instances with `scores` below `LEAST_SCORE`; ground truth has none."""
+    return instances[instances.scores >= LEAST_SCORE] if instances.has("scores") else instances
 
 
 def people_scale(image: np.ndarray) -> int:

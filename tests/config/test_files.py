@@ -1,5 +1,6 @@
 """The YAML files: reachable from anywhere, loadable, and saying what the recipe says."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from detectron2.data import DatasetCatalog
 from detectron2.modeling import build_model
 from detectron2.utils.file_io import PathManager
 
-from metaprompt_d2 import add_metaprompt_config
+from metaprompt_d2 import add_metaprompt_config, config
 from metaprompt_d2.checkpoint import load_diffusion_weights
 from metaprompt_d2.config import CONFIG_ROOT
 from metaprompt_d2.engine import load_config
@@ -239,3 +240,10 @@ def test_coco_pose_is_vitposes_recipe() -> None:
     assert (aug.HALF_BODY_PROB, aug.SCALE, aug.ROTATION, aug.ROTATION_PROB) == (0.3, 0.5, 40, 0.6)
     assert (head.SIGMA, head.STRIDE, tuple(head.DECONV_DIMS)) == (2, 4, (256, 256))
     assert cfg.TEST.AUG.ENABLED and cfg.TEST.AUG.FLIP
+
+
+def test_detectron2s_model_zoo_module_is_not_imported() -> None:
+    """It imports pkg_resources, which warns in every process, or is missing."""
+    package = Path(config.__file__).parents[1]
+    text = "".join(file.read_text() for file in package.rglob("*.py"))
+    assert not re.search(r"^ *(?:from|import) detectron2(?:\.| import .*)model_zoo", text, re.M)

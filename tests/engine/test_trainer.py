@@ -1,5 +1,8 @@
 """`Trainer` as users see it: tests without side effects, and parts that a subclass replaces."""
 
+import argparse
+import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -12,7 +15,8 @@ from torch import nn
 from training_features import SMALL
 
 from metaprompt_d2.data import build_mapper
-from metaprompt_d2.engine import Trainer
+from metaprompt_d2.engine import Trainer, run, train_or_evaluate
+from metaprompt_d2.utils.errors import InputError
 
 TESTING = {
     "INPUT.MIN_SIZE_TEST": 64,
@@ -126,3 +130,100 @@ def test_a_metric_that_misses_its_expected_value_fails_the_training(
     expected[0][2:] = [1000.0, 1.0]
     with pytest.raises(SystemExit):
         Trainer(config(data, tmp_path, keys | {"TEST.EXPECTED_RESULTS": expected})).train()
+
+
+def evaluate_only(monkeypatch: pytest.MonkeyPatch, keys: dict, results: dict) -> dict:
+    """Run `train_or_evaluate` with --eval-only where the evaluation gives these results."""
+    cfg = smallest_cfg(keys)
+    monkeypatch.setattr(run, "setup", lambda _: cfg)
+    monkeypatch.setattr(run, "load_model", lambda *_, **__: nn.Identity())
+    monkeypatch.setattr(run.Trainer, "test", lambda *_: results)
+    return train_or_evaluate(argparse.Namespace(eval_only=True, resume=False))
+
+
+def expected_results(*entries: list) -> dict:
+    return {"TEST.EXPECTED_RESULTS": list(entries)}
+
+
+@pytest.mark.parametrize(
+    ("value", "is_right"), [(70.0, True), (70.4, True), (71.0, False), (float("nan"), False)]
+)
+def test_an_evaluation_alone_is_checked_against_expected_results(
+    monkeypatch: pytest.MonkeyPatch, value: float, is_right: bool
+) -> None:
+    keys = expected_results(["sem_seg", "mIoU", 70.0, 0.5]) | {"DATASETS.TEST": ("street",)}
+    results = {"sem_seg": {"mIoU": value}}
+    if is_right:
+        assert evaluate_only(monkeypatch, keys, results) == results
+        return
+    with pytest.raises(SystemExit) as stopped:
+        evaluate_only(monkeypatch, keys, results)
+    assert stopped.value.code == 1
+
+
+@pytest.mark.parametrize(
+    ("task", "value"), [("street/sem_seg", 70.0), ("lane/sem_seg", 30.0), ("sem_seg", 70.0)]
+)
+def test_results_of_several_test_sets_are_checked_by_name(
+    monkeypatch: pytest.MonkeyPatch, task: str, value: float
+) -> None:
+    results = {"street": {"sem_seg": {"mIoU": 70.0}}, "lane": {"sem_seg": {"mIoU": 30.0}}}
+    sets = {"DATASETS.TEST": ("street", "lane")}
+    keys = sets | expected_results([task, "mIoU", value, 0.5])
+    assert evaluate_only(monkeypatch, keys, results) == results
+    keys = sets | expected_results([task, "mIoU", value + 1, 0.5])
+    with pytest.raises(SystemExit):
+        evaluate_only(monkeypatch, keys, results)
+
+
+def test_an_expected_task_that_was_not_evaluated_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = expected_results(["depth", "rmse", 1.0, 0.5]) | {"DATASETS.TEST": ("street",)}
+    with pytest.raises(InputError, match=r"names the task 'depth', evaluated were \['sem_seg'\]"):
+        evaluate_only(monkeypatch, keys, {"sem_seg": {"mIoU": 1.0}})
+
+
+@pytest.mark.parametrize("names_a_set", [False, True])
+def test_the_best_checkpoint_is_kept_with_several_test_sets(
+    root: Path, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names_a_set: bool
+) -> None:
+    with registered_cityscapes(root) as other:
+        name = f"{other}/sem_seg/mIoU" if names_a_set else "sem_seg/mIoU"
+        keys = {"DATASETS.TEST": (data, other), "SOLVER.MAX_ITER": 3, "SOLVER.BEST_METRIC": name}
+        trainer = Trainer(config(data, tmp_path, TESTING | keys | {"TEST.EVAL_PERIOD": 1}))
+        values = iter([(10.0, 2.0), (20.0, 3.0), (15.0, 1.0)])  # of data and of other
+
+        def results(*_: object) -> dict:
+            own, others = next(values)
+            return {data: {"sem_seg": {"mIoU": own}}, other: {"sem_seg": {"mIoU": others}}}
+
+        monkeypatch.setattr(trainer, "evaluate", results)
+        trainer.train()
+    assert (tmp_path / "model_best.pth").is_file()
+    best = json.loads((tmp_path / "model_best.json").read_text())
+    assert (best["value"], best["iteration"]) == (3.0 if names_a_set else 20.0, 1)
+
+
+def test_a_best_metric_that_no_evaluator_reports_is_said(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = {"DATASETS.TEST": (data,), "SOLVER.MAX_ITER": 1, "SOLVER.BEST_METRIC": "sem_seg/miou"}
+    trainer = Trainer(config(data, tmp_path, TESTING | keys))
+    monkeypatch.setattr(trainer, "evaluate", lambda: {"sem_seg": {"mIoU": 1.0}})
+    with caplog.at_level(logging.ERROR, logger="metaprompt_d2"):
+        trainer.train()
+    assert "metric 'sem_seg/miou'" in caplog.text
+    assert "['sem_seg/mIoU']" in caplog.text
+
+
+def test_metrics_that_are_nan_are_not_in_the_json(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {"DATASETS.TEST": (data,), "SOLVER.MAX_ITER": 1}
+    trainer = Trainer(config(data, tmp_path, TESTING | keys))
+    results = {"sem_seg": {"mIoU": 1.0, "IoU-bus": float("nan"), "IoU-car": float("inf")}}
+    monkeypatch.setattr(trainer, "evaluate", lambda: results)
+    assert trainer.train() is results
+    lines = (tmp_path / "metrics.json").read_text().splitlines()
+    entries = [json.loads(line, parse_constant=pytest.fail) for line in lines]
+    evaluated = {name: value for entry in entries for name, value in entry.items() if "/" in name}
+    assert evaluated == {"sem_seg/mIoU": 1.0}

@@ -9,10 +9,19 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog
 from detectron2.engine import launch
+from detectron2.evaluation import inference_on_dataset
 from detectron2.structures import Boxes, Instances
 from detectron2.utils import comm
-from pose_files import person, registered_people, smallest_pose_cfg, write_people
+from pose_files import (
+    detection,
+    person,
+    registered_people,
+    smallest_pose_cfg,
+    write_detections,
+    write_people,
+)
 
+from metaprompt_d2.data import build_mapper, build_test_loader
 from metaprompt_d2.evaluation import TopDownKeypointEvaluator, build_evaluators
 
 RANDOM = np.random.default_rng(0)
@@ -189,3 +198,13 @@ def test_processes_share_the_people(tmp_path: Path) -> None:
     launch(score_share, 2, dist_url="auto", args=(json_file, file))
     metrics = json.loads(file.read_text())["keypoints"]
     assert (metrics["people"], metrics["AP"]) == (4, pytest.approx(100))
+
+
+def test_a_threshold_above_all_scores_leaves_nobody_and_no_error(tmp_path: Path) -> None:
+    json_file = write_people(tmp_path, annotations())
+    found = write_detections(tmp_path, [detection(1, 0.5), detection(2, 0.6)])
+    cfg = smallest_pose_cfg({"TEST.POSE.BOX_SCORE_THRESH": 0.7, "DATALOADER.NUM_WORKERS": 0})
+    with registered_people(json_file, found) as name:
+        loader = build_test_loader(cfg, name, build_mapper(cfg, is_train=False))
+        metrics = inference_on_dataset(torch.nn.Identity(), loader, TopDownKeypointEvaluator(name))
+    assert metrics["keypoints"]["AP"] == metrics["keypoints"]["people"] == 0

@@ -1,5 +1,7 @@
 """`PictureWriter`: one row for each of the first images, by task, and for TensorBoard."""
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -8,13 +10,20 @@ import pytest
 import torch
 from depth_files import write_pair
 from detectron2.data import DatasetCatalog, Metadata
+from detectron2.evaluation import DatasetEvaluator
 from detectron2.structures import Instances
 from detectron2.utils.events import EventStorage
 from helpers import registered_cityscapes, write_cityscapes
 from PIL import Image
 
 import metaprompt_d2.evaluation.pictures
-from metaprompt_d2.evaluation import PICTURES_REGISTRY, PictureWriter, draw_prediction
+from metaprompt_d2.evaluation import (
+    PICTURES_REGISTRY,
+    MergedEvaluators,
+    PictureWriter,
+    draw_prediction,
+)
+from metaprompt_d2.utils.errors import InputError
 
 HEIGHT, WIDTH = 28, 40
 ROW = HEIGHT + 14 + 4  # title and gap
@@ -131,3 +140,54 @@ def test_an_output_without_a_picture_is_left_out() -> None:
     assert draw_prediction({}, {"unheard_of": 1}, Metadata(name="unheard_of")) is None
     boxes = {"instances": Instances((HEIGHT, WIDTH))}
     assert draw_prediction({}, boxes, Metadata(name="boxes")) is None
+
+
+class _Metrics(DatasetEvaluator):
+    def evaluate(self) -> dict:
+        return {"depth": {"rmse": 1.0}}
+
+
+def break_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A dataset without `max_depth`."""
+
+
+def break_own_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    registered = dict(PICTURES_REGISTRY) | {"depth": lambda *_: {}["key"]}
+    monkeypatch.setattr(PICTURES_REGISTRY, "_obj_map", registered)
+
+
+def break_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    monkeypatch.setattr(metaprompt_d2.evaluation.pictures, "draw_prediction", lambda *_: row)
+
+    def write(*_: object) -> None:
+        raise InputError("pictures.png cannot be written: No space left on device")
+
+    monkeypatch.setattr(metaprompt_d2.evaluation.pictures, "write_png", write)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (break_metadata, "a.png is left out: metadata of dataset 'test_failing' has no max_depth"),
+        (break_own_picture, "a.png is left out: 'key'"),
+        (break_disk, "pictures.png is left out: .*No space left on device"),
+    ],
+)
+def test_a_picture_that_fails_does_not_end_the_evaluation(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    break_it: Callable[[pytest.MonkeyPatch], None],
+    message: str,
+) -> None:
+    break_it(monkeypatch)
+    write_pair(tmp_path / "a.png", tmp_path / "depth.png", HEIGHT, WIDTH)
+    writer = PictureWriter("test_failing", str(tmp_path / "out"), 1)
+    evaluator = MergedEvaluators([_Metrics(), writer])
+    evaluator.reset()
+    inputs = [{"file_name": str(tmp_path / "a.png")}]
+    evaluator.process(inputs, [{"depth": torch.ones(HEIGHT, WIDTH)}])
+    assert evaluator.evaluate() == {"depth": {"rmse": 1.0}}
+    assert re.search(message, caplog.text)
+    assert not (tmp_path / "out/pictures.png").exists()

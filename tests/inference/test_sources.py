@@ -1,6 +1,7 @@
 """Finding sources, reading and writing videos, and writing predictions."""
 
 import json
+import resource
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ from pycocotools.coco import COCO
 
 from metaprompt_d2.data.datasets.sem_seg_folders import load_sem_seg_folders
 from metaprompt_d2.inference import PredictionFiles, Video, VideoFile, find_sources
+from metaprompt_d2.utils.errors import InputError
 
 
 def touch(root: Path, *names: str) -> None:
@@ -128,6 +130,47 @@ def test_videos_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         Video(tmp_path / "clip.mp4")
     with pytest.raises(FileNotFoundError, match=r"gone\.mp4 does not exist"):
         Video(tmp_path / "gone.mp4")
+
+
+def noise_clip(file: Path, num_frames: int = 20) -> None:
+    with VideoFile(file, 5) as clip:
+        for _ in range(num_frames):
+            clip.write(np.random.randint(0, 256, (64, 96, 3), np.uint8))
+
+
+def test_a_disk_that_is_full_leaves_no_video(tmp_path: Path) -> None:
+    """OpenCV reports nothing; a limit of the file's size stands in for the disk."""
+    noise_clip(tmp_path / "whole.mp4")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"clip\.mp4 cannot be written: 0 of 20 frames"):
+            noise_clip(tmp_path / "clip.mp4")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [file.name for file in tmp_path.iterdir()] == ["whole.mp4"]
+    assert len(list(Video(tmp_path / "whole.mp4"))) == 20
+
+
+@pytest.mark.parametrize("damage", [b"\0", b"\xff"])
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_a_video_that_ends_early_says_so_after_its_last_frame(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: bytes, share: float
+) -> None:
+    file = tmp_path / "clip.mp4"
+    noise_clip(file)
+    whole = Video(file)
+    assert (len(list(whole)), whole.damage) == (20, "")
+    content = bytearray(file.read_bytes())
+    start, end = content.find(b"mdat") + 4, content.find(b"moov") - 4
+    start += int(share * (end - start))
+    content[start:end] = damage * (end - start)
+    file.write_bytes(content)
+    video = Video(file)
+    count = len(list(video))
+    assert 0 < count < 20
+    assert video.damage == f"video file {file} ends early: {count} of 20 frames can be read"
+    assert video.damage in caplog.text
 
 
 def add(files: PredictionFiles, name: str, output: dict) -> None:

@@ -49,6 +49,7 @@ def test_metrics_by_hand() -> None:
             "rmse_log": math.sqrt((logs[0] ** 2 + logs[1] ** 2) / 2),
             "log10": (math.log10(2) - math.log10(0.75)) / 2,
             "silog": math.sqrt((logs[0] ** 2 + logs[1] ** 2) / 2 - 0.5 * (sum(logs) / 2) ** 2),
+            "silog_bts": 100 * abs(logs[0] - logs[1]) / 2,
         }
     )
 

@@ -79,7 +79,9 @@ def test_a_folder_is_predicted_and_its_corrupt_file_is_reported(
     assert [frame.shape for frame in Video(tmp_path / "out/clip.mp4")] == [(64, 96, 3)] * 3
 
 
-def test_depth_is_written_in_16_bits_with_the_scale_asked_for(photos: Path, tmp_path: Path) -> None:
+def test_depth_is_written_in_16_bits_with_the_scale_asked_for(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
     arguments = ["--config-file", DEPTH, "--input", str(photos / "*.jpg"), "--output"]
     arguments += [
         str(tmp_path / "out"),
@@ -91,6 +93,8 @@ def test_depth_is_written_in_16_bits_with_the_scale_asked_for(photos: Path, tmp_
     ]
     demo.main(arguments)
     assert written(tmp_path / "out") == ["plain_depth.png", "print_depth.png", "turned_depth.png"]
+    said = f"predictions are in {tmp_path / 'out'} (images: 3, video frames: 0)"
+    assert said in capsys.readouterr().out
     image = Image.open(tmp_path / "out/plain_depth.png")
     assert image.text == {"depth_scale": "100"}
     assert 0 < np.asarray(image).max() <= 8000  # 80 m
@@ -111,6 +115,23 @@ def test_people_are_posed_where_the_boxes_are(photos: Path, tmp_path: Path) -> N
     assert found["plain.jpg"] == [[10, 5, 30, 55], [60, 5, 30, 55]]
     assert found["grey.png"] == []
     assert found["turned.jpg"] == [[0, 0, 128, 64]]  # the whole image
+
+
+def test_a_video_that_ends_early_is_written_and_reported(tmp_path: Path) -> None:
+    clip = tmp_path / "clip.mp4"
+    writer = cv2.VideoWriter(str(clip), cv2.VideoWriter_fourcc(*"mp4v"), 5, (96, 64))
+    for _ in range(6):
+        writer.write(np.random.randint(0, 256, (64, 96, 3), np.uint8))
+    writer.release()
+    content = bytearray(clip.read_bytes())
+    start, end = content.find(b"mdat") + 4, content.find(b"moov") - 4
+    start = (start + end) // 2
+    content[start:end] = bytes(end - start)
+    clip.write_bytes(content)
+    arguments = ["--config-file", DEPTH, "--input", str(clip), "--output", str(tmp_path / "out")]
+    with pytest.raises(SystemExit, match=r"1 of 1 inputs failed:\n.*ends early: \d of 6 frames"):
+        demo.main([*arguments, *CPU])
+    assert 0 < len(list(Video(tmp_path / "out/clip.mp4"))) < 6
 
 
 class _Window:
@@ -218,7 +239,17 @@ def test_a_contradictory_command_line_is_an_error(
         ({"--input": "gone.jpg"}, "gone.jpg isn't a file or folder"),
         ({"--opts": "MODEL.TYPO"}, "MODEL.TYPO"),
         ({"--boxes": '{"x.jpg": []}'}, "has boxes for x.jpg, which isn't an input"),
-        ({"--boxes": '{"plain.jpg": [[1, 2]]}'}, "plain.jpg must be lists of x0, y0, x1, y1"),
+        (
+            {"--boxes": '{"plain.jpg": [[1, 2]]}'},
+            "boxes of plain.jpg have shape (1, 2), expected x0",
+        ),
+        ({"--boxes": '{"plain.jpg": [["a", 1, 2, 3]]}'}, "boxes of plain.jpg"),
+        ({"--boxes": '{"plain.jpg": [[50, 10, 30, 40]]}'}, "not x, y, width and height"),
+        (
+            {"--boxes": '{"plain.jpg": [[1, 2, 3, NaN]]}'},
+            "boxes of plain.jpg: [1.0, 2.0, 3.0, nan]",
+        ),
+        ({"--boxes": '{"plain.jpg": [[1, 2, 1, 3]]}'}, "with x0 < x1 and y0 < y1"),
         ({"--boxes": "[]"}, "holds no mapping"),
     ],
 )

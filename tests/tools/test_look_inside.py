@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from random_weights import random_weights
 
+from metaprompt_d2.inference.prompt_responses import Association, TracedStep
+
 STEPS = ("MODEL.META_PROMPT.REFINE_STEPS", "2")
 
 
@@ -33,10 +35,41 @@ def test_steps_and_prompts_are_drawn(
     look_inside.main([*arguments, "--output", str(tmp_path / "out"), *options])
     steps = cv2.imread(str(tmp_path / "out/photo_steps.png"))
     prompts = cv2.imread(str(tmp_path / "out/photo_prompts.png"))
-    width = 128 if config == "coco_pose" else 384  # of the crop, or the image, 192 pixels high
-    assert steps.shape == (2 * (192 + 14 + 4), 384 + 5 * (width + 4), 3)
-    assert prompts.shape == (6 * (192 + 14 + 4), 6 * (width + 4) - 4, 3)
-    assert "correlation" in capsys.readouterr().out
+    # Of the crop, or the image, whose shorter side is 192 pixels, and of the title.
+    height, width, title = (288, 192, 20) if config == "coco_pose" else (192, 384, 14)
+    assert steps.shape == (2 * (height + title + 4), 2 * height + 5 * (width + 4), 3)
+    assert prompts.shape == (6 * (height + title + 4), 6 * (width + 4) - 4, 3)
+    table = capsys.readouterr().out.splitlines()
+    rows = [line.split() for line in table[table.index(next(t for t in table if "---" in t)) + 1 :]]
+    assert [row[0] for row in rows] == ["1", "2"] * 4
+    assert len({row[1] for row in rows}) == 4
+
+
+def test_every_step_has_its_own_correlations(
+    photo: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    titles = []
+    draw = look_inside.draw_table
+    monkeypatch.setattr(
+        look_inside,
+        "draw_table",
+        lambda rows: titles.extend([title for title, _ in row] for row in rows) or draw(rows),
+    )
+    numbers = iter(range(100))
+    associate = look_inside.associate_prompts
+    computed: list[list[Association]] = []
+
+    def record(step: TracedStep, *arguments: object, **options: object) -> list[Association]:
+        computed.append(associate(step, *arguments, **options))
+        found = Association(f"thing{next(numbers)}", 0.5)
+        return [found] * len(computed[-1])
+
+    monkeypatch.setattr(look_inside, "associate_prompts", record)
+    arguments = ["--config-file", "mini/cityscapes_seg.yaml", "--input", photo, "--prompts", "3"]
+    look_inside.main([*arguments, "--output", str(tmp_path), *OPTIONS])
+    assert [row[0] for row in titles] == ["step 1", "step 2"]
+    assert [row[-1] for row in titles] == ["3: thing0 +0.50", "3: thing1 +0.50"]
+    assert computed[0] != computed[1]
 
 
 def test_prompts_and_feature_are_chosen(photo: str, tmp_path: Path) -> None:

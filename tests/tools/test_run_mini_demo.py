@@ -1,6 +1,7 @@
 """`tools/run_mini_demo.py` on a handful of scenes."""
 
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,22 @@ def test_the_demo_compares_both_beginnings_and_says_where_the_pictures_are(
     table = output[output.rindex("2 iterations on") :]
     assert "mini diffusion model" in table
     assert "random weights" in table
+    lines = output.splitlines()
+    assert len(lines) < 60  # the log is in the output folder
+    assert (tmp_path / "demo/log.txt").stat().st_size > 10_000
+    # What is echoed can be pasted, here parentheses and an empty value included.
+    commands = [shlex.split(line[4:]) for line in lines if line.startswith(">>> ")]
+    assert [command[1] for command in commands] == ["tools/train_net.py"] * 2
+    for command in commands:
+        assert Path(command[0]).is_file()
+        start = command.index(SMALL[0])
+        assert command[start : start + len(SMALL)] == SMALL
+    assert commands[1][-4:-2] == ["MODEL.DIFFUSION.WEIGHTS", ""]
+    assert [line.split(", loss")[0] for line in lines if line.startswith("iteration")] == [
+        "iteration 1 of 2",
+        "iteration 2 of 2",
+    ] * 2
+    assert re.search(r"^to use .*: source \S+/bin/activate$", table, re.MULTILINE)
     row = re.search(r"^mIoU +([\d.]+) +([\d.]+)$", table, re.MULTILINE)
     assert row, table
     assert all(0 <= float(value) <= 100 for value in row.groups())
@@ -23,6 +40,16 @@ def test_the_demo_compares_both_beginnings_and_says_where_the_pictures_are(
     assert pictures.is_file()
     assert (tmp_path / "demo/config.yaml").is_file()
     assert (tmp_path / "demo_random/config.yaml").is_file()
+
+
+def test_a_training_that_fails_ends_the_demo_with_its_last_lines(
+    run_tool: Callable[..., str], tmp_path: Path
+) -> None:
+    options = [*SMALL, "DATASETS.TRAIN", "('gone',)", "OUTPUT_DIR", tmp_path / "demo"]
+    output = run_tool("run_mini_demo.py", *options, fails=True)
+    first, *_, last = [line for line in output.splitlines() if "error:" in line]
+    assert "no dataset is registered as 'gone'" in first
+    assert "train_net.py ended with status 1" in last
 
 
 def test_the_depth_demo_compares_with_the_constant_median(

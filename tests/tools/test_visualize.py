@@ -105,8 +105,13 @@ def test_people_are_drawn_from_the_evaluators_json(
     assert drawn[0].shape == (4 * 64 + 18, 3 * 4 * 128 + 8, 3)
     sure = ["--score-threshold", 0.5]
     run_tool("visualize_predictions.py", *options, tmp_path / "sure", *sure)
-    left = {person["image_id"] for person in people[:-1]}
-    assert len(pictures(tmp_path / "sure")) == len(left)
+    assert len(pictures(tmp_path / "sure")) == len(images)  # with fewer people in the last one
+    surest = ["--score-threshold", 0.95, "--num-images", 1]  # above all scores
+    run_tool("visualize_predictions.py", *options, tmp_path / "nobody", *surest)
+    (nobody,) = pictures(tmp_path / "nobody")
+    image, truth, predicted = (nobody[18:, start : start + 512] for start in (0, 516, 1032))
+    assert np.array_equal(predicted, image)
+    assert not np.array_equal(truth, image)
     file.write_text('[{"image_id": 1}]')
     output = run_tool("visualize_predictions.py", *options, tmp_path / "none", fails=True)
     assert "keypoints_results.json isn't a list of predictions" in output

@@ -19,11 +19,15 @@ from mini_training import free_port
 from pose_files import SMALLEST_POSE
 
 from metaprompt_d2 import Predictor
+from metaprompt_d2.utils.errors import InputError
 
 pytest.importorskip("gradio", reason="Gradio is not installed (the extra web)")
 web_demo = pytest.importorskip("web_demo")
+from web_page import look as look_module  # noqa: E402
 from web_page.checkpoints import Checkpoint, find_checkpoints, load_predictor  # noqa: E402
+from web_page.kept import KeptLooks  # noqa: E402
 from web_page.look import VIEWS, Look  # noqa: E402
+from web_page.messages import without_folders  # noqa: E402
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 OPTIONS = """
@@ -76,7 +80,21 @@ def test_trainings_are_found_with_their_task(runs: Path) -> None:
 def test_a_model_may_be_named(runs: Path) -> None:
     weights = str(runs / "metres/model_final.pth")
     found = find_checkpoints([], str(runs / "metres/config.yaml"), weights)
-    assert found == [Checkpoint(weights, "Depth", str(runs / "metres/config.yaml"), weights)]
+    config = str(runs / "metres/config.yaml")
+    assert found == [Checkpoint("metres/model_final.pth", "Depth", config, weights)]
+    (random,) = find_checkpoints([], config)
+    assert random.label.endswith("/config.yaml, random")
+
+
+def test_checkpoints_have_names_of_their_own(runs: Path, tmp_path: Path) -> None:
+    for folder in ("a/run", "b/run"):
+        shutil.copytree(runs / "metres", tmp_path / folder)
+    labels = [item.label for item in find_checkpoints([str(tmp_path)])]
+    assert labels == ["a/run/model_final.pth", "b/run/model_final.pth"]
+    both = find_checkpoints([str(tmp_path / "a"), str(tmp_path / "b")])
+    assert [item.label for item in both] == ["run/model_final.pth", "run/model_final.pth (2)"]
+    (one,) = find_checkpoints([str(tmp_path / "a/run")])
+    assert one.label == "run/model_final.pth"
 
 
 def test_a_training_of_another_version_is_left_out(
@@ -106,8 +124,9 @@ def test_weights_that_cannot_be_loaded_are_reported_on_the_page(
     config = str(runs / "metres/config.yaml")
     with web_demo.gr.Blocks():
         page = web_demo._Page(find_checkpoints([], config, "gone.pth"))
-    with pytest.raises(web_demo.gr.Error, match=r"gone\.pth"):
+    with pytest.raises(web_demo.gr.Error, match=r"gone\.pth") as raised:
         page._look("gone.pth", photo)
+    assert str(runs) not in str(raised.value)
     with pytest.raises(SystemExit):
         web_demo.main(["--weights", "gone.pth"])
     assert "--weights needs the --config-file" in capsys.readouterr().err
@@ -129,6 +148,79 @@ def test_every_view_of_every_task_is_drawn(runs: Path, photo: str, number: int) 
     assert len(thumbnails) == look.num_prompts
     assert thumbnails[0][0].shape[1] == 160
     assert re.fullmatch(r"0: .+ [+-]\d\.\d\d", thumbnails[0][1])
+    assert look.num_bytes == sum(
+        array.nbytes
+        for array in [look.image, *look.overlays, *(m for maps in look.maps.values() for m in maps)]
+    )
+
+
+@pytest.mark.parametrize("shape", [(3000, 4000), (6000, 2000), (200, 100), (1, 4_000_000)])
+def test_an_image_of_any_size_takes_bounded_memory(
+    monkeypatch: pytest.MonkeyPatch, shape: tuple[int, int]
+) -> None:
+    seen = []
+
+    def stop(predictor: None, image: np.ndarray) -> None:
+        seen.append(image)
+        raise InputError("seen")
+
+    pixels = np.zeros((*shape, 3), np.uint8)
+    monkeypatch.setattr(look_module, "read_image", lambda *_: pixels)
+    monkeypatch.setattr(look_module, "look_inside", stop)
+    with pytest.raises(InputError, match="seen"):
+        Look(None, "photo.jpg")
+    height, width = seen[0].shape[:2]
+    assert height * width <= max(2**20, width)
+    assert (height, width) == shape or height * width > 0.99 * 2**20 or height == 1
+    if min(shape) > 100:
+        assert height / width == pytest.approx(shape[0] / shape[1], rel=0.01)
+
+
+class _Sized:
+    def __init__(self, num_bytes: int):
+        self.num_bytes = num_bytes
+
+
+def test_all_sessions_together_keep_a_bounded_number_of_bytes() -> None:
+    kept = KeptLooks(max_bytes=100)
+    keys = [kept.add(_Sized(40)) for _ in range(2)]
+    kept.get(keys[0])  # now the other one is the longest unused
+    keys.append(kept.add(_Sized(40)))
+    assert [kept.get(key) is not None for key in keys] == [True, False, True]
+    assert kept.num_bytes == 80
+    large = kept.add(_Sized(500))
+    assert kept.get(large).num_bytes == kept.num_bytes == 500
+    kept.remove(large)
+    kept.remove("unknown")
+    assert (kept.get(large), kept.num_bytes) == (None, 0)
+
+
+def test_a_look_that_was_dropped_is_said(runs: Path, photo: str) -> None:
+    with web_demo.gr.Blocks():
+        page = web_demo._Page(find_checkpoints([str(runs)]))
+    key = page._look("metres/model_final.pth", photo)[0]
+    (feature, *_) = page.kept.get(key).features
+    picture, caption = page._draw(key, "Image", 1, 0, feature)
+    assert picture.shape[1] == 768
+    assert caption
+    assert page._clear(key) == ["", None, "", None, "", None]
+    assert page._draw("", "Image", 1, 0, feature) == (None, "")
+    with pytest.raises(web_demo.gr.Error, match="press Look inside again"):
+        page._draw(key, "Image", 1, 0, feature)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("/home/me/runs/a/model.pth does not exist", "model.pth does not exist"),
+        ("'/tmp/x y/photo.png' is bad", "'photo.png' is bad"),
+        ("see ~/data/a.json, ../b/c.txt", "see a.json, c.txt"),
+        ("C:\\Users\\me\\a.png is 3x4 (height/width)", "a.png is 3x4 (height/width)"),
+        ("runs/one/m.pth lacks 3 tensors", "m.pth lacks 3 tensors"),
+    ],
+)
+def test_messages_name_files_without_their_folders(text: str, expected: str) -> None:
+    assert without_folders(text, ["/tmp/x y/photo.png", "runs/one/m.pth"]) == expected
 
 
 @pytest.fixture
@@ -155,6 +247,8 @@ def address(start_tool: Callable[..., tuple[subprocess.Popen, Path]], runs: Path
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
 def test_the_page_in_a_browser(address: str, photo: str, tmp_path: Path) -> None:
     playwright = pytest.importorskip("playwright.sync_api")
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(Path(photo).read_bytes()[:200])
     with playwright.sync_playwright() as browsers:
         browser = browsers.chromium.launch_persistent_context(
             str(tmp_path / "profile"), executable_path=CHROMIUM, headless=True, args=OPTIONS
@@ -202,6 +296,23 @@ def test_the_page_in_a_browser(address: str, photo: str, tmp_path: Path) -> None
         page.locator("#right-prompt input[type=number]").fill("3")
         page.keyboard.press("Enter")
         caption("right", "Prompt 3 at step 2")
+
+        # All of a caption and of the checkpoint's name can be read.
+        cut = "part => part.scrollWidth > part.clientWidth"
+        for part in page.locator("#prompts .caption-label").all():
+            assert not part.evaluate(cut)
+        assert not page.locator("#checkpoint input").evaluate(cut)
+
+        # A bad image leaves no map of the one before, and the message no path of the server.
+        page.locator("button[aria-label='Clear'], button[aria-label='Remove Image']").first.click()
+        playwright.expect(page.locator("#prompts .thumbnail-lg")).to_have_count(0)
+        page.set_input_files("input[type=file]", photo)
+        playwright.expect(page.locator("#prompts .thumbnail-lg")).to_have_count(6)
+        page.locator("button[aria-label='Clear'], button[aria-label='Remove Image']").first.click()
+        page.set_input_files("input[type=file]", str(broken))
+        playwright.expect(page.locator("#prompts .thumbnail-lg")).to_have_count(0)
+        playwright.expect(page.locator("#left img")).to_have_count(0)
+        assert "/tmp/" not in page.locator("body").inner_text()
 
         browser.close()
     assert errors == []

@@ -111,3 +111,10 @@ def test_no_name_leads_outside(tmp_path: Path, seed: int) -> None:
         else:
             with pytest.raises(InputError, match="leads out of the output folder"):
                 path_inside(tmp_path, name)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), [1, {"a": float("-inf")}]])
+def test_what_json_cannot_hold_is_never_written(tmp_path: Path, value: object) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(value, tmp_path / "a.json")
+    assert not list(tmp_path.iterdir())

@@ -84,3 +84,39 @@ def test_panoptic_segments_are_drawn() -> None:
     info = [{"id": 1, "category_id": 0, "isthing": False}]
     output = {"panoptic_seg": (segments, info), "sem_seg": torch.zeros(54, 32, 48)}
     assert (draw_overlay(IMAGE, output, metadata) != 100).any()
+
+
+def test_uncertain_detections_are_not_drawn_but_posed_people_are() -> None:
+    metadata = MetadataCatalog.get("keypoints_coco_2017_val")
+    found = Instances((32, 48), pred_boxes=Boxes(torch.tensor([[5.0, 5, 40, 28]])))
+    found.scores = torch.full((1,), 0.1)
+    assert (draw_overlay(IMAGE, {"instances": found}, metadata) == 100).all()
+    found.pred_keypoints = torch.tensor([[[8.0 + 2 * index, 16, 1] for index in range(17)]])
+    found.crop_areas = torch.ones(1)
+    assert (draw_overlay(IMAGE, {"instances": found}, metadata) != 100).any()
+
+
+def test_pixels_without_a_class_are_black() -> None:
+    metadata = Metadata(name="any", stuff_classes=["a", "b"], ignore_label=255)
+    scores = torch.ones(2, 32, 48)
+    scores[1, :, 24:] = torch.nan
+    drawn = draw_overlay(IMAGE, {"sem_seg": scores}, metadata)
+    assert (drawn[:, 25:] == 0).all()
+    assert (drawn[0, 0] > 0).any()
+
+
+@pytest.mark.parametrize("task", ["sem_seg", "depth", "pose", "boxes"])
+def test_an_overlay_is_enlarged_before_names_are_written(task: str) -> None:
+    metadata = Metadata(name="any", stuff_classes=["road", "car"], max_depth=10.0)
+    scores = torch.zeros(2, 32, 48)
+    scores[1, :, 24:] = 1
+    found = Instances((32, 48), pred_boxes=Boxes(torch.tensor([[5.0, 5, 40, 28]])))
+    if task == "pose":
+        found.crop_areas, found.pred_keypoints = torch.ones(1), torch.ones(1, 17, 3)
+        metadata = MetadataCatalog.get("keypoints_coco_2017_val")
+    output = {"sem_seg": scores} if task == "sem_seg" else {"instances": found}
+    output = {"depth": torch.ones(32, 48)} if task == "depth" else output
+    small, large = (draw_overlay(IMAGE, output, metadata, scale=scale) for scale in (1, 4))
+    assert large.shape == (128, 192, 3)
+    if task == "sem_seg":  # at the small size there is no room
+        assert (large != small.repeat(4, axis=0).repeat(4, axis=1)).any()

@@ -1,4 +1,4 @@
-"""Pictures of people: skeletons, and keypoints that are too uncertain to draw."""
+"""Pictures of people: skeletons, and people and keypoints that are too uncertain to draw."""
 
 import numpy as np
 import pytest
@@ -41,3 +41,20 @@ def test_unlikely_keypoints_are_not_drawn() -> None:
     found = people([[50.0, 30.0, 0.01]] * 17)
     row = compare_people(image, found, None, metadata)
     assert (row[-200:-100, 504 + 150 : 504 + 350] == 50).all()
+
+
+def test_detections_below_a_score_are_not_drawn_and_the_truth_is() -> None:
+    image = np.full((60, 100, 3), 50, np.uint8)
+    metadata = MetadataCatalog.get("mini_coco_person_topdown_val")
+    line = [[20.0 + 4 * index, 30.0, 1.0] for index in range(17)]
+    found = people(line, line)
+
+    def changed(scores: list[float]) -> tuple[bool, bool]:
+        """Whether the columns of ground truth and prediction show somebody."""
+        found.scores = torch.tensor(scores)
+        row = compare_people(image, found, people(line), metadata)[-300:]
+        return tuple(bool((row[:, 504 * i : 504 * i + 500] != 50).any()) for i in (1, 2))
+
+    assert changed([0.1, 0.29]) == (True, False)
+    assert changed([0.1, 0.31]) == (True, True)
+    assert len(found) == 2

@@ -1,5 +1,6 @@
 """The models that the page offers."""
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +19,7 @@ _LABELS = {"sem_seg": "Segmentation", "depth": "Depth", "pose": "Pose"}
 class Checkpoint(NamedTuple):
     """A trained model and its config."""
 
-    label: str
+    label: str  # unique, and without the folders of the server
     task: str
     config_file: str
     weights: str
@@ -37,14 +38,17 @@ def find_checkpoints(
         InputError: No model was found.
     """
     pairs = [
-        (str(config), str(file), f"{config.parent.name}/{file.name}")
+        (str(config), str(file), _label(file, Path(folder)))
         for folder in runs
         for config in sorted(Path(folder).rglob("config.yaml"))
         for file in sorted(config.parent.glob("*.pth"), reverse=True)
     ]
     if config_file:
-        pairs.insert(0, (config_file, weights, weights or f"{config_file}, random"))
-    found = []
+        source = Path(weights or config_file)
+        label = "/".join(source.parts[-2:]) + ("" if weights else ", random")
+        pairs.insert(0, (config_file, weights, label))
+    found: list[Checkpoint] = []
+    copies: Counter[str] = Counter()
     for config, file, label in pairs:
         try:
             cfg = get_config(config)
@@ -57,13 +61,21 @@ def find_checkpoints(
         is_open = is_open and cfg.MODEL.META_PROMPT.REARRANGE != "none"
         task = _LABELS.get(find_task(cfg))
         if is_open and task is not None:
-            found.append(Checkpoint(label, task, config, file))
+            copies[label] += 1
+            unique = f"{label} ({copies[label]})" if copies[label] > 1 else label
+            found.append(Checkpoint(unique, task, config, file))
     if not found:
         raise InputError(
             f"no config.yaml with a checkpoint next to it in {', '.join(runs)}: train a model, or "
             "give --config-file and --weights"
         )
     return found
+
+
+def _label(file: Path, folder: Path) -> str:
+    """Name a checkpoint by its run and file, as short as they are below the folder of runs."""
+    below = file.relative_to(folder)
+    return str(below) if len(below.parts) > 1 else f"{folder.resolve().name}/{below}"
 
 
 @lru_cache(maxsize=2)

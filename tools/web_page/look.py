@@ -1,5 +1,7 @@
 """The pictures and captions that the page shows of one image."""
 
+from typing import Any
+
 import cv2
 import numpy as np
 
@@ -19,24 +21,42 @@ VIEWS = ("Prediction", "Prompt", "Change", "Image")
 _LEAST_SIDE = 768  # pixels; smaller images are enlarged for comparison
 _THUMBNAIL = 160  # pixels wide
 _LEAST_SHARE = 0.005  # of the image; smaller classes are left out of the legend
+_MOST_PIXELS = 2**20  # of the image; larger ones are shrunk, which bounds time and memory
 
 
 class Look:
-    """Run a model on one image and draw its responses. Steps count from 1, prompts from 0."""
+    """Run a model on one image and draw its responses. Steps count from 1, prompts from 0.
+
+    The image is shrunk to a megapixel. Kept are pictures and responses, not the model's outputs.
+    """
 
     def __init__(self, predictor: Predictor, file: str):
-        self.trace = look_inside(predictor, file)
+        image = _shrink(read_image(file, "RGB"))
+        trace = look_inside(predictor, np.ascontiguousarray(image[..., ::-1]))
         self.metadata = predictor.metadata
-        image = read_image(file, "RGB")
+        scale = max(1, _LEAST_SIDE // max(image.shape[:2]))
         self.overlays = [
-            _enlarge(draw_overlay(image, step.output, self.metadata)) for step in self.trace.steps
+            _enlarge(draw_overlay(image, step.output, self.metadata, scale=scale))
+            for step in trace.steps
         ]
         self.maps = {
-            feature: [step.responses[feature].numpy() for step in self.trace.steps]
-            for feature in self.trace.steps[0].responses
+            feature: [step.responses[feature].numpy() for step in trace.steps]
+            for feature in trace.steps[0].responses
         }
-        self.image = _enlarge(self.trace.image)
-        self._found: dict[tuple[str, int], list[Association]] = {}
+        self.image = _enlarge(trace.image)
+        self._legends = [self._legend(step.output) for step in trace.steps]
+        self._found = {
+            feature: [
+                associate_prompts(step, self.metadata, feature=feature) for step in trace.steps
+            ]
+            for feature in self.maps
+        }
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the arrays."""
+        arrays = [self.image, *self.overlays, *(m for maps in self.maps.values() for m in maps)]
+        return sum(array.nbytes for array in arrays)
 
     @property
     def features(self) -> list[str]:
@@ -44,7 +64,7 @@ class Look:
 
     @property
     def num_steps(self) -> int:
-        return len(self.trace.steps)
+        return len(self.overlays)
 
     @property
     def num_prompts(self) -> int:
@@ -69,7 +89,7 @@ class Look:
     def caption(self, view: str, step: int, prompt: int, feature: str) -> str:
         """Describe a view in HTML."""
         if view == "Prediction":
-            return f"What the head makes of step {step}. {self._legend(step)}"
+            return f"What the head makes of step {step}. {self._legends[step - 1]}"
         if view == "Prompt":
             found = self._associate(feature, step)[prompt]
             return (
@@ -93,14 +113,9 @@ class Look:
         ]
 
     def _associate(self, feature: str, step: int) -> list[Association]:
-        key = feature, step
-        if key not in self._found:
-            chosen = self.trace.steps[step - 1]
-            self._found[key] = associate_prompts(chosen, self.metadata, feature=feature)
-        return self._found[key]
+        return self._found[feature][step - 1]
 
-    def _legend(self, step: int) -> str:
-        output = self.trace.steps[step - 1].output
+    def _legend(self, output: dict[str, Any]) -> str:
         if "depth" in output:
             return f"Bright is near, dark is {self.metadata.max_depth:g} m."
         colors = self.metadata.get("stuff_colors", None)
@@ -115,6 +130,16 @@ class Look:
             )
             if share >= _LEAST_SHARE
         )
+
+
+def _shrink(image: np.ndarray) -> np.ndarray:
+    """Shrink an image with more than `_MOST_PIXELS` to that number."""
+    height, width = image.shape[:2]
+    factor = (_MOST_PIXELS / (height * width)) ** 0.5
+    if factor >= 1:
+        return image
+    size = max(1, int(width * factor)), max(1, int(height * factor))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def _enlarge(picture: np.ndarray) -> np.ndarray:

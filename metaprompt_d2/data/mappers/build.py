@@ -31,7 +31,8 @@ _MAPPERS_OF_TASKS = {"depth": "DepthMapper", "pose": "PoseMapper", "sem_seg": "S
 def build_mapper(cfg: CfgNode, is_train: bool) -> Callable[[dict], dict]:
     """Build the mapper that INPUT.DATASET_MAPPER_NAME names.
 
-    Without a name it is the mapper of the meta-architecture's task, or Detectron2's.
+    Without a name it is the mapper of the meta-architecture's task, or Detectron2's. With
+    TEST.AUG.ENABLED the mappers of this package and Detectron2's don't resize test images.
 
     Args:
         cfg: Config.
@@ -42,4 +43,6 @@ def build_mapper(cfg: CfgNode, is_train: bool) -> Callable[[dict], dict]:
     """
     name = cfg.INPUT.DATASET_MAPPER_NAME or _MAPPERS_OF_TASKS.get(find_task(cfg), "DatasetMapper")
     make = get_registered(DATASET_MAPPERS_REGISTRY, name, "INPUT.DATASET_MAPPER_NAME")
+    if make is DatasetMapper and cfg.TEST.AUG.ENABLED and not is_train:
+        return make(cfg, is_train, augmentations=[])  # test-time augmentation scales by itself
     return make(cfg, is_train)
