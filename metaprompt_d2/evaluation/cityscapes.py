@@ -61,11 +61,11 @@ class DistributedCityscapesSemSegEvaluator(CityscapesSemSegEvaluator):
         for item, output in zip(inputs, outputs, strict=True):
             has_no_class = classify_pixels(output["sem_seg"]) == NO_CLASS
             if has_no_class.any():
-                file = Path(self._temp_dir, f"{Path(item['file_name']).stem}_pred.png")
-                with Image.open(file) as image:
+                written = Path(self._temp_dir, f"{Path(item['file_name']).stem}_pred.png")
+                with Image.open(written) as image:
                     labels = np.array(image)
                 labels[has_no_class] = _UNLABELED
-                write_png(labels, file)
+                write_png(labels, written)
 
     def evaluate(self) -> OrderedDict | None:
         """Score the predictions of all processes, against the label maps of the dataset's images.

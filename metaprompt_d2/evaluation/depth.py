@@ -126,10 +126,8 @@ class DepthEvaluator(DatasetEvaluator):
         bad = [f"{name} ({counts})" for name, counts in sorted(not_finite.items())]
         warn_of(f"images have predictions that are not finite; {limits}", bad)
         deep = [f"{name} ({count})" for name, count in sorted(beyond.items())]
-        largest = f"{_PNG_RANGE[1] / _PNG_SCALE:.3f} m"
-        warn_of(
-            f"images have deeper predictions than {largest}, which their PNGs hold instead", deep
-        )
+        limit = f"{_PNG_RANGE[1] / _PNG_SCALE:.3f} m"
+        warn_of(f"images have deeper predictions than {limit}, which their PNGs hold instead", deep)
         scored = [values for values in metrics.values() if values is not None]
         means = {
             name: sum(values[name] for values in scored) / len(scored) if scored else np.nan

@@ -159,15 +159,15 @@ class VideoFile(AbstractContextManager["VideoFile"]):
         self._num_frames += 1
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if self._writer is None or self._temporary is None:  # no frame was written
+            return
         try:
-            if self._writer is not None:
-                self._writer.release()
-                if error is None:
-                    self._check()
-                    os.replace(self._temporary, self.file)
+            self._writer.release()
+            if error is None:
+                self._check()
+                os.replace(self._temporary, self.file)
         finally:
-            if self._temporary is not None:
-                self._temporary.unlink(missing_ok=True)
+            self._temporary.unlink(missing_ok=True)
 
     def _check(self) -> None:
         count = sum(1 for _ in iter(cv2.VideoCapture(str(self._temporary)).grab, False))

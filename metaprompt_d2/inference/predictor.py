@@ -1,5 +1,6 @@
 """`Predictor`: predict images, folders and videos with the model of any config."""
 
+import logging
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,6 +24,8 @@ from ..modeling import with_test_time_augmentation
 from ..utils.errors import InputError, input_errors
 from ..utils.tasks import find_task
 from .sources import Video, find_sources
+
+logger = logging.getLogger(__name__)
 
 AnyImage = str | os.PathLike[str] | np.ndarray | Image.Image
 AnyBoxes = Sequence[Sequence[float]] | np.ndarray | Tensor

@@ -130,7 +130,7 @@ def test_a_video_that_ends_early_is_written_and_reported(tmp_path: Path) -> None
     clip.write_bytes(content)
     arguments = ["--config-file", DEPTH, "--input", str(clip), "--output", str(tmp_path / "out")]
     with pytest.raises(SystemExit, match=r"1 of 1 inputs failed:\n.*ends early: \d of 6 frames"):
-        demo.main([*arguments, *CPU])
+        demo.main([*arguments, *options_of(DEPTH)])
     assert 0 < len(list(Video(tmp_path / "out/clip.mp4"))) < 6
 
 

@@ -66,7 +66,7 @@ def test_every_step_has_its_own_correlations(
 
     monkeypatch.setattr(look_inside, "associate_prompts", record)
     arguments = ["--config-file", "mini/cityscapes_seg.yaml", "--input", photo, "--prompts", "3"]
-    look_inside.main([*arguments, "--output", str(tmp_path), *OPTIONS])
+    look_inside.main([*arguments, "--output", str(tmp_path), *options_of("cityscapes_seg")])
     assert [row[0] for row in titles] == ["step 1", "step 2"]
     assert [row[-1] for row in titles] == ["3: thing0 +0.50", "3: thing1 +0.50"]
     assert computed[0] != computed[1]
