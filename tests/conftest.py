@@ -2,6 +2,7 @@
 
 import os
 import random
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -37,6 +38,15 @@ def _forked_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     if not torch.cuda.is_available():  # which forks can't use
         forked = partial(torch.multiprocessing.start_processes, start_method="fork")
         monkeypatch.setattr(torch.multiprocessing, "start_processes", forked)
+
+
+@pytest.fixture(autouse=True)
+def _loggers_as_before() -> Iterator[None]:
+    """A set-up of logging adds handlers whose streams are closed after the test."""
+    from loggers import loggers_as_before
+
+    with loggers_as_before():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ from ..data import build_mapper, build_test_loader, build_train_loader, check_da
 from ..evaluation import MergedEvaluators, build_evaluators
 from ..evaluation.pictures import PictureWriter
 from ..modeling import with_test_time_augmentation
+from ..utils.errors import input_errors
 from .base_trainer import BaseTrainer
 from .checkpointer import SafeCheckpointer
 from .evaluation import check_results, evaluate, full_metric_name
@@ -47,7 +48,8 @@ class Trainer(BaseTrainer):
         """
         check_combinations(cfg)
         check_datasets(cfg)
-        self.cfg = cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        with input_errors("SOLVER.REFERENCE_WORLD_SIZE", AssertionError):
+            self.cfg = cfg = self.auto_scale_workers(cfg, comm.get_world_size())
         model = self.build_model(cfg)
         logger.info("Model:\n%s", model)
         if cfg.DATASETS.TEST:

@@ -1,5 +1,6 @@
 """Depth metrics, averaged over the images of a dataset."""
 
+import logging
 from collections import OrderedDict
 from pathlib import Path
 
@@ -14,12 +15,15 @@ from ..metrics import (
     DEPTH_METRICS,
     clean_depth,
     compute_depth_metrics,
+    depth_crop_mask,
     kb_crop_box,
     valid_depth_mask,
 )
 from ..utils.errors import InputError
 from ..utils.files import path_inside, png_names, write_png
 from .not_finite import warn_of
+
+logger = logging.getLogger(__name__)
 
 # Values per meter in the PNGs of the KITTI benchmark; 0 marks pixels without a value.
 _PNG_SCALE = 256
@@ -78,6 +82,7 @@ class DepthEvaluator(DatasetEvaluator):
         self._metrics: dict[str, dict[str, float] | None] = {}  # None without ground truth
         self._not_finite: dict[str, str] = {}
         self._beyond: dict[str, str] = {}  # what the PNGs cannot hold
+        self._scaled: set[tuple[int, int]] = set()  # sizes that the crop was scaled to
         if self.png_dir is not None:
             files = [item["file_name"] for item in DatasetCatalog.get(self.dataset_name)]
             self._names = png_names(files)
@@ -86,7 +91,7 @@ class DepthEvaluator(DatasetEvaluator):
         """
         Raises:
             InputError: A ground truth file is missing (`MissingFileError`), cannot be read or has
-                another size than the prediction or, for the crop "nyu", than NYU Depth v2.
+                another size than the prediction.
         """
         for item, output in zip(inputs, outputs, strict=True):
             name, pred = item["file_name"], output["depth"].float().cpu().numpy()
@@ -159,10 +164,20 @@ class DepthEvaluator(DatasetEvaluator):
                 f"{sizes[1]}"
             )
         if self.crop == "nyu" and target.shape != _NYU_FRAME:
-            raise InputError(
-                f"depth file {item['depth_file_name']} is {target.shape[0]}x{target.shape[1]} "
-                "(height x width), but the crop 'nyu' is for frames of 480x640; "
-                "TEST.DEPTH_EVAL.CROP 'none' scores whole frames"
-            )
-        mask = valid_depth_mask(target, crop=self.crop, **self._limits)
+            mask = valid_depth_mask(target, crop="none", **self._limits)
+            mask &= self._scaled_nyu_crop(*target.shape)
+        else:
+            mask = valid_depth_mask(target, crop=self.crop, **self._limits)
         return compute_depth_metrics(depth, target, mask) if mask.any() else None
+
+    def _scaled_nyu_crop(self, height: int, width: int) -> np.ndarray:
+        """Mark the same part of a frame of another size as in NYU Depth v2's."""
+        if (height, width) not in self._scaled:
+            self._scaled.add((height, width))
+            frame = "{}x{}".format(*_NYU_FRAME)
+            logger.warning("The crop 'nyu' of %s is scaled to %dx%d", frame, height, width)
+        rows, columns = (
+            (2 * np.arange(size) + 1) * full // (2 * size)
+            for size, full in zip((height, width), _NYU_FRAME, strict=True)
+        )
+        return depth_crop_mask("nyu", _NYU_FRAME)[np.ix_(rows, columns)]

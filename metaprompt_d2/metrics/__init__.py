@@ -5,6 +5,7 @@ from .depth import (
     DEPTH_METRICS,
     clean_depth,
     compute_depth_metrics,
+    depth_crop_mask,
     kb_crop_box,
     valid_depth_mask,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "classify_pixels",
     "clean_depth",
     "compute_depth_metrics",
+    "depth_crop_mask",
     "kb_crop_box",
     "oks_nms",
     "person_score",

@@ -230,7 +230,7 @@ def test_test_time_augmentation_is_the_same(pair: Pair) -> None:
         assert not pair.yaml.TEST.AUG.MAX_SIZES
         return
     expected = DenseModelWithTTA(pair.yaml, pair.yaml_model)
-    tta.model.model = nn.Identity()
+    tta.model.model = pair.yaml_model
     wrapped = instantiate(tta.model)
     assert describe(expected.boxes) == describe(wrapped.boxes)
     for name in ("flip", "num_channels", "canvas_gib"):

@@ -15,6 +15,13 @@ from training_features import assert_equal
 from metaprompt_d2.engine import TrainingStopped, launch_main, stop
 from metaprompt_d2.utils.errors import one_line_errors
 
+
+@pytest.fixture(autouse=True)
+def _default_signals() -> None:
+    """Scripts that ran in this process may have left handlers of their own."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 KEYS = {"SOLVER.CHECKPOINT_PERIOD": 100, "MODEL.SEM_SEG_HEAD.NORM": "GN"}
 
 

@@ -135,10 +135,13 @@ def test_a_metric_that_misses_its_expected_value_fails_the_training(
 def evaluate_only(monkeypatch: pytest.MonkeyPatch, keys: dict, results: dict) -> dict:
     """Run `train_or_evaluate` with --eval-only where the evaluation gives these results."""
     cfg = smallest_cfg(keys)
-    monkeypatch.setattr(run, "setup", lambda _: cfg)
+    monkeypatch.setattr(run, "load_config", lambda *_: cfg)
+    monkeypatch.setattr(run, "setup_process", lambda *_, **__: None)
     monkeypatch.setattr(run, "load_model", lambda *_, **__: nn.Identity())
     monkeypatch.setattr(run.Trainer, "test", lambda *_: results)
-    return train_or_evaluate(argparse.Namespace(eval_only=True, resume=False))
+    return train_or_evaluate(
+        argparse.Namespace(eval_only=True, resume=False, config_file="", opts=[])
+    )
 
 
 def expected_results(*entries: list) -> dict:

@@ -241,10 +241,12 @@ CROPS = {"nyu": "nyu", "kitti_garg": "garg", "kitti_eigen": "eigen"}
 
 
 def scored(pred: np.ndarray, target: np.ndarray, crop: str, limits: dict) -> tuple[dict, int]:
-    """Our metrics and the number of pixels they are taken on."""
+    """Our metrics but for BTS's, and the number of pixels they are taken on."""
     cleaned, *_ = clean_depth(pred, **limits)
     mask = valid_depth_mask(target, crop=crop, **limits)
-    return compute_depth_metrics(cleaned, target, mask), int(mask.sum())
+    metrics = compute_depth_metrics(cleaned, target, mask)
+    del metrics["silog_bts"]
+    return metrics, int(mask.sum())
 
 
 @pytest.mark.parametrize("name", list(CROPS))

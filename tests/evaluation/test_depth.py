@@ -122,15 +122,20 @@ def test_the_crop_is_the_datasets_or_the_keys(tmp_path: Path) -> None:
         assert score(evaluator, items, lambda _: pred)["d1"] == pytest.approx(inside)
 
 
-@pytest.mark.parametrize("shape", [(240, 320), (481, 640), (640, 480)])
-def test_nyus_crop_is_for_its_frames_alone(tmp_path: Path, shape: tuple[int, int]) -> None:
+@pytest.mark.parametrize("shape", [(240, 320), (96, 128), (960, 1280), (200, 640)])
+def test_nyus_crop_is_scaled_to_other_frames(
+    tmp_path: Path, shape: tuple[int, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A pixel is scored if its center, scaled to 480x640, lies in rows 45-471, columns 41-601."""
     items = write_depths(tmp_path, [np.ones(shape)])
+    rows, columns = ((np.arange(n) + 0.5) * m / n for n, m in zip(shape, (480, 640), strict=True))
+    inside = ((rows >= 45) & (rows < 471))[:, None] & ((columns >= 41) & (columns < 601))
+    pred = torch.from_numpy(np.where(inside, 1.0, 2.0))
     with registered_depth(items, crop="nyu") as name:
-        message = rf"is {shape[0]}x{shape[1]} .*crop 'nyu' is for frames of 480x640"
-        with pytest.raises(ValueError, match=message):
-            score(DepthEvaluator(name), items, lambda _: torch.ones(shape))
-        whole = score(DepthEvaluator(name, crop="none"), items, lambda _: torch.ones(shape))
-    assert whole["d1"] == 1
+        assert score(DepthEvaluator(name), items, lambda _: pred)["d1"] == 1
+        shares = score(DepthEvaluator(name, crop="none"), items, lambda _: pred)["d1"]
+    assert shares == pytest.approx(inside.mean())
+    assert f"The crop 'nyu' of 480x640 is scaled to {shape[0]}x{shape[1]}" in caplog.text
 
 
 def test_kitti_ground_truth_is_cropped_to_the_benchmarks_frame(tmp_path: Path) -> None:

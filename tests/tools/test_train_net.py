@@ -143,7 +143,7 @@ def test_two_processes_train_with_accumulation_and_bfloat16(
     )
     assert sorted(losses(tmp_path)) == [0, 1]
     assert "NaiveSyncBN" in output  # in the printed model
-    assert len(metrics_of(output)) == 8
+    assert len(metrics_of(output)) == 9
 
 
 def test_a_loss_that_is_not_finite_stops_training_after_a_last_checkpoint(

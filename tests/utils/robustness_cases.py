@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import logging
 import signal
 import sys
 import traceback
@@ -10,15 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
-from detectron2.utils import logger as detectron2_logger
+from loggers import loggers_as_before
 from PIL import Image
-
-from metaprompt_d2.engine.setup import setup_logger  # the one whose handlers pile up
 
 SECONDS = 120  # a case that takes longer hangs
 
 # What a tool leaves while it writes.
-UNFINISHED = ("*.tmp", "*partial-*", ".*")
+UNFINISHED = ("*.tmp", "*partial-*", ".*[!k]")  # not .lock
 
 
 class Hang(BaseException):
@@ -37,20 +34,6 @@ def time_limit(seconds: int) -> Iterator[None]:
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
-
-
-@contextlib.contextmanager
-def loggers_as_before() -> Iterator[None]:
-    """Restore the handlers of the loggers, because every set-up adds some."""
-    loggers = [logging.getLogger(name) for name in ("detectron2", "fvcore", "metaprompt_d2")]
-    before = [list(logger.handlers) for logger in loggers]
-    try:
-        yield
-    finally:
-        for logger, handlers in zip(loggers, before, strict=True):
-            logger.handlers[:] = handlers
-        setup_logger.cache_clear()
-        detectron2_logger._cached_log_stream.cache_clear()
 
 
 def problem_of(main: Callable[[list[str]], object], argv: list[str], folder: Path) -> str | None:
