@@ -180,7 +180,7 @@ def test_absurd_values_of_config_keys(configs: dict[str, str], tmp_path: Path) -
         argv = ["--config-file", str(file), *options, "OUTPUT_DIR", str(case / "output")]
         return f"{key} = {node.get(last)!r}", train_net, argv
 
-    run_cases("values", 80, prepare, tmp_path)
+    run_cases("values", 50, prepare, tmp_path)
 
 
 def test_damaged_config_files(configs: dict[str, str], tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_damaged_annotations_in_an_evaluation(configs: dict[str, str], tmp_path:
         options += random_weights(configs["pose"])
         return what, train_net, ["--eval-only", "--config-file", configs["pose"], *options]
 
-    run_cases("people evaluated", 15, prepare, tmp_path)
+    run_cases("people evaluated", 10, prepare, tmp_path)
 
 
 # ------------------------------------------------------------------ weights
