@@ -38,6 +38,8 @@ _ALLOWED = (
 )
 # The packages under whose names these modules are imported: `metaprompt_d2.engine.WarmupPoly`.
 _PACKAGES = ("detectron2", "fvcore", "metaprompt_d2", "torch")
+# Arguments of Detectron2's functions that name pickles, which would be run.
+_PICKLES = ("proposal_file", "proposal_files")
 # OmegaConf's "${oc.create:...}" makes nodes that no check has seen.
 _RESOLVER = re.compile(r"\$\{.*:", re.DOTALL)
 
@@ -72,8 +74,8 @@ def read_lazy_config(config_file: str, *, trusted: bool = False) -> DictConfig:
     Raises:
         MissingFileError: The file doesn't exist.
         InputError: The file is neither Python nor YAML, or the YAML file has tags that run code,
-            calls a function outside of the packages that a model is made from, or uses one of
-            OmegaConf's resolvers.
+            calls a function outside of the packages that a model is made from, names proposals
+            (pickles), or uses one of OmegaConf's resolvers.
     """
     if not PathManager.isfile(config_file):
         raise MissingFileError(f"config file {config_file} does not exist")
@@ -107,6 +109,8 @@ def _refused(value: Any) -> Iterator[str]:
         for key, item in value.items():
             if key == "_target_" and not _is_allowed(item):
                 yield f"_target_ is {item!r}"
+            if key in _PICKLES:
+                yield f"{key} names pickles"
             yield from _refused(item)
 
 
@@ -114,9 +118,8 @@ def _is_allowed(target: Any) -> bool:
     """Say whether a `_target_` names something that an allowed module defines."""
     if not isinstance(target, str) or not _is_below(target, _PACKAGES):
         return False
-    with suppress(
-        ErrorDuringImport, ImportError
-    ):  # a name that doesn't exist is reported when it is called
+    # A name that doesn't exist is reported when it is called.
+    with suppress(ErrorDuringImport, ImportError):
         found = locate(target)
         return callable(found) and _is_below(getattr(found, "__module__", None) or "", _ALLOWED)
     return False

@@ -63,7 +63,10 @@ def orientation(image: Image.Image) -> int:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """Turn an image as its EXIF orientation says. The other parts of EXIF aren't looked at."""
+    """Turn an image as its EXIF orientation says.
+
+    PIL's `exif_transpose` also rewrites the rest of EXIF, which fails where that is damaged.
+    """
     turn = _TURNS.get(orientation(image))
     return image if turn is None else image.transpose(turn)
 

@@ -22,6 +22,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from ..checkpoint import AVERAGES
 from ..diffusion.speedups import optimize_for_training
 from ..utils.errors import InputError
 from ..utils.precision import half_precision
@@ -29,8 +30,7 @@ from .checkpointer import SafeCheckpointer
 from .ema import WeightAverage
 from .evaluation import finite_metrics, report_unknown_metric
 from .frozen_weights import convert_frozen_weights
-from .hooks import BestCheckpointer, WriteLosses
-from .hooks import LRScheduler as LRSchedulerHook
+from .hooks import BestCheckpointer, StatelessLRScheduler, WriteLosses
 from .metrics_file import MetricsFile
 from .stop import TrainingStopped
 from .train_loop import TrainLoop
@@ -86,7 +86,7 @@ class BaseTrainer(TrainLoop, ABC):
         self.checkpointer = checkpointer
         checkpointer.add_checkpointable("trainer", weakref.proxy(self))
         if self.average is not None:
-            checkpointer.add_checkpointable("ema", self.average)
+            checkpointer.add_checkpointable(AVERAGES, self.average)
         self._last_eval_results: dict[str, Any] = {}
         self.register_hooks(self.build_hooks())
 
@@ -179,7 +179,7 @@ class BaseTrainer(TrainLoop, ABC):
         and the best checkpoint and the log need its results.
         """
         settings, on_main = self.settings, comm.is_main_process()
-        built = [hooks.IterationTimer(), LRSchedulerHook()]
+        built = [hooks.IterationTimer(), StatelessLRScheduler()]
         writers = self.build_writers() if on_main else []
         if on_main:
             files = [writer for writer in writers if isinstance(writer, MetricsFile)]

@@ -122,7 +122,7 @@ class SafeCheckpointer(DetectionCheckpointer):
             if file.name not in (last, f"{BEST_CHECKPOINT}.pth") and zipfile.is_zipfile(file)
         ]
         if not others:
-            return "there is no other checkpoint to resume from: start again without --resume"
+            return "no other checkpoint can be resumed from: start again without --resume"
         newest = max(others, key=lambda file: file.stat().st_mtime)
         return f"to resume from the one before, write {newest.name} into {tag}"
 

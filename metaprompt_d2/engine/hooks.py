@@ -10,7 +10,7 @@ from ..utils.files import read_json, write_json
 from .checkpointer import BEST_CHECKPOINT, SafeCheckpointer
 
 
-class LRScheduler(hooks.LRScheduler):
+class StatelessLRScheduler(hooks.LRScheduler):
     """Detectron2's hook without a state: a resumed schedule follows from the config at hand."""
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Training features alone, together and in two processes, against the table in the docs."""
 
+import json
+import math
 from itertools import combinations
 from pathlib import Path
 
@@ -30,11 +32,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("features", COMBINATIONS, ids="+".join)
 def test_features_train_and_resume(features: tuple[str, ...], data: Path, tmp_path: Path) -> None:
-    train_and_resume(features, data, tmp_path)
+    assert math.isfinite(train_and_resume(features, data, tmp_path))
 
 
 def test_features_train_and_resume_in_two_processes(data: Path, tmp_path: Path) -> None:
     launch(train_all_in_a_process, 2, dist_url="auto", args=(data, tmp_path))
+    files = [tmp_path / f"losses_{rank}.json" for rank in range(2)]
+    losses, others = (json.loads(file.read_text()) for file in files)
+    assert len(losses) == len(others) == len(IN_TWO_PROCESSES)
+    assert all(map(math.isfinite, losses + others))
 
 
 # ------------------------------------------------------------------ the table in the docs

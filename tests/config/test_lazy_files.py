@@ -56,6 +56,19 @@ def test_a_call_of_anything_else_is_refused(target: object, place: object, tmp_p
 
 
 @pytest.mark.parametrize(
+    ("function", "argument"),
+    [
+        ("load_proposals_into_dataset", {"proposal_file": "evil.pkl"}),
+        ("get_detection_dataset_dicts", {"proposal_files": ["evil.pkl"]}),
+    ],
+)
+def test_proposals_are_refused(function: str, argument: dict, tmp_path: Path) -> None:
+    node = {"_target_": f"detectron2.data.build.{function}"} | argument
+    with pytest.raises(InputError, match="names pickles.*--trust-config"):
+        read_lazy_config(written(tmp_path, {"dataloader": {"train": node}}))
+
+
+@pytest.mark.parametrize(
     "value",
     [
         "${oc.create:{_target_: os.system, command: ls}}",

@@ -24,7 +24,9 @@ PAGES += sorted((ROOT / "docs").glob("*.md"))
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_python_examples_run(page: Path) -> None:
     for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
-        exec(compile(block, str(page), "exec"), {})
+        names: dict = {}
+        exec(compile(block, str(page), "exec"), names)
+        assert names.keys() - {"__builtins__"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

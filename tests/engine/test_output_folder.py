@@ -84,9 +84,11 @@ def test_a_training_in_the_folder_is_continued_or_deleted_on_request_only(
 
 
 def test_a_training_that_failed_at_its_start_is_no_obstacle(tmp_path: Path) -> None:
-    for name in ("config.yaml", "log.txt", "metrics.json"):
+    names = {"config.yaml", "log.txt", "metrics.json"}
+    for name in names:
         (tmp_path / name).touch()
     claim(tmp_path)
+    assert names <= {file.name for file in tmp_path.iterdir()}
 
 
 def test_what_killed_trainings_left_is_removed(tmp_path: Path) -> None:

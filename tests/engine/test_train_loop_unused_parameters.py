@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.engine import launch
+from detectron2.utils import comm
 from helpers import registered_cityscapes, smallest_cfg
 from training_features import SMALL, make_data
 
@@ -37,12 +38,12 @@ def train_in_a_process(root: Path, folder: Path) -> None:
     assert len(unread) == 4
     assert unread <= resting
     assert len(resting) < 0.2 * len(trained)
-    total = sum(value.detach().double().sum() for value in trained.values())
-    totals = [torch.zeros_like(total) for _ in range(2)]
-    torch.distributed.all_gather(totals, total)
-    assert totals[0] == totals[1]
+    torch.save(trained, folder / f"{comm.get_rank()}.pth")
 
 
 def test_features_that_no_head_reads_are_an_error_or_accepted(tmp_path: Path) -> None:
     data = make_data(tmp_path / "data")
     launch(train_in_a_process, 2, dist_url="auto", args=(data, tmp_path))
+    first, second = (torch.load(tmp_path / f"{rank}.pth") for rank in range(2))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)

@@ -8,9 +8,9 @@ import torch
 from detectron2.config import get_cfg
 from detectron2.modeling import build_model
 from helpers import NUM_CLASSES, random_image, smallest_cfg, smallest_depth_cfg
+from scaled_images import scaled
 from torch import Tensor, nn
 
-from metaprompt_d2.data import ResizeToBox
 from metaprompt_d2.engine import Trainer
 from metaprompt_d2.modeling import sliding_window, with_test_time_augmentation
 
@@ -37,14 +37,6 @@ def depth_model() -> nn.Module:
 def wrapped(model: nn.Module, overrides: dict | None = None) -> nn.Module:
     build = smallest_depth_cfg if hasattr(model, "depth_head") else smallest_cfg
     return with_test_time_augmentation(build(WINDOWS | AUG | (overrides or {})), model)
-
-
-def scaled(image: Tensor, box: tuple | None) -> Tensor:
-    if box is None:
-        return image
-    pixels = image.permute(1, 2, 0).numpy()
-    pixels = ResizeToBox(*box).get_transform(pixels).apply_image(pixels)
-    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 @torch.no_grad()

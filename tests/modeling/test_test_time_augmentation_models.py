@@ -10,9 +10,10 @@ from detectron2.modeling import GeneralizedRCNN, SemanticSegmentor, build_model
 from helpers import random_image, smallest_cfg
 from PIL import Image
 from pose_files import smallest_pose_cfg
+from scaled_images import scaled
 from torch import Tensor, nn
 
-from metaprompt_d2.data import ResizeToBox, build_mapper
+from metaprompt_d2.data import build_mapper
 from metaprompt_d2.engine import Trainer
 from metaprompt_d2.modeling import ConfigurableFCOS, DenseModel, with_test_time_augmentation
 from metaprompt_d2.utils.errors import InputError
@@ -23,14 +24,6 @@ AUG = {
     "TEST.AUG.MAX_SIZES": (96, 0, 200),
 }
 BOXES = [(96, 64), None, (200, 100)]
-
-
-def scaled(image: Tensor, box: tuple | None) -> Tensor:
-    if box is None:
-        return image
-    pixels = image.permute(1, 2, 0).numpy()
-    pixels = ResizeToBox(*box).get_transform(pixels).apply_image(pixels)
-    return torch.from_numpy(pixels).permute(2, 0, 1)
 
 
 class _Mapped(nn.Module):

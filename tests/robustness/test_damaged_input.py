@@ -180,7 +180,7 @@ def test_absurd_values_of_config_keys(configs: dict[str, str], tmp_path: Path) -
         argv = ["--config-file", str(file), *options, "OUTPUT_DIR", str(case / "output")]
         return f"{key} = {node.get(last)!r}", train_net, argv
 
-    run_cases("values", 50, prepare, tmp_path)
+    assert not run_cases("values", 50, prepare, tmp_path)
 
 
 def test_damaged_config_files(configs: dict[str, str], tmp_path: Path) -> None:
@@ -193,7 +193,7 @@ def test_damaged_config_files(configs: dict[str, str], tmp_path: Path) -> None:
         what = damage_file(random.choice((base, file)), random)
         return (what, *drawing(str(file), name, case, "annotation"))
 
-    run_cases("config files", 40, prepare, tmp_path)
+    assert not run_cases("config files", 40, prepare, tmp_path)
 
 
 def test_overrides_and_flags(configs: dict[str, str], tmp_path: Path) -> None:
@@ -204,7 +204,7 @@ def test_overrides_and_flags(configs: dict[str, str], tmp_path: Path) -> None:
         argv = random.choices(words, k=random.randrange(1, 5))
         return "words", train_net, [*argv, "OUTPUT_DIR", str(case / "output")]
 
-    run_cases("words", 40, prepare, tmp_path)
+    assert not run_cases("words", 40, prepare, tmp_path)
 
 
 # ------------------------------------------------------------------ images and annotations
@@ -221,7 +221,7 @@ def test_damaged_images_and_maps(task: str, configs: dict[str, str], tmp_path: P
         source = random.choice(("annotation", "dataloader"))
         return (f"{file.name}: {what}", *drawing(configs[task], name, case, source))
 
-    run_cases(f"{task} files", 50, prepare, tmp_path)
+    assert not run_cases(f"{task} files", 50, prepare, tmp_path)
 
 
 @pytest.mark.parametrize("task", ["sem_seg", "depth"])
@@ -241,7 +241,7 @@ def test_training_and_evaluation_on_damaged_files(
         argv = ["--config-file", configs[task], *options, "OUTPUT_DIR", str(case / "output")]
         return f"{file.name}: {what}", train_net, ["--eval-only"] * random.randrange(2) + argv
 
-    run_cases(f"{task} training", 12, prepare, tmp_path)
+    assert not run_cases(f"{task} training", 12, prepare, tmp_path)
 
 
 @pytest.mark.parametrize("detected", [False, True], ids=["annotated", "detected"])
@@ -254,7 +254,7 @@ def test_damaged_annotations_of_people(
         what = damage_json_file(file, random)
         return (what, *drawing(configs["pose"], name, case, "annotation"))
 
-    run_cases(f"people, detected {detected}", 50, prepare, tmp_path)
+    assert not run_cases(f"people, detected {detected}", 50, prepare, tmp_path)
 
 
 def test_damaged_annotations_in_an_evaluation(configs: dict[str, str], tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_damaged_annotations_in_an_evaluation(configs: dict[str, str], tmp_path:
         options += random_weights(configs["pose"])
         return what, train_net, ["--eval-only", "--config-file", configs["pose"], *options]
 
-    run_cases("people evaluated", 10, prepare, tmp_path)
+    assert not run_cases("people evaluated", 10, prepare, tmp_path)
 
 
 # ------------------------------------------------------------------ weights
@@ -334,7 +334,7 @@ def test_damaged_checkpoints_are_not_converted(
         argv = [str(file), str(case / "output/converted.pth"), "--to"]
         return what, convert_checkpoint.main, [*argv, random.choice(("ours", "official"))]
 
-    run_cases("converted", 50, prepare, tmp_path)
+    assert not run_cases("converted", 50, prepare, tmp_path)
     assert not list(tmp_path.rglob("made"))
 
 
@@ -350,7 +350,7 @@ def test_damaged_checkpoints_are_not_evaluated(
         argv = ["--eval-only", "--config-file", configs["sem_seg"], *options]
         return what, train_net, [*argv, "OUTPUT_DIR", str(case / "output")]
 
-    run_cases("evaluated", 25, prepare, tmp_path)
+    assert not run_cases("evaluated", 25, prepare, tmp_path)
     assert not list(tmp_path.rglob("made"))
 
 
@@ -373,7 +373,7 @@ def test_damaged_diffusion_models(configs: dict[str, str], tmp_path: Path) -> No
         weights = ["MODEL.DIFFUSION.WEIGHTS", str(case / "model")]
         return f"{part}: {what}", main, [*argv, *weights, "MODEL.DIFFUSION.SIZES_FROM_WEIGHTS", "1"]
 
-    run_cases("diffusion", 40, prepare, tmp_path)
+    assert not run_cases("diffusion", 40, prepare, tmp_path)
 
 
 # ------------------------------------------------------------------ the other tools
@@ -393,7 +393,7 @@ def test_damaged_files_of_predictions(tmp_path: Path) -> None:
         argv = ["--dataset", name, "--input", str(file), "--output", str(case / "output")]
         return what, visualize_predictions.main, argv
 
-    run_cases("predictions", 40, prepare, tmp_path)
+    assert not run_cases("predictions", 40, prepare, tmp_path)
 
 
 LABELS = {
@@ -414,7 +414,7 @@ def test_damaged_label_maps_to_convert(name: str, tmp_path: Path) -> None:
             cv2.imwrite(str(file), np.full((8, 8), 3, np.uint8))
         return damage_file(file, random), main, ["--root", str(case / "labels"), "--workers", "2"]
 
-    run_cases(name, 12, prepare, tmp_path)
+    assert not run_cases(name, 12, prepare, tmp_path)
 
 
 def test_damaged_lists_of_kitti(tmp_path: Path) -> None:
@@ -430,7 +430,7 @@ def test_damaged_lists_of_kitti(tmp_path: Path) -> None:
             list_file.write_text(f"/{image} /{depth} 700\n" * 3)
         return damage_file(list_file, random), main, ["--root", str(root)]
 
-    run_cases("kitti lists", 15, prepare, tmp_path)
+    assert not run_cases("kitti lists", 15, prepare, tmp_path)
 
 
 def test_damaged_matlab_files(tmp_path: Path) -> None:
@@ -453,4 +453,4 @@ def test_damaged_matlab_files(tmp_path: Path) -> None:
         what = damage_file(random.choice(files), random)
         return what, main, [*map(str, files), "--output", str(case / "output")]
 
-    run_cases("matlab", 20, prepare, tmp_path)
+    assert not run_cases("matlab", 20, prepare, tmp_path)
