@@ -327,5 +327,5 @@ def test_without_another_checkpoint_one_starts_again(tmp_path: Path) -> None:
     checkpointer = SafeCheckpointer(Classifier(3), str(tmp_path))
     checkpointer.save("model_0000009")
     (tmp_path / "model_0000009.pth").write_bytes(b"PK\x03\x04 cut")
-    with pytest.raises(InputError, match="no other checkpoint to resume from"):
+    with pytest.raises(InputError, match="no other checkpoint can be resumed"):
         checkpointer.resume_or_load("")
