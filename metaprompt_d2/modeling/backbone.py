@@ -79,8 +79,10 @@ class MetaPromptBackbone(Backbone):
             raise InputError(f"out_features names {unknown}, expected names of {names}")
         out_features = out_features or names
         self._shapes = {name: self._all_shapes[name] for name in names if name in out_features}
+        levels = [names.index(name) for name in self._shapes]
         if isinstance(rearrangement, PyramidRearrangement):
-            rearrangement.keep([names.index(name) for name in self._shapes])
+            rearrangement.keep(levels)
+        refinement.stop_at(min(levels))
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
@@ -156,7 +158,8 @@ class MetaPromptBackbone(Backbone):
         features = [feature.to(step.prompts.dtype) for feature in step.features]
         if self.rearrangement is not None:
             features = self.rearrangement(features, step.prompts)
-        named = zip(self._all_shapes, features, strict=True)
+        names = list(self._all_shapes)[-len(features) :]  # the last step may lack the finest
+        named = zip(names, features, strict=True)
         return {name: feature for name, feature in named if name in self._shapes}
 
     def output_shape(self) -> dict[str, ShapeSpec]:
