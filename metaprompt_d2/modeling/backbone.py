@@ -19,6 +19,7 @@ from ..diffusion import (
     add_lora,
 )
 from ..utils.errors import InputError
+from .random_weights import warn_if_random
 
 
 @BACKBONE_REGISTRY.register()
@@ -47,6 +48,7 @@ class MetaPromptBackbone(Backbone):
         checkpointed_levels: Sequence[int] = (),
         lora: Mapping[str, Any] | None = None,
         out_features: Sequence[str] = (),
+        diffusion_weights: str = "",
     ):
         """
         Args:
@@ -58,6 +60,8 @@ class MetaPromptBackbone(Backbone):
             checkpointed_levels: Levels of the UNet that do so, 0 the finest; () for all.
             lora: Arguments of `add_lora`, which freezes the UNet except for its adapters.
             out_features: Names of the output features; () for all.
+            diffusion_weights: Weights that somebody should load, since the constructor doesn't.
+                The first pass warns if nobody did; "" for no warning.
 
         Raises:
             InputError: An output feature doesn't exist.
@@ -83,6 +87,8 @@ class MetaPromptBackbone(Backbone):
         if isinstance(rearrangement, PyramidRearrangement):
             rearrangement.keep(levels)
         refinement.stop_at(min(levels))
+        if diffusion_weights:
+            warn_if_random(self, diffusion_weights)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
@@ -126,6 +132,7 @@ class MetaPromptBackbone(Backbone):
             "checkpointed_levels": cfg.MODEL.DIFFUSION.GRADIENT_CHECKPOINTING_LEVELS,
             "lora": lora_arguments if lora.RANK != 0 else None,
             "out_features": prompt.OUT_FEATURES,
+            "diffusion_weights": cfg.MODEL.DIFFUSION.WEIGHTS,
         }
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
