@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from metaprompt_d2.checkpoint import load_diffusion_weights, read_weights
-from metaprompt_d2.diffusion import is_adapter
+from metaprompt_d2.diffusion import base_names, is_adapter
 from metaprompt_d2.model_zoo import get_config
 from metaprompt_d2.modeling import MetaPromptBackbone, MetaPromptFPN, meta_prompt_backbone
 
@@ -112,23 +112,21 @@ def test_it_is_a_plain_pickle_of_float32_arrays(file: Path) -> None:
     assert {value.dtype.str for value in content["model"].values()} == {"<f4"}
 
 
-def test_adapters_of_a_config_are_met_by_their_names(tmp_path: Path) -> None:
+def test_adapters_of_a_config_are_met_by_their_names(file: Path, tmp_path: Path) -> None:
     pytest.importorskip("peft")
     overrides = ["MODEL.DIFFUSION.LORA.RANK", 2, "MODEL.DEVICE", "cpu"]
     cfg = get_config("mini/cityscapes_seg.yaml", overrides)
-    config, file = tmp_path / "config.yaml", tmp_path / "sd.pkl"
+    config, adapted = tmp_path / "config.yaml", tmp_path / "sd.pkl"
     config.write_text(cfg.dump())
-    result = convert(SOURCE, file, "--config-file", config)
+    result = convert(SOURCE, adapted, "--config-file", config)
     assert result.returncode == 0, result.stderr
     model = Model(MetaPromptBackbone(cfg, ShapeSpec(channels=3)))
     before = {name: v.clone() for name, v in model.state_dict().items() if is_adapter(name)}
-    DetectionCheckpointer(model).load(str(file))
-    expected = MetaPromptBackbone(cfg, ShapeSpec(channels=3))
-    load_diffusion_weights(expected, PathManager.get_local_path(SOURCE))
-    loaded = model.backbone.refinement.unet.state_dict()
-    for name, value in expected.refinement.unet.state_dict().items():
-        if not is_adapter(name):
-            assert torch.equal(loaded[name], value), name
+    DetectionCheckpointer(model).load(str(adapted))
+    expected, loaded = read_weights(str(file))["model"], model.backbone.state_dict()
+    for name, value in base_names(loaded).items():
+        if name.startswith(("latent_encoder.", "refinement.unet.")):
+            assert torch.equal(value, expected[name]), name
     assert before
     assert all(torch.equal(model.state_dict()[name], value) for name, value in before.items())
 
