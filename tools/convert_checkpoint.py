@@ -1,4 +1,4 @@
-r"""Convert official MetaPrompts checkpoints to this package's format, and back.
+r"""Convert checkpoints: official MetaPrompts to this package's format and back, and others.
 
     python tools/convert_checkpoint.py best_mIoU_iter_80000.pth cityscapes.pth \
         --config-out cityscapes.yaml
@@ -9,6 +9,11 @@ the weights of a training run. Both write the averages (EMA) where the input has
 
     python tools/convert_checkpoint.py output/model_best.pth plain.pth --to plain \
         --config-file output/config.yaml --config-out plain.yaml
+
+`--to detectron2` converts Stable Diffusion (anything that MODEL.DIFFUSION.WEIGHTS takes) to a file
+that other Detectron2 projects load by MODEL.WEIGHTS or train.init_checkpoint.
+
+    python tools/convert_checkpoint.py /path/to/stable-diffusion-v1-5 sd15.pkl --to detectron2
 """
 
 import argparse
@@ -18,7 +23,9 @@ from typing import Any
 import torch
 import yaml
 from detectron2.config import CfgNode, get_cfg
+from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
+from detectron2.utils.file_io import PathManager
 
 from metaprompt_d2 import add_metaprompt_config
 from metaprompt_d2.checkpoint import (
@@ -29,15 +36,18 @@ from metaprompt_d2.checkpoint import (
     from_official,
     is_official,
     load_checkpoint,
+    load_diffusion_weights,
     non_finite,
     task_of,
     to_official,
     unwrap,
     use_averages,
     write_checkpoint,
+    write_zoo_file,
 )
 from metaprompt_d2.diffusion import base_names, is_adapter, merge_lora
 from metaprompt_d2.engine import load_config
+from metaprompt_d2.modeling import MetaPromptBackbone
 from metaprompt_d2.utils.errors import InputError, one_line_errors
 from metaprompt_d2.utils.files import atomic_write
 
@@ -48,16 +58,12 @@ RECIPES = {
 }
 
 
-class ConversionError(InputError):
-    """The input can't be converted. The message lists the reasons."""
-
-
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     """Parse and check the command line."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("input", type=Path, help="checkpoint to read")
+    parser.add_argument("input", help="checkpoint, or Stable Diffusion, to read")
     parser.add_argument("output", type=Path, help="checkpoint to write")
     parser.add_argument(
         "--task",
@@ -67,7 +73,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--to",
-        choices=("ours", "official", "plain"),
+        choices=CONVERTERS,
         default="ours",
         help="format to write (default: %(default)s)",
     )
@@ -75,7 +81,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--config-file",
         type=Path,
         help="config of the training run that wrote the input, for --to plain; with --to ours it "
-        "gives the values that no tensor shows",
+        "gives the values that no tensor shows, with --to detectron2 the adapters (LoRA) of the "
+        "model that will load the output",
     )
     parser.add_argument(
         "--config-out",
@@ -83,26 +90,28 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         help="YAML file to write, a config for train_net.py that runs the output",
     )
     args = parser.parse_args(argv)
-    if args.to == "official" and args.config_out:
+    if args.to not in ("ours", "plain") and args.config_out:
         parser.error("--config-out goes with --to ours and --to plain only")
     if args.to == "official" and args.config_file:
-        parser.error("--config-file goes with --to ours and --to plain only")
+        parser.error("--config-file does not go with --to official")
     if args.to == "plain" and not args.config_file:
         parser.error("--to plain needs --config-file")
-    if args.input.resolve() == args.output.resolve():
+    if args.to == "detectron2" and args.output.suffix != ".pkl":
+        parser.error(f"output is {args.output}: Detectron2 needs the ending .pkl")
+    if Path(args.input).resolve() == args.output.resolve():
         parser.error(f"input and output are both {args.input}")
     if not args.output.parent.is_dir():
         parser.error(f"the folder of {args.output} does not exist")
     return args
 
 
-def read_state_dict(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def read_state_dict(path: str) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Read the state dict of a checkpoint, and the file's top-level dict.
 
     Averages (EMA), if there are some, replace the weights.
 
     Raises:
-        ConversionError: Tensors hold NaN or infinity.
+        InputError: Tensors hold NaN or infinity.
     """
     loaded = load_checkpoint(path, mapped=True)
     state_dict = unwrap(find_state_dict(loaded, path))
@@ -110,25 +119,25 @@ def read_state_dict(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]
     print("weights:", "as they are" if averaged is None else f"their averages ({AVERAGES})")
     state_dict = averaged or state_dict
     if broken := non_finite(state_dict):
-        raise ConversionError(f"{path}: {len(broken)} tensors hold NaN or infinity: {broken}")
+        raise InputError(f"{path}: {len(broken)} tensors hold NaN or infinity: {broken}")
     return state_dict, loaded
 
 
-def check_task(expected: str, task: str, path: Path) -> None:
+def check_task(expected: str, task: str, path: str) -> None:
     """Compare a checkpoint's task with the expected one.
 
     Raises:
-        ConversionError: They differ.
+        InputError: They differ.
     """
     if expected not in ("auto", task):
-        raise ConversionError(f"{path} is a {task} checkpoint, but --task is {expected}")
+        raise InputError(f"{path} is a {task} checkpoint, but --task is {expected}")
 
 
 def to_ours(args: argparse.Namespace) -> None:
     """Convert an official checkpoint to our format. Prints a report and the config keys."""
     state_dict, loaded = read_state_dict(args.input)
     if not is_official(state_dict):
-        raise ConversionError(f"{args.input} has not the names of an official checkpoint")
+        raise InputError(f"{args.input} has not the names of an official checkpoint")
     weights = from_official(state_dict)
     check_task(args.task, weights.task, args.input)
     keys, unseen = config_of_official(weights)
@@ -140,7 +149,7 @@ def to_ours(args: argparse.Namespace) -> None:
     keys["MODEL.WEIGHTS"] = str(args.output.resolve())
     cfg = load_config_of(recipe, keys, unseen)
     check_fit(cfg, weights.model, args.input)
-    print(weights.report(str(args.input)))
+    print(weights.report(args.input))
     print("config keys, with those of", recipe)
     for key, value in keys.items():
         note = "  (as published; no tensor tells)" if key in unseen else ""
@@ -158,7 +167,7 @@ def load_config_of(recipe: str, keys: dict[str, Any], unseen: list[str]) -> CfgN
     """Load a recipe with the keys that the tensors show, and those that they don't show.
 
     Raises:
-        ConversionError: The published values of `unseen` don't go with the tensors.
+        InputError: The published values of `unseen` don't go with the tensors.
     """
     file = recipe if Path(recipe).is_file() else f"metaprompt_d2://{recipe}"
     try:
@@ -166,7 +175,7 @@ def load_config_of(recipe: str, keys: dict[str, Any], unseen: list[str]) -> CfgN
     except InputError as error:
         if not unseen:
             raise
-        raise ConversionError(
+        raise InputError(
             f"{error}. No tensor shows {', '.join(unseen)}: --config-file gives their values"
         ) from error
 
@@ -185,11 +194,11 @@ def write_config(args: argparse.Namespace, cfg: CfgNode) -> None:
         print("wrote", args.config_out)
 
 
-def check_fit(cfg: CfgNode, given: dict[str, torch.Tensor], path: Path) -> None:
+def check_fit(cfg: CfgNode, given: dict[str, torch.Tensor], path: str) -> None:
     """Compare tensors with the model that a config builds. The model takes no memory.
 
     Raises:
-        ConversionError: Tensors are missing, unknown or of another shape (all are listed).
+        InputError: Tensors are missing, unknown or of another shape (all are listed).
     """
     cfg = cfg.clone()
     cfg.defrost()
@@ -204,7 +213,7 @@ def check_fit(cfg: CfgNode, given: dict[str, torch.Tensor], path: Path) -> None:
         if name in given and given[name].shape != value.shape
     ]
     if problems:
-        raise ConversionError(
+        raise InputError(
             f"{path} does not fit the model, {len(problems)} tensors:\n  " + "\n  ".join(problems)
         )
 
@@ -250,7 +259,7 @@ def to_plain(args: argparse.Namespace) -> None:
     cfg = load_config(str(args.config_file), keys)
     check_fit(cfg, state_dict, args.input)
     if cfg.SOLVER.EMA.ENABLED and AVERAGES not in loaded:
-        raise ConversionError(f"{args.input} has no averages, but SOLVER.EMA.ENABLED is True")
+        raise InputError(f"{args.input} has no averages, but SOLVER.EMA.ENABLED is True")
     model = build_model(cfg)
     model.load_state_dict(state_dict)
     merge_lora(model)
@@ -261,11 +270,42 @@ def to_plain(args: argparse.Namespace) -> None:
     write_config(args, load_config(str(args.config_file), keys))
 
 
+def to_detectron2(args: argparse.Namespace) -> None:
+    """Convert Stable Diffusion to a file for models with a `MetaPromptBackbone` anywhere in them.
+
+    Names begin with the backbone's own: shorter ends could fit other parts of a model, too.
+    """
+    keys = ["MODEL.DIFFUSION.WEIGHTS", args.input, "MODEL.DIFFUSION.SIZES_FROM_WEIGHTS", True]
+    keys += ["MODEL.META_PROMPT.REFINE_STEPS", 2]  # reads the output head, too
+    file = str(args.config_file or "metaprompt_d2://Base-MetaPrompt.yaml")
+    cfg = load_config(file, keys)
+    with torch.device("meta"):
+        backbone = MetaPromptBackbone(cfg, ShapeSpec(channels=3))
+    backbone.to_empty(device="cpu")
+    print(load_diffusion_weights(backbone, PathManager.get_local_path(args.input)))
+    weights = {
+        name: value
+        for name, value in backbone.state_dict().items()
+        if name.startswith(("latent_encoder.", "refinement.unet.")) and not is_adapter(name)
+    }
+    write_zoo_file(args.output, weights, author="Stable Diffusion")
+    print("wrote", args.output)
+
+
+# Value of --to -> function.
+CONVERTERS = {
+    "ours": to_ours,
+    "official": to_theirs,
+    "plain": to_plain,
+    "detectron2": to_detectron2,
+}
+
+
 @one_line_errors()
 def main(argv: list[str] | None = None) -> None:
     """Run the command line."""
     args = parse_arguments(argv)
-    {"ours": to_ours, "official": to_theirs, "plain": to_plain}[args.to](args)
+    CONVERTERS[args.to](args)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from .tensor_files import (
     load_checkpoint,
     non_finite,
     write_checkpoint,
+    write_zoo_file,
 )
 
 __all__ = [
@@ -37,4 +38,5 @@ __all__ = [
     "unwrap",
     "use_averages",
     "write_checkpoint",
+    "write_zoo_file",
 ]

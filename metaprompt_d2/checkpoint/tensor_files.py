@@ -1,6 +1,7 @@
 """Read and write files of tensors without running code from them."""
 
 import os
+import pickle
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -134,6 +135,24 @@ def write_checkpoint(path: str | os.PathLike, content: Mapping[str, Any]) -> Non
             raise
 
     atomic_write(path, write)
+
+
+def write_zoo_file(path: str | os.PathLike, state_dict: Mapping[str, Tensor], author: str) -> None:
+    """Write a file in the format of Detectron2's model zoo as `atomic_write` does.
+
+    Detectron2's checkpointer loads it into the part of a model whose names end like the tensors'.
+
+    Args:
+        path: File ending in ".pkl", by which Detectron2 tells the format.
+        state_dict: Tensors on the CPU.
+        author: Who made the weights, for Detectron2's log.
+
+    Raises:
+        InputError: The file can't be written.
+    """
+    arrays = {name: value.detach().numpy() for name, value in state_dict.items()}
+    content = {"model": arrays, "__author__": author, "matching_heuristics": True}
+    atomic_write(path, lambda stream: pickle.dump(content, stream, protocol=4))
 
 
 class _Watched:

@@ -79,7 +79,8 @@ def add_metaprompt_config(cfg: CfgNode) -> None:
     cfg.MODEL.META_PROMPT.REFINE_STEPS = 3
     # Features: "pyramid" (p2 to p5), "fused" (p3) or "none" (the raw decoder maps, up3 to up6).
     cfg.MODEL.META_PROMPT.REARRANGE = "pyramid"
-    # Output features; () for all. List only what the head reads: DDP rejects unused parameters.
+    # Output features; () for all. List only what the head reads: DDP rejects unused parameters, and
+    # the last step stops at the finest of these features.
     cfg.MODEL.META_PROMPT.OUT_FEATURES = ()
     # Groups of the group norms in the rearrangement.
     cfg.MODEL.META_PROMPT.NORM_NUM_GROUPS = 16

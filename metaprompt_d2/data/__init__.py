@@ -18,6 +18,7 @@ from .depth_augmentation import (
 )
 from .mappers import (
     DATASET_MAPPERS_REGISTRY,
+    MAPPERS_OF_TASKS,
     DepthMapper,
     ImageMapper,
     PoseMapper,
@@ -29,6 +30,7 @@ from .pose_augmentation import HalfBody, JitterCenter, MirrorPerson, PersonView,
 
 __all__ = [
     "DATASET_MAPPERS_REGISTRY",
+    "MAPPERS_OF_TASKS",
     "BrightnessContrast",
     "ColorAugSSD",
     "CropOfSeveralClasses",

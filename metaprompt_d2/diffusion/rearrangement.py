@@ -50,14 +50,16 @@ class PyramidRearrangement(nn.Module):
         """Rearrange every level.
 
         Args:
-            features: Decoder maps (N, in_channels[i], h_i, w_i), fine to coarse.
+            features: Decoder maps (N, in_channels[i], h_i, w_i), fine to coarse. The finest levels'
+                may be missing.
             prompts: Prompts (num_prompts, prompt_dim).
 
         Returns:
-            One map (N, num_prompts, 2 h_i, 2 w_i) per level, None for dropped levels.
+            One map (N, num_prompts, 2 h_i, 2 w_i) per decoder map, None for dropped levels.
         """
         outputs: list[Tensor | None] = []
-        for feature, projection in zip(features, self.projections, strict=True):
+        projections = list(self.projections)[-len(features) :]
+        for feature, projection in zip(features, projections, strict=True):
             if isinstance(projection, nn.Identity):
                 outputs.append(None)
                 continue

@@ -15,7 +15,7 @@ class RefinementStep(NamedTuple):
 
     latent: Tensor  # (N, latent_channels, h, w), input of the pass
     prompts: Tensor  # (num_prompts, dim), after the adapter
-    features: list[Tensor]  # decoder maps, fine to coarse
+    features: list[Tensor]  # decoder maps, fine to coarse; the last pass may lack the finest
 
 
 class RecurrentRefinement(nn.Module):
@@ -41,15 +41,26 @@ class RecurrentRefinement(nn.Module):
         self.step_embeddings = nn.ParameterList(
             nn.Parameter(torch.randn(1, unet.step_embedding_dim)) for _ in range(num_steps)
         )
+        self.finest = 0
+
+    def stop_at(self, finest: int) -> None:
+        """Let the last pass stop at the map of a level, 0 the finest, if nobody reads finer maps.
+
+        If there is a single pass, the layers behind that map aren't trained.
+        """
+        self.finest = finest
+        if len(self.step_embeddings) == 1:
+            self.unet.freeze_behind(finest)
 
     def steps(self, latent: Tensor) -> Iterator[RefinementStep]:
         """Yield every pass on a latent (N, latent_channels, h, w) in turn, for looking inside."""
-        size = latent.shape[0]
+        size, last = latent.shape[0], len(self.step_embeddings) - 1
         for step, embedding in enumerate(self.step_embeddings):
             prompts = self.meta_prompts(step)
-            features = self.unet(latent, embedding.expand(size, -1), prompts.expand(size, -1, -1))
+            inputs = latent, embedding.expand(size, -1), prompts.expand(size, -1, -1)
+            features = self.unet(*inputs, self.finest if step == last else 0)
             yield RefinementStep(latent, prompts, features)
-            if step + 1 < len(self.step_embeddings):
+            if step < last:
                 latent = self.unet.predict_latent(features[0])
 
     def forward(self, latent: Tensor) -> RefinementStep:

@@ -18,7 +18,7 @@ class FeatureUNet(UNet2DConditionModel):
 
     * The caller passes the step embedding, so the time MLP is missing.
     * `forward` returns one decoder map per level: the state before the level's last residual block
-      and, at the finest level, the final state.
+      and, at the finest level, the final state. It can stop at a coarser level.
     * A skip map is resized if the decoder's map has another size, so that latents of any size
       work. A latent side n becomes 8 * ceil(n / 8) at the finest of four levels.
 
@@ -76,7 +76,9 @@ class FeatureUNet(UNet2DConditionModel):
         self.feature_channels = widths
         del self.time_proj, self.time_embedding
 
-    def forward(self, latent: Tensor, step_embedding: Tensor, context: Tensor) -> list[Tensor]:
+    def forward(
+        self, latent: Tensor, step_embedding: Tensor, context: Tensor, finest: int = 0
+    ) -> list[Tensor]:
         """Run the UNet.
 
         Args:
@@ -84,10 +86,12 @@ class FeatureUNet(UNet2DConditionModel):
             step_embedding: Step embedding (N, step_embedding_dim), which every residual block
                 receives instead of the time embedding.
             context: Keys and values (N, tokens, cross_attention_dim) of the cross-attention.
+            finest: Finest level to compute, 0 for all. The decoder stops at its map.
 
         Returns:
-            Decoder maps, fine to coarse: (N, feature_channels[i], 2^k * m, 2^k * n) with the
-            coarsest (m, n) = the latent's size halved once a level, rounded up.
+            Decoder maps of the levels from `finest` on, fine to coarse: (N, feature_channels[i],
+            2^k * m, 2^k * n) with the coarsest (m, n) = the latent's size halved once a level,
+            rounded up.
         """
         # 1. encoder
         hidden = self.conv_in(latent)
@@ -104,20 +108,26 @@ class FeatureUNet(UNet2DConditionModel):
         hidden = self.mid_block(hidden, step_embedding, encoder_hidden_states=context)
 
         # 3. decoder
-        features = []
-        for level, block in enumerate(self.up_blocks):
-            is_finest = level == len(self.up_blocks) - 1
-            tap = len(block.resnets) - (1 if is_finest else 2)
-            for index in range(len(block.resnets)):
-                hidden = _concat_skip(hidden, skips.pop())
-                hidden = _run_layer(block, index, hidden, step_embedding, context)
-                if index == tap:
-                    features.append(hidden)
-            for upsampler in block.upsamplers or ():
+        features: list[Tensor] = []
+        for level, block in self._decoder():
+            tap = _tap(level, block)
+            for index in range(tap):
+                hidden = _run_layer(block, index, hidden, skips.pop(), step_embedding, context)
+            features.append(hidden)
+            if level == finest:
+                break
+            for index in range(tap, len(block.resnets)):
+                hidden = _run_layer(block, index, hidden, skips.pop(), step_embedding, context)
+            for upsampler in block.upsamplers:
                 # diffusers' upsampler does the same, but checks torch's version, which breaks
                 # compiled graphs.
                 hidden = upsampler.conv(F.interpolate(hidden, scale_factor=2.0, mode="nearest"))
         return features[::-1]
+
+    def _decoder(self) -> list[tuple[int, Any]]:
+        """List the decoder's blocks with their levels, coarse to fine."""
+        count = len(self.up_blocks)
+        return [(count - 1 - index, block) for index, block in enumerate(self.up_blocks)]
 
     def checkpoint_levels(self, levels: Collection[int]) -> None:
         """Recompute activations of some levels in the backward pass instead of storing them.
@@ -135,12 +145,26 @@ class FeatureUNet(UNet2DConditionModel):
                 f"levels to checkpoint are {sorted(levels)}; {unknown} aren't in {[*range(count)]}"
             )
         self.enable_gradient_checkpointing()
-        blocks = [*zip(range(count), self.down_blocks, strict=True)]
-        blocks += zip(reversed(range(count)), self.up_blocks, strict=True)
-        for level, block in [*blocks, (count - 1, self.mid_block)]:
+        blocks = [*enumerate(self.down_blocks), (count - 1, self.mid_block), *self._decoder()]
+        for level, block in blocks:
             for module in block.modules():
                 if level not in levels and hasattr(module, "gradient_checkpointing"):
                     module.gradient_checkpointing = False
+
+    def freeze_behind(self, finest: int) -> None:
+        """Freeze the layers that `forward` doesn't run for `finest`: DDP rejects unused parameters.
+
+        They stay in the state dict, so that checkpoints fit whatever levels are read.
+        """
+        for level, block in self._decoder():
+            if level < finest:
+                block.requires_grad_(False)
+            elif level == finest:
+                tap = _tap(level, block)
+                attentions = getattr(block, "attentions", ())
+                upsamplers = block.upsamplers or ()
+                for layer in (*block.resnets[tap:], *attentions[tap:], *upsamplers):
+                    layer.requires_grad_(False)
 
     def drop_output_head(self) -> None:
         """Drop the layers of `predict_latent`, since DDP rejects unused parameters."""
@@ -161,10 +185,16 @@ def _concat_skip(hidden: Tensor, skip: Tensor) -> Tensor:
     return torch.cat([hidden, skip], dim=1)
 
 
+def _tap(level: int, block: Any) -> int:
+    """Return how many layers of a decoder level run before its map is read."""
+    return len(block.resnets) - (0 if level == 0 else 1)
+
+
 def _run_layer(
-    block: Any, index: int, hidden: Tensor, step_embedding: Tensor, context: Tensor
+    block: Any, index: int, hidden: Tensor, skip: Tensor, step_embedding: Tensor, context: Tensor
 ) -> Tensor:
     """Run a residual block of a decoder level and, if the level has attention, its transformer."""
+    hidden = _concat_skip(hidden, skip)
     resnet = block.resnets[index]
     if torch.is_grad_enabled() and block.gradient_checkpointing:
         hidden = block._gradient_checkpointing_func(resnet, hidden, step_embedding)

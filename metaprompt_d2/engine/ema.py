@@ -37,7 +37,9 @@ class WeightAverage:
         self.decay = decay
         self.num_updates = 0
         self._averages: dict[str, Tensor] = {}
-        self._weights = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        named = dict(model.named_parameters())
+        self._weights = {name: p for name, p in named.items() if p.requires_grad}
+        self._frozen = {name: p for name, p in named.items() if not p.requires_grad}
 
     @torch.no_grad()
     def update(self) -> None:
@@ -69,8 +71,16 @@ class WeightAverage:
         return {"num_updates": self.num_updates, "averages": dict(self._averages)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load averages. Those of other parameters or shapes raise InputError, with all listed."""
-        given = match_names(state_dict["averages"], {name: name for name in self._weights})
+        """Load averages. Those of other parameters or shapes raise InputError, with all listed.
+
+        Averages of frozen weights are dropped if they are these weights.
+        """
+        known = self._weights | self._frozen
+        given = {
+            name: average
+            for name, average in match_names(state_dict["averages"], {n: n for n in known}).items()
+            if name not in self._frozen or not torch.equal(average.cpu(), self._frozen[name].cpu())
+        }
         shapes = {name: tuple(weight.shape) for name, weight in self._weights.items()}
         problems = [
             f"{name}: {tuple(given[name].shape) if name in given else 'no average'} in the file, "

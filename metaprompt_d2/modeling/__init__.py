@@ -1,6 +1,7 @@
 """Backbones, heads and meta-architectures for Detectron2's registries."""
 
 from .backbone import MetaPromptBackbone
+from .flops import attention_flops, attention_products, count_attention
 from .fpn import FinerMap, MetaPromptFPN
 from .heads.build import (
     DEPTH_HEADS_REGISTRY,
@@ -11,6 +12,7 @@ from .heads.build import (
 from .heads.depth_head import DeconvDepthHead
 from .heads.heatmap_head import DeconvHeatmapHead
 from .heads.uper_head import UPerHead
+from .lazy_backbone import meta_prompt_backbone
 from .meta_arch.base import DenseModel, TaskModel
 from .meta_arch.depth import DepthEstimator
 from .meta_arch.fcos import ConfigurableFCOS
@@ -36,7 +38,11 @@ __all__ = [
     "TaskModel",
     "TopDownPoseEstimator",
     "UPerHead",
+    "attention_flops",
+    "attention_products",
     "build_depth_head",
     "build_heatmap_head",
+    "count_attention",
+    "meta_prompt_backbone",
     "with_test_time_augmentation",
 ]

@@ -19,6 +19,7 @@ from ..diffusion import (
     add_lora,
 )
 from ..utils.errors import InputError
+from .random_weights import warn_if_random
 
 
 @BACKBONE_REGISTRY.register()
@@ -47,6 +48,7 @@ class MetaPromptBackbone(Backbone):
         checkpointed_levels: Sequence[int] = (),
         lora: Mapping[str, Any] | None = None,
         out_features: Sequence[str] = (),
+        diffusion_weights: str = "",
     ):
         """
         Args:
@@ -58,6 +60,8 @@ class MetaPromptBackbone(Backbone):
             checkpointed_levels: Levels of the UNet that do so, 0 the finest; () for all.
             lora: Arguments of `add_lora`, which freezes the UNet except for its adapters.
             out_features: Names of the output features; () for all.
+            diffusion_weights: Weights that somebody should load, since the constructor doesn't.
+                The first pass warns if nobody did; "" for no warning.
 
         Raises:
             InputError: An output feature doesn't exist.
@@ -79,8 +83,12 @@ class MetaPromptBackbone(Backbone):
             raise InputError(f"out_features names {unknown}, expected names of {names}")
         out_features = out_features or names
         self._shapes = {name: self._all_shapes[name] for name in names if name in out_features}
+        levels = [names.index(name) for name in self._shapes]
         if isinstance(rearrangement, PyramidRearrangement):
-            rearrangement.keep([names.index(name) for name in self._shapes])
+            rearrangement.keep(levels)
+        refinement.stop_at(min(levels))
+        if diffusion_weights:
+            warn_if_random(self, diffusion_weights)
 
     @classmethod
     def from_config(cls, cfg: CfgNode, input_shape: ShapeSpec) -> dict:
@@ -124,6 +132,7 @@ class MetaPromptBackbone(Backbone):
             "checkpointed_levels": cfg.MODEL.DIFFUSION.GRADIENT_CHECKPOINTING_LEVELS,
             "lora": lora_arguments if lora.RANK != 0 else None,
             "out_features": prompt.OUT_FEATURES,
+            "diffusion_weights": cfg.MODEL.DIFFUSION.WEIGHTS,
         }
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -156,7 +165,8 @@ class MetaPromptBackbone(Backbone):
         features = [feature.to(step.prompts.dtype) for feature in step.features]
         if self.rearrangement is not None:
             features = self.rearrangement(features, step.prompts)
-        named = zip(self._all_shapes, features, strict=True)
+        names = list(self._all_shapes)[-len(features) :]  # the last step may lack the finest
+        named = zip(names, features, strict=True)
         return {name: feature for name, feature in named if name in self._shapes}
 
     def output_shape(self) -> dict[str, ShapeSpec]:

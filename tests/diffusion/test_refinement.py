@@ -26,7 +26,7 @@ def test_every_step_gets_its_own_embedding_and_prompts() -> None:
     refinement = smallest_refinement(3, per_step=True, adapter=True)
     calls = passes(refinement)
     refinement(torch.randn(2, 4, 8, 8))
-    for step, (_, embedding, context) in enumerate(calls):
+    for step, (_, embedding, context, _) in enumerate(calls):
         assert torch.equal(embedding, refinement.step_embeddings[step].expand(2, -1))
         assert torch.equal(context, refinement.meta_prompts(step).expand(2, -1, -1))
 
@@ -94,3 +94,30 @@ def test_step_embeddings_are_drawn_from_a_standard_normal_distribution() -> None
 def test_only_refinement_keeps_the_output_head() -> None:
     assert hasattr(smallest_refinement(2).unet, "conv_out")
     assert not hasattr(smallest_refinement(1).unet, "conv_out")
+
+
+@pytest.mark.parametrize("num_steps", [1, 3])
+def test_only_the_last_pass_stops_at_the_level_that_is_read(num_steps: int) -> None:
+    refinement = smallest_refinement(num_steps)
+    latent = torch.randn(1, 4, 8, 8)
+    with torch.no_grad():
+        every = refinement(latent)
+        refinement.stop_at(2)
+        *earlier, last = refinement.steps(latent)
+    assert [len(step.features) for step in earlier] == [4] * (num_steps - 1)
+    for value, expected in zip(last.features, every.features[2:], strict=True):
+        assert torch.equal(value, expected)
+
+
+@pytest.mark.parametrize("num_steps", [1, 2])
+def test_what_no_pass_runs_is_not_trained(num_steps: int) -> None:
+    refinement = smallest_refinement(num_steps)
+    refinement.stop_at(2)
+    features = refinement(torch.randn(1, 4, 8, 8)).features
+    sum(feature.square().mean() for feature in features).backward()
+    named = dict(refinement.named_parameters())
+    assert {name for name, p in named.items() if p.requires_grad} == {
+        name for name, p in named.items() if p.grad is not None
+    }
+    # A second pass reads the latent that the first one's finest map gives.
+    assert named["unet.up_blocks.3.resnets.0.conv1.weight"].requires_grad == (num_steps == 2)

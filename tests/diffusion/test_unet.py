@@ -263,3 +263,34 @@ def test_a_skip_of_another_size_is_resized_bilinearly_and_comes_second() -> None
     assert skip.shape[2:] == (9, 10)
     expected = F.interpolate(skip, size=(16, 16), mode="bilinear", align_corners=False)
     torch.testing.assert_close(hidden[:, 8:], expected)
+
+
+@pytest.mark.parametrize("finest", [0, 1, 2, 3])
+def test_the_decoder_stops_at_the_finest_level_that_is_read(finest: int) -> None:
+    unet = smallest_unet(layers_per_block=2).eval()
+    inputs = unet_inputs(unet, 10, 9)
+    with torch.no_grad():
+        every = unet(*inputs)
+        calls = []
+        for layer in (layer for block in unet.up_blocks for layer in block.resnets):
+            layer.register_forward_pre_hook(lambda *_: calls.append(1))
+        some = unet(*inputs, finest)
+    assert len(some) == 4 - finest
+    for value, expected in zip(some, every[finest:], strict=True):
+        assert torch.equal(value, expected)
+    # Three layers a level, and two at the last one unless it is the finest.
+    assert len(calls) == 3 * (4 - finest) - (finest > 0)
+
+
+@pytest.mark.parametrize("finest", [0, 1, 2, 3])
+def test_layers_behind_the_finest_map_are_frozen_and_no_others(finest: int) -> None:
+    unet = smallest_unet()
+    unet.drop_output_head()
+    names = unet.state_dict().keys()
+    unet.freeze_behind(finest)
+    features = unet(*unet_inputs(unet, 8, 8), finest)
+    sum(feature.square().mean() for feature in features).backward()
+    trained = {name for name, p in unet.named_parameters() if p.requires_grad}
+    assert trained == {name for name, p in unet.named_parameters() if p.grad is not None}
+    assert (trained == names) == (finest == 0)
+    assert unet.state_dict().keys() == names

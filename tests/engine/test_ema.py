@@ -110,6 +110,18 @@ def test_averages_of_another_model_are_refused_with_all_differences() -> None:
     assert "bias: (2,) in the file, not trained in the model" in str(error.value)
 
 
+def test_an_average_that_is_the_frozen_weight_itself_is_dropped() -> None:
+    """As of layers that were trained without gradients before, because they never run."""
+    average = WeightAverage(layer := nn.Linear(3, 2), 0.9)
+    average.update()
+    frozen = nn.Linear(3, 2)
+    frozen.load_state_dict(layer.state_dict())
+    frozen.bias.requires_grad_(False)
+    loaded = WeightAverage(frozen, 0.9)
+    loaded.load_state_dict(average.state_dict())
+    assert loaded.state_dict()["averages"].keys() == {"weight"}
+
+
 @pytest.mark.parametrize("decay", [-0.1, 1.0, 2.0])
 def test_a_decay_outside_its_range_is_refused(decay: float) -> None:
     with pytest.raises(ValueError, match="decay is"):

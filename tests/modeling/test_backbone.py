@@ -242,6 +242,43 @@ def test_features_can_be_chosen_and_others_have_no_parameters() -> None:
     assert {name.split(".")[:3][-1] for name in dropped} == {"0", "1", "3"}
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+@pytest.mark.parametrize(
+    ("mode", "names"),
+    [("none", ("up5",)), ("none", ("up4", "up6")), ("pyramid", ("p4",)), ("fused", ("p3",))],
+)
+def test_what_lies_behind_the_features_that_are_read_neither_runs_nor_trains(
+    mode: str, names: tuple[str, ...], steps: int
+) -> None:
+    keys = {REARRANGE: mode, "MODEL.META_PROMPT.REFINE_STEPS": steps}
+    every = smallest_backbone(keys)
+    chosen = smallest_backbone(keys | {"MODEL.META_PROMPT.OUT_FEATURES": names})
+    incompatible = chosen.load_state_dict(every.state_dict(), strict=False)
+    assert not incompatible.missing_keys
+    assert all(".projections." in name for name in incompatible.unexpected_keys)
+    images = torch.randn(1, 3, 64, 128)
+    features, expected = chosen(images), every(images)
+    assert list(features) == list(names)
+    for name in names:
+        assert torch.equal(features[name], expected[name])
+    sum(feature.square().mean() for feature in features.values()).backward()
+    for name, parameter in chosen.named_parameters():
+        assert parameter.requires_grad == (parameter.grad is not None), name
+
+
+def test_adapters_of_layers_that_do_not_run_are_not_trained() -> None:
+    pytest.importorskip("peft")
+    keys = {REARRANGE: "none", "MODEL.META_PROMPT.REFINE_STEPS": 1}
+    keys |= {"MODEL.META_PROMPT.OUT_FEATURES": ("up5",), "MODEL.DIFFUSION.LORA.RANK": 2}
+    backbone = smallest_backbone(keys)
+    backbone(torch.randn(1, 3, 64, 64))["up5"].square().mean().backward()
+    adapters = {n: p for n, p in backbone.named_parameters() if is_adapter(n)}
+    assert {n for n, p in adapters.items() if p.requires_grad} == {
+        n for n, p in adapters.items() if p.grad is not None
+    }
+    assert any(not p.requires_grad for p in adapters.values())
+
+
 def test_a_feature_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValueError, match="out_features names .'p9'."):
         smallest_backbone({"MODEL.META_PROMPT.OUT_FEATURES": ("p9",)})

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from metaprompt_d2.engine import TrainLoop, build_optimizer
+from metaprompt_d2.modeling import attention_flops
 
 from .machine import PeakMemory, seconds
 from .samples import dense_output, inference_inputs, training_inputs
@@ -24,6 +25,8 @@ __all__ = ["Measurement", "Workload", "measure", "stays"]
 
 _TURN = 0.3  # least seconds per turn of a variant, within _MAX_CALLS
 _MAX_CALLS = 20
+# Torch's counter misses fused attention on CPUs.
+_FLOPS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention_flops}
 
 
 @dataclass
@@ -164,7 +167,7 @@ def _first_calls(
     device = next(model.parameters()).device
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
     outputs = []
-    counter = FlopCounterMode(display=False) if counts else nullcontext()
+    counter = FlopCounterMode(display=False, custom_mapping=_FLOPS) if counts else nullcontext()
     with PeakMemory(device) as peak:
         with counter:
             result.first = seconds(lambda: outputs.append(call()), device)

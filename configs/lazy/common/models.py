@@ -6,22 +6,14 @@ from detectron2.layers import ShapeSpec
 from omegaconf import DictConfig
 
 from metaprompt_d2.codecs import UDPHeatmapCodec
-from metaprompt_d2.diffusion import (
-    FeatureUNet,
-    FusedRearrangement,
-    LatentEncoder,
-    MetaPrompts,
-    PyramidRearrangement,
-    RecurrentRefinement,
-)
 from metaprompt_d2.modeling import (
     DeconvDepthHead,
     DeconvHeatmapHead,
     DepthEstimator,
-    MetaPromptBackbone,
     SlidingWindowSegmentor,
     TopDownPoseEstimator,
     UPerHead,
+    meta_prompt_backbone,
 )
 
 
@@ -45,52 +37,36 @@ def build_backbone(cfg: CfgNode) -> DictConfig:
     """Build the node of a `MetaPromptBackbone`."""
     diffusion, prompt = cfg.MODEL.DIFFUSION, cfg.MODEL.META_PROMPT
     unet, vae, lora = diffusion.UNET, diffusion.VAE, diffusion.LORA
-    return L(MetaPromptBackbone)(
-        latent_encoder=L(LatentEncoder)(
-            block_out_channels=vae.BLOCK_OUT_CHANNELS,
-            layers_per_block=vae.LAYERS_PER_BLOCK,
-            latent_channels=vae.LATENT_CHANNELS,
-            norm_num_groups=vae.NORM_NUM_GROUPS,
-        ),
-        refinement=L(RecurrentRefinement)(
-            unet=L(FeatureUNet)(
-                latent_channels="${...latent_encoder.latent_channels}",
-                block_out_channels=unet.BLOCK_OUT_CHANNELS,
-                layers_per_block=unet.LAYERS_PER_BLOCK,
-                cross_attention_dim=unet.CROSS_ATTENTION_DIM,
-                num_heads=unet.NUM_HEADS_PER_LEVEL or unet.NUM_HEADS,
-                norm_num_groups=unet.NORM_NUM_GROUPS,
-                linear_projection=unet.LINEAR_PROJECTION,
-            ),
-            meta_prompts=L(MetaPrompts)(
-                num_prompts=prompt.NUM_PROMPTS,
-                dim="${..unet.cross_attention_dim}",
-                num_steps="${..num_steps}",
-                per_step=prompt.PER_STEP,
-                adapter=prompt.ADAPTER,
-            ),
-            num_steps=prompt.REFINE_STEPS,
-        ),
-        rearrangement=_build_rearrangement(prompt),
+    backbone = meta_prompt_backbone(
+        num_prompts=prompt.NUM_PROMPTS,
+        num_steps=prompt.REFINE_STEPS,
+        per_step=prompt.PER_STEP,
+        adapter=prompt.ADAPTER,
+        rearrange=prompt.REARRANGE,
+        norm_num_groups=prompt.NORM_NUM_GROUPS,
+        deconv_channels=prompt.DECONV_CHANNELS,
+        out_features=prompt.OUT_FEATURES,
         freeze_unet=diffusion.FREEZE_UNET,
         gradient_checkpointing=diffusion.GRADIENT_CHECKPOINTING,
         checkpointed_levels=diffusion.GRADIENT_CHECKPOINTING_LEVELS,
         lora=dict(rank=lora.RANK, alpha=lora.ALPHA, targets=lora.TARGETS) if lora.RANK else None,
-        out_features=prompt.OUT_FEATURES,
+        diffusion_weights="${train.diffusion.weights}",
     )
-
-
-def _build_rearrangement(prompt: CfgNode) -> DictConfig | None:
-    shared = dict(
-        in_channels="${..refinement.unet.block_out_channels}",
-        prompt_dim="${..refinement.unet.cross_attention_dim}",
-        norm_num_groups=prompt.NORM_NUM_GROUPS,
+    backbone.latent_encoder.update(
+        block_out_channels=vae.BLOCK_OUT_CHANNELS,
+        layers_per_block=vae.LAYERS_PER_BLOCK,
+        latent_channels=vae.LATENT_CHANNELS,
+        norm_num_groups=vae.NORM_NUM_GROUPS,
     )
-    if prompt.REARRANGE == "pyramid":
-        return L(PyramidRearrangement)(**shared)
-    if prompt.REARRANGE == "fused":
-        return L(FusedRearrangement)(**shared, deconv_channels=prompt.DECONV_CHANNELS)
-    return None
+    backbone.refinement.unet.update(
+        block_out_channels=unet.BLOCK_OUT_CHANNELS,
+        layers_per_block=unet.LAYERS_PER_BLOCK,
+        cross_attention_dim=unet.CROSS_ATTENTION_DIM,
+        num_heads=unet.NUM_HEADS_PER_LEVEL or unet.NUM_HEADS,
+        norm_num_groups=unet.NORM_NUM_GROUPS,
+        linear_projection=unet.LINEAR_PROJECTION,
+    )
+    return backbone
 
 
 def _build_segmentor(cfg: CfgNode) -> DictConfig:

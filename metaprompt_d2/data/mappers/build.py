@@ -25,7 +25,7 @@ for _mapper in (DatasetMapper, DepthMapper, PoseMapper, SemSegMapper):
     DATASET_MAPPERS_REGISTRY.register(_mapper)
 
 # The mapper of a task's meta-architectures; those without a task have Detectron2's.
-_MAPPERS_OF_TASKS = {"depth": "DepthMapper", "pose": "PoseMapper", "sem_seg": "SemSegMapper"}
+MAPPERS_OF_TASKS = {"depth": "DepthMapper", "pose": "PoseMapper", "sem_seg": "SemSegMapper"}
 
 
 def build_mapper(cfg: CfgNode, is_train: bool) -> Callable[[dict], dict]:
@@ -41,7 +41,7 @@ def build_mapper(cfg: CfgNode, is_train: bool) -> Callable[[dict], dict]:
     Raises:
         UnknownKeyError: No mapper or no meta-architecture is registered under the name.
     """
-    name = cfg.INPUT.DATASET_MAPPER_NAME or _MAPPERS_OF_TASKS.get(find_task(cfg), "DatasetMapper")
+    name = cfg.INPUT.DATASET_MAPPER_NAME or MAPPERS_OF_TASKS.get(find_task(cfg), "DatasetMapper")
     make = get_registered(DATASET_MAPPERS_REGISTRY, name, "INPUT.DATASET_MAPPER_NAME")
     if make is DatasetMapper and cfg.TEST.AUG.ENABLED and not is_train:
         return make(cfg, is_train, augmentations=[])  # test-time augmentation scales by itself

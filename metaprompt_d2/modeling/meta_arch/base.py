@@ -12,6 +12,7 @@ from detectron2.structures import ImageList
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...data import MAPPERS_OF_TASKS
 from ...utils.errors import InputError
 from ...utils.precision import amp_dtype, autocast
 from ..sliding_window import Window, predict_in_windows, resize_map
@@ -75,6 +76,21 @@ class TaskModel(nn.Module, ABC):
 
     def _to_device(self, values: Tensor) -> Tensor:
         return values.to(self.device, non_blocking=True)
+
+    def _training_inputs(self, batched_inputs: list[dict], name: str) -> list[Tensor]:
+        """Move an entry of all dicts of a training batch to the device.
+
+        Raises:
+            InputError: The loader's mapper, such as Detectron2's default, doesn't make it.
+        """
+        if missing := [inputs for inputs in batched_inputs if name not in inputs]:
+            mapper = MAPPERS_OF_TASKS.get(self.task, f"a mapper of the task {self.task!r}")
+            raise InputError(
+                f"training inputs of {type(self).__name__} lack {name!r}; they have "
+                f"{sorted(missing[0])}. The training loader needs {mapper}, which "
+                "metaprompt_d2.data.build_mapper(cfg, is_train=True) builds"
+            )
+        return [self._to_device(inputs[name]) for inputs in batched_inputs]
 
     def _normalize(self, image: Tensor) -> Tensor:
         return (self._to_device(image) - self.pixel_mean) / self.pixel_std
@@ -142,7 +158,7 @@ class DenseModel(TaskModel):
     def _training_batch(self, batched_inputs: list[dict], fill: float) -> tuple[Tensor, Tensor]:
         """Stack normalized images (N, C, H, W) and their targets (N, H, W), padded with `fill`."""
         images = [self._normalize(inputs["image"]) for inputs in batched_inputs]
-        targets = [self._to_device(inputs[self.task]) for inputs in batched_inputs]
+        targets = self._training_inputs(batched_inputs, self.task)
         return self._stack(images), self._stack(targets, fill)
 
     def _predict_inputs(self, batched_inputs: list[dict]) -> list[Tensor]:

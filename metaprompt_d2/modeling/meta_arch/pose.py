@@ -122,9 +122,9 @@ class TopDownPoseEstimator(TaskModel):
             InputError: `Instances` without boxes.
         """
         if self.training:
-            crops, *targets = (
-                torch.stack([self._to_device(inputs[key]) for inputs in batched_inputs])
-                for key in ("image", "heatmaps", "keypoint_weights")
+            *targets, crops = (
+                torch.stack(self._training_inputs(batched_inputs, key))
+                for key in ("heatmaps", "keypoint_weights", "image")
             )
             padded = self._pad(self._normalize(crops))
             return self.heatmap_head(self.backbone(padded), padded.shape[-2:], targets)[1]

@@ -1,8 +1,13 @@
 """`DepthEstimator` on our backbone and on a ResNet, whole and in windows, with bad input."""
 
+from pathlib import Path
+
+import cv2
+import numpy as np
 import pytest
 import torch
-from helpers import depth_inputs, smallest_depth_model
+from detectron2.data import DatasetMapper
+from helpers import depth_inputs, smallest_depth_cfg, smallest_depth_model
 from torch import nn
 
 from metaprompt_d2.modeling import DepthEstimator
@@ -282,3 +287,14 @@ def test_a_backbone_that_cannot_take_resized_images_is_refused() -> None:
 def test_pixel_statistics_are_not_part_of_a_checkpoint() -> None:
     prefixes = {name.split(".")[0] for name in smallest_depth_model().state_dict()}
     assert prefixes == {"backbone", "depth_head"}
+
+
+def test_inputs_of_detectron2s_own_mapper_are_refused_with_the_right_one(
+    official: nn.Module, tmp_path: Path
+) -> None:
+    file = str(tmp_path / "image.png")
+    cv2.imwrite(file, np.zeros((64, 64, 3), np.uint8))
+    mapper = DatasetMapper(smallest_depth_cfg({"INPUT.CROP.ENABLED": False}), is_train=True)
+    message = r"DepthEstimator lack 'depth'; they have .*'image', .* needs DepthMapper,"
+    with pytest.raises(InputError, match=message):
+        official.train()([mapper({"file_name": file, "height": 64, "width": 64})])

@@ -242,3 +242,11 @@ def test_another_backbone_of_detectron2() -> None:
     }
     (output,) = model_of(overrides)([{"image": image_of()}])
     assert np.isfinite(output["instances"].pred_keypoints.detach().numpy()).all()
+
+
+def test_inputs_of_detectron2s_own_mapper_are_refused_with_the_right_one() -> None:
+    """Their images have any size, so that they couldn't be stacked either."""
+    inputs = [{"image": image_of(), "instances": None}, {"image": image_of(64), "instances": None}]
+    message = r"TopDownPoseEstimator lack 'heatmaps'; they have .* needs PoseMapper,"
+    with pytest.raises(ValueError, match=message):
+        model_of().train()(inputs)
