@@ -1,12 +1,12 @@
 """`add_metaprompt_config` next to other projects' functions: it adds, and changes nothing."""
 
 import runpy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
+from config_keys import leaves
 from detectron2.config import CfgNode, get_cfg
 from detectron2.projects.deeplab import add_deeplab_config
 from detectron2.projects.point_rend import add_pointrend_config
@@ -35,14 +35,6 @@ def after(*functions: AddKeys) -> CfgNode:
     for add_keys in functions:
         add_keys(cfg)
     return cfg
-
-
-def leaves(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in node.items():
-        if isinstance(value, CfgNode):
-            yield from leaves(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
 
 
 @pytest.mark.parametrize("name", PROJECTS)
