@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..config import default_config, read_lazy_config
 from ..data.image_files import limit_pixels
-from ..utils.errors import UnknownKeyError
+from ..utils.errors import InputError, UnknownKeyError
 from .base_trainer import BaseTrainer
 from .checkpointer import SafeCheckpointer
 from .evaluation import evaluate
@@ -61,11 +61,14 @@ def _complete_train(cfg: DictConfig, config_file: str) -> None:
     """Add the defaults to `train`, and name the keys that only another project's trainer reads."""
     defaults = training_settings(default_config())
     defaults.best_metric.name = ""
-    train = OmegaConf.to_container(cfg.get("train", OmegaConf.create()))
+    train = cfg.get("train", OmegaConf.create())
+    if not isinstance(train, DictConfig):
+        raise InputError(f"{config_file}: train is {train!r}, expected keys and values")
+    train = OmegaConf.to_container(train)
     foreign = [key for key in train if key not in defaults and not _is_switched_off(train[key])]
     if foreign:
         names = ", ".join(f"train.{key}" for key in foreign)
-        logger.warning("%s: nothing reads %s (docs/lazy.md)", config_file, names)
+        logger.warning("%s: the trainer doesn't read %s (docs/lazy.md)", config_file, names)
     cfg.train = OmegaConf.merge(defaults, train)
 
 

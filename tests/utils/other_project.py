@@ -3,9 +3,9 @@
 Like Mask2Former it sets a key that this package has, too: INPUT.DATASET_MAPPER_NAME.
 """
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import META_ARCH_REGISTRY, build_backbone
-import torch
 from torch import nn
 from torch.nn import functional as F
 
