@@ -64,16 +64,19 @@ def _complete_train(cfg: DictConfig, config_file: str) -> None:
     train = cfg.get("train", OmegaConf.create())
     if not isinstance(train, DictConfig):
         raise InputError(f"{config_file}: train is {train!r}, expected keys and values")
-    train = OmegaConf.to_container(train)
-    foreign = [key for key in train if key not in defaults and not _is_switched_off(train[key])]
+    foreign = [
+        f"train.{key!s}"
+        for key, value in train.items_ex(resolve=False)
+        if key not in defaults and not _is_switched_off(value)
+    ]
     if foreign:
-        names = ", ".join(f"train.{key}" for key in foreign)
+        names = ", ".join(foreign)
         logger.warning("%s: the trainer doesn't read %s (docs/lazy.md)", config_file, names)
     cfg.train = OmegaConf.merge(defaults, train)
 
 
 def _is_switched_off(value: Any) -> bool:
-    return isinstance(value, dict) and value.get("enabled") is False
+    return isinstance(value, DictConfig) and value.get("enabled") is False
 
 
 def _check_key(cfg: DictConfig, key: str, config_file: str) -> None:

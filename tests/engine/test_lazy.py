@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from metaprompt_d2.engine import load_lazy_config
-from metaprompt_d2.utils.errors import UnknownKeyError
+from metaprompt_d2.utils.errors import InputError, UnknownKeyError
 
 # `train` has the keys of configs/common/train.py in github.com/IDEA-Research/detrex.
 DETREX = """
@@ -25,7 +25,7 @@ train = dict(
     seed=7,
     fast_dev_run=dict(enabled=False),
     checkpointer=dict(period=500, max_to_keep=3),
-    eval_period=5000,
+    eval_period="${train.checkpointer.period}",
     log_period=20,
     wandb=dict(enabled=False, params=dict(project="detrex")),
     model_ema=dict(enabled=True, decay=0.999),
@@ -48,7 +48,7 @@ def test_train_gets_the_keys_that_it_lacks_and_keeps_its_own(detrex: str) -> Non
     assert train.amp == {"enabled": True, "dtype": "float16", "convert_frozen": False}
     assert train.checkpointer == {"period": 500, "max_to_keep": 3}
     assert train.ddp.find_unused_parameters and not train.ddp.fp16_compression
-    assert (train.seed, train.max_iter, train.eval_period) == (7, 90000, 5000)
+    assert (train.seed, train.max_iter, train.eval_period) == (7, 90000, 500)
     assert train.best_metric.name == "" and train.ema.enabled is False
     assert (train.diffusion.weights, train.max_grad_norm) == ("", None)
     assert cfg.model.out_channels == 4
@@ -65,11 +65,19 @@ def test_keys_of_another_trainer_are_named(detrex: str, caplog: pytest.LogCaptur
 
 def test_keys_that_were_added_can_be_overridden(detrex: str) -> None:
     overrides = ["train.max_grad_norm=0.1", "train.ema.enabled=true", "train.channels=8"]
-    cfg = load_lazy_config(detrex, overrides)
+    cfg = load_lazy_config(detrex, [*overrides, "train.checkpointer.period=50"])
     assert (cfg.train.max_grad_norm, cfg.train.ema.enabled) == (0.1, True)
-    assert cfg.model.out_channels == 8
+    assert (cfg.model.out_channels, cfg.train.eval_period) == (8, 50)
     with pytest.raises(UnknownKeyError, match=r"no key 'train\.max_norm'"):
         load_lazy_config(detrex, ["train.max_norm=0.1"])
+
+
+@pytest.mark.parametrize("value", [None, 7, "text", [1]])
+def test_a_train_without_keys_is_refused(value: object, tmp_path: Path) -> None:
+    file = tmp_path / "lazy.yaml"
+    OmegaConf.save({"train": value}, file)
+    with pytest.raises(InputError, match=r"lazy\.yaml: train is .*, expected keys and values"):
+        load_lazy_config(str(file), [])
 
 
 @pytest.mark.parametrize(

@@ -64,12 +64,9 @@ def test_it_predicts_images(
 ) -> None:
     image = tmp_path / "image.png"
     cv2.imwrite(str(image), np.full((64, 96, 3), 128, np.uint8))
-    files = ["--input", image, "--output", tmp_path / "to"]
-    weights = ["MODEL.WEIGHTS", trained[0] / "model_final.pth"]
-    run_tool(
-        *("demo.py", "--config-file", trained[0] / "config.yaml", *files, "--opts", *weights),
-        **PROJECT,
-    )
+    config, weights = trained[0] / "config.yaml", trained[0] / "model_final.pth"
+    files = ["--config-file", config, "--input", image, "--output", tmp_path / "to"]
+    run_tool("demo.py", *files, "--opts", "MODEL.WEIGHTS", weights, **PROJECT)
     assert cv2.imread(str(tmp_path / "to/image.png")).shape == (64, 96, 3)
 
 
