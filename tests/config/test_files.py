@@ -149,6 +149,19 @@ def test_a_tag_that_runs_code_is_refused_with_advice(tmp_path: Path) -> None:
     assert not made.exists()
 
 
+def test_the_advice_of_the_docs_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/compose.md").read_text()
+    (snippet,) = re.findall(r"```\n([^`]*converted\.yaml[^`]*)```", page)
+    monkeypatch.chdir(tmp_path)
+    tag = "!!python/object/apply:eval ['[[x, 2 * x] for x in (32, 64)]']"
+    Path("base.yaml").write_text(f"MODEL:\n  ANCHOR_GENERATOR:\n    SIZES: {tag}\n")
+    Path("theirs.yaml").write_text("_BASE_: base.yaml\nDATASETS:\n  TRAIN: ('a', 'b')\n")
+    exec(snippet, {})
+    cfg = load_config("converted.yaml", [])
+    assert cfg.MODEL.ANCHOR_GENERATOR.SIZES == [[32, 64], [64, 128]]
+    assert cfg.DATASETS.TRAIN == ("a", "b")
+
+
 @pytest.mark.parametrize("content", ["OUTPUT_DIR: [", "A: !own 1\n"])
 def test_other_errors_in_yaml_give_no_advice(content: str, tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text(content)
