@@ -9,7 +9,7 @@ from pathlib import Path
 
 from detectron2.config import CfgNode, get_cfg
 
-from metaprompt_d2.config import add_metaprompt_config
+from metaprompt_d2.config import add_metaprompt_config, defaults
 
 PAGE = Path(__file__).resolve().parent / "config.md"
 HEAD = """# Config keys
@@ -43,7 +43,7 @@ def render_page() -> str:
     """Return the content of docs/config.md."""
     cfg = get_cfg()
     add_metaprompt_config(cfg)
-    _, *sections = inspect.getsource(add_metaprompt_config).split(_SECTION)
+    _, *sections = inspect.getsource(defaults).split(_SECTION)
     return "\n".join([HEAD, *(render_section(section, cfg) for section in sections)])
 
 

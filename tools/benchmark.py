@@ -30,6 +30,7 @@ from torch import nn
 
 import metaprompt_d2  # noqa: F401  (fills the registries)
 from metaprompt_d2.engine import load_config, load_model
+from metaprompt_d2.modeling import MetaPromptBackbone
 from metaprompt_d2.utils.errors import InputError, one_line_errors
 from metaprompt_d2.utils.tasks import find_task
 
@@ -65,9 +66,16 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def default_size(cfg: CfgNode) -> tuple[int, int]:
-    """Give the (height, width) that the model is trained on."""
+    """Give the (height, width) that the model is trained on.
+
+    Raises:
+        InputError: The config only has a relative size.
+    """
     is_pose = find_task(cfg) == "pose"
+    key = "INPUT.PERSON_CROP" if is_pose else "INPUT.CROP"
     height, width = cfg.INPUT.PERSON_CROP.SIZE if is_pose else cfg.INPUT.CROP.SIZE
+    if min(height, width) <= 1:
+        raise InputError(f"{key}.SIZE is ({height}, {width}), a share of the image: give --size")
     return int(height), int(width)
 
 
@@ -118,8 +126,10 @@ def compare(
 def parts_of(
     cfg: CfgNode, model: nn.Module, variants: Sequence[Variant], work: Workload
 ) -> dict[str, dict[str, float]]:
-    """Measure the seconds per part of the most telling eager variants."""
-    columns = {}
+    """Measure the seconds per part of the most telling eager variants, if the backbone is ours."""
+    columns: dict[str, dict[str, float]] = {}
+    if not any(isinstance(module, MetaPromptBackbone) for module in model.modules()):
+        return columns
     for variant in variants:
         if variant.name in ("plain", "official-gpu", "all, float32", "all, bf16"):
             clone = variant.applied_to(model)

@@ -22,12 +22,11 @@ from typing import Any
 
 import torch
 import yaml
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import build_model
 from detectron2.utils.file_io import PathManager
 
-from metaprompt_d2 import add_metaprompt_config
 from metaprompt_d2.checkpoint import (
     AVERAGES,
     OfficialWeights,
@@ -45,6 +44,7 @@ from metaprompt_d2.checkpoint import (
     write_checkpoint,
     write_zoo_file,
 )
+from metaprompt_d2.config import default_config
 from metaprompt_d2.diffusion import base_names, is_adapter, merge_lora
 from metaprompt_d2.engine import load_config
 from metaprompt_d2.modeling import MetaPromptBackbone
@@ -220,8 +220,6 @@ def check_fit(cfg: CfgNode, given: dict[str, torch.Tensor], path: str) -> None:
 
 def changed_keys(cfg: CfgNode) -> dict:
     """Return the keys that differ from the defaults, nested as in YAML."""
-    defaults = get_cfg()
-    add_metaprompt_config(defaults)
 
     def difference(node: CfgNode, default: CfgNode) -> dict:
         changed = {}
@@ -233,7 +231,7 @@ def changed_keys(cfg: CfgNode) -> dict:
                 changed[key] = list(value) if isinstance(value, tuple) else value
         return changed
 
-    return difference(cfg, defaults) | {"VERSION": cfg.VERSION}
+    return difference(cfg, default_config()) | {"VERSION": cfg.VERSION}
 
 
 def to_theirs(args: argparse.Namespace) -> None:

@@ -4,17 +4,31 @@ The comment above each key is its documentation. `python docs/make_config.py` ma
 from the comments; "# ##" starts a section.
 """
 
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, get_cfg
 from detectron2.projects.deeplab import add_deeplab_config
 from detectron2.projects.point_rend import add_pointrend_config
 
 
 def add_metaprompt_config(cfg: CfgNode) -> None:
-    """Add this package's keys to a Detectron2 config, in place.
+    """Add this package's keys to a Detectron2 config, in place; keys that it has stay as they are.
 
     The keys of Detectron2's DeepLab and PointRend are added as well: their heads run on this
-    backbone, and their schedule and augmentations are used here.
+    backbone, and their schedule and augmentations are used here. Functions of other projects may
+    be called before or after this one.
     """
+    _add_absent(_defaults(), cfg)
+
+
+def _add_absent(source: CfgNode, target: CfgNode) -> None:
+    for key, value in source.items():
+        if key not in target:
+            setattr(target, key, value)
+        elif isinstance(value, CfgNode) and isinstance(target[key], CfgNode):
+            _add_absent(value, target[key])
+
+
+def _defaults() -> CfgNode:
+    cfg = get_cfg()
     add_deeplab_config(cfg)
     add_pointrend_config(cfg)
 
@@ -192,9 +206,9 @@ def add_metaprompt_config(cfg: CfgNode) -> None:
     # box (MAX_SIZE_TRAIN, MIN_SIZE_TRAIN[0]) times the scale.
     cfg.INPUT.SCALE_RANGE = (0.5, 2.0)
     # Largest share of one class in a crop. Crops with more are drawn again, up to 10 times.
-    cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA = 0.75
+    cfg.INPUT.CROP.SINGLE_CATEGORY_MAX_AREA = 1.0
     # True changes brightness, contrast, saturation and hue as in SSD.
-    cfg.INPUT.COLOR_AUG_SSD = True
+    cfg.INPUT.COLOR_AUG_SSD = False
 
     # ## Input: augmentation for depth, besides INPUT.RANDOM_FLIP and INPUT.CROP
     cfg.INPUT.DEPTH_AUG = CfgNode()
@@ -273,7 +287,7 @@ def add_metaprompt_config(cfg: CfgNode) -> None:
     # is frozen or has adapters. Needs SOLVER.AMP.ENABLED.
     cfg.SOLVER.AMP.CONVERT_FROZEN = False
     # Power of polynomial schedules; "WarmupPolyLR": BASE_LR * (1 - iteration / MAX_ITER) ** power.
-    cfg.SOLVER.POLY_LR_POWER = 1.0
+    cfg.SOLVER.POLY_LR_POWER = 0.9
     # Smallest learning rate as a share of BASE_LR. "RiseAndFallPolyLR" also starts from it.
     cfg.SOLVER.POLY_LR_CONSTANT_ENDING = 0.0
     # Share of MAX_ITER after which "RiseAndFallPolyLR" reaches BASE_LR.
@@ -359,3 +373,5 @@ def add_metaprompt_config(cfg: CfgNode) -> None:
     cfg.TEST.POSE.JOINT_SCORE_THRESH = 0.2
     # OKS of two people above which the one of lower score is dropped; 1 drops none.
     cfg.TEST.POSE.OKS_NMS_THRESH = 0.9
+
+    return cfg

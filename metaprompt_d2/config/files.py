@@ -2,18 +2,20 @@
 
 `metaprompt_d2://mini/diffusion` is `configs/mini/diffusion` of the checkout, or the copy in an
 installed wheel. `model_zoo://COCO-Detection/retinanet_R_50_FPN_1x.yaml` is a config of Detectron2's
-model zoo. The `_BASE_` of a YAML file may have either prefix, alone or in a list.
+model zoo. The `_BASE_` of any YAML file may have either prefix, alone or in a list. Importing this
+module teaches the prefixes to Detectron2's `PathManager`, and so to plain Detectron2.
 """
 
+import os
 import re
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import detectron2
 import yaml
 from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
-from iopath.common.file_io import PathHandler
+from iopath.common.file_io import NativePathHandler
 
 from ..utils.errors import InputError, MissingFileError
 
@@ -37,37 +39,28 @@ def recipe_names() -> list[str]:
     return sorted(file.relative_to(CONFIG_ROOT).as_posix() for file in files)
 
 
-def _local_path(path: str) -> str:
-    found = _PREFIXED.fullmatch(path)
-    return str(_FOLDERS[found[1]] / found[2]) if found else PathManager.get_local_path(path)
-
-
-class _FolderHandler(PathHandler):
-    """Paths whose prefix stands for a folder of this machine."""
-
-    def _get_supported_prefixes(self) -> list[str]:
-        return [f"{name}:/" for name in _FOLDERS]
+class _LocalFiles(NativePathHandler):
+    """Local files, where a prefix stands for a folder: at the start of a path or after a folder."""
 
     def _get_local_path(self, path: str, force: bool = False, **kwargs: Any) -> str:
-        return _local_path(path)
+        return _without_prefix(super()._get_local_path(path, force, **kwargs))
 
-    def _isfile(self, path: str, **kwargs: Any) -> bool:
-        return Path(_local_path(path)).is_file()
-
-    def _exists(self, path: str, **kwargs: Any) -> bool:
-        return Path(_local_path(path)).exists()
-
-    def _open(self, path: str, mode: str = "r", buffering: int = -1, **kwargs: Any) -> IO:
-        return PathManager.open(_local_path(path), mode, **kwargs)
+    def _get_path_with_cwd(self, path: str) -> str:
+        return super()._get_path_with_cwd(_without_prefix(path))
 
 
-PathManager.register_handler(_FolderHandler())
+def _without_prefix(path: str) -> str:
+    found = _PREFIXED.fullmatch(os.fspath(path))
+    return str(_FOLDERS[found[1]] / found[2]) if found else path
+
+
+PathManager.register_handler(_LocalFiles())
 
 
 def read_config_file(config_file: str) -> CfgNode:
     """Read a YAML file and the files that it names as `_BASE_`.
 
-    Tags that run code are refused, except in Detectron2's own files (its RetinaNet has one).
+    Tags that run code are refused, except in Detectron2's model zoo (its RetinaNet has one).
 
     Args:
         config_file: Path, also "metaprompt_d2://cityscapes_seg.yaml".
@@ -76,7 +69,7 @@ def read_config_file(config_file: str) -> CfgNode:
         MissingFileError: The file doesn't exist.
         InputError: The file isn't YAML with keys, has tags that run code, or is its own base.
     """
-    path = _local_path(config_file)
+    path = PathManager.get_local_path(config_file)
     if not PathManager.isfile(path):
         raise MissingFileError(f"config file {config_file} does not exist")
     try:
@@ -89,18 +82,30 @@ def read_config_file(config_file: str) -> CfgNode:
         raise InputError(f"config file {config_file}: {error}") from error
 
 
+def yaml_error(config_file: str, error: Exception) -> InputError:
+    """Make the error that says why a file cannot be read as YAML, and what to do about it."""
+    advice = ""
+    if "python/" in str(error):
+        advice = (
+            ". Tags that begin with !!python/ may run any code and are refused: write the value "
+            "that the tag makes or, if you trust the file, convert it (docs/compose.md)"
+        )
+    return InputError(f"config file {config_file} cannot be read as YAML: {error}{advice}")
+
+
 class _YamlFile(CfgNode):
-    """Read YAML as Detectron2 does, but run code from its own files only."""
+    """Read YAML as Detectron2 does, but run code from its model zoo only."""
 
     @classmethod
     def load_yaml_with_base(cls, filename: str, allow_unsafe: bool = False) -> dict[str, Any]:
-        path = _local_path(filename)
-        trusted = Path(path).resolve().is_relative_to(Path(detectron2.__file__).parent)
+        path = PathManager.get_local_path(filename)
+        # Where Detectron2 is installed from its source, the folder is a symlink to another one.
+        trusted = Path(path).resolve().is_relative_to(_FOLDERS["model_zoo"].resolve())
         try:
             with cls._open_cfg(path) as file:
                 content = (yaml.unsafe_load if trusted else yaml.safe_load)(file)
         except (yaml.YAMLError, ValueError) as error:  # ValueError: another encoding, a date
-            raise InputError(f"config file {filename} cannot be read as YAML: {error}") from error
+            raise yaml_error(filename, error) from error
         _check_keys(content, f"config file {filename}")
         return super().load_yaml_with_base(path, allow_unsafe=trusted)
 

@@ -14,6 +14,7 @@ from detectron2.utils.registry import locate
 from omegaconf import DictConfig, OmegaConf
 
 from ..utils.errors import InputError, MissingFileError
+from .files import yaml_error
 
 # Modules whose functions and classes may be a `_target_`. What they import is not meant: each
 # target is judged by the module that defines it.
@@ -87,7 +88,7 @@ def read_lazy_config(config_file: str, *, trusted: bool = False) -> DictConfig:
         with PathManager.open(config_file) as file:
             content = yaml.load(file, _Loader)
     except (yaml.YAMLError, ValueError) as error:  # ValueError: another encoding, a date
-        raise InputError(f"config file {config_file} cannot be read as YAML: {error}") from error
+        raise yaml_error(config_file, error) from error
     if not isinstance(content, dict):
         raise InputError(f"config file {config_file} has no keys")
     if not trusted and (found := next(_refused(content), None)):

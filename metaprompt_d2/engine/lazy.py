@@ -5,6 +5,7 @@ docs/lazy.md says what a config holds. Everything but `train` is instantiated as
 
 import copy
 import inspect
+import logging
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,13 +16,16 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..config import read_lazy_config
+from ..config import default_config, read_lazy_config
 from ..data.image_files import limit_pixels
-from ..utils.errors import UnknownKeyError
+from ..utils.errors import InputError, UnknownKeyError
 from .base_trainer import BaseTrainer
 from .checkpointer import SafeCheckpointer
 from .evaluation import evaluate
 from .setup import available_device
+from .trainer import training_settings
+
+logger = logging.getLogger(__name__)
 
 
 def load_lazy_config(
@@ -29,7 +33,8 @@ def load_lazy_config(
 ) -> DictConfig:
     """Load a LazyConfig and apply overrides. Without a GPU, train.device "cuda" becomes "cpu".
 
-    `train.max_image_pixels` becomes this process's limit of image sizes.
+    Keys that the trainer reads and `train` lacks, as in other projects' configs, get this package's
+    defaults. `train.max_image_pixels` becomes this process's limit of image sizes.
 
     Args:
         config_file: Path, also "metaprompt_d2://lazy/cityscapes_seg.py". A `.py` file is a program
@@ -43,12 +48,35 @@ def load_lazy_config(
         InputError: A YAML file isn't one, or calls what it may not.
     """
     cfg = read_lazy_config(config_file, trusted=trusted)
+    _complete_train(cfg, config_file)
     for override in overrides:
         _check_key(cfg, override.partition("=")[0], config_file)
     LazyConfig.apply_overrides(cfg, overrides)
     cfg.train.device = available_device(cfg.train.device, "train.device")
-    limit_pixels(cfg.train.get("max_image_pixels", 0))
+    limit_pixels(cfg.train.max_image_pixels)
     return cfg
+
+
+def _complete_train(cfg: DictConfig, config_file: str) -> None:
+    """Add the defaults to `train`, and name the keys that only another project's trainer reads."""
+    defaults = training_settings(default_config())
+    defaults.best_metric.name = ""
+    train = cfg.get("train", OmegaConf.create())
+    if not isinstance(train, DictConfig):
+        raise InputError(f"{config_file}: train is {train!r}, expected keys and values")
+    foreign = [
+        f"train.{key!s}"
+        for key, value in train.items_ex(resolve=False)
+        if key not in defaults and not _is_switched_off(value)
+    ]
+    if foreign:
+        names = ", ".join(foreign)
+        logger.warning("%s: the trainer doesn't read %s (docs/lazy.md)", config_file, names)
+    cfg.train = OmegaConf.merge(defaults, train)
+
+
+def _is_switched_off(value: Any) -> bool:
+    return isinstance(value, DictConfig) and value.get("enabled") is False
 
 
 def _check_key(cfg: DictConfig, key: str, config_file: str) -> None:
@@ -129,6 +157,6 @@ def build_lazy_checkpointer(
         cfg.train.output_dir,
         diffusion_weights=source.weights,
         strict_diffusion=source.strict,
-        skip_mismatches=cfg.train.get("skip_mismatches", ()),
+        skip_mismatches=cfg.train.skip_mismatches,
         for_inference=for_inference,
     )

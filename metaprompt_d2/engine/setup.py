@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 from detectron2.engine import default_setup
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
@@ -16,7 +16,7 @@ from detectron2.utils.logger import setup_logger
 from omegaconf import DictConfig
 
 from ..checkpoint import diffusion_sizes
-from ..config import add_metaprompt_config, check_config, read_config_file
+from ..config import check_config, default_config, read_config_file
 from ..data.image_files import limit_pixels
 from ..utils.errors import InputError, UnknownKeyError, hide_tracebacks, input_errors
 
@@ -37,12 +37,12 @@ def load_config(config_file: str, overrides: Sequence[Any]) -> CfgNode:
 
     Raises:
         MissingFileError: The config file doesn't exist.
-        UnknownKeyError: Neither Detectron2 nor this package has a key.
+        UnknownKeyError: Neither Detectron2 nor this package nor a registered project
+            (`CONFIG_KEYS_REGISTRY`) has a key.
         InputError: The file isn't YAML or runs code, a value is out of its range, or the sizes of
             WEIGHTS can't be told.
     """
-    cfg = get_cfg()
-    add_metaprompt_config(cfg)
+    cfg = default_config()
     if config_file:
         loaded = read_config_file(config_file)
         source, version = f"config file {config_file}", loaded.get("VERSION", cfg.VERSION)
@@ -97,7 +97,10 @@ def _yacs_errors(source: str, unknown_key: type[Exception]) -> Iterator[None]:
     try:
         yield
     except unknown_key as error:
-        raise UnknownKeyError(f"{source}: {error.args[0]}") from error
+        raise UnknownKeyError(
+            f"{source}: {error.args[0]}. Keys of other projects are known once "
+            "DETECTRON2_ENV_MODULE names a file that registers them (docs/compose.md)"
+        ) from error
     except Exception as error:
         raise InputError(f"{source}: {error}") from error
 

@@ -163,8 +163,13 @@ def training_settings(cfg: CfgNode) -> DictConfig:
     amp = solver.AMP
     settings = {
         "output_dir": cfg.OUTPUT_DIR,
+        "device": cfg.MODEL.DEVICE,
         "init_checkpoint": cfg.MODEL.WEIGHTS,
+        "skip_mismatches": list(cfg.MODEL.SKIP_MISMATCHES),
+        "diffusion": {"weights": cfg.MODEL.DIFFUSION.WEIGHTS, "strict": cfg.MODEL.DIFFUSION.STRICT},
         "seed": cfg.SEED,
+        "cudnn_benchmark": cfg.CUDNN_BENCHMARK,
+        "max_image_pixels": cfg.INPUT.MAX_IMAGE_PIXELS,
         "max_iter": solver.MAX_ITER,
         "eval_period": cfg.TEST.EVAL_PERIOD,
         "checkpointer": {"period": solver.CHECKPOINT_PERIOD},
@@ -183,4 +188,4 @@ def training_settings(cfg: CfgNode) -> DictConfig:
             "find_unused_parameters": solver.FIND_UNUSED_PARAMETERS,
         },
     }
-    return OmegaConf.create(settings)
+    return OmegaConf.create(settings, flags={"allow_objects": True})

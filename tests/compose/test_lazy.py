@@ -82,10 +82,16 @@ def run(name: str, dataset: str, output_dir: Path, overrides: list[str]) -> Lazy
     return trainer
 
 
-def built(name: str, dataset: str, output_dir: Path, overrides: list[str]) -> LazyTrainer:
+def built(
+    name: str,
+    dataset: str,
+    output_dir: Path,
+    overrides: list[str],
+    folder: str = "metaprompt_d2://lazy/compose",
+) -> LazyTrainer:
     data = [f"dataloader.train.dataset.names={dataset}", f"dataloader.test.dataset.names={dataset}"]
     cfg = load_lazy_config(
-        f"metaprompt_d2://lazy/compose/{name}.py",
+        f"{folder}/{name}.py",
         [*SHORT, *data, f"train.output_dir={output_dir}", *overrides],
     )
     if kind := cfg.dataloader.evaluator.get("evaluators"):  # the dataset isn't Cityscapes
@@ -105,6 +111,21 @@ def test_fcos_trains_the_prompts_and_is_evaluated(coco: CocoNames, tmp_path: Pat
     assert trainer.model.backbone.size_divisibility == 64
     (prompts,) = trainer.model.backbone.bottom_up.refinement.meta_prompts.embeddings
     assert trainer.optimizer.state[prompts]["exp_avg"].abs().max() > 0
+
+
+def test_a_config_of_detectron2_trains_and_is_evaluated(coco: CocoNames, tmp_path: Path) -> None:
+    """It has none of this package's keys in `train`."""
+    small = """
+        train.init_checkpoint='' model.num_classes=1 train.eval_period=2 train.seed=1
+        dataloader.train.mapper.augmentations.0.short_edge_length=[64]
+        dataloader.test.mapper.augmentations.0.short_edge_length=64
+    """.split()
+    folder = "model_zoo://COCO-Detection"
+    trainer = built("fcos_R_50_FPN_1x", coco.people, tmp_path, small, folder)
+    trainer.train()
+    assert np.isfinite(trainer.storage.latest()["total_loss"][0])
+    assert "bbox/AP" in trainer.storage.latest()
+    assert (tmp_path / "model_final.pth").is_file()
 
 
 @pytest.fixture(scope="module")

@@ -1,18 +1,20 @@
 """The YAML files: reachable from anywhere, loadable, and saying what the recipe says."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
-from detectron2.config import get_cfg
+from detectron2.config import CfgNode, get_cfg
 from detectron2.data import DatasetCatalog
 from detectron2.modeling import build_model
 from detectron2.utils.file_io import PathManager
 
 from metaprompt_d2 import add_metaprompt_config, config
 from metaprompt_d2.checkpoint import load_diffusion_weights
-from metaprompt_d2.config import CONFIG_ROOT
+from metaprompt_d2.config import CONFIG_ROOT, files, read_config_file
 from metaprompt_d2.engine import load_config
+from metaprompt_d2.utils.errors import InputError
 
 FILES = sorted(file.relative_to(CONFIG_ROOT).as_posix() for file in CONFIG_ROOT.rglob("*.yaml"))
 RECIPES = [file for file in FILES if not Path(file).name.startswith("Base-")]
@@ -73,15 +75,99 @@ def test_a_base_may_be_in_detectron2s_model_zoo(tmp_path: Path) -> None:
     assert load_config(str(file), []).MODEL.META_ARCHITECTURE == "DepthEstimator"
 
 
-@pytest.mark.parametrize("file", ["cityscapes_seg", "compose/mask_rcnn", "mini/kitti_depth"])
-def test_plain_detectron2_reads_the_files_too(file: str) -> None:
-    """Bases are relative, in another folder, or in Detectron2's model zoo."""
+def read_by_detectron2(file: str) -> CfgNode:
     cfg = get_cfg()
     add_metaprompt_config(cfg)
-    cfg.merge_from_file(f"metaprompt_d2://{file}.yaml")
-    ours = load_config(f"metaprompt_d2://{file}.yaml", [])
-    cfg.MODEL.DEVICE = ours.MODEL.DEVICE
-    assert cfg == ours
+    cfg.merge_from_file(file)
+    return cfg
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_plain_detectron2_reads_a_file_from_anywhere(
+    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its bases are relative, in another folder, or in Detectron2's model zoo."""
+    expected = load_config(f"metaprompt_d2://{file}", []).clone()
+    expected.defrost()
+    expected.MODEL.DEVICE = get_cfg().MODEL.DEVICE  # "cpu" on a machine without GPUs
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/one.yaml").write_text(f'_BASE_: "metaprompt_d2://{file}"\n')
+    (tmp_path / "sub/list.yaml").write_text(f'_BASE_: ["one.yaml", "metaprompt_d2://{file}"]\n')
+    monkeypatch.chdir(CONFIG_ROOT.parent)
+    paths = [f"metaprompt_d2://{file}", CONFIG_ROOT / file, f"{CONFIG_ROOT.name}/{file}"]
+    for path in [*paths, tmp_path / "sub/one.yaml"]:
+        assert read_by_detectron2(str(path)) == expected
+    monkeypatch.chdir(tmp_path)
+    assert read_by_detectron2("sub/list.yaml") == expected
+    monkeypatch.chdir(tmp_path / "sub")
+    for path in ["list.yaml", "./one.yaml", "../sub/one.yaml"]:
+        assert read_by_detectron2(path) == expected
+        assert read_config_file(path) == read_config_file(f"metaprompt_d2://{file}")
+
+
+def test_other_paths_stay_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with PathManager.open("model_zoo.txt", "w") as file:
+        file.write("text")
+    assert PathManager.ls(".") == ["model_zoo.txt"]
+    assert PathManager.copy("model_zoo.txt", "./copy.txt")
+    assert (tmp_path / "copy.txt").read_text() == "text"
+    for path in ("model_zoo.txt", "a/../model_zoo:", "", "http:/a"):
+        assert PathManager.get_local_path(path) == path
+
+
+@pytest.mark.parametrize("name", ["retinanet", "fcos"])
+def test_a_model_zoo_behind_a_symlink_is_trusted(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Detectron2 installs it from its source; RetinaNet's anchors are computed by a tag."""
+    file = f"metaprompt_d2://compose/{name}.yaml"
+    expected = load_config(file, [])
+    zoo = PathManager.get_local_path("model_zoo://")
+    shutil.copytree(zoo, tmp_path / "source/configs", ignore=shutil.ignore_patterns("*.py"))
+    link = tmp_path / "detectron2/model_zoo/configs"
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "source/configs")
+    monkeypatch.setitem(files._FOLDERS, "model_zoo", link)
+    cfg = load_config(file, [])
+    assert cfg == expected
+    (sizes, *_) = cfg.MODEL.ANCHOR_GENERATOR.SIZES
+    assert sizes == [32, 32 * 2 ** (1 / 3), 32 * 2 ** (2 / 3)]
+
+
+def test_a_tag_that_runs_code_is_refused_with_advice(tmp_path: Path) -> None:
+    made = tmp_path / "made"
+    tag = f"!!python/object/apply:os.mkdir ['{made}']"
+    for name in ("base.yaml", "mine.yaml"):
+        (tmp_path / name).write_text(f"OUTPUT_DIR: {tag}\n")
+    (tmp_path / "derived.yaml").write_text("_BASE_: base.yaml\n")
+    for name, named in (("mine.yaml", "mine.yaml"), ("derived.yaml", "base.yaml")):
+        with pytest.raises(InputError) as error:
+            load_config(str(tmp_path / name), [])
+        advice = "write the value that the tag makes or, if you trust the file, convert it"
+        assert named in str(error.value) and advice in str(error.value)
+    assert not made.exists()
+
+
+def test_the_advice_of_the_docs_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs/compose.md").read_text()
+    (snippet,) = re.findall(r"```\n([^`]*converted\.yaml[^`]*)```", page)
+    monkeypatch.chdir(tmp_path)
+    tag = "!!python/object/apply:eval ['[[x, 2 * x] for x in (32, 64)]']"
+    Path("base.yaml").write_text(f"MODEL:\n  ANCHOR_GENERATOR:\n    SIZES: {tag}\n")
+    Path("theirs.yaml").write_text("_BASE_: base.yaml\nDATASETS:\n  TRAIN: ('a', 'b')\n")
+    exec(snippet, {})
+    cfg = load_config("converted.yaml", [])
+    assert cfg.MODEL.ANCHOR_GENERATOR.SIZES == [[32, 64], [64, 128]]
+    assert cfg.DATASETS.TRAIN == ("a", "b")
+
+
+@pytest.mark.parametrize("content", ["OUTPUT_DIR: [", "A: !own 1\n"])
+def test_other_errors_in_yaml_give_no_advice(content: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(content)
+    with pytest.raises(InputError, match=r"mine\.yaml cannot be read as YAML") as error:
+        load_config(str(tmp_path / "mine.yaml"), [])
+    assert "convert" not in str(error.value)
 
 
 def test_a_missing_base_is_named(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from benchmarking.variants import Variant, inference_variants
 from detectron2.modeling import build_model
 from diffusers.models.attention_processor import Attention, AttnProcessor
 from helpers import SMALLEST, smallest_cfg
-from torch import Tensor
+from torch import Tensor, nn
 
 CPU = torch.device("cpu")
 CONFIGS = Path(__file__).resolve().parents[2] / "configs/mini"
@@ -84,6 +84,17 @@ class _TooLarge(AttnProcessor):
 
 class _TooLargeForWhole(_TooLarge):
     most_tokens = 8 * 8  # of half the size: 4 x 8, which the UNet returns as 8 x 8
+
+
+def test_parts_are_measured_on_our_backbone_only() -> None:
+    work = Workload(train=False, batch_size=1, size=(64, 64))
+    variants = inference_variants(CPU, compiled=False)
+    assert benchmark.parts_of(smallest_cfg(), nn.Conv2d(3, 1, 1), variants, work) == {}
+
+
+def test_a_relative_crop_is_no_size() -> None:
+    with pytest.raises(ValueError, match=r"INPUT\.CROP\.SIZE is \(0\.9, 0\.9\).*give --size"):
+        benchmark.default_size(smallest_cfg({"INPUT.CROP.SIZE": (0.9, 0.9)}))
 
 
 def test_a_sweep_shows_every_size_batch_and_number_of_steps(

@@ -14,12 +14,6 @@ def build_train(cfg: CfgNode) -> DictConfig:
     train.update(
         output_dir=_move_to_lazy(cfg.OUTPUT_DIR),
         init_checkpoint=_move_to_lazy(cfg.MODEL.WEIGHTS),
-        skip_mismatches=list(cfg.MODEL.SKIP_MISMATCHES),
-        device=cfg.MODEL.DEVICE,
-        cudnn_benchmark=cfg.CUDNN_BENCHMARK,
-        max_image_pixels=cfg.INPUT.MAX_IMAGE_PIXELS,
-        # Stable Diffusion to start from if neither init_checkpoint nor --resume gives a checkpoint.
-        diffusion=dict(weights=cfg.MODEL.DIFFUSION.WEIGHTS, strict=cfg.MODEL.DIFFUSION.STRICT),
     )
     return train
 
