@@ -25,7 +25,8 @@ def optional_packages(what: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        if error.name not in _COMMANDS:
+        package = (error.name or "").partition(".")[0]
+        if package not in _COMMANDS:
             raise
-        command = _COMMANDS[error.name]
-        raise InputError(f"{what} needs the package {error.name}: {command}") from error
+        command = _COMMANDS[package]
+        raise InputError(f"{what} needs the package {package}: {command}") from error
