@@ -39,7 +39,7 @@ def find_place(environment: Mapping[str, str]) -> Place | None:
     job has: srun alone sets SLURM_STEP_NUM_TASKS.
 
     Raises:
-        InputError: The variables are incomplete or no numbers.
+        InputError: A variable is missing or not a number.
     """
     if set(_TORCHRUN) <= environment.keys():
         with input_errors("environment of torchrun", ValueError):

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 from argparse import Namespace
 from pathlib import Path
 
@@ -37,7 +38,13 @@ def run_elastic(
 
 def _be_an_agent(config: LaunchConfig, main: launch.Main, args: Namespace) -> None:
     launch._leave = lambda: None  # the agent waits for what a function returns
-    elastic_launch(config, launch_main)(main, args)
+    elastic_launch(config, _be_a_worker)(main, args)
+
+
+def _be_a_worker(main: launch.Main, args: Namespace) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):  # a fork has the agent's handlers
+        signal.signal(number, signal.SIG_DFL)
+    launch_main(main, args)
 
 
 def run_in_environments(
