@@ -43,8 +43,8 @@ def find_place(environment: Mapping[str, str]) -> Place | None:
     """
     if set(_TORCHRUN) <= environment.keys():
         with input_errors("environment of torchrun", ValueError):
-            rank, world_size, *local = (int(environment[name]) for name in _TORCHRUN)
-            return Place("torchrun", rank, world_size, *local, init_method="env://")
+            rank, size, local_rank, local_size = (int(environment[name]) for name in _TORCHRUN)
+        return Place("torchrun", rank, size, local_rank, local_size, "env://")
     with input_errors("environment of srun", KeyError, ValueError):
         tasks = int(environment.get("SLURM_STEP_NUM_TASKS", 1))
         if tasks == 1:
