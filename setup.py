@@ -19,6 +19,8 @@ LORA = ["peft>=0.17"]
 EXPORT = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
 # make fuzz
 FUZZ = ["atheris>=3"]
+# Crops of masks that are polygons, and Cityscapes' polygons.
+POLYGONS = ["shapely>=2"]
 # Detectron2's ViT.
 VIT = ["timm>=0.9"]
 
@@ -94,6 +96,7 @@ setup(
         "export": EXPORT,
         "fuzz": FUZZ,
         "nyu": NYU,
+        "polygons": POLYGONS,
         "vit": VIT,
         "web": WEB,
         "lora": LORA,

@@ -10,7 +10,7 @@ from detectron2.modeling import BACKBONE_REGISTRY, META_ARCH_REGISTRY, SEM_SEG_H
 
 from ..utils.errors import InputError, get_registered
 from .defaults import add_metaprompt_config
-from .ranges import CHOICES, PAIRS, RANGES, ignore_value_expected
+from .ranges import CHOICES, OPTIONAL, PAIRS, RANGES, ignore_value_expected
 
 
 def check_config(cfg: CfgNode) -> None:
@@ -67,6 +67,12 @@ def _contradictions(cfg: CfgNode) -> Iterator[str]:
             f"SOLVER.UNET_LAYER_DECAY {solver.UNET_LAYER_DECAY} scales the UNet's learning rates, "
             "but with MODEL.DIFFUSION.FREEZE_UNET True it has none: set one of them to 1.0 or False"
         )
+    for key in ("WEIGHT_DECAY_NORM", "WEIGHT_DECAY_BIAS"):
+        if solver[key] and not solver.DECAY_VECTORS:
+            yield (
+                f"SOLVER.{key} {solver[key]} needs SOLVER.DECAY_VECTORS True, which is False and "
+                "applies no weight decay to norms and biases"
+            )
     levels = tuple(diffusion.GRADIENT_CHECKPOINTING_LEVELS)
     if levels and not diffusion.GRADIENT_CHECKPOINTING:
         yield (
@@ -102,6 +108,8 @@ def _leaves(node: CfgNode, defaults: CfgNode, prefix: str = "") -> Iterator[tupl
 
 
 def _check_value(key: str, value: Any, default: Any) -> None:
+    if value is None and key in OPTIONAL:
+        return
     if value is None and default is not None:
         raise InputError(f"{key} is null, expected a value such as {default!r}")
     is_list = isinstance(value, list | tuple)

@@ -268,13 +268,17 @@ def _defaults() -> CfgNode:
 
     # ## Training
     # Rules (regular expression, learning rate multiplier, weight decay multiplier). A parameter
-    # follows the first rule whose expression is found in its name; without a rule both are 1.
+    # follows the first rule whose expression is found in its name; without a rule both are 1. They
+    # multiply BASE_LR and WEIGHT_DECAY, or what Detectron2's keys put in their place for norms and
+    # biases: WEIGHT_DECAY_NORM (None, as in the recipes, for WEIGHT_DECAY), WEIGHT_DECAY_BIAS and
+    # BIAS_LR_FACTOR.
     cfg.SOLVER.PARAM_RULES = [
         [r"\.lora_", 1.0, 1.0],
         [r"\.unet\..*attentions\..*norm", 1.0, 0.0],
         [r"\.unet\.", 0.1, 1.0],
     ]
-    # False applies no weight decay to parameters of one dimension (biases and norms).
+    # False applies no weight decay to parameters of one dimension (biases and norms), whatever
+    # their rule; WEIGHT_DECAY_NORM and WEIGHT_DECAY_BIAS must then be 0 or None.
     cfg.SOLVER.DECAY_VECTORS = True
     # Layer-wise decay of the UNet's learning rates: each block's rate is this times the next one's,
     # on top of PARAM_RULES. 1 for no decay.

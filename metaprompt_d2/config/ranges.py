@@ -27,7 +27,8 @@ _KEYS_OF_RANGES = {
     Range(0): """
         DATALOADER.NUM_WORKERS INPUT.DEPTH_AUG.CUT_DEPTH_EVERY INPUT.MAX_IMAGE_PIXELS
         INPUT.SCALE_RANGE SOLVER.BASE_LR SOLVER.MAX_ITER SOLVER.WARMUP_ITERS
-        SOLVER.WEIGHT_DECAY TEST.EVAL_PERIOD TEST.NUM_PICTURES
+        SOLVER.BIAS_LR_FACTOR SOLVER.WEIGHT_DECAY SOLVER.WEIGHT_DECAY_BIAS
+        SOLVER.WEIGHT_DECAY_NORM TEST.EVAL_PERIOD TEST.NUM_PICTURES
     """,
     Range(1): "SOLVER.CHECKPOINT_PERIOD SOLVER.LOG_PERIOD",
     Range(0, open_low=True): """
@@ -105,6 +106,9 @@ def ignore_value_expected(value: int, num_classes: int) -> str | None:
         return None
     return f"{num_classes}..{highest}, because the classes are 0..{num_classes - 1}"
 
+
+# Keys that may be None: the value is then another key's.
+OPTIONAL = ("SOLVER.WEIGHT_DECAY_BIAS", "SOLVER.WEIGHT_DECAY_NORM")
 
 # Keys that hold two numbers of different meanings.
 PAIRS = """

@@ -22,6 +22,7 @@ from detectron2.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler, SequentialSampler, get_worker_info
 
 from ..utils.errors import InputError, MissingFileError
+from ..utils.optional import optional_packages
 from .checks import check_registered, check_same_names
 from .mappers import ImageMapper
 
@@ -40,7 +41,8 @@ def load_dataset_dicts(
 
     Raises:
         MissingFileError: Folders of a dataset are missing or empty; the message names them.
-        InputError: A dataset isn't registered, or names its classes differently from another one.
+        InputError: A dataset isn't registered, needs a package that isn't installed, or names its
+            classes differently from another one.
     """
     options: dict[str, Any] = {"filter_empty": filter_empty, "min_keypoints": min_keypoints}
     if not isinstance(names, str):
@@ -49,7 +51,8 @@ def load_dataset_dicts(
         return [item for name in names for item in load_dataset_dicts(name, **options)]
     check_registered([names])
     try:
-        return get_detection_dataset_dicts(names, **options)
+        with optional_packages(f"dataset {names!r}"):
+            return get_detection_dataset_dicts(names, **options)
     except (OSError, AssertionError) as error:
         metadata = MetadataCatalog.get(names).as_dict().items()
         folders = [f"{key} {value}" for key, value in metadata if key.endswith(("_dir", "_root"))]

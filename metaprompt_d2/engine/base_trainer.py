@@ -69,10 +69,10 @@ class BaseTrainer(TrainLoop, ABC):
             convert_frozen_weights(model, amp_dtype)
         optimize_for_training(model, **settings.speed)
         seed = settings.seed if settings.seed >= 0 else comm.shared_random_seed()
-        on_gpu = next(model.parameters()).is_cuda
-        device_ids = {} if on_gpu else {"device_ids": None}  # DDP accepts none on a CPU
+        device = next(model.parameters()).device
+        device_ids = [device] if device.type == "cuda" else None  # DDP accepts none on a CPU
         super().__init__(
-            create_ddp_model(model, **device_ids, **settings.ddp),
+            create_ddp_model(model, device_ids=device_ids, **settings.ddp),
             self.build_loader(seed, start_iter=0),
             optimizer,
             seed=seed,

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.solver import get_default_optimizer_params
 from detectron2.solver.build import maybe_add_gradient_clipping
 from tabulate import tabulate
 from torch import nn
@@ -33,18 +34,25 @@ def group_parameters(
     *,
     base_lr: float,
     weight_decay: float,
+    weight_decay_norm: float | None = None,
+    weight_decay_bias: float | None = None,
+    bias_lr_factor: float = 1.0,
     decay_vectors: bool = True,
     unet_layer_decay: float = 1.0,
 ) -> list[dict]:
-    """Sort the trainable parameters into one optimizer group for each pair of multipliers.
+    """Sort the trainable parameters into groups of equal learning rate and weight decay.
 
-    The first rule whose expression is found in a parameter's name applies. The VAE encoder is left
-    out, whatever its flags say.
+    The base values are those of Detectron2's `get_default_optimizer_params`. The first rule whose
+    expression is found in a parameter's name multiplies them. The VAE encoder is left out, whatever
+    its flags say.
 
     Args:
         model: Model, not wrapped by DDP.
         rules: Triples (regular expression, learning rate multiplier, weight decay multiplier).
         base_lr, weight_decay: Values that the multipliers scale.
+        weight_decay_norm: Value in place of `weight_decay` for norms; None for the same.
+        weight_decay_bias: Value in place of both for biases, those of norms too; None for the same.
+        bias_lr_factor: Multiplier of the biases' learning rate.
         decay_vectors: Whether parameters of one dimension (biases and norms) have weight decay.
         unet_layer_decay: Decay of `unet_layer_scales`, which multiply the learning rates, too.
 
@@ -52,25 +60,39 @@ def group_parameters(
         Groups with "params", "names", "lr", "weight_decay".
 
     Raises:
-        InputError: A rule isn't such a triple, or no parameter is trained.
+        InputError: A rule isn't such a triple, no parameter is trained, or norms or biases have a
+            weight decay without `decay_vectors`.
     """
+    if (weight_decay_norm or weight_decay_bias) and not decay_vectors:
+        raise InputError(
+            f"weight_decay_norm is {weight_decay_norm} and weight_decay_bias {weight_decay_bias}, "
+            "expected None or 0 for both without decay_vectors"
+        )
     rules = [_checked(rule) for rule in rules]
     scales = unet_layer_scales([name for name, _ in model.named_parameters()], unet_layer_decay)
     encoders = (module for module in model.modules() if isinstance(module, LatentEncoder))
     frozen = {id(parameter) for encoder in encoders for parameter in encoder.parameters()}
+    base_groups = get_default_optimizer_params(
+        model,
+        base_lr=base_lr,
+        weight_decay=weight_decay,
+        weight_decay_norm=weight_decay_norm,
+        weight_decay_bias=weight_decay_bias,
+        bias_lr_factor=bias_lr_factor,
+    )
+    base = {id(parameter): group for group in base_groups for parameter in group["params"]}
     groups: dict[tuple[float, float], dict] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad or id(parameter) in frozen:
             continue
         matching = (multipliers for pattern, *multipliers in rules if pattern.search(name))
-        lr, decay = next(matching, (1.0, 1.0))
-        lr *= scales.get(name, 1.0)
+        lr_multiplier, decay_multiplier = next(matching, (1.0, 1.0))
         if parameter.ndim <= 1 and not decay_vectors:
-            decay = 0.0
-        group = groups.setdefault(
-            (lr, decay),
-            {"params": [], "names": [], "lr": base_lr * lr, "weight_decay": weight_decay * decay},
-        )
+            decay_multiplier = 0.0
+        lr = base[id(parameter)]["lr"] * (lr_multiplier * scales.get(name, 1.0))
+        decay = base[id(parameter)]["weight_decay"] * decay_multiplier
+        new = {"params": [], "names": [], "lr": lr, "weight_decay": decay}
+        group = groups.setdefault((lr, decay), new)
         group["params"].append(parameter)
         group["names"].append(name)
     if not groups:
@@ -84,6 +106,9 @@ def optimizer_groups(
     rules: Iterable[Rule],
     base_lr: float,
     weight_decay: float,
+    weight_decay_norm: float | None = None,
+    weight_decay_bias: float | None = None,
+    bias_lr_factor: float = 1.0,
     decay_vectors: bool = True,
     unet_layer_decay: float = 1.0,
 ) -> list[dict]:
@@ -93,6 +118,9 @@ def optimizer_groups(
         rules,
         base_lr=base_lr,
         weight_decay=weight_decay,
+        weight_decay_norm=weight_decay_norm,
+        weight_decay_bias=weight_decay_bias,
+        bias_lr_factor=bias_lr_factor,
         decay_vectors=decay_vectors,
         unet_layer_decay=unet_layer_decay,
     )
@@ -149,6 +177,9 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         rules=cfg.SOLVER.PARAM_RULES,
         base_lr=cfg.SOLVER.BASE_LR,
         weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+        weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
+        weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
+        bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
         decay_vectors=cfg.SOLVER.DECAY_VECTORS,
         unet_layer_decay=cfg.SOLVER.UNET_LAYER_DECAY,
     )

@@ -16,9 +16,11 @@ from detectron2.evaluation import (
 from detectron2.utils.registry import Registry
 
 from ..utils.errors import get_registered
+from ..utils.optional import optional_packages
 from .cityscapes import DistributedCityscapesSemSegEvaluator
 from .depth import DepthEvaluator
 from .keypoints import TopDownKeypointEvaluator
+from .lvis import PortedLVISEvaluator
 from .sem_seg import CheckedSemSegEvaluator
 
 logger = logging.getLogger(__name__)
@@ -75,14 +77,7 @@ def coco(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
 @EVALUATORS_REGISTRY.register()
 def coco_panoptic_seg(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
     evaluators = [*sem_seg(cfg, name, output_dir), *coco(cfg, name, output_dir)]
-    if find_spec("panopticapi") is not None:
-        return [*evaluators, COCOPanopticEvaluator(name, output_dir)]
-    logger.warning(
-        "%s: instances and semantic segmentation are scored; the panoptic quality needs "
-        "panopticapi, which PyPI does not have (github.com/cocodataset/panopticapi)",
-        name,
-    )
-    return evaluators
+    return [*evaluators, *_panoptic_quality(name, output_dir)]
 
 
 @EVALUATORS_REGISTRY.register()
@@ -91,8 +86,30 @@ def cityscapes_instance(cfg: CfgNode, name: str, output_dir: str) -> list[Datase
 
 
 @EVALUATORS_REGISTRY.register()
+def cityscapes_panoptic_seg(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
+    evaluators = [DistributedCityscapesSemSegEvaluator(name), CityscapesInstanceEvaluator(name)]
+    return [*evaluators, *_panoptic_quality(name, output_dir)]
+
+
+@EVALUATORS_REGISTRY.register()
+def lvis(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
+    return [PortedLVISEvaluator(name, output_dir=output_dir)]
+
+
+@EVALUATORS_REGISTRY.register()
 def pascal_voc(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
     return [PascalVOCDetectionEvaluator(name)]
+
+
+def _panoptic_quality(name: str, output_dir: str) -> list[DatasetEvaluator]:
+    if find_spec("panopticapi") is not None:
+        return [COCOPanopticEvaluator(name, output_dir)]
+    logger.warning(
+        "%s: instances and semantic segmentation are scored; the panoptic quality needs "
+        "panopticapi, which PyPI does not have (github.com/cocodataset/panopticapi)",
+        name,
+    )
+    return []
 
 
 def build_evaluators(cfg: CfgNode, name: str) -> list[DatasetEvaluator]:
@@ -100,8 +117,10 @@ def build_evaluators(cfg: CfgNode, name: str) -> list[DatasetEvaluator]:
 
     Raises:
         UnknownKeyError: The dataset's `evaluator_type` is not registered.
+        InputError: It needs a package that isn't installed.
     """
     evaluator_type = MetadataCatalog.get(name).get("evaluator_type", None)
     key = f"the evaluator_type of dataset {name!r}"
     build = get_registered(EVALUATORS_REGISTRY, evaluator_type, key)
-    return build(cfg, name, os.path.join(cfg.OUTPUT_DIR, "inference", name))
+    with optional_packages(f"{key}, {evaluator_type!r},"):
+        return build(cfg, name, os.path.join(cfg.OUTPUT_DIR, "inference", name))

@@ -85,6 +85,15 @@ def test_a_pair_that_does_not_combine_is_refused_by_its_keys(pair: tuple[str, st
     assert all(any(key in str(error.value) for key in FEATURES[name]) for name in pair)
 
 
+@pytest.mark.parametrize("key", ["SOLVER.WEIGHT_DECAY_NORM", "SOLVER.WEIGHT_DECAY_BIAS"])
+def test_a_decay_of_norms_or_biases_needs_decayed_vectors(key: str) -> None:
+    keys = {"SOLVER.DECAY_VECTORS": False, key: 0.1}
+    with pytest.raises(ValueError, match=f"{key} 0.1 needs SOLVER.DECAY_VECTORS True"):
+        check_combinations(smallest_cfg(keys))
+    for none in (None, 0.0):
+        check_combinations(smallest_cfg(keys | {key: none}))
+
+
 def test_levels_without_checkpointing_are_refused() -> None:
     cfg = smallest_cfg({"MODEL.DIFFUSION.GRADIENT_CHECKPOINTING_LEVELS": (0,)})
     with pytest.raises(ValueError, match=r"LEVELS \(0,\) needs \S+GRADIENT_CHECKPOINTING True"):

@@ -3,6 +3,7 @@
 import json
 import random
 import resource
+import sys
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -23,6 +24,7 @@ from metaprompt_d2.data import (
     build_train_loader,
     load_dataset_dicts,
 )
+from metaprompt_d2.utils.errors import InputError
 
 BATCH = 4
 
@@ -304,3 +306,12 @@ def test_an_unknown_dataset_is_named_with_those_near_it() -> None:
     assert "DETECTRON2_ENV_MODULE" in str(error.value)
     with pytest.raises(ValueError, match=r"registered as '_'\. Your own"):
         load_dataset_dicts(["_"])
+
+
+def test_a_dataset_whose_package_is_missing_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "lvis", None)  # importing it fails
+    message = "dataset 'lvis_v1_val' needs the package lvis: pip install --no-deps"
+    with pytest.raises(InputError, match=message):
+        load_dataset_dicts("lvis_v1_val")

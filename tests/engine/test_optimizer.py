@@ -60,6 +60,50 @@ def test_vectors_are_not_decayed_if_asked_for() -> None:
     }
 
 
+def test_norms_and_biases_have_detectron2s_values_which_the_rules_multiply() -> None:
+    model = nn.ModuleDict({"body": nn.Linear(2, 3), "norm": nn.GroupNorm(1, 3)})
+    groups = group_parameters(
+        model,
+        [["body", 0.1, 2.0]],
+        base_lr=1.0,
+        weight_decay=10.0,
+        weight_decay_norm=3.0,
+        weight_decay_bias=5.0,
+        bias_lr_factor=2.0,
+    )
+    assert {name: (g["lr"], g["weight_decay"]) for g in groups for name in g["names"]} == {
+        "body.weight": (0.1, 20),
+        "body.bias": (0.2, 10),
+        "norm.weight": (1, 3),
+        "norm.bias": (2, 5),  # a bias, as in Detectron2
+    }
+
+
+def test_the_keys_for_norms_and_biases_are_used() -> None:
+    keys = {
+        "SOLVER.BASE_LR": 1.0,
+        "SOLVER.WEIGHT_DECAY": 10.0,
+        "SOLVER.WEIGHT_DECAY_NORM": 3.0,
+        "SOLVER.WEIGHT_DECAY_BIAS": 5.0,
+        "SOLVER.BIAS_LR_FACTOR": 2.0,
+    }
+    model = nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3))
+    groups = build_optimizer(smallest_cfg(keys), model).param_groups
+    values = {
+        id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]
+    }
+    found = [values[id(parameter)] for parameter in model.parameters()]
+    assert found == [(1, 10), (2, 5), (1, 3), (2, 5)]
+
+
+@pytest.mark.parametrize("key", ["weight_decay_norm", "weight_decay_bias"])
+def test_a_decay_of_vectors_contradicts_none(key: str) -> None:
+    options = {"base_lr": 1.0, "weight_decay": 1.0, "decay_vectors": False}
+    with pytest.raises(InputError, match=f"{key} .*0.5"):
+        group_parameters(small_model(), [], **options, **{key: 0.5})
+    group_parameters(small_model(), [], **options, **{key: 0.0})
+
+
 def test_the_depth_recipe_gives_four_groups() -> None:
     model = smallest_depth_model()
     groups = build_optimizer(smallest_depth_cfg(), model).param_groups

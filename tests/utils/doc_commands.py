@@ -37,13 +37,19 @@ COMMANDS = [
     (r"python tools/train_net\.py .*pose", "tests/tools/test_train_net_pose.py"),
     (r"python tools/train_net\.py .*SIZES_FROM", "tests/checkpoint/test_stable_diffusion.py"),
     (r"python tools/train_net\.py", "tests/tools/test_train_net.py"),
+    (r"torchrun .*tools/train_net\.py", "tests/tools/test_train_net_torchrun.py"),
+    (r"srun .*tools/train_net\.py", "tests/engine/test_cluster.py"),
+    (r"export MASTER_ADDR=\$\(scontrol", HEAVY + "it needs SLURM"),
     (r"python train_heights\.py", "tests/docs/test_new_task.py"),
     # every other tool has a test file of the same name
     (r"python tools/(\w+)\.py", r"tests/tools/test_\1.py"),
 ]
 
 # Start of a command in a block without a language, where other lines may be a tree of files.
-_PROGRAMS = r"(?:[A-Z_]+=\S+ )*(?:python3?|pip|make|git|cd|export|wget|curl|unzip|tar|cs[A-Z]\w+)\b"
+_PROGRAMS = (
+    r"(?:[A-Z_]+=\S+ )*"
+    r"(?:python3?|torchrun|srun|pip|make|git|cd|export|wget|curl|unzip|tar|cs[A-Z]\w+)\b"
+)
 
 
 def commands_of(page: Path) -> Iterator[str]:

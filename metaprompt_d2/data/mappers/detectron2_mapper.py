@@ -4,6 +4,7 @@ from detectron2.data import DatasetMapper as Detectron2Mapper
 from PIL import Image
 
 from ...utils.errors import InputError
+from ...utils.optional import optional_packages
 from ..image_files import is_read_as_stored, opened
 
 
@@ -17,7 +18,7 @@ class DatasetMapper(Detectron2Mapper):
     def __call__(self, dataset_dict: dict) -> dict:
         """
         Raises:
-            InputError: The label map isn't gray with 8 bits.
+            InputError: The label map isn't gray with 8 bits, or shapely is missing.
         """
         file_name = dataset_dict.get("sem_seg_file_name")
         if file_name is not None and self.is_train:
@@ -29,4 +30,5 @@ class DatasetMapper(Detectron2Mapper):
                     f"label file {file_name} isn't gray with 8 bits (mode {image.mode}), and "
                     "Detectron2's DatasetMapper would read other ids: save it as gray with 8 bits"
                 )
-        return super().__call__(dataset_dict)
+        with optional_packages("cropping masks that are polygons (INPUT.CROP)"):
+            return super().__call__(dataset_dict)

@@ -1,10 +1,13 @@
 """`build_mapper`: each meta-architecture has its mapper, any other Detectron2's."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from coco_files import registered_coco, write_coco
 from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
 from detectron2.data import DatasetMapper as Detectron2Mapper
 from helpers import tiny_cfg
 from PIL import Image
@@ -17,6 +20,7 @@ from metaprompt_d2.data import (
     SemSegMapper,
     build_mapper,
 )
+from metaprompt_d2.utils.errors import InputError
 
 
 @pytest.mark.parametrize("is_train", [True, False])
@@ -36,6 +40,23 @@ def test_the_meta_architecture_chooses(architecture: str, mapper: type, is_train
     built = build_mapper(cfg, is_train)
     assert type(built) is mapper
     assert built.is_train == is_train
+
+
+def test_a_crop_of_polygons_without_shapely_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_coco(tmp_path, num_images=1)
+    keys = {"MODEL.META_ARCHITECTURE": "GeneralizedRCNN", "MODEL.MASK_ON": True}
+    mapper = build_mapper(tiny_cfg(keys | {"INPUT.CROP.TYPE": "absolute"}), is_train=True)
+    monkeypatch.setitem(sys.modules, "shapely.geometry", None)  # importing it fails
+    with (
+        registered_coco(tmp_path) as names,
+        pytest.raises(
+            InputError,
+            match=r"polygons \(INPUT.CROP\) needs the package shapely: pip install .*polygons",
+        ),
+    ):
+        mapper(DatasetCatalog.get(names.people)[0])
 
 
 def test_a_mapper_of_ones_own_is_found_by_name() -> None:
