@@ -1,7 +1,7 @@
 """Mask2Former in this package's tools: its config keys, its models and its mapper.
 
-    export DETECTRON2_ENV_MODULE=examples/mask2former_env.py PYTHONPATH=/path/to/Mask2Former
-    python tools/train_net.py --config-file examples/mask2former.yaml --num-gpus 8
+export DETECTRON2_ENV_MODULE=examples/mask2former_env.py PYTHONPATH=/path/to/Mask2Former
+python tools/train_net.py --config-file examples/mask2former.yaml --num-gpus 8
 """
 
 from detectron2.data import DatasetMapper
