@@ -72,8 +72,10 @@ def prose_of_python(text: str) -> str:
     """Comments, docstrings and every other string that holds a space."""
     lines = [re.sub(r"\S", CODE, line) for line in text.splitlines(keepends=True)]
     strings = {tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING)}
+    # From Python 3.12 on, an f-string's quotes are tokens of their own.
+    quotes = {getattr(tokenize, f"FSTRING_{end}", tokenize.COMMENT) for end in ("START", "END")}
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        is_prose = token.type == tokenize.COMMENT
+        is_prose = token.type == tokenize.COMMENT or token.type in quotes
         is_prose |= token.type in strings and " " in token.string
         if not is_prose:
             continue

@@ -45,7 +45,7 @@ def photos(tmp_path: Path) -> Path:
 def write_clip(file: Path, num_frames: int = 3) -> None:
     writer = cv2.VideoWriter(str(file), cv2.VideoWriter_fourcc(*"mp4v"), 5, (96, 64))
     for value in range(num_frames):
-        writer.write(np.full((64, 96, 3), 60 * value, np.uint8))
+        writer.write(np.full((64, 96, 3), 60 * value % 256, np.uint8))
     writer.release()
 
 
