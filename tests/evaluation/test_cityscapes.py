@@ -172,9 +172,9 @@ def test_a_cityscapes_dataset_gets_both_scorers_and_their_metrics_merge(
 
 def test_an_unknown_evaluator_type_is_refused_with_the_known_ones() -> None:
     dataset = "test_dataset_of_no_known_type"
-    MetadataCatalog.get(dataset).evaluator_type = "heights"
+    MetadataCatalog.get(dataset).evaluator_type = "unheard_of"
     try:
-        with pytest.raises(ValueError, match=rf"'{dataset}' .*'heights'.*'cityscapes_sem_seg'"):
+        with pytest.raises(ValueError, match=rf"'{dataset}' .*'unheard_of'.*'cityscapes_sem_seg'"):
             build_evaluators(tiny_cfg(), dataset)
     finally:
         MetadataCatalog.remove(dataset)

@@ -70,8 +70,8 @@ def test_ground_truth_with_unknown_ids_is_named(dataset: str, tmp_path: Path) ->
 
 
 def test_an_unknown_evaluator_type_is_refused_with_the_known_ones(tmp_path: Path) -> None:
-    MetadataCatalog.get("a_test_without_evaluator").set(evaluator_type="heights")
-    with pytest.raises(ValueError, match="'heights', expected one of .*cityscapes_sem_seg"):
+    MetadataCatalog.get("a_test_without_evaluator").set(evaluator_type="unheard_of")
+    with pytest.raises(ValueError, match="'unheard_of', expected one of .*cityscapes_sem_seg"):
         build_evaluators(smallest_cfg(), "a_test_without_evaluator")
 
 

@@ -22,7 +22,7 @@ from metaprompt_d2.modeling import meta_prompt_backbone
 EXAMPLES = ROOT / "examples"
 
 
-def test_a_default_trainer_of_ones_own_trains_evaluates_and_resumes(tmp_path: Path) -> None:
+def test_a_default_trainer_of_ones_own_trains_and_evaluates(tmp_path: Path) -> None:
     data = tmp_path / "data"
     sizes = "--num-train 2 --num-val 1 --height 64 --width 128".split()
     run_script("datasets/make_mini.py", "--output", data / "mini", *sizes).check_returncode()
@@ -32,10 +32,7 @@ def test_a_default_trainer_of_ones_own_trains_evaluates_and_resumes(tmp_path: Pa
     done = run_script(*command, *options, DETECTRON2_DATASETS=str(data))
     assert done.returncode == 0, done.stderr[-3000:]
     assert "mIoU" in done.stdout
-    options = [*options, "SOLVER.MAX_ITER", 2]
-    done = run_script(*command, "--resume", *options, DETECTRON2_DATASETS=str(data))
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert list(losses(folder)) == [0, 1]
+    assert list(losses(folder)) == [0]
 
 
 def test_vitdet_trains_on_the_map_of_stride_16() -> None:

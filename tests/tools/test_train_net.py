@@ -15,6 +15,7 @@ import pytest
 import torch
 from mini_training import CONFIG, SMALL, free_port, losses, metrics_of
 from PIL import Image
+from scripts import run_script
 
 VAL = "mini_cityscapes_fine_sem_seg_val"
 # Losses must not depend on what the log's smoothing has seen, nor dropout on the process's past.
@@ -65,10 +66,7 @@ def test_best_checkpoint_is_the_one_with_the_highest_miou(trained: Path) -> None
 
 
 def test_evaluation_is_the_same_in_one_process_two_processes_and_two_machines(
-    run_tool: Callable[..., str],
-    start_tool: Callable[..., tuple[subprocess.Popen, Path]],
-    trained: Path,
-    tmp_path: Path,
+    run_tool: Callable[..., str], mini_data: Path, trained: Path, tmp_path: Path
 ) -> None:
     common = ["--config-file", CONFIG, "--eval-only"]
     options = [*SMALL, "MODEL.WEIGHTS", trained / "model_final.pth", "OUTPUT_DIR"]
@@ -78,19 +76,14 @@ def test_evaluation_is_the_same_in_one_process_two_processes_and_two_machines(
         "train_net.py", *common, "--num-gpus", 2, "--dist-url", url, *options, tmp_path / "two"
     )
     url = f"tcp://127.0.0.1:{free_port()}"
-    machines = [
-        start_tool(
-            "train_net.py",
-            *common,
-            *("--num-machines", 2, "--machine-rank", rank, "--dist-url", url),
-            *options,
-            tmp_path / "machines",
-        )
-        for rank in range(2)
-    ]
-    assert [process.wait(timeout=300) for process, _ in machines] == [0, 0]
+    machines = run_script(
+        *("tests/utils/two_machines.py", "tools/train_net.py", *common, "--dist-url", url),
+        *(*options, tmp_path / "machines"),
+        DETECTRON2_DATASETS=str(mini_data),
+    )
+    assert machines.returncode == 0, machines.stderr[-4000:]
 
-    assert metrics_of(alone) == metrics_of(two) == metrics_of(machines[0][1].read_text())
+    assert metrics_of(alone) == metrics_of(two) == metrics_of(machines.stdout)
     for run in ("alone", "two", "machines"):
         file = tmp_path / run / "inference" / VAL / "sem_seg_predictions.json"
         segments = [

@@ -1,8 +1,11 @@
 """Checkpoints of untrained models, for tests of tools that ask for one."""
 
+import atexit
+import os
+import shutil
+import tempfile
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from detectron2.config import CfgNode
@@ -12,7 +15,15 @@ from metaprompt_d2 import Predictor
 from metaprompt_d2 import build_model as build_for_inference
 from metaprompt_d2.model_zoo import get_config
 
-_FOLDER = TemporaryDirectory()
+_FOLDER = Path(tempfile.mkdtemp())
+
+
+def _remove_folder(owner: int) -> None:
+    if os.getpid() == owner:  # forks of this process, such as those of launches, leave it
+        shutil.rmtree(_FOLDER)
+
+
+atexit.register(_remove_folder, os.getpid())
 
 
 @cache
@@ -20,7 +31,7 @@ def random_weights(config: str, *overrides: object) -> tuple[str, str]:
     """MODEL.WEIGHTS and a file with the weights of a config's model, made once."""
     torch.manual_seed(0)
     cfg = get_config(config, ["MODEL.DEVICE", "cpu", *overrides])
-    file = Path(_FOLDER.name) / f"{len(list(Path(_FOLDER.name).iterdir()))}.pth"
+    file = _FOLDER / f"{len(list(_FOLDER.iterdir()))}.pth"
     torch.save({"model": build_model(cfg).state_dict()}, file)
     return "MODEL.WEIGHTS", str(file)
 
