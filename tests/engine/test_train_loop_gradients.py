@@ -6,6 +6,8 @@ precision but needs float32 has an error far above it. BatchNorm needs larger im
 `tests/modeling/heads/test_build_gradients.py` has it, at sizes where norms over few values fail.
 """
 
+import functools
+
 import pytest
 import torch
 from detectron2.modeling import build_model
@@ -42,6 +44,7 @@ def inputs(task: str) -> list[dict]:
     return [{"image": smooth_image(), **targets[task]()} for _ in range(2)]
 
 
+@functools.cache
 def gradients(task: str, dtype: torch.dtype | None, rounded_to: torch.dtype | None) -> dict:
     """The gradient of each part of a task's model as one vector."""
     torch.manual_seed(0)
