@@ -27,7 +27,7 @@ demo-pose: $(READY)
 	$(BIN)/python tools/run_mini_demo.py --task pose
 
 test: $(READY)
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --durations 40
 
 # Fuzz the reader of checkpoints; what was found stays in .fuzz.
 fuzz: $(READY)

@@ -102,6 +102,7 @@ setup(
         "lora": LORA,
         "dev": [
             "pytest>=8",
+            "pytest-timeout>=2.3",
             "pytest-xdist>=3.5",
             "hypothesis>=6",
             "mypy>=1.11",

@@ -1,29 +1,21 @@
 """Checkpoints of untrained models, for tests of tools that ask for one."""
 
-import atexit
-import os
 import shutil
 import tempfile
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
+from exits import register_at_exit
 
 from metaprompt_d2 import Predictor
 from metaprompt_d2 import build_model as build_for_inference
 from metaprompt_d2.model_zoo import get_config
 
 _FOLDER = Path(tempfile.mkdtemp())
-
-
-def _remove_folder(owner: int) -> None:
-    if os.getpid() == owner:  # forks of this process, such as those of launches, leave it
-        shutil.rmtree(_FOLDER)
-
-
-atexit.register(_remove_folder, os.getpid())
+register_at_exit(partial(shutil.rmtree, _FOLDER))
 
 
 @cache

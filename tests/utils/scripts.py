@@ -1,6 +1,5 @@
 """Python scripts run as in processes of their own, but without waiting for imports."""
 
-import atexit
 import functools
 import json
 import os
@@ -10,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import torch
+from exits import register_at_exit
 
 __all__ = ["ROOT", "run_script"]
 
@@ -48,5 +48,5 @@ def _start_server() -> subprocess.Popen:
         stdout=subprocess.PIPE,
         text=True,
     )
-    atexit.register(server.communicate)
+    register_at_exit(server.communicate)
     return server
