@@ -29,7 +29,7 @@ def test_each_part_compiles_into_one_program_for_all_steps(
 
     torch.compiler.reset()
     monkeypatch.setattr(nn.Module, "compile", count_programs)
-    model = build_model(smallest_cfg({"MODEL.META_PROMPT.REFINE_STEPS": 3})).eval()
+    model = build_model(smallest_cfg({"MODEL.META_PROMPT.REFINE_STEPS": 2})).eval()
     model.inference_dtype = dtype
     optimize_for_inference(model, dtype=dtype, channels_last=channels_last, compile_mode="default")
     with torch.no_grad():
