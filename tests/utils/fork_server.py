@@ -1,6 +1,6 @@
 """Runs Python scripts in forks of a process that has imported the libraries (seconds, each time).
 
-The datasets of Detectron2 and the package are imported by each fork: they read the environment.
+Detectron2 and the package are imported by each fork, because they read the environment.
 
 Reads one JSON object a line: "command" (a script and its arguments), "folder" (where it runs),
 "environment", "output" and "errors" (files). Answers each with a line, the exit status.
@@ -19,8 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 LIBRARIES = """
-cv2 detectron2.config detectron2.layers detectron2.structures fvcore.nn
-diffusers.models.autoencoders.autoencoder_kl diffusers.models.unets.unet_2d_condition
+cv2 diffusers.models.autoencoders.autoencoder_kl diffusers.models.unets.unet_2d_condition fvcore.nn
 h5py hydra matplotlib.pyplot omegaconf peft pycocotools.cocoeval scipy.io scipy.optimize torch.onnx
 torch.utils.tensorboard torchvision.ops tqdm
 """
