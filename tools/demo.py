@@ -142,7 +142,9 @@ class Demo:
         self.folder = Path(args.output or "")
         self.draws = not args.no_overlay or args.show
         self.saves_pictures = args.output is not None and not args.no_overlay
-        self.raw = PredictionFiles(args.output or "", depth_scale=args.depth_scale)
+        self.raw = PredictionFiles(
+            args.output or "", predictor.metadata, depth_scale=args.depth_scale
+        )
         self.failed: list[str] = []
         self.num_images = self.num_frames = 0
 

@@ -27,7 +27,7 @@ from metaprompt_d2.utils.errors import InputError, one_line_errors
 OUTPUTS = {
     "sem_seg": "logits (N, classes, H, W)",
     "depth": "meters (N, H, W)",
-    "pose": "heatmaps of 17 keypoints (N, 17, H / stride, W / stride)",
+    "pose": "heatmaps (N, keypoints, H / stride, W / stride)",
 }
 
 

@@ -29,7 +29,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, Instances
 from tabulate import tabulate
 
-from metaprompt_d2.data.datasets.coco_topdown import register_people
+from metaprompt_d2.data import register_keypoints
+from metaprompt_d2.data.datasets.coco_topdown import COCO_PERSON
 from metaprompt_d2.data.datasets.kitti import load_kitti_eigen
 from metaprompt_d2.data.readers import read_depth
 from metaprompt_d2.engine import load_config
@@ -192,7 +193,7 @@ def people(split: str) -> str:
     """Register the mini world's people and return the name of their dataset."""
     name, root = f"demo_people_{split}", DATA / "mini/coco"
     annotations = root / f"annotations/person_keypoints_{split}2017.json"
-    register_people(name, str(annotations), str(root / f"{split}2017"))
+    register_keypoints(name, str(annotations), str(root / f"{split}2017"), **COCO_PERSON)
     return name
 
 

@@ -24,8 +24,7 @@ from detectron2.data import Metadata, MetadataCatalog
 from detectron2.structures import Boxes, Instances
 
 import metaprompt_d2  # noqa: F401  (fills the registries)
-from metaprompt_d2.codecs import NUM_KEYPOINTS
-from metaprompt_d2.data import load_dataset_dicts
+from metaprompt_d2.data import find_keypoint_schema, load_dataset_dicts
 from metaprompt_d2.data.coco_json import check_posed_people
 from metaprompt_d2.data.readers import read_depth, read_image
 from metaprompt_d2.evaluation import draw_prediction, merge_people
@@ -68,15 +67,16 @@ def json_reader(
     if isinstance(entries, list) and all(map(is_mask, entries)):
         return sem_seg_reader(file, entries, items, metadata)
     if isinstance(entries, list) and all(map(is_posed, entries)):
-        check_posed_people(str(file), entries, NUM_KEYPOINTS)
-        return people_reader(entries, score_threshold)
+        count = len(find_keypoint_schema(metadata.name))
+        check_posed_people(str(file), entries, count)
+        return people_reader(entries, count, score_threshold)
     raise InputError(
         f"{file} isn't a list of predictions: keypoints (image_id, score, keypoints), or masks "
         "(file_name, category_id, segmentation with size and counts)"
     )
 
 
-def people_reader(entries: list[dict], score_threshold: float) -> Reader:
+def people_reader(entries: list[dict], num_keypoints: int, score_threshold: float) -> Reader:
     """Read people in COCO's result format; their boxes enclose their keypoints.
 
     Images with predictions below the threshold only are drawn, without people.
@@ -89,7 +89,7 @@ def people_reader(entries: list[dict], score_threshold: float) -> Reader:
     def read(item: dict) -> dict | None:
         if item["image_id"] not in people:
             return None
-        found = np.reshape(people[item["image_id"]], (-1, NUM_KEYPOINTS, 3))
+        found = np.reshape(people[item["image_id"]], (-1, num_keypoints, 3))
         keypoints = torch.tensor(found, dtype=torch.float32)
         instances = Instances((item["height"], item["width"]))
         corners = [keypoints[..., :2].amin(dim=1), keypoints[..., :2].amax(dim=1)]

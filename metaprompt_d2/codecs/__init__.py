@@ -2,13 +2,11 @@
 
 from .crops import box_to_crop, crop_matrix, points_to_crop, transform_points
 from .heatmaps import UDPHeatmapCodec, average_with_mirrored
-from .keypoint_schema import FLIP_INDICES, KEYPOINT_NAMES, NUM_KEYPOINTS, UPPER_BODY
+from .keypoint_schema import DEFAULT_SIGMA, KeypointSchema
 
 __all__ = [
-    "FLIP_INDICES",
-    "KEYPOINT_NAMES",
-    "NUM_KEYPOINTS",
-    "UPPER_BODY",
+    "DEFAULT_SIGMA",
+    "KeypointSchema",
     "UDPHeatmapCodec",
     "average_with_mirrored",
     "box_to_crop",

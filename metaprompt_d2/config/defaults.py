@@ -251,7 +251,8 @@ def _defaults() -> CfgNode:
     cfg.INPUT.POSE_AUG.CENTER_JITTER_PROB = 0.3
     # The shift is at most half of this times the sides of the box.
     cfg.INPUT.POSE_AUG.CENTER_JITTER = 0.4
-    # Probability of cropping to the upper or the lower body.
+    # Probability of cropping to the upper or the lower body, for datasets with
+    # keypoint_upper_body in their metadata.
     cfg.INPUT.POSE_AUG.HALF_BODY_PROB = 0.3
     # Only people with more labeled keypoints than this are cropped to half of the body.
     cfg.INPUT.POSE_AUG.HALF_BODY_MIN_JOINTS = 8

@@ -5,6 +5,7 @@ from .augmentation import CropOfSeveralClasses, PadToSize, ResizeToBox
 from .build import build_test_loader, build_train_loader, load_dataset_dicts
 from .checks import check_datasets
 from .color_augmentation import ColorAugSSD
+from .datasets.keypoints import register_keypoints
 from .datasets.sem_seg_folders import register_sem_seg_folders
 from .depth_augmentation import (
     BrightnessContrast,
@@ -15,6 +16,12 @@ from .depth_augmentation import (
     HueSaturationValue,
     KBCrop,
     RandomWindow,
+)
+from .keypoint_schemas import (
+    build_keypoint_schema,
+    check_flip_pairs,
+    find_keypoint_metadata,
+    find_keypoint_schema,
 )
 from .mappers import (
     DATASET_MAPPERS_REGISTRY,
@@ -53,11 +60,16 @@ __all__ = [
     "ScaleAndRotate",
     "SemSegMapper",
     "build_heatmap_codec",
+    "build_keypoint_schema",
     "build_mapper",
     "build_test_loader",
     "build_train_loader",
     "check_datasets",
+    "check_flip_pairs",
     "datasets",
+    "find_keypoint_metadata",
+    "find_keypoint_schema",
     "load_dataset_dicts",
+    "register_keypoints",
     "register_sem_seg_folders",
 ]

@@ -9,6 +9,9 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from ..config.ranges import ignore_value_expected
 from ..utils.errors import InputError, UnknownKeyError
 from ..utils.tasks import find_task
+from .keypoint_schemas import build_keypoint_schema
+
+_LISTS = ("stuff_classes", "thing_classes", "keypoint_names")
 
 
 def check_registered(names: Sequence[str]) -> None:
@@ -28,13 +31,17 @@ def check_registered(names: Sequence[str]) -> None:
             )
 
 
-def check_same_names(names: Sequence[str]) -> None:
+def check_same_names(names: Sequence[str], keys: Sequence[str] = _LISTS) -> None:
     """Check that classes and keypoints have the same names, in the same order, in all datasets.
+
+    Args:
+        names: Names of the datasets.
+        keys: Lists of names in their metadata.
 
     Raises:
         InputError: They differ; the message names the first difference.
     """
-    for key in ("stuff_classes", "thing_classes", "keypoint_names"):
+    for key in keys:
         lists = {name: MetadataCatalog.get(name).get(key, None) for name in names}
         known = [(name, list(found)) for name, found in lists.items() if found is not None]
         for name, found in known[1:]:
@@ -58,12 +65,16 @@ def check_datasets(cfg: CfgNode) -> None:
 
     Raises:
         InputError: A dataset isn't registered, or has other names of classes than another one; for
-            segmentation also if it has another number of classes than the model, or a single one,
-            or its ignore_label is a class or doesn't fit label maps.
+            pose if it has other keypoints than another one or than the model; for segmentation if
+            it has another number of classes than the model, or a single one, or its ignore_label is
+            a class or doesn't fit label maps.
     """
     names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
     check_registered(names)
     check_same_names(cfg.DATASETS.TRAIN)
+    if find_task(cfg) == "pose":
+        check_same_names(names, ["keypoint_names"])
+        build_keypoint_schema(cfg)
     if find_task(cfg) != "sem_seg" and cfg.MODEL.META_ARCHITECTURE != "SemanticSegmentor":
         return
     num_classes = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES

@@ -1,9 +1,10 @@
-"""Read COCO's JSON files of people and detections, and check every field."""
+"""Read COCO's JSON files of keypoints and detections, and check every field."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from ..codecs import KeypointSchema
 from ..utils.errors import InputError
 from ..utils.files import read_json
 
@@ -31,6 +32,10 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
     # Boxes that aren't finite are left out later, together with boxes without area.
     "x, y, width, height": lambda value: _is_list_of_numbers(value) and len(value) == 4,
     "a list of numbers": _are_finite,
+    "a list of names": lambda value: (
+        isinstance(value, list) and all(isinstance(name, str) and name for name in value)
+    ),
+    "a list": lambda value: isinstance(value, list),
 }
 _ID = "an integer or a string"
 _IMAGE = {"id": _ID, "file_name": "a string"}
@@ -45,56 +50,125 @@ _POSED = {"image_id": _ID, "score": "a number", "keypoints": "a list of numbers"
 
 
 class People(NamedTuple):
-    """Images and people of a file, with the ids of the file."""
+    """Images and people, or whatever has keypoints, of a file, with the ids of the file."""
 
     images: list[dict]  # "id", "file_name", "height", "width"
     annotations: list[dict]  # one for each person
-    category_ids: list[int | str]  # ids of the category "person", usually one
+    classes: dict[int | str, int]  # index of each category's name, by the category's id
 
 
-def read_people(file_name: str, num_keypoints: int) -> People:
-    """Read COCO's annotations of people, check them, and fill in missing fields.
+def read_keypoint_metadata(
+    file_name: str, thing_classes: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """Read what the categories of COCO's annotations say about their keypoints.
+
+    Args:
+        file_name: JSON file whose categories have "keypoints", a list of names, and perhaps
+            "skeleton"; see `KeypointSchema.from_category`.
+        thing_classes: Names of categories to read; None for all that have keypoints.
+
+    Returns:
+        Metadata "thing_classes", "keypoint_names" and "keypoint_connection_rules".
+
+    Raises:
+        MissingFileError: The file doesn't exist.
+        InputError: The file isn't COCO's, no such category has keypoints, two of them have
+            different ones, or a category is wrong.
+    """
+    categories = _read_lists(file_name)["categories"]
+    ids = _classes_by_id(categories, thing_classes or [item["name"] for item in categories])
+    found = [item for item in categories if item["id"] in ids and item.get("keypoints")]
+    if not found:
+        raise InputError(
+            f"{file_name}: none of the categories {sorted({item['name'] for item in categories})} "
+            "has names of keypoints: add them as 'keypoints', or give keypoint_names and "
+            "thing_classes"
+        )
+    schemas = {}
+    for item in found:
+        place = f"{file_name}: category {item['name']!r}"
+        kinds = {"keypoints": "a list of names", "skeleton": "a list"}
+        _check_fields(place, item, {key: kinds[key] for key in kinds if item.get(key) is not None})
+        try:
+            schemas[item["name"]] = KeypointSchema.from_category(item)
+        except InputError as error:
+            raise InputError(f"{place}: {error}") from error
+    first_name, first = next(iter(schemas.items()))
+    for name, schema in schemas.items():
+        if schema != first:
+            raise InputError(
+                f"{file_name}: the categories {first_name!r} and {name!r} have different keypoints "
+                "or skeletons: register each by its own thing_classes"
+            )
+    return {
+        "thing_classes": list(schemas),
+        "keypoint_names": list(first.names),
+        "keypoint_connection_rules": list(first.connections),
+    }
+
+
+def read_people(file_name: str, categories: Sequence[str], num_keypoints: int) -> People:
+    """Read COCO's annotations of some categories, check them, and fill in missing fields.
 
     Ids may be integers or strings, and 1 is the same as "1". Images are told apart by their ids;
     the ids of annotations may repeat or be missing, because nothing depends on them.
 
     Args:
         file_name: JSON file in the layout of `person_keypoints_*.json`.
+        categories: Names of the categories, in upper or lower case.
         num_keypoints: Number of keypoints that each annotation must have.
 
     Returns:
-        The images, and the annotations of the category "person". Each of these has "person_id" (its
-        id, or its place in the list unless all ids are different integers), "image_id" as its image
-        has it, "bbox", "keypoints" (zeros if the file has none), "num_keypoints", "area" (by
-        default the box's) and "iscrowd" (0 or 1).
+        The images, and the annotations of the categories. Each of these has "person_id" (its id, or
+        its place in the list unless all ids are different integers), "image_id" and "category_id"
+        as its image and its category have it, "bbox", "keypoints" (zeros if the file has none),
+        "num_keypoints", "area" (by default the box's) and "iscrowd" (0 or 1).
 
     Raises:
         MissingFileError: The file doesn't exist.
-        InputError: The file isn't JSON, lacks a list or a field, has no category "person", has
+        InputError: The file isn't JSON, lacks a list or a field, has none of the categories, has
             another number of keypoints, gives two images the same id, or annotates images that it
             doesn't list.
     """
+    content = _read_lists(file_name)
+    classes = _classes_by_id(content["categories"], categories)
+    if not classes:
+        found = sorted({item["name"] for item in content["categories"]})
+        names = " or ".join(map(repr, categories))
+        raise InputError(f"{file_name}: categories are {found}, expected one named {names}")
+    known = {str(id_): id_ for id_ in classes}
+    images = _images_by_id(content["images"], file_name)
+    annotations = [
+        item | {"category_id": known[str(item["category_id"])]}
+        for item in content["annotations"]
+        if str(item["category_id"]) in known
+    ]
+    ids = [item.get("id") for item in annotations]
+    is_unique = set(map(type, ids)) == {int} and len(set(ids)) == len(ids)
+    person_ids: Sequence[Any] = ids if is_unique else range(len(ids))
+    people = [
+        _complete(item, person_id, num_keypoints, images, file_name)
+        for person_id, item in zip(person_ids, annotations, strict=True)
+    ]
+    return People(list(images.values()), people, classes)
+
+
+def _read_lists(file_name: str) -> dict[str, list[dict]]:
+    """Read a file with COCO's lists, and check the fields by which they are connected."""
     content = read_json(file_name)
     lists = ("images", "annotations", "categories")
     if not isinstance(content, dict) or any(key not in content for key in lists):
         raise InputError(f"{file_name} lacks one of COCO's lists {lists}")
     for key, fields in zip(lists, (_IMAGE, {"category_id": _ID}, _CATEGORY), strict=True):
         _check_list(f"{file_name}: {key}", content[key], fields)
-    names = {item["id"]: item["name"] for item in content["categories"]}
-    category_ids = [id_ for id_, name in names.items() if name.strip().lower() == "person"]
-    if not category_ids:
-        found = sorted(set(names.values()))
-        raise InputError(f"{file_name}: categories are {found}, expected one named 'person'")
-    known = set(map(str, category_ids))
-    images = _images_by_id(content["images"], file_name)
-    found = [item for item in content["annotations"] if str(item["category_id"]) in known]
-    ids = [item.get("id") for item in found]
-    is_unique = set(map(type, ids)) == {int} and len(set(ids)) == len(ids)
-    annotations = [
-        _complete(item, person_id, num_keypoints, images, file_name)
-        for person_id, item in zip(ids if is_unique else range(len(ids)), found, strict=True)
-    ]
-    return People(list(images.values()), annotations, category_ids)
+    return content
+
+
+def _classes_by_id(categories: list[dict], names: Sequence[str]) -> dict[int | str, int]:
+    """Index the names by the ids of the categories that have them, in upper or lower case."""
+    indices = {name.strip().lower(): index for index, name in enumerate(names)}
+    found = {item["id"]: indices.get(item["name"].strip().lower()) for item in categories}
+    return {id_: index for id_, index in found.items() if index is not None}
 
 
 def _images_by_id(images: list[dict], file_name: str) -> dict[str, dict]:
@@ -142,7 +216,7 @@ def _complete(
     person["keypoints"] = person.get("keypoints") or [0] * (3 * num_keypoints)
     _check_fields(place, person, _PERSON)
     _check_fields(place, person, {key: _OPTIONAL[key] for key in _OPTIONAL if key in person})
-    _check_keypoints(place, person, num_keypoints)
+    _check_keypoints(f"{place} of category {item['category_id']!r}", person, num_keypoints)
     image = images.get(str(person["image_id"]))
     if image is None:
         raise InputError(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..codecs import FLIP_INDICES, UPPER_BODY, points_to_crop
+from ..codecs import KeypointSchema, points_to_crop
 from ..utils.errors import InputError
 
 
@@ -65,10 +65,20 @@ class JitterCenter:
 class MirrorPerson:
     """Mirrors the image half of the time, and swaps left and right keypoints."""
 
+    def __init__(self, schema: KeypointSchema):
+        """
+        Args:
+            schema: Keypoints with their flip pairs.
+
+        Raises:
+            InputError: The flip pairs aren't known.
+        """
+        self.flip_indices = list(schema.flip_indices)
+
     def __call__(self, view: PersonView, image_width: int) -> PersonView:
         if np.random.rand() > 0.5:
             return view
-        swap, mirror, shift = list(FLIP_INDICES), (-1, 1), (image_width - 1, 0)
+        swap, mirror, shift = self.flip_indices, (-1, 1), (image_width - 1, 0)
         return replace(
             view,
             keypoints=view.keypoints[swap] * mirror + shift,
@@ -79,10 +89,11 @@ class MirrorPerson:
 
 
 class HalfBody:
-    """Sometimes shows the upper or the lower body only."""
+    """Sometimes shows the upper or the lower body only, if the keypoints have an upper body."""
 
     def __init__(
         self,
+        schema: KeypointSchema,
         probability: float,
         *,
         min_keypoints: int = 8,
@@ -91,6 +102,7 @@ class HalfBody:
     ):
         """
         Args:
+            schema: Keypoints with their upper body.
             probability: Probability of a half body.
             min_keypoints: Number of labeled keypoints that a person must exceed.
             upper_probability: Probability of the upper body where both halves have more than 2
@@ -101,12 +113,15 @@ class HalfBody:
         Raises:
             InputError: A probability isn't in 0..1.
         """
+        self.is_upper = schema.in_upper_body
         self.probability = _check_probability("probability", probability)
         self.upper_probability = _check_probability("upper_probability", upper_probability)
         self.min_keypoints = min_keypoints
         self.padding = padding
 
     def __call__(self, view: PersonView, image_width: int) -> PersonView:
+        if not self.is_upper.any():
+            return view
         if view.visible.sum() <= self.min_keypoints or np.random.rand() >= self.probability:
             return view
         points = self._half(view)
@@ -117,9 +132,8 @@ class HalfBody:
         return replace(view, center=center, extent=extent)
 
     def _half(self, view: PersonView) -> np.ndarray:
-        is_upper = np.isin(np.arange(len(view.keypoints)), UPPER_BODY)
-        upper = view.keypoints[view.visible & is_upper]
-        lower = view.keypoints[view.visible & ~is_upper]
+        upper = view.keypoints[view.visible & self.is_upper]
+        lower = view.keypoints[view.visible & ~self.is_upper]
         if len(upper) > 2 and np.random.rand() < self.upper_probability:
             return upper
         return lower if len(lower) > 2 else upper

@@ -62,11 +62,12 @@ def depth(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
 
 @EVALUATORS_REGISTRY.register()
 def coco_person_topdown(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
-    thresholds = {
+    options = {
         "keypoint_score_threshold": cfg.TEST.POSE.JOINT_SCORE_THRESH,
         "oks_nms_threshold": cfg.TEST.POSE.OKS_NMS_THRESH,
+        "oks_sigmas": cfg.TEST.KEYPOINT_OKS_SIGMAS,
     }
-    return [TopDownKeypointEvaluator(name, output_dir=output_dir, **thresholds)]
+    return [TopDownKeypointEvaluator(name, output_dir=output_dir, **options)]
 
 
 @EVALUATORS_REGISTRY.register()

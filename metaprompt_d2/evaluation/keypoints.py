@@ -5,6 +5,8 @@ import io
 import itertools
 import logging
 from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
 
@@ -15,8 +17,10 @@ from detectron2.utils import comm
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from ..codecs import DEFAULT_SIGMA
+from ..data import find_keypoint_schema
 from ..data.coco_json import People, read_people
-from ..metrics import OKS_SIGMAS, oks_nms, person_score
+from ..metrics import oks_nms, person_score
 from ..utils.errors import InputError
 from ..utils.files import write_json
 from .not_finite import warn_of
@@ -41,53 +45,68 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
         output_dir: str | None = None,
         keypoint_score_threshold: float = 0.2,
         oks_nms_threshold: float = 0.9,
+        oks_sigmas: Sequence[float] = (),
     ):
         """
         Args:
-            dataset_name: Dataset with `json_file`, annotations in COCO's format, in its metadata.
+            dataset_name: Dataset whose metadata has `json_file`, annotations in COCO's format,
+                `thing_classes`, the names of their categories, and `keypoint_names`.
             output_dir: Folder for `keypoints_results.json`, in the format of COCO's server and with
-                the `json_file`'s ids of images and of the category "person".
+                the `json_file`'s ids of images and categories.
             keypoint_score_threshold, oks_nms_threshold: Thresholds of `person_score` and `oks_nms`.
+            oks_sigmas: Standard deviations of the annotators; () for those of the metadata
+                (`keypoint_oks_sigmas`).
 
         Raises:
-            InputError: The metadata has no `json_file`.
+            InputError: The metadata has no `json_file`, `thing_classes` or `keypoint_names`, or
+                another number of keypoints than sigmas.
         """
         self.dataset_name = dataset_name
-        self.json_file = MetadataCatalog.get(dataset_name).get("json_file", None)
-        if self.json_file is None:
-            raise InputError(f"metadata of dataset {dataset_name!r} has no json_file")
+        metadata = MetadataCatalog.get(dataset_name)
+        for key in ("json_file", "thing_classes"):
+            if metadata.get(key) is None:
+                raise InputError(f"metadata of dataset {dataset_name!r} has no {key}")
+        self.json_file, self.categories = metadata.json_file, list(metadata.thing_classes)
+        schema = find_keypoint_schema(dataset_name)
+        self.schema = replace(schema, sigmas=tuple(oks_sigmas)) if oks_sigmas else schema
+        if self.schema.sigmas is None:
+            logger.warning(
+                "dataset %r has no keypoint_oks_sigmas: all keypoints are scored with %g",
+                *(dataset_name, DEFAULT_SIGMA),
+            )
         self.output_dir = output_dir
         self.keypoint_score_threshold = keypoint_score_threshold
         self.oks_nms_threshold = oks_nms_threshold
 
     def reset(self) -> None:
-        # (image, person, index) -> keypoints, box score, area
-        self._people: dict[tuple[int | str, int, int], tuple[np.ndarray, float, float]] = {}
+        # (image, person, index) -> keypoints, box score, area, category
+        self._people: dict[tuple[int | str, int, int], tuple] = {}
         self._not_finite: dict[tuple[int | str, int, int], int] = {}  # their keypoints that are NaN
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """
         Args:
-            inputs: Dicts with "image_id" and, if each is one person, "person_id".
+            inputs: Dicts with "image_id" and, if each is one person, "person_id" and "category_id"
+                of the `json_file` (default: the first of the categories).
             outputs: "instances" with `pred_keypoints`, box `scores` and `crop_areas`.
 
         Raises:
-            InputError: The number of keypoints is not COCO's.
+            InputError: The number of keypoints isn't the dataset's.
         """
         for item, output in zip(inputs, outputs, strict=True):
             instances = output["instances"]
             keypoints = instances.pred_keypoints.double().cpu().numpy()
-            if keypoints.shape[1:] != (len(OKS_SIGMAS), 3):
+            if keypoints.shape[1:] != (len(self.schema), 3):
                 raise InputError(
                     f"predictions for image {item['image_id']} have {keypoints.shape[1]} "
-                    f"keypoints, expected {len(OKS_SIGMAS)}"
+                    f"keypoints, expected {len(self.schema)}"
                 )
             bad = ~np.isfinite(keypoints).all(axis=-1)
             keypoints = np.where(bad[..., None], 0, keypoints)
             fields = keypoints, instances.scores.tolist(), instances.crop_areas.tolist()
             for index, person in enumerate(zip(*fields, strict=True)):
                 key = item["image_id"], item.get("person_id", 0), index
-                self._people[key] = person
+                self._people[key] = (*person, item.get("category_id"))
                 if bad[index].any():
                     self._not_finite[key] = int(bad[index].sum())
 
@@ -114,7 +133,7 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
             for (image_id, person_id, _), count in sorted(not_finite.items(), key=str)
         ]
         warn_of("people have keypoints that are NaN or infinite, scored as (0, 0) with 0", bad)
-        truth = read_people(self.json_file, len(OKS_SIGMAS))
+        truth = read_people(self.json_file, self.categories, len(self.schema))
         results = self._results(people, truth)
         logger.info("%d people posed, %d left after suppression by OKS", len(people), len(results))
         if self.output_dir:
@@ -125,22 +144,29 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
 
     def _results(self, people: dict[tuple, tuple], truth: People) -> list[dict]:
         """Rescore and suppress people image by image; return them in COCO's result format."""
-        numbers, results = _number_images(truth), []
+        numbers, results, first = _number_images(truth), [], next(iter(truth.classes))
         if unknown := [key[0] for key in people if key[0] not in numbers]:
             raise InputError(f"{self.json_file} does not list the predicted image {unknown[0]!r}")
         ordered = sorted(people, key=lambda key: (numbers[key[0]], *key[1:]))
         for image_id, keys in itertools.groupby(ordered, itemgetter(0)):
             found = zip(*(people[key] for key in keys), strict=True)
-            keypoints, box_scores, areas = map(np.array, found)
+            *arrays, category_ids = found
+            keypoints, box_scores, areas = map(np.array, arrays)
             scores = person_score(box_scores, keypoints[..., 2], self.keypoint_score_threshold)
             results += [
                 {
                     "image_id": image_id,
-                    "category_id": truth.category_ids[0],
+                    "category_id": first if category_ids[index] is None else category_ids[index],
                     "keypoints": keypoints[index].ravel().round(3).tolist(),
                     "score": float(scores[index]),
                 }
-                for index in oks_nms(keypoints[..., :2], scores, areas, self.oks_nms_threshold)
+                for index in oks_nms(
+                    keypoints[..., :2],
+                    scores,
+                    areas,
+                    self.oks_nms_threshold,
+                    self.schema.oks_sigmas,
+                )
             ]
         return results
 
@@ -151,6 +177,7 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
         report = io.StringIO()
         with contextlib.redirect_stdout(report):
             evaluation = COCOeval(*_pycocotools_pair(people, results), "keypoints")
+            evaluation.params.kpt_oks_sigmas = self.schema.oks_sigmas
             evaluation.evaluate()
             evaluation.accumulate()
             evaluation.summarize()
@@ -174,15 +201,19 @@ def _pycocotools_pair(people: People, results: list[dict]) -> tuple[COCO, COCO]:
     pycocotools takes a match with the id 0 for no match, and keeps one annotation of each id.
     """
     numbers = _number_images(people)
+
+    def renamed(item: dict) -> dict:
+        category_id = people.classes[item["category_id"]] + 1
+        return item | {"image_id": numbers[item["image_id"]], "category_id": category_id}
+
     truth = COCO()
     truth.dataset = {
         "images": [image | {"id": numbers[image["id"]]} for image in people.images],
         "annotations": [
-            item | {"id": number, "image_id": numbers[item["image_id"]], "category_id": 1}
+            renamed(item) | {"id": number}
             for number, item in enumerate(people.annotations, start=1)
         ],
-        "categories": [{"id": 1, "name": "person"}],
+        "categories": [{"id": number + 1} for number in {*people.classes.values()}],
     }
     truth.createIndex()
-    renamed = [item | {"image_id": numbers[item["image_id"]], "category_id": 1} for item in results]
-    return truth, truth.loadRes(renamed)
+    return truth, truth.loadRes([renamed(item) for item in results])

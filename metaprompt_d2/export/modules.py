@@ -15,7 +15,7 @@ class ExportableModel(nn.Module):
 
     * `sem_seg`: logits (N, K, H, W), or classes (N, H, W) int64 if `argmax` is set.
     * `depth`: meters (N, H, W).
-    * `pose`: heatmaps (N, 17, H / 4, W / 4) of people's crops.
+    * `pose`: heatmaps (N, keypoints, H / 4, W / 4) of people's crops.
 
     The model runs once. Windows, flips and the decoding of heatmaps are left to the caller.
     """

@@ -8,9 +8,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from detectron2.data import Metadata
 from detectron2.structures import BoxMode, Instances
 
-from ..codecs import KEYPOINT_NAMES
 from ..metrics import NO_CLASS, classify_pixels
 from ..utils.errors import InputError, input_errors
 from ..utils.files import create_temporary, path_inside, write_json, write_png
@@ -31,13 +31,18 @@ class PredictionFiles:
 
     ENDINGS = ("_labels.png", "_depth.png")
 
-    def __init__(self, folder: str | os.PathLike, *, depth_scale: float = 256.0):
+    def __init__(
+        self, folder: str | os.PathLike, metadata: Metadata, *, depth_scale: float = 256.0
+    ):
         """
         Args:
             folder: Output folder, created when the first file is written.
+            metadata: Metadata of the `Predictor`, with "thing_classes" and "keypoint_names" for
+                poses.
             depth_scale: Value of one meter. 256, as in KITTI, reaches 255 m; 1000 reaches 65 m.
         """
         self.folder = Path(folder)
+        self.metadata = metadata
         self.depth_scale = depth_scale
         self._images: list[dict] = []
         self._people: list[dict] = []
@@ -93,13 +98,13 @@ class PredictionFiles:
         points, scores = keypoints.where(found, 0).split([2, 1], dim=-1)
         # COCO's third value is a flag (2: visible), so scores get a field of their own.
         flagged = torch.cat([points, 2 * found], dim=-1)
-        fields = boxes, flagged, scores, people.scores.cpu()
-        for box, keypoints, keypoint_scores, score in zip(*fields, strict=True):
+        fields = boxes, flagged, scores, people.scores.cpu(), people.pred_classes.tolist()
+        for box, keypoints, keypoint_scores, score, index in zip(*fields, strict=True):
             self._people.append(
                 {
                     "id": len(self._people) + 1,
                     "image_id": image_id,
-                    "category_id": 1,
+                    "category_id": index + 1,
                     "iscrowd": 0,
                     "bbox": _round(box),
                     "area": float(box[2] * box[3]),
@@ -113,8 +118,12 @@ class PredictionFiles:
     def close(self) -> None:
         """Write `keypoints.json` if there are poses."""
         if self._images:
-            person = {"id": 1, "name": "person", "keypoints": list(KEYPOINT_NAMES)}
-            parts = {"images": self._images, "annotations": self._people, "categories": [person]}
+            names = list(self.metadata.keypoint_names)
+            categories = [
+                {"id": number, "name": name, "keypoints": names}
+                for number, name in enumerate(self.metadata.thing_classes, start=1)
+            ]
+            parts = {"images": self._images, "annotations": self._people, "categories": categories}
             write_json(parts, self.folder / "keypoints.json")
 
 

@@ -16,7 +16,7 @@ from detectron2.structures import Boxes, Instances
 from PIL import Image
 from torch import Tensor, nn
 
-from ..data import build_mapper
+from ..data import build_mapper, find_keypoint_metadata
 from ..data.readers import image_pixels, read_image
 from ..engine import load_model
 from ..evaluation import describe_not_finite
@@ -273,11 +273,10 @@ def _build_metadata(cfg: CfgNode) -> Metadata:
     if len(known.get("stuff_classes", ())) != num_classes:
         known["stuff_classes"] = [str(number) for number in range(num_classes)]
         known.pop("stuff_colors", None)
-    people = MetadataCatalog.get("keypoints_coco_2017_val")
     defaults = {
         "ignore_label": cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
         "max_depth": cfg.MODEL.DEPTH_HEAD.MAX_DEPTH,
-        "keypoint_names": people.keypoint_names,
-        "keypoint_connection_rules": people.keypoint_connection_rules,
     }
+    if find_task(cfg) == "pose" or cfg.MODEL.KEYPOINT_ON:
+        defaults |= find_keypoint_metadata(cfg)
     return Metadata(**defaults | known | {"name": "predictor"})

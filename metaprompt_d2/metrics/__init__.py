@@ -9,14 +9,13 @@ from .depth import (
     kb_crop_box,
     valid_depth_mask,
 )
-from .oks import OKS_SIGMAS, oks_nms, person_score
+from .oks import oks_nms, person_score
 from .sem_seg import NO_CLASS, classify_pixels
 
 __all__ = [
     "DEPTH_CROPS",
     "DEPTH_METRICS",
     "NO_CLASS",
-    "OKS_SIGMAS",
     "classify_pixels",
     "clean_depth",
     "compute_depth_metrics",

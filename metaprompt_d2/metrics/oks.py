@@ -2,36 +2,43 @@
 
 import numpy as np
 
-# Standard deviations of COCO's annotators, one per keypoint.
-OKS_SIGMAS = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1000
-
 
 def keypoint_similarity(
-    keypoints: np.ndarray, others: np.ndarray, area: float, other_areas: np.ndarray
+    keypoints: np.ndarray,
+    others: np.ndarray,
+    area: float,
+    other_areas: np.ndarray,
+    sigmas: np.ndarray,
 ) -> np.ndarray:
     """Compute the OKS between one person and several others, over all keypoints.
 
     Args:
-        keypoints, others: (17, 2) and (N, 17, 2) in pixels.
+        keypoints, others: (J, 2) and (N, J, 2) in pixels.
         area, other_areas: Number and (N,) in square pixels; each pair is compared at its mean area.
+        sigmas: Standard deviations (J,) of the annotators.
 
     Returns:
         (N,) similarities from 0 to 1.
     """
     squared = ((others - keypoints) ** 2).sum(axis=-1)
     areas = (area + np.asarray(other_areas)) / 2 + np.spacing(1)
-    return np.exp(-squared / ((2 * OKS_SIGMAS) ** 2 * areas[:, None] * 2)).mean(axis=-1)
+    return np.exp(-squared / ((2 * sigmas) ** 2 * areas[:, None] * 2)).mean(axis=-1)
 
 
 def oks_nms(
-    keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray, threshold: float
+    keypoints: np.ndarray,
+    scores: np.ndarray,
+    areas: np.ndarray,
+    threshold: float,
+    sigmas: np.ndarray,
 ) -> np.ndarray:
     """Keep people greedily by descending score; drop those too similar to a person kept before.
 
     Args:
-        keypoints: (N, 17, 2) of one image, in pixels.
+        keypoints: (N, J, 2) of one image, in pixels.
         scores, areas: (N,).
         threshold: OKS above which the person with the lower score is dropped; 1 keeps everyone.
+        sigmas: As in `keypoint_similarity`.
 
     Returns:
         Indices of the people to keep, by descending score.
@@ -42,7 +49,7 @@ def oks_nms(
         first, order = order[0], order[1:]
         kept.append(first)
         similar = keypoint_similarity(
-            keypoints[first], keypoints[order], areas[first], areas[order]
+            keypoints[first], keypoints[order], areas[first], areas[order], sigmas
         )
         order = order[similar <= threshold]
     return np.array(kept, int)
@@ -54,7 +61,7 @@ def person_score(
     """Multiply each box score by the mean of the keypoint scores above a threshold, or by 0.
 
     Args:
-        box_scores, keypoint_scores: (N,) and (N, 17).
+        box_scores, keypoint_scores: (N,) and (N, J).
         threshold: Keypoint score above which a keypoint counts.
     """
     counted = keypoint_scores > threshold

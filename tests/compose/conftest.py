@@ -7,7 +7,8 @@ from coco_files import CocoNames, registered_coco, write_coco
 from depth_files import write_pair
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from metaprompt_d2.data.datasets.coco_topdown import register_people
+from metaprompt_d2.data import register_keypoints
+from metaprompt_d2.data.datasets.coco_topdown import COCO_PERSON
 from metaprompt_d2.data.datasets.depth_lists import pair_dicts
 
 
@@ -24,7 +25,7 @@ def topdown(coco: CocoNames) -> Iterator[str]:
     """The people of `coco`, one sample per person."""
     metadata = MetadataCatalog.get(coco.people)
     name = f"{coco.people}_topdown"
-    register_people(name, metadata.json_file, metadata.image_root)
+    register_keypoints(name, metadata.json_file, metadata.image_root, **COCO_PERSON)
     yield name
     DatasetCatalog.remove(name)
     MetadataCatalog.remove(name)

@@ -25,9 +25,9 @@ def content(**changes: object) -> dict:
 def test_what_is_left_out_is_completed(tmp_path: Path) -> None:
     bare = {"id": 3, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}
     dog = {"category_id": 2}  # other categories are left alone
-    read = read_people(write(tmp_path, content(annotations=[bare, dog])), 17)
+    read = read_people(write(tmp_path, content(annotations=[bare, dog])), ["person"], 17)
     (found,) = read.annotations
-    assert (read.images, read.category_ids) == ([IMAGE], [1])
+    assert (read.images, read.classes) == ([IMAGE], {1: 0})
     assert found["keypoints"] == [0] * 51
     assert (found["num_keypoints"], found["area"], found["iscrowd"]) == (0, 12, 0)
 
@@ -47,7 +47,7 @@ def test_what_is_left_out_is_completed(tmp_path: Path) -> None:
             {"annotations": [person(7, keypoints=[None] * 51)]},
             "annotation 7: keypoints is ",
         ),
-        ({"annotations": [person(7, keypoints=[1, 2, 2])]}, "annotation 7 has 1 keypoints, exp"),
+        ({"annotations": [person(7, keypoints=[1, 2, 2])]}, "annotation 7 of category 1 has 1 k"),
         ({"annotations": [person(7, image_id=5)]}, "annotation 7 belongs to image 5, which"),
         ({"annotations": [person(7, iscrowd="no")]}, "annotation 7: iscrowd is no, expected 0 or"),
         ({"categories": CATEGORIES[1:]}, r"categories are \['dog'\], expected one named 'person'"),
@@ -59,7 +59,7 @@ def test_what_is_left_out_is_completed(tmp_path: Path) -> None:
 )
 def test_what_is_broken_is_named(tmp_path: Path, changes: dict, message: str) -> None:
     with pytest.raises(ValueError, match=rf"people\.json: {message}"):
-        read_people(write(tmp_path, content(**changes)), 17)
+        read_people(write(tmp_path, content(**changes)), ["person"], 17)
 
 
 def test_detections_and_posed_people_are_checked_alike(tmp_path: Path) -> None:
@@ -73,4 +73,5 @@ def test_detections_and_posed_people_are_checked_alike(tmp_path: Path) -> None:
 
 
 def test_an_image_that_is_listed_twice_counts_once(tmp_path: Path) -> None:
-    assert read_people(write(tmp_path, content(images=[IMAGE, IMAGE])), 17).images == [IMAGE]
+    file = write(tmp_path, content(images=[IMAGE, IMAGE]))
+    assert read_people(file, ["person"], 17).images == [IMAGE]

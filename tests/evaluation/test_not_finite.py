@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from helpers import (
@@ -184,6 +184,7 @@ def outputs() -> list[tuple[str, dict]]:
     people = Instances((8, 9), pred_keypoints=torch.ones(2, 17, 3))
     people.pred_keypoints[1, 3, 2] = torch.nan
     people.pred_boxes, people.scores = Boxes(torch.ones(2, 4)), torch.ones(2)
+    people.pred_classes = torch.zeros(2, dtype=torch.int64)
     scores, depth = torch.zeros(3, 8, 9), torch.ones(8, 9)
     scores[1, 2, 3], depth[0, :2] = torch.nan, torch.tensor([torch.nan, torch.inf])
     return [
@@ -209,7 +210,7 @@ def test_a_predictor_says_so_and_files_have_no_nan(
         caplog.clear()
         list(predictor.stream([("street.jpg", image, None)]))
         assert f"street.jpg: the prediction is NaN or infinite: {text}" in caplog.text
-    files = PredictionFiles(tmp_path)
+    files = PredictionFiles(tmp_path, MetadataCatalog.get("mini_coco_person_topdown_val"))
     files.add("a", output, file_name="street.jpg", size=(8, 9))
     files.close()
     for file in tmp_path.glob("*.json"):

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from detectron2.data import MetadataCatalog
 from detectron2.structures import Boxes, Instances
 from PIL import Image
 from pycocotools.coco import COCO
@@ -173,6 +174,9 @@ def test_a_video_that_ends_early_says_so_after_its_last_frame(
     assert video.damage in caplog.text
 
 
+PEOPLE = MetadataCatalog.get("mini_coco_person_topdown_val")
+
+
 def add(files: PredictionFiles, name: str, output: dict) -> None:
     files.add(name, output, file_name=f"{name}.jpg", size=(4, 6))
 
@@ -181,7 +185,7 @@ def add(files: PredictionFiles, name: str, output: dict) -> None:
 def test_classes_are_written_as_labels(tmp_path: Path, num_classes: int, mode: str) -> None:
     labels = torch.randint(num_classes, (4, 6))
     logits = torch.nn.functional.one_hot(labels, num_classes).permute(2, 0, 1)
-    add(PredictionFiles(tmp_path), "deep/a", {"sem_seg": logits})
+    add(PredictionFiles(tmp_path, PEOPLE), "deep/a", {"sem_seg": logits})
     image = Image.open(tmp_path / "deep/a_labels.png")
     assert image.mode == mode
     assert np.array_equal(image, labels)
@@ -189,11 +193,11 @@ def test_classes_are_written_as_labels(tmp_path: Path, num_classes: int, mode: s
 
 def test_depth_is_written_with_its_scale(tmp_path: Path) -> None:
     depth = torch.tensor([[1.5, 80.0], [float("nan"), 1000.0]])
-    add(PredictionFiles(tmp_path, depth_scale=256), "a", {"depth": depth})
+    add(PredictionFiles(tmp_path, PEOPLE, depth_scale=256), "a", {"depth": depth})
     image = Image.open(tmp_path / "a_depth.png")
     assert image.text == {"depth_scale": "256"}
     assert np.asarray(image).tolist() == [[384, 20480], [0, 0]]
-    add(PredictionFiles(tmp_path, depth_scale=1000), "a", {"depth": depth})
+    add(PredictionFiles(tmp_path, PEOPLE, depth_scale=1000), "a", {"depth": depth})
     assert cv2.imread(str(tmp_path / "a_depth.png"), -1)[0, 0] == 1500
 
 
@@ -203,7 +207,7 @@ def test_depth_beyond_the_scales_reach_has_no_value_and_is_said(
 ) -> None:
     meters = [1e-6, 0.001, 1.0, 65.5, 65.6, 152.0, 255.9, 256.1, 655.0, 656.0, -1.0, 0.0]
     depth = torch.tensor([*meters, float("inf"), float("nan")])[None]
-    add(PredictionFiles(tmp_path, depth_scale=scale), "a", {"depth": depth})
+    add(PredictionFiles(tmp_path, PEOPLE, depth_scale=scale), "a", {"depth": depth})
     values = np.asarray(Image.open(tmp_path / "a_depth.png"))[0]
     for value, meter in zip(values.tolist(), depth[0].tolist(), strict=True):
         if 0 < meter <= 65535.4 / scale:
@@ -216,7 +220,7 @@ def test_depth_beyond_the_scales_reach_has_no_value_and_is_said(
 
 @pytest.mark.parametrize("name", ["../a", "b/../../a", "/tmp/a"])
 def test_names_that_lead_outside_are_refused(tmp_path: Path, name: str) -> None:
-    files = PredictionFiles(tmp_path / "out")
+    files = PredictionFiles(tmp_path / "out", PEOPLE)
     for output in ({"depth": torch.ones(4, 6)}, {"sem_seg": torch.ones(2, 4, 6)}):
         with pytest.raises(ValueError, match="leads out of the output folder"):
             add(files, name, output)
@@ -226,13 +230,13 @@ def test_names_that_lead_outside_are_refused(tmp_path: Path, name: str) -> None:
 def people(*lefts: float) -> Instances:
     boxes = torch.tensor([[left, 1.0, left + 2, 4.0] for left in lefts]).view(-1, 4)
     keypoints = torch.rand(len(lefts), 17, 3)
-    return Instances(
-        (4, 6), pred_boxes=Boxes(boxes), scores=torch.ones(len(lefts)), pred_keypoints=keypoints
-    )
+    scores, classes = torch.ones(len(lefts)), torch.zeros(len(lefts), dtype=torch.int64)
+    fields = {"pred_boxes": Boxes(boxes), "scores": scores, "pred_classes": classes}
+    return Instances((4, 6), pred_keypoints=keypoints, **fields)
 
 
 def test_poses_are_written_as_coco_has_them(tmp_path: Path) -> None:
-    files = PredictionFiles(tmp_path)
+    files = PredictionFiles(tmp_path, PEOPLE)
     found = people(0.0, 3.0)
     add(files, "a", {"instances": found})
     add(files, "b", {"instances": people()})
@@ -253,4 +257,4 @@ def test_poses_are_written_as_coco_has_them(tmp_path: Path) -> None:
 
 def test_other_outputs_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="only segmentation, depth and poses"):
-        add(PredictionFiles(tmp_path), "a", {"proposals": None})
+        add(PredictionFiles(tmp_path, PEOPLE), "a", {"proposals": None})

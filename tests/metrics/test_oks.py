@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from pycocotools.cocoeval import Params
 
-from metaprompt_d2.metrics.oks import OKS_SIGMAS, keypoint_similarity, oks_nms, person_score
+from metaprompt_d2.data import find_keypoint_schema
+from metaprompt_d2.metrics.oks import keypoint_similarity, oks_nms, person_score
 
+OKS_SIGMAS = find_keypoint_schema("coco_2017_person_topdown_train").oks_sigmas
 RANDOM = np.random.default_rng(0)
 
 
@@ -16,7 +18,7 @@ def test_sigmas_are_cocos() -> None:
 def test_similarity_of_equal_people_is_one_and_falls_with_distance() -> None:
     person = RANDOM.uniform(0, 100, (17, 2))
     others = np.stack([person, person + 1, person + 5, person + 1000])
-    values = keypoint_similarity(person, others, 900.0, np.full(4, 900.0))
+    values = keypoint_similarity(person, others, 900.0, np.full(4, 900.0), OKS_SIGMAS)
     assert values[0] == 1
     assert (np.diff(values) < 0).all()
     assert values[-1] == pytest.approx(0)
@@ -30,7 +32,7 @@ def test_similarity_is_the_formula_with_the_mean_area() -> None:
             for a, b, sigma in zip(person, other, OKS_SIGMAS, strict=True)
         ]
     )
-    value = keypoint_similarity(person, other[None], 1000.0, np.array([3000.0]))
+    value = keypoint_similarity(person, other[None], 1000.0, np.array([3000.0]), OKS_SIGMAS)
     assert value[0] == pytest.approx(expected)
 
 
@@ -39,12 +41,13 @@ def test_the_higher_score_survives_its_copies() -> None:
     keypoints = np.stack([one, two, one + 0.1, two])
     scores = np.array([0.3, 0.9, 0.5, 0.2])
     areas = np.full(4, 5000.0)
-    assert oks_nms(keypoints, scores, areas, 0.9).tolist() == [1, 2]
-    assert oks_nms(keypoints, scores, areas, 1.0).tolist() == [1, 2, 0, 3]
+    assert oks_nms(keypoints, scores, areas, 0.9, OKS_SIGMAS).tolist() == [1, 2]
+    assert oks_nms(keypoints, scores, areas, 1.0, OKS_SIGMAS).tolist() == [1, 2, 0, 3]
 
 
 def test_suppression_of_nobody_keeps_nobody() -> None:
-    assert oks_nms(np.zeros((0, 17, 2)), np.zeros(0), np.zeros(0), 0.9).tolist() == []
+    nobody = np.zeros((0, 17, 2)), np.zeros(0), np.zeros(0)
+    assert oks_nms(*nobody, 0.9, OKS_SIGMAS).tolist() == []
 
 
 def test_a_persons_score_is_the_boxs_times_the_mean_of_the_confident_keypoints() -> None:

@@ -28,8 +28,8 @@ from random_weights import random_weights
 from robustness_cases import run_cases
 from safetensors.torch import save_file
 
-from metaprompt_d2.data import register_sem_seg_folders
-from metaprompt_d2.data.datasets.coco_topdown import register_people
+from metaprompt_d2.data import register_keypoints, register_sem_seg_folders
+from metaprompt_d2.data.datasets.coco_topdown import COCO_PERSON
 from metaprompt_d2.data.datasets.kitti import load_kitti_eigen
 from metaprompt_d2.engine import launch_main, load_model, train_or_evaluate
 
@@ -110,7 +110,9 @@ def people_data(folder: Path, detected: bool) -> str:
     file = write_people(folder, [person(1), person(2), person(3, image_id=2)])
     found = write_detections(folder, [detection(), detection(2, 0.5)]) if detected else None
     name = str(folder)
-    register_people(name, str(file), name, detections_file=None if found is None else str(found))
+    register_keypoints(
+        name, str(file), name, detections_file=None if found is None else str(found), **COCO_PERSON
+    )
     return name
 
 

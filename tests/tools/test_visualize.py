@@ -12,9 +12,10 @@ import pytest
 import visualize_data
 import visualize_predictions
 from mini_training import CONFIG, POSE_CONFIG, POSE_SMALL, SMALL
+from pose_files import PEOPLE
 
 from metaprompt_d2.data import register_sem_seg_folders
-from metaprompt_d2.data.datasets.coco_topdown import load_annotated_people
+from metaprompt_d2.data.datasets.keypoints import load_annotated_people
 from metaprompt_d2.data.datasets.kitti import load_kitti_eigen
 
 DEPTH_CONFIG = "configs/mini/kitti_depth.yaml"
@@ -62,7 +63,7 @@ def test_people_are_drawn_with_their_keypoints_one_picture_per_image(
     options = ["--source", "annotation", "--config-file", POSE_CONFIG]
     run_tool("visualize_data.py", *options, "--output-dir", tmp_path)
     people = load_annotated_people(
-        str(mini_data / "mini/coco/annotations/person_keypoints_train2017.json"), ""
+        str(mini_data / "mini/coco/annotations/person_keypoints_train2017.json"), "", **PEOPLE
     )
     drawn = pictures(tmp_path)
     assert len(drawn) == len({person["file_name"] for person in people}) < len(people)
@@ -84,7 +85,7 @@ def test_people_are_drawn_from_the_evaluators_json(
     run_tool: Callable[..., str], mini_data: Path, tmp_path: Path
 ) -> None:
     people = load_annotated_people(
-        str(mini_data / "mini/coco/annotations/person_keypoints_val2017.json"), ""
+        str(mini_data / "mini/coco/annotations/person_keypoints_val2017.json"), "", **PEOPLE
     )
     results = [
         {

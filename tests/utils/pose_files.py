@@ -12,8 +12,10 @@ from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from helpers import smallest_cfg
 
-from metaprompt_d2.data.datasets.coco_topdown import register_people
+from metaprompt_d2.data import register_keypoints
+from metaprompt_d2.data.datasets.coco_topdown import COCO_PERSON
 
+PEOPLE: dict = {"categories": ["person"], "num_keypoints": 17}  # for `load_annotated_people`
 SMALLEST_POSE = {
     "MODEL.META_ARCHITECTURE": "TopDownPoseEstimator",
     "MODEL.PIXEL_MEAN": [127.5, 127.5, 127.5],
@@ -82,11 +84,12 @@ def detection(image_id: int = 1, score: float = 0.9, **changes) -> dict:
 def registered_people(json_file: Path, detections_file: Path | None = None) -> Iterator[str]:
     """Register files, with the images next to them, while the context lasts; yields the name."""
     name = f"test_people_{uuid.uuid4().hex}"
-    register_people(
+    register_keypoints(
         name,
         str(json_file),
         str(json_file.parent),
         detections_file=None if detections_file is None else str(detections_file),
+        **COCO_PERSON,
     )
     try:
         yield name

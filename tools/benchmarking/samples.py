@@ -38,8 +38,9 @@ def training_inputs(cfg: CfgNode, batch_size: int, size: tuple[int, int]) -> lis
             item["depth"] = share * cfg.MODEL.DEPTH_HEAD.MAX_DEPTH
         elif task == "pose":
             height, width = (side // cfg.MODEL.HEATMAP_HEAD.STRIDE for side in size)
-            item["heatmaps"] = torch.rand(17, height, width, generator=generator)
-            item["keypoint_weights"] = torch.ones(17)
+            count = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
+            item["heatmaps"] = torch.rand(count, height, width, generator=generator)
+            item["keypoint_weights"] = torch.ones(count)
         else:
             raise InputError(
                 f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE!r}, for which training "

@@ -134,8 +134,9 @@ def _build_pose_mapper(cfg: CfgNode, *, is_train: bool) -> DictConfig:
     aug = cfg.INPUT.POSE_AUG
     augmentations = [
         L(JitterCenter)(probability=aug.CENTER_JITTER_PROB, amount=aug.CENTER_JITTER),
-        L(MirrorPerson)(),
+        L(MirrorPerson)(schema="${model.schema}"),
         L(HalfBody)(
+            schema="${model.schema}",
             probability=aug.HALF_BODY_PROB,
             min_keypoints=aug.HALF_BODY_MIN_JOINTS,
             upper_probability=aug.HALF_BODY_UPPER_PROB,
@@ -148,6 +149,7 @@ def _build_pose_mapper(cfg: CfgNode, *, is_train: bool) -> DictConfig:
     test_options = {} if is_train else {"test_batch_size": cfg.TEST.POSE.PEOPLE_PER_BATCH}
     return L(PoseMapper)(
         is_train=is_train,
+        schema="${model.schema}",
         codec="${model.codec}",
         augmentations=augmentations if is_train else [],
         padding="${model.padding}",

@@ -6,6 +6,7 @@ from detectron2.layers import ShapeSpec
 from omegaconf import DictConfig
 
 from metaprompt_d2.codecs import UDPHeatmapCodec
+from metaprompt_d2.data import find_keypoint_schema
 from metaprompt_d2.modeling import (
     DeconvDepthHead,
     DeconvHeatmapHead,
@@ -115,6 +116,7 @@ def _build_pose_estimator(cfg: CfgNode) -> DictConfig:
         heatmap_head=L(DeconvHeatmapHead)(**head),
         pixel_mean=cfg.MODEL.PIXEL_MEAN,
         pixel_std=cfg.MODEL.PIXEL_STD,
+        schema=L(find_keypoint_schema)(dataset_name=cfg.DATASETS.TRAIN[0]),
         codec=codec,
         padding=cfg.INPUT.PERSON_CROP.PADDING,
         size_divisibility=cfg.MODEL.HEATMAP_HEAD.SIZE_DIVISIBILITY,

@@ -7,7 +7,8 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.builtin_meta import _get_builtin_metadata
 from detectron2.data.datasets.cityscapes import load_cityscapes_semantic
 
-from .coco_topdown import register_people
+from .coco_topdown import COCO_PERSON
+from .keypoints import register_keypoints
 from .kitti import register_kitti_eigen
 
 
@@ -31,8 +32,9 @@ def register_mini_kitti(root: str) -> None:
 def register_mini_coco(root: str) -> None:
     """Register `mini_coco_person_topdown_{train,val}`, with boxes from the annotations."""
     for split in ("train", "val"):
-        register_people(
+        register_keypoints(
             f"mini_coco_person_topdown_{split}",
             os.path.join(root, f"mini/coco/annotations/person_keypoints_{split}2017.json"),
             os.path.join(root, f"mini/coco/{split}2017"),
+            **COCO_PERSON,
         )

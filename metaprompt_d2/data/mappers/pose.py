@@ -6,8 +6,15 @@ import torch
 from detectron2.config import CfgNode, configurable
 from torchvision.ops import nms
 
-from ...codecs import NUM_KEYPOINTS, UDPHeatmapCodec, box_to_crop, crop_matrix, transform_points
+from ...codecs import (
+    KeypointSchema,
+    UDPHeatmapCodec,
+    box_to_crop,
+    crop_matrix,
+    transform_points,
+)
 from ...utils.errors import InputError
+from ..keypoint_schemas import build_keypoint_schema, check_flip_pairs
 from ..pose_augmentation import (
     HalfBody,
     JitterCenter,
@@ -51,6 +58,7 @@ class PoseMapper(ImageMapper):
         self,
         is_train: bool,
         *,
+        schema: KeypointSchema,
         codec: UDPHeatmapCodec,
         augmentations: list[ViewAugmentation],
         padding: float = 1.25,
@@ -62,6 +70,7 @@ class PoseMapper(ImageMapper):
         """
         Args:
             is_train, image_format: As in `ImageMapper`.
+            schema: Keypoints that each person has.
             codec: Codec with the sizes of crops and heatmaps.
             augmentations: Augmentations of the view in their order.
             padding: Factor on the person's box.
@@ -69,6 +78,7 @@ class PoseMapper(ImageMapper):
             test_batch_size: Samples that a process takes from a test set at once.
         """
         super().__init__(is_train, image_format)
+        self.schema = schema
         self.codec = codec
         self.augmentations = augmentations
         self.padding = padding
@@ -78,10 +88,12 @@ class PoseMapper(ImageMapper):
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict:
+        schema = build_keypoint_schema(cfg)
         return {
             "is_train": is_train,
+            "schema": schema,
             "codec": build_heatmap_codec(cfg),
-            "augmentations": _train_augmentations(cfg) if is_train else [],
+            "augmentations": _train_augmentations(cfg, schema) if is_train else [],
             "padding": cfg.INPUT.PERSON_CROP.PADDING,
             "image_format": cfg.INPUT.FORMAT,
             "box_score_threshold": cfg.TEST.POSE.BOX_SCORE_THRESH,
@@ -143,29 +155,32 @@ class PoseMapper(ImageMapper):
         return [kept[index] for index in sorted(survivors)]
 
     def _view(self, dataset_dict: dict) -> PersonView:
-        keypoints = np.zeros((NUM_KEYPOINTS, 3))
+        keypoints = np.zeros((len(self.schema), 3))
         if self.is_train:
             values = dataset_dict["annotations"][0]["keypoints"]
             if len(values) != keypoints.size:
                 raise InputError(
                     f"person {dataset_dict.get('person_id')} of {dataset_dict['file_name']} has "
-                    f"{len(values) / 3:g} keypoints, expected {NUM_KEYPOINTS}"
+                    f"{len(values) / 3:g} keypoints, expected {len(self.schema)}"
                 )
-            keypoints = np.array(values, np.float64).reshape(NUM_KEYPOINTS, 3)
+            keypoints = np.array(values, np.float64).reshape(keypoints.shape)
         box = np.array(dataset_dict["person_box"], np.float64)
         height, width = self.codec.crop_size
         center, extent = box_to_crop(box, aspect=width / height, padding=self.padding)
         return PersonView(keypoints[:, :2], keypoints[:, 2] > 0, box[2:], center, extent)
 
 
-def _train_augmentations(cfg: CfgNode) -> list[ViewAugmentation]:
+def _train_augmentations(cfg: CfgNode, schema: KeypointSchema) -> list[ViewAugmentation]:
     aug, flip = cfg.INPUT.POSE_AUG, cfg.INPUT.RANDOM_FLIP
     if flip not in ("horizontal", "none"):
         raise InputError(f"INPUT.RANDOM_FLIP is {flip!r}, pose knows 'horizontal' and 'none'")
+    if flip == "horizontal":
+        check_flip_pairs(schema, "INPUT.RANDOM_FLIP 'none'")
     return [
         JitterCenter(aug.CENTER_JITTER_PROB, aug.CENTER_JITTER),
-        *([MirrorPerson()] if flip == "horizontal" else []),
+        *([MirrorPerson(schema)] if flip == "horizontal" else []),
         HalfBody(
+            schema,
             aug.HALF_BODY_PROB,
             min_keypoints=aug.HALF_BODY_MIN_JOINTS,
             upper_probability=aug.HALF_BODY_UPPER_PROB,

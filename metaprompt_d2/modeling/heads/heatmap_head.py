@@ -8,15 +8,12 @@ from detectron2.config import CfgNode, configurable
 from detectron2.layers import ShapeSpec
 from torch import Tensor, nn
 
-from ...codecs import NUM_KEYPOINTS
 from ...data import build_heatmap_codec
 from ...layers import DeconvStack, heatmap_cross_entropy, init_normal, resize, weighted_heatmap_mse
 from ...utils.errors import InputError
 from .build import HEATMAP_HEADS_REGISTRY, find_feature
 
 _LOSSES = {"cross_entropy": heatmap_cross_entropy, "mse": weighted_heatmap_mse}
-# Groups of the last convolution: with "prompts", each keypoint reads channels of its own.
-_GROUPS = {"deconv": 1, "prompts": NUM_KEYPOINTS}
 
 
 @HEATMAP_HEADS_REGISTRY.register()
@@ -35,6 +32,7 @@ class DeconvHeatmapHead(nn.Module):
         *,
         in_channels: int,
         in_stride: int,
+        num_keypoints: int,
         in_feature: str = "p4",
         wiring: str = "deconv",
         deconv_dims: Sequence[int] = (256, 256),
@@ -48,6 +46,7 @@ class DeconvHeatmapHead(nn.Module):
         """
         Args:
             in_channels, in_stride, in_feature: Channels, stride and name of the input feature.
+            num_keypoints: Number J of keypoints.
             wiring: "deconv" or "prompts".
             deconv_dims, deconv_kernels: Channels and kernel sizes of the transposed convolutions,
                 for "deconv" only.
@@ -65,9 +64,11 @@ class DeconvHeatmapHead(nn.Module):
                 stride isn't reached.
         """
         super().__init__()
-        if in_channels % _GROUPS[wiring]:
+        # With "prompts", each keypoint reads channels of its own.
+        groups = num_keypoints if wiring == "prompts" else 1
+        if in_channels % groups:
             raise InputError(
-                f"feature {in_feature!r} has {in_channels} channels, which {NUM_KEYPOINTS} "
+                f"feature {in_feature!r} has {in_channels} channels, which {num_keypoints} "
                 "keypoints cannot share; the number of prompts must be a multiple"
             )
         if wiring == "prompts":
@@ -88,7 +89,7 @@ class DeconvHeatmapHead(nn.Module):
         self.softmax_scale = 2 * math.pi * sigma**2  # a Gaussian's sum over its maximum
         self.decoder = DeconvStack(in_channels, deconv_dims, None, kernel_size=deconv_kernels)
         channels = [in_channels, *deconv_dims][-1]
-        self.predictor = nn.Conv2d(channels, NUM_KEYPOINTS, 1, groups=_GROUPS[wiring])
+        self.predictor = nn.Conv2d(channels, num_keypoints, 1, groups=groups)
         init_normal(self, std=0.001)
 
     @classmethod
@@ -99,6 +100,7 @@ class DeconvHeatmapHead(nn.Module):
             "in_channels": feature.channels,
             "in_stride": feature.stride,
             "in_feature": head.IN_FEATURE,
+            "num_keypoints": cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS,
             "wiring": head.WIRING,
             "deconv_dims": head.DECONV_DIMS,
             "deconv_kernels": head.DECONV_KERNELS,

@@ -10,8 +10,8 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
-from ...codecs import FLIP_INDICES, UDPHeatmapCodec, average_with_mirrored, box_to_crop
-from ...data import build_heatmap_codec
+from ...codecs import KeypointSchema, UDPHeatmapCodec, average_with_mirrored, box_to_crop
+from ...data import build_heatmap_codec, build_keypoint_schema, check_flip_pairs
 from ..heads.build import build_heatmap_head
 from ..person_crops import cut_crops, given_boxes
 from ..person_detector import PersonDetector
@@ -45,6 +45,7 @@ class TopDownPoseEstimator(TaskModel):
         self,
         *,
         heatmap_head: nn.Module,
+        schema: KeypointSchema,
         codec: UDPHeatmapCodec,
         padding: float = 1.25,
         size_divisibility: int = 0,
@@ -57,6 +58,7 @@ class TopDownPoseEstimator(TaskModel):
         """
         Args:
             heatmap_head: Heatmap head; see `HEATMAP_HEADS_REGISTRY`.
+            schema: The J keypoints; their flip pairs are needed for `flip`.
             codec: Codec with the sizes of crops and heatmaps, which decodes heatmaps.
             padding: Factor on people's boxes.
             size_divisibility: Number to whose multiples crops are padded, besides the backbone's.
@@ -69,6 +71,7 @@ class TopDownPoseEstimator(TaskModel):
         """
         super().__init__(**shared)
         self.heatmap_head = heatmap_head
+        self.schema = schema
         self.codec = codec
         self.padding = padding
         self.size_divisibility = int(np.lcm(size_divisibility or 1, self.size_divisibility or 1))
@@ -80,13 +83,17 @@ class TopDownPoseEstimator(TaskModel):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         arguments = super().from_config(cfg)
+        schema, flip = build_keypoint_schema(cfg), cfg.TEST.AUG.ENABLED and cfg.TEST.AUG.FLIP
+        if flip:
+            check_flip_pairs(schema, "TEST.AUG.FLIP False")
         has_detector = bool(cfg.MODEL.PERSON_DETECTOR.CONFIG_FILE)
         return arguments | {
             "heatmap_head": build_heatmap_head(cfg, arguments["backbone"].output_shape()),
+            "schema": schema,
             "codec": build_heatmap_codec(cfg),
             "padding": cfg.INPUT.PERSON_CROP.PADDING,
             "size_divisibility": cfg.MODEL.HEATMAP_HEAD.SIZE_DIVISIBILITY,
-            "flip": cfg.TEST.AUG.ENABLED and cfg.TEST.AUG.FLIP,
+            "flip": flip,
             "batch_size": cfg.TEST.POSE.BATCH_SIZE,
             "keep_heatmaps": cfg.TEST.POSE.HEATMAPS,
             "detector": PersonDetector.from_config(cfg) if has_detector else None,
@@ -114,9 +121,9 @@ class TopDownPoseEstimator(TaskModel):
         Returns:
             In training the head's losses. In inference one dict for each input, with "instances":
             K people in pixels of (height, width), with `pred_boxes`, `scores` (of the boxes),
-            `pred_classes` (0), `pred_keypoints` (K, 17, 3) of x, y, score in COCO's coordinates,
+            `pred_classes` (0), `pred_keypoints` (K, J, 3) of x, y, score in COCO's coordinates,
             `crop_areas` (K,) in square pixels, and, with `keep_heatmaps`, `pred_keypoint_heatmaps`
-            (K, 17, h', w') of the crops. Boxes without area are left out.
+            (K, J, h', w') of the crops. Boxes without area are left out.
 
         Raises:
             InputError: `Instances` without boxes.
@@ -150,14 +157,14 @@ class TopDownPoseEstimator(TaskModel):
     def _predict(self, crops: Tensor) -> Tensor:
         """Predict heatmaps (K, J, h', w') of normalized crops (K, C, h, w)."""
         if not len(crops):
-            return crops.new_zeros(0, len(FLIP_INDICES), *self.codec.heatmap_size)
+            return crops.new_zeros(0, len(self.schema), *self.codec.heatmap_size)
         outputs = []
         for batch in crops.split(self.batch_size):
             views = torch.cat([batch, batch.flip(-1)]) if self.flip else batch
             heatmaps = self.predict_batch(views)
             if self.flip:
                 plain, mirrored = heatmaps.chunk(2)
-                heatmaps = average_with_mirrored(plain, mirrored, FLIP_INDICES)
+                heatmaps = average_with_mirrored(plain, mirrored, self.schema.flip_indices)
             outputs.append(heatmaps)
         return torch.cat(outputs)
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import DatasetCatalog
-from pose_files import detection, person, registered_people, smallest_pose_cfg, write_people
+from pose_files import PEOPLE, detection, person, registered_people, smallest_pose_cfg, write_people
 
-from metaprompt_d2.codecs import FLIP_INDICES, crop_matrix, transform_points
+from metaprompt_d2.codecs import crop_matrix, transform_points
 from metaprompt_d2.data import (
     HalfBody,
     JitterCenter,
@@ -19,8 +19,11 @@ from metaprompt_d2.data import (
     PersonView,
     PoseMapper,
     ScaleAndRotate,
+    find_keypoint_schema,
 )
-from metaprompt_d2.data.datasets.coco_topdown import load_annotated_people
+from metaprompt_d2.data.datasets.keypoints import load_annotated_people
+
+SCHEMA = find_keypoint_schema("mini_coco_person_topdown_val")
 
 
 def view(num_visible: int = 17) -> PersonView:
@@ -39,7 +42,7 @@ def drawn(augmentation: Callable, count: int = 2000, **arguments) -> list[Person
 
 
 def people_of(root: Path, annotations: list[dict]) -> list[dict]:
-    return load_annotated_people(str(write_people(root, annotations)), str(root))
+    return load_annotated_people(str(write_people(root, annotations)), str(root), **PEOPLE)
 
 
 def decoded(mapped: dict, mapper: PoseMapper) -> np.ndarray:
@@ -60,17 +63,17 @@ def test_the_center_is_shifted_with_its_probability_within_its_range() -> None:
 
 
 def test_the_mirror_swaps_keypoints_and_moves_the_center() -> None:
-    results = drawn(MirrorPerson(), count=400)
+    results = drawn(MirrorPerson(SCHEMA), count=400)
     mirrored = [item for item in results if item.mirrored]
     assert len(mirrored) / 400 == pytest.approx(0.5, abs=0.08)
     original = view()
     np.testing.assert_allclose(mirrored[0].keypoints[1], [99, 0] + original.keypoints[2] * [-1, 1])
     np.testing.assert_allclose(mirrored[0].center, [54, 45])
-    assert (mirrored[0].visible == original.visible[list(FLIP_INDICES)]).all()
+    assert (mirrored[0].visible == original.visible[list(SCHEMA.flip_indices)]).all()
 
 
 def test_half_bodies_come_with_their_probabilities() -> None:
-    augmentation = HalfBody(0.3)
+    augmentation = HalfBody(SCHEMA, 0.3)
     centers = np.array([item.center for item in drawn(augmentation)])
     keypoints = view().keypoints
     upper, lower = (
@@ -83,7 +86,7 @@ def test_half_bodies_come_with_their_probabilities() -> None:
 
 
 def test_a_half_bodys_crop_keeps_the_aspect_and_holds_its_keypoints() -> None:
-    item = HalfBody(1.0, upper_probability=1.0)(view(), 100)
+    item = HalfBody(SCHEMA, 1.0, upper_probability=1.0)(view(), 100)
     assert item.extent[0] / item.extent[1] == pytest.approx(0.75)
     low, high = view().keypoints[:11].min(axis=0), view().keypoints[:11].max(axis=0)
     assert (item.extent >= (high - low) * 1.5 - 1e-9).all()
@@ -103,7 +106,7 @@ def test_scale_and_rotation_are_clipped_normals() -> None:
     ("build", "message"),
     [
         (lambda: JitterCenter(2, 1), "probability is 2"),
-        (lambda: HalfBody(-1), "probability is -1"),
+        (lambda: HalfBody(SCHEMA, -1), "probability is -1"),
         (lambda: ScaleAndRotate(1.0, 1, 0), "scale is 1.0"),
         (lambda: ScaleAndRotate(0.1, 1, 7), "rotation_probability is 7"),
     ],
@@ -155,7 +158,7 @@ def test_real_keypoints_come_back_within_half_a_pixel_of_the_crop(
     cfg = smallest_pose_cfg({"INPUT.PERSON_CROP.SIZE": size, "INPUT.RANDOM_FLIP": "none"})
     mapper = PoseMapper(cfg, is_train=True)
     mapper.augmentations = []
-    for item in load_annotated_people(str(json_file), str(folder / "val2017")):
+    for item in load_annotated_people(str(json_file), str(folder / "val2017"), **PEOPLE):
         mapped = mapper(item)
         truth = np.reshape(item["annotations"][0]["keypoints"], (17, 3))
         seen = truth[:, 2] > 0

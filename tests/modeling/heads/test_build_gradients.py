@@ -39,7 +39,7 @@ def depth() -> tuple[nn.Module, list[str], Callable[[nn.Module, dict], dict]]:
 
 
 def pose() -> tuple[nn.Module, list[str], Callable[[nn.Module, dict], dict]]:
-    head = DeconvHeatmapHead(in_channels=24, in_stride=16, deconv_dims=(24, 24))
+    head = DeconvHeatmapHead(in_channels=24, in_stride=16, num_keypoints=17, deconv_dims=(24, 24))
     truth = torch.rand(2, 17, SMALL // 4, SMALL // 4), torch.ones(2, 17)
     return head, ["p4"], lambda module, maps: module(maps, (SMALL, SMALL), truth)[1]
 

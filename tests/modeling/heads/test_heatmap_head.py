@@ -12,8 +12,9 @@ from metaprompt_d2.layers import heatmap_cross_entropy, weighted_heatmap_mse
 from metaprompt_d2.modeling import HEATMAP_HEADS_REGISTRY, DeconvHeatmapHead, build_heatmap_head
 
 SHAPES = {"p2": ShapeSpec(channels=34, stride=4), "p4": ShapeSpec(channels=6, stride=16)}
-DECONV = {"in_channels": 6, "in_stride": 16, "deconv_dims": (8, 8)}
-PROMPTS = {"in_channels": 34, "in_stride": 4, "in_feature": "p2", "wiring": "prompts"}
+DECONV = {"in_channels": 6, "in_stride": 16, "num_keypoints": 17, "deconv_dims": (8, 8)}
+PROMPTS = {"in_channels": 34, "in_stride": 4, "num_keypoints": 17, "in_feature": "p2"}
+PROMPTS["wiring"] = "prompts"
 
 
 @pytest.mark.parametrize("size", [(256, 192), (384, 288)])
@@ -44,7 +45,7 @@ def test_a_keypoint_reads_its_own_prompts_alone() -> None:
 
 
 def test_the_classic_head_is_vitposes() -> None:
-    head = DeconvHeatmapHead(in_channels=640, in_stride=16)
+    head = DeconvHeatmapHead(in_channels=640, in_stride=16, num_keypoints=17)
     kinds = [nn.ConvTranspose2d, nn.BatchNorm2d, nn.ReLU]
     assert [type(layer) for layer in head.decoder] == kinds * 2
     deconv = head.decoder[0]

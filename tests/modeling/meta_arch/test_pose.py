@@ -10,12 +10,12 @@ import torch
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
 from helpers import random_image
-from pose_files import person, smallest_pose_cfg, write_people
+from pose_files import PEOPLE, person, smallest_pose_cfg, write_people
 from torch import Tensor, nn
 
-from metaprompt_d2.codecs import FLIP_INDICES, box_to_crop
+from metaprompt_d2.codecs import box_to_crop
 from metaprompt_d2.data import PoseMapper
-from metaprompt_d2.data.datasets.coco_topdown import load_annotated_people
+from metaprompt_d2.data.datasets.keypoints import load_annotated_people
 from metaprompt_d2.modeling import TopDownPoseEstimator
 
 DETECTOR = "COCO-Detection/retinanet_R_50_FPN_1x.yaml"
@@ -63,7 +63,7 @@ def seeing_model(flip: bool) -> TopDownPoseEstimator:
 
 def test_training_gives_the_heads_loss_and_trains_everything_but_the_vae(tmp_path: Path) -> None:
     items = load_annotated_people(
-        str(write_people(tmp_path, [person(1), person(2, 2)])), str(tmp_path)
+        str(write_people(tmp_path, [person(1), person(2, 2)])), str(tmp_path), **PEOPLE
     )
     mapper = PoseMapper(smallest_pose_cfg(), is_train=True)
     model = build_model(
@@ -171,12 +171,14 @@ def test_the_mirrored_crop_joins_in_with_keypoints_swapped() -> None:
     model.flip = False
     alone, mirrored = model._predict(crops), model._predict(crops.flip(-1))
     model.flip = True
-    expected = (alone + mirrored[:, list(FLIP_INDICES)].flip(-1)) / 2
+    expected = (alone + mirrored[:, list(model.schema.flip_indices)].flip(-1)) / 2
     torch.testing.assert_close(model._predict(crops), expected)
 
 
 def test_the_models_crop_is_the_mappers(tmp_path: Path) -> None:
-    (item,) = load_annotated_people(str(write_people(tmp_path, [person(1)])), str(tmp_path))
+    (item,) = load_annotated_people(
+        str(write_people(tmp_path, [person(1)])), str(tmp_path), **PEOPLE
+    )
     mapped = PoseMapper(smallest_pose_cfg(), is_train=False)(item)
     image = torch.from_numpy(cv2.imread(item["file_name"])[..., ::-1].copy()).permute(2, 0, 1)
     left, top, width, height = item["person_box"]
