@@ -27,6 +27,7 @@ from .not_finite import warn_of
 
 logger = logging.getLogger(__name__)
 
+_Key = tuple[int | str, int, int, int]  # image, category, person, index
 # In the order of COCOeval's `stats`.
 _METRICS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
 
@@ -79,16 +80,16 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
         self.oks_nms_threshold = oks_nms_threshold
 
     def reset(self) -> None:
-        # (image, person, index) -> keypoints, box score, area, category
-        self._people: dict[tuple[int | str, int, int], tuple] = {}
-        self._not_finite: dict[tuple[int | str, int, int], int] = {}  # their keypoints that are NaN
+        # keypoints, box score, area
+        self._people: dict[_Key, tuple[np.ndarray, float, float]] = {}
+        self._not_finite: dict[_Key, int] = {}  # their keypoints that are NaN
 
     def process(self, inputs: list[dict], outputs: list[dict]) -> None:
         """
         Args:
-            inputs: Dicts with "image_id" and, if each is one person, "person_id" and "category_id"
-                of the `json_file` (default: the first of the categories).
-            outputs: "instances" with `pred_keypoints`, box `scores` and `crop_areas`.
+            inputs: Dicts with "image_id" and, if each is one person, "person_id".
+            outputs: "instances" with `pred_keypoints`, `pred_classes` (indices of the categories),
+                box `scores` and `crop_areas`.
 
         Raises:
             InputError: The number of keypoints isn't the dataset's.
@@ -104,9 +105,10 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
             bad = ~np.isfinite(keypoints).all(axis=-1)
             keypoints = np.where(bad[..., None], 0, keypoints)
             fields = keypoints, instances.scores.tolist(), instances.crop_areas.tolist()
+            categories = instances.pred_classes.tolist()
             for index, person in enumerate(zip(*fields, strict=True)):
-                key = item["image_id"], item.get("person_id", 0), index
-                self._people[key] = (*person, item.get("category_id"))
+                key = item["image_id"], categories[index], item.get("person_id", 0), index
+                self._people[key] = person
                 if bad[index].any():
                     self._not_finite[key] = int(bad[index].sum())
 
@@ -130,7 +132,7 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
         not_finite = {key: count for _, part in gathered for key, count in part.items()}
         bad = [
             f"person {person_id} of image {image_id} ({count} keypoints)"
-            for (image_id, person_id, _), count in sorted(not_finite.items(), key=str)
+            for (image_id, _, person_id, _), count in sorted(not_finite.items(), key=str)
         ]
         warn_of("people have keypoints that are NaN or infinite, scored as (0, 0) with 0", bad)
         truth = read_people(self.json_file, self.categories, len(self.schema))
@@ -142,29 +144,29 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
         metrics = self._compute_metrics(results, truth) | counts
         return OrderedDict({"keypoints": metrics})
 
-    def _results(self, people: dict[tuple, tuple], truth: People) -> list[dict]:
-        """Rescore and suppress people image by image; return them in COCO's result format."""
-        numbers, results, first = _number_images(truth), [], next(iter(truth.classes))
+    def _results(self, people: dict[_Key, tuple], truth: People) -> list[dict]:
+        """Rescore and suppress the people of each image; return them in COCO's result format.
+
+        Those of different categories don't suppress each other.
+        """
+        numbers, results = _number_images(truth), []
+        category_ids = {index: id_ for id_, index in reversed(truth.classes.items())}
         if unknown := [key[0] for key in people if key[0] not in numbers]:
             raise InputError(f"{self.json_file} does not list the predicted image {unknown[0]!r}")
         ordered = sorted(people, key=lambda key: (numbers[key[0]], *key[1:]))
-        for image_id, keys in itertools.groupby(ordered, itemgetter(0)):
+        for (image_id, category), keys in itertools.groupby(ordered, itemgetter(0, 1)):
             found = zip(*(people[key] for key in keys), strict=True)
-            *arrays, category_ids = found
-            keypoints, box_scores, areas = map(np.array, arrays)
+            keypoints, box_scores, areas = map(np.array, found)
             scores = person_score(box_scores, keypoints[..., 2], self.keypoint_score_threshold)
             results += [
                 {
                     "image_id": image_id,
-                    "category_id": first if category_ids[index] is None else category_ids[index],
+                    "category_id": category_ids[category],
                     "keypoints": keypoints[index].ravel().round(3).tolist(),
                     "score": float(scores[index]),
                 }
                 for index in oks_nms(
-                    keypoints[..., :2],
-                    scores,
-                    areas,
-                    self.oks_nms_threshold,
+                    *(keypoints[..., :2], scores, areas, self.oks_nms_threshold),
                     self.schema.oks_sigmas,
                 )
             ]

@@ -8,17 +8,21 @@ from torch.nn import functional as F
 
 from ..utils.errors import InputError
 
-# Fields that may hold people's boxes; the first found wins.
+# Fields that may hold people's boxes and classes; the first found wins.
 _BOX_FIELDS = ("pred_boxes", "proposal_boxes", "gt_boxes")
+_CLASS_FIELDS = ("pred_classes", "gt_classes")
 
 
-def given_boxes(instances: Instances, size: tuple[int, int]) -> tuple[Boxes, Tensor]:
-    """Get the boxes of `Instances` in pixels of an image of `size` (height, width), and scores.
+def given_people(instances: Instances, size: tuple[int, int]) -> Instances:
+    """Get the people of `Instances` in pixels of an image of `size` (height, width).
+
+    Returns:
+        `Instances` with `pred_boxes`, `scores` (default: 1) and `pred_classes` (default: 0).
 
     Raises:
         InputError: The instances have no boxes.
     """
-    field = next((name for name in _BOX_FIELDS if instances.has(name)), None)
+    field = next(filter(instances.has, _BOX_FIELDS), None)
     if field is None:
         raise InputError(
             f"the given Instances have {list(instances.get_fields())}, expected boxes as one of "
@@ -26,7 +30,25 @@ def given_boxes(instances: Instances, size: tuple[int, int]) -> tuple[Boxes, Ten
         )
     boxes = instances.get(field).clone()
     boxes.scale(size[1] / instances.image_size[1], size[0] / instances.image_size[0])
-    return boxes, instances.scores if instances.has("scores") else torch.ones(len(boxes))
+    class_field = next(filter(instances.has, _CLASS_FIELDS), None)
+    return make_people(
+        size,
+        boxes,
+        instances.scores if instances.has("scores") else None,
+        instances.get(class_field) if class_field else None,
+    )
+
+
+def make_people(
+    size: tuple[int, int],
+    boxes: Boxes,
+    scores: Tensor | None = None,
+    classes: Tensor | None = None,
+) -> Instances:
+    """Make `Instances` of an image of `size` with what `given_people` returns."""
+    scores = torch.ones(len(boxes)) if scores is None else scores
+    classes = torch.zeros(len(boxes), dtype=torch.int64) if classes is None else classes
+    return Instances(size, pred_boxes=boxes, scores=scores, pred_classes=classes)
 
 
 def cut_crops(

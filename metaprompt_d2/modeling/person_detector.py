@@ -6,12 +6,13 @@ import torch
 from detectron2.config import CfgNode, get_cfg
 from detectron2.data import transforms as T
 from detectron2.modeling import build_model
-from detectron2.structures import Boxes
+from detectron2.structures import Instances
 from detectron2.utils.file_io import PathManager
 from torch import Tensor
 
 from ..checkpoint import find_state_dict, load_checkpoint, unwrap
 from ..utils.errors import InputError, MissingFileError
+from .person_crops import make_people
 
 
 class PersonDetector:
@@ -71,8 +72,8 @@ class PersonDetector:
         )
 
     @torch.no_grad()
-    def __call__(self, image: Tensor) -> tuple[Boxes, Tensor]:
-        """Find people in an image (3, H, W), 0..255: N boxes in its pixels, and scores (N,)."""
+    def __call__(self, image: Tensor) -> Instances:
+        """Find people in an image (3, H, W), 0..255, as `given_people` returns them."""
         if self._model is None:
             self._model = self._load()
         height, width = image.shape[-2:]
@@ -86,7 +87,7 @@ class PersonDetector:
         found = self._model([inputs])[0]["instances"]
         is_person = found.pred_classes == self.person_class
         found = found[is_person & (found.scores >= self.score_threshold)]
-        return found.pred_boxes, found.scores
+        return make_people((height, width), found.pred_boxes, found.scores)
 
     def _load(self) -> torch.nn.Module:
         model = build_model(self.cfg).eval()

@@ -36,6 +36,7 @@ def posed(item: dict, *, noise: float = 0.0, shift: float = 0.0) -> dict:
     instances = Instances((item["height"], item["width"]))
     instances.pred_boxes = Boxes(torch.tensor([[left, top, left + width, top + height]]))
     instances.scores = torch.tensor([item["box_score"]])
+    instances.pred_classes = torch.tensor([item["category_id"]])
     instances.pred_keypoints = torch.from_numpy(keypoints)
     instances.crop_areas = torch.tensor([width * height * 1.5])
     return {"instances": instances}

@@ -44,6 +44,7 @@ def predict(keypoints: list[float], noise: float, seed: int) -> dict:
     instances = Instances((80, 100))
     instances.pred_keypoints = torch.from_numpy(found)
     instances.scores = torch.tensor([0.9 - 0.1 * seed])
+    instances.pred_classes = torch.tensor([0])
     instances.crop_areas = torch.tensor([1800.0])
     return {"instances": instances}
 

@@ -3,6 +3,7 @@
 import os
 
 from detectron2.data.datasets.builtin_meta import _get_builtin_metadata
+from pycocotools.cocoeval import Params
 
 from .keypoints import register_keypoints
 
@@ -11,11 +12,9 @@ DETECTIONS = (
     "coco/person_detection_results/COCO_val2017_detections_AP_H_56_person.json",
     "coco/annotations/COCO_val2017_detections_AP_H_56_person.json",
 )
-# Standard deviations of COCO's annotators in thousandths, one per keypoint.
-_SIGMAS = (26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89)
 # Metadata of COCO's person, for `register_keypoints`.
 COCO_PERSON = _get_builtin_metadata("coco_person")
-COCO_PERSON["keypoint_oks_sigmas"] = [sigma / 1000 for sigma in _SIGMAS]
+COCO_PERSON["keypoint_oks_sigmas"] = Params("keypoints").kpt_oks_sigmas.tolist()
 COCO_PERSON["keypoint_upper_body"] = COCO_PERSON["keypoint_names"][:11]  # all but hips and legs
 
 

@@ -69,9 +69,10 @@ def load_annotated_people(
         categories, num_keypoints: As in `read_people`; its "people" may be anything.
 
     Returns:
-        One dict per person with "file_name", "image_id" and "category_id" as in the file, "height",
-        "width", "person_id" (as in `read_people`), "person_box" (x, y, width, height), "box_score"
-        1, and "annotations" with this person's annotation in Detectron2's format.
+        One dict per person with "file_name", "image_id" as in the file, "height", "width",
+        "category_id" (an index of `categories`), "person_id" (as in `read_people`), "person_box"
+        (x, y, width, height), "box_score" 1, and "annotations" with this person's annotation in
+        Detectron2's format.
 
     Raises:
         MissingFileError: A file doesn't exist.
@@ -90,10 +91,10 @@ def load_annotated_people(
         elif box is None or item["area"] <= 0:
             left_out["people whose box has no area within the image"].append(id_)
         else:
+            category = content.classes[item["category_id"]]
             annotation = {"bbox": box, "bbox_mode": BoxMode.XYWH_ABS, "iscrowd": 0}
-            annotation["category_id"] = content.classes[item["category_id"]]
-            annotation["keypoints"] = item["keypoints"]
-            person = _person(image, item["category_id"], item["person_id"], box, 1.0)
+            annotation |= {"category_id": category, "keypoints": item["keypoints"]}
+            person = _person(image, category, item["person_id"], box, 1.0)
             people.append(person | {"annotations": [annotation]})
     _report(json_file, len(people), left_out)
     return people
@@ -128,12 +129,12 @@ def load_detected_people(
     """
     content = read_people(json_file, categories, num_keypoints)
     images = _image_dicts(content.images, image_root)
-    known = {str(id_): id_ for id_ in content.classes}
+    known = {str(id_): index for id_, index in content.classes.items()}
     others = f"detections of other categories than {' or '.join(categories)}, {' or '.join(known)}"
     people, left_out = [], defaultdict(list)
     for index, item in enumerate(read_detections(detections_file)):
-        image, category_id = images.get(str(item["image_id"])), known.get(str(item["category_id"]))
-        if category_id is None:
+        image, category = images.get(str(item["image_id"])), known.get(str(item["category_id"]))
+        if category is None:
             left_out[others].append(index)
         elif image is None:
             left_out[f"detections on images that {json_file} does not list"].append(index)
@@ -141,7 +142,7 @@ def load_detected_people(
             left_out["detections without area within their image"].append(index)
         else:
             box, score = list(item["bbox"]), float(item["score"])
-            people.append(_person(image, category_id, index, box, score))
+            people.append(_person(image, category, index, box, score))
     _report(detections_file, len(people), left_out)
     return people
 
@@ -155,10 +156,8 @@ def _image_dicts(images: list[dict], image_root: str) -> dict[str, dict]:
     }
 
 
-def _person(
-    image: dict, category_id: int | str, person_id: int, box: list[float], score: float
-) -> dict:
-    person = {"category_id": category_id, "person_id": person_id}
+def _person(image: dict, category: int, person_id: int, box: list[float], score: float) -> dict:
+    person = {"category_id": category, "person_id": person_id}
     return image | person | {"person_box": box, "box_score": score}
 
 

@@ -142,9 +142,9 @@ class PoseMapper(ImageMapper):
         kept = [item for item in dataset_dicts if item["box_score"] >= self.box_score_threshold]
         if self.box_nms_threshold >= 1:
             return kept
-        places: dict[int, list[int]] = {}
+        places: dict[tuple, list[int]] = {}
         for place, item in enumerate(kept):
-            places.setdefault(item["image_id"], []).append(place)
+            places.setdefault((item["image_id"], item["category_id"]), []).append(place)
         survivors: list[int] = []
         for indices in places.values():
             boxes = torch.tensor([kept[index]["person_box"] for index in indices]).double()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ...codecs import KeypointSchema, UDPHeatmapCodec, average_with_mirrored, box_to_crop
 from ...data import build_heatmap_codec, build_keypoint_schema, check_flip_pairs
 from ..heads.build import build_heatmap_head
-from ..person_crops import cut_crops, given_boxes
+from ..person_crops import cut_crops, given_people, make_people
 from ..person_detector import PersonDetector
 from .base import TaskModel
 
@@ -26,6 +26,7 @@ class _People(NamedTuple):
     extents: Tensor  # of the crops, (K, 2), x then y
     boxes: Tensor  # corners (K, 4)
     scores: Tensor  # of the boxes, (K,)
+    classes: Tensor  # (K,) int64
     image_size: tuple[int, int]  # (height, width)
     output_size: tuple[int, int]  # (height, width) to which the output is scaled
 
@@ -52,7 +53,7 @@ class TopDownPoseEstimator(TaskModel):
         flip: bool = True,
         batch_size: int = 64,
         keep_heatmaps: bool = False,
-        detector: Callable[[Tensor], tuple[Boxes, Tensor]] | None = None,
+        detector: Callable[[Tensor], Instances] | None = None,
         **shared: Any,
     ):
         """
@@ -65,8 +66,8 @@ class TopDownPoseEstimator(TaskModel):
             flip: Whether to average with the mirrored crop's heatmaps.
             batch_size: Crops that pass through the model at once, mirrored crops not counted.
             keep_heatmaps: Whether to return the heatmaps.
-            detector: Function from an image (C, H, W), 0..255, to boxes and scores, for images
-                without boxes. With None the whole image is one person.
+            detector: Function from an image (C, H, W), 0..255, to `Instances` as `given_people`
+                returns them, for images without boxes. With None the whole image is one person.
             shared: Arguments of `TaskModel`.
         """
         super().__init__(**shared)
@@ -108,20 +109,21 @@ class TopDownPoseEstimator(TaskModel):
                 * "image": the crop (C, h, w), 0..255;
                 * "heatmaps": (J, h', w'), and "keypoint_weights": (J,), in training;
                 * "crop_center", "crop_extent": (2,), "person_box" (x, y, width, height),
-                  "box_score", and "height" and "width" of the file, in inference.
+                  "box_score", "category_id", and "height" and "width" of the file, in inference.
 
                 In inference a dict without "crop_center" is a whole image instead, with
 
                 * "image": (C, H, W), 0..255, in the format INPUT.FORMAT;
                 * "instances": `Instances` with `pred_boxes`, `proposal_boxes` or `gt_boxes` in
-                  pixels of their own `image_size`, and `scores` (default: 1). Without them the
-                  detector finds people, or the whole image is one person;
+                  pixels of their own `image_size`, `scores` (default: 1), and `pred_classes` or
+                  `gt_classes` (default: 0). Without them the detector finds people, or the whole
+                  image is one person;
                 * "height", "width": size of the output; default: the image's.
 
         Returns:
             In training the head's losses. In inference one dict for each input, with "instances":
-            K people in pixels of (height, width), with `pred_boxes`, `scores` (of the boxes),
-            `pred_classes` (0), `pred_keypoints` (K, J, 3) of x, y, score in COCO's coordinates,
+            K people in pixels of (height, width), with `pred_boxes`, `scores` and `pred_classes`
+            of the boxes, `pred_keypoints` (K, J, 3) of x, y, score in COCO's coordinates,
             `crop_areas` (K,) in square pixels, and, with `keep_heatmaps`, `pred_keypoint_heatmaps`
             (K, J, h', w') of the crops. Boxes without area are left out.
 
@@ -177,6 +179,7 @@ class TopDownPoseEstimator(TaskModel):
             extents=self._float_tensor(inputs["crop_extent"])[None],
             boxes=self._float_tensor([[left, top, left + width, top + height]]),
             scores=self._float_tensor([inputs["box_score"]]),
+            classes=torch.tensor([inputs["category_id"]], device=self.device),
             image_size=size,
             output_size=size,
         )
@@ -184,7 +187,8 @@ class TopDownPoseEstimator(TaskModel):
     def _find_people(self, inputs: dict) -> _People:
         image = self._to_device(inputs["image"])
         height, width = image.shape[-2:]
-        boxes, scores = self._find_boxes(inputs, image)
+        found = self._find_instances(inputs, image)
+        boxes = self._float_tensor(found.pred_boxes.tensor)
         corners = boxes.cpu().double().numpy()
         sides = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
         size = self.codec.crop_size
@@ -195,23 +199,23 @@ class TopDownPoseEstimator(TaskModel):
             centers=self._float_tensor(centers),
             extents=self._float_tensor(extents),
             boxes=boxes,
-            scores=scores,
+            scores=self._float_tensor(found.scores),
+            classes=found.pred_classes.to(self.device),
             image_size=(height, width),
             output_size=(inputs.get("height", height), inputs.get("width", width)),
         )
 
-    def _find_boxes(self, inputs: dict, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return corners (K, 4) in pixels of the image, all with an area, and scores (K,)."""
+    def _find_instances(self, inputs: dict, image: Tensor) -> Instances:
+        """Find people as `given_people` returns them; all boxes have an area."""
         height, width = image.shape[-2:]
         if "instances" in inputs:
-            found, scores = given_boxes(inputs["instances"], (height, width))
+            found = given_people(inputs["instances"], (height, width))
         elif self.detector is not None:
-            found, scores = self.detector(image)
+            found = self.detector(image)
         else:
-            found, scores = Boxes([[0, 0, width, height]]), torch.ones(1)
-        boxes, scores = self._float_tensor(found.tensor), self._float_tensor(scores)
-        has_area = torch.isfinite(boxes).all(dim=1) & (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
-        return boxes[has_area], scores[has_area]
+            found = make_people((height, width), Boxes([[0, 0, width, height]]))
+        boxes = found.pred_boxes.tensor
+        return found[torch.isfinite(boxes).all(dim=1) & (boxes[:, 2:] > boxes[:, :2]).all(dim=1)]
 
     def _instances(
         self, people: _People, keypoints: Tensor, scores: Tensor, heatmaps: Tensor
@@ -225,7 +229,7 @@ class TopDownPoseEstimator(TaskModel):
         instances = Instances(people.output_size)
         instances.pred_boxes = Boxes(people.boxes * scale.repeat(2))
         instances.scores = people.scores
-        instances.pred_classes = torch.zeros_like(people.scores, dtype=torch.int64)
+        instances.pred_classes = people.classes
         instances.pred_keypoints = torch.cat([points * scale, scores[..., None]], dim=-1)
         instances.crop_areas = (people.extents * scale).prod(dim=-1)
         if self.keep_heatmaps:

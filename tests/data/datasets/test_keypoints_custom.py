@@ -82,7 +82,7 @@ def posed(item: dict, shift: float = 0.0) -> dict:
     instances = Instances((80, 100), pred_keypoints=torch.from_numpy(keypoints))
     instances.pred_boxes = Boxes(torch.tensor([[left, top, left + width, top + height]]))
     instances.scores, instances.crop_areas = torch.ones(1), torch.tensor([1800.0])
-    instances.pred_classes = torch.zeros(1, dtype=torch.int64)
+    instances.pred_classes = torch.tensor([item["category_id"]])
     return {"instances": instances}
 
 
@@ -221,7 +221,9 @@ def test_a_category_is_chosen_by_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="categories 'bird' and 'ant' have different keypoints"):
         register_keypoints("test_keypoints", file, "")
     with registered(file, thing_classes=["bat"]) as name:
-        assert {item["category_id"] for item in DatasetCatalog.get(name)} == {"7"}
+        assert score(name, output_dir=str(tmp_path))["AP"] == pytest.approx(100)
+    results = json.loads((tmp_path / "keypoints_results.json").read_text())
+    assert {item["category_id"] for item in results} == {"7"}
 
 
 def test_a_model_of_another_number_of_keypoints_is_refused(tmp_path: Path) -> None:
