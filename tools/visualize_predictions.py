@@ -67,9 +67,9 @@ def json_reader(
     if isinstance(entries, list) and all(map(is_mask, entries)):
         return sem_seg_reader(file, entries, items, metadata)
     if isinstance(entries, list) and all(map(is_posed, entries)):
-        count = len(find_keypoint_schema(metadata.name))
-        check_posed_people(str(file), entries, count)
-        return people_reader(entries, count, score_threshold)
+        schema = find_keypoint_schema(metadata.name)
+        people = check_posed_people(str(file), entries, len(schema), parts=schema.parts)
+        return people_reader(people, len(schema), score_threshold)
     raise InputError(
         f"{file} isn't a list of predictions: keypoints (image_id, score, keypoints), or masks "
         "(file_name, category_id, segmentation with size and counts)"

@@ -2,9 +2,10 @@
 
 from .crops import box_to_crop, crop_matrix, points_to_crop, transform_points
 from .heatmaps import UDPHeatmapCodec, average_with_mirrored
-from .keypoint_schema import DEFAULT_SIGMA, KeypointSchema
+from .keypoint_schema import DEFAULT_SIGMA, Connection, KeypointSchema
 
 __all__ = [
+    "Connection",
     "DEFAULT_SIGMA",
     "KeypointSchema",
     "UDPHeatmapCodec",

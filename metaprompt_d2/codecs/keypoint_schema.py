@@ -5,6 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ _METADATA_KEYS = {
     "sigmas": "keypoint_oks_sigmas",
     "connections": "keypoint_connection_rules",
     "upper_body": "keypoint_upper_body",
+    "parts": "keypoint_parts",
 }
 Connection = tuple[str, str, tuple[int, int, int]]
 
@@ -37,6 +39,8 @@ class KeypointSchema:
         connections: Pairs of names between which pictures have a line, with its color (red, green,
             blue), 0..255.
         upper_body: Names of the keypoints of the upper body, for `HalfBody`; () if there is none.
+        parts: Names of the groups of consecutive keypoints that are annotated and evaluated one by
+            one, with the number of keypoints in each; () if there is one group.
 
     Raises:
         InputError: An argument doesn't fit the names; the message names the argument.
@@ -47,6 +51,7 @@ class KeypointSchema:
     sigmas: tuple[float, ...] | None = None
     connections: tuple[Connection, ...] = ()
     upper_body: tuple[str, ...] = ()
+    parts: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         if not self.names:
@@ -64,6 +69,8 @@ class KeypointSchema:
             raise InputError(f"sigmas are {len(self.sigmas)} numbers, expected {len(self)}")
         if not all(0 < sigma < math.inf for sigma in self.sigmas or ()):
             raise InputError(f"sigmas are {self.sigmas}, expected finite numbers above 0")
+        if self.parts and sum(count for _, count in self.parts) != len(self):
+            raise InputError(f"parts are {self.parts}, expected {len(self)} keypoints together")
 
     def _check_names(self, argument: str, names: Sequence[str]) -> None:
         for name in names:
@@ -78,8 +85,8 @@ class KeypointSchema:
 
         Args:
             metadata: Detectron2's "keypoint_names" and, if known, "keypoint_flip_map" and
-                "keypoint_connection_rules", and also "keypoint_oks_sigmas" and
-                "keypoint_upper_body".
+                "keypoint_connection_rules", and also "keypoint_oks_sigmas", "keypoint_upper_body"
+                and "keypoint_parts".
         """
         found = {argument: metadata.get(key) for argument, key in _METADATA_KEYS.items()}
         return cls(**{key: _as_tuples(value) for key, value in found.items() if value is not None})
@@ -124,6 +131,15 @@ class KeypointSchema:
     def oks_sigmas(self) -> np.ndarray:
         """Standard deviations (J,) for OKS; `DEFAULT_SIGMA` if they aren't known."""
         return np.array([DEFAULT_SIGMA] * len(self) if self.sigmas is None else self.sigmas)
+
+    @cached_property
+    def part_slices(self) -> dict[str, slice]:
+        """Place of each part among the keypoints."""
+        ends = accumulate(count for _, count in self.parts)
+        return {
+            name: slice(end - count, end)
+            for (name, count), end in zip(self.parts, ends, strict=True)
+        }
 
     @cached_property
     def in_upper_body(self) -> np.ndarray:

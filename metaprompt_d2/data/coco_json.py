@@ -1,5 +1,6 @@
 """Read COCO's JSON files of keypoints and detections, and check every field."""
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -42,8 +43,7 @@ _IMAGE = {"id": _ID, "file_name": "a string"}
 _IMAGE |= dict.fromkeys(("height", "width"), "a size in pixels")
 _CATEGORY = {"id": _ID, "name": "a string"}
 _PERSON = {"image_id": _ID, "bbox": "x, y, width, height"}
-_OPTIONAL = {"keypoints": "a list of numbers", "num_keypoints": "a number"}
-_OPTIONAL |= {"area": "a number", "iscrowd": "0 or 1"}
+_OPTIONAL = {"num_keypoints": "a number", "area": "a number", "iscrowd": "0 or 1"}
 _DETECTION = {"image_id": _ID, "category_id": _ID}
 _DETECTION |= {"bbox": "x, y, width, height", "score": "a number"}
 _POSED = {"image_id": _ID, "score": "a number", "keypoints": "a list of numbers"}
@@ -107,7 +107,14 @@ def read_keypoint_metadata(
     }
 
 
-def read_people(file_name: str, categories: Sequence[str], num_keypoints: int) -> People:
+def read_people(
+    file_name: str,
+    categories: Sequence[str],
+    num_keypoints: int,
+    *,
+    parts: Sequence[tuple[str, int]] = (),
+    image_numbers: Sequence[str] = (),
+) -> People:
     """Read COCO's annotations of some categories, check them, and fill in missing fields.
 
     Ids may be integers or strings, and 1 is the same as "1". Images are told apart by their ids;
@@ -117,12 +124,17 @@ def read_people(file_name: str, categories: Sequence[str], num_keypoints: int) -
         file_name: JSON file in the layout of `person_keypoints_*.json`.
         categories: Names of the categories, in upper or lower case.
         num_keypoints: Number of keypoints that each annotation must have.
+        parts: Parts of the keypoints as in `KeypointSchema`, if they are in fields of their own:
+            the first part in "keypoints", any other one in "<part>_kpts". A part whose
+            "<part>_valid" is False isn't labeled. This is COCO-WholeBody's layout.
+        image_numbers: Names of further fields that each image must have.
 
     Returns:
         The images, and the annotations of the categories. Each of these has "person_id" (its id, or
         its place in the list unless all ids are different integers), "image_id" and "category_id"
-        as its image and its category have it, "bbox", "keypoints" (zeros if the file has none),
-        "num_keypoints", "area" (by default the box's) and "iscrowd" (0 or 1).
+        as its image and its category have it, "bbox", "keypoints" (of all parts; zeros if the file
+        has none), "num_keypoints" (of all parts), "area" (by default the box's) and "iscrowd" (0 or
+        1).
 
     Raises:
         MissingFileError: The file doesn't exist.
@@ -130,7 +142,7 @@ def read_people(file_name: str, categories: Sequence[str], num_keypoints: int) -
             another number of keypoints, gives two images the same id, or annotates images that it
             doesn't list.
     """
-    content = _read_lists(file_name)
+    content = _read_lists(file_name, image_numbers)
     classes = _classes_by_id(content["categories"], categories)
     if not classes:
         found = sorted({item["name"] for item in content["categories"]})
@@ -147,19 +159,20 @@ def read_people(file_name: str, categories: Sequence[str], num_keypoints: int) -
     is_unique = set(map(type, ids)) == {int} and len(set(ids)) == len(ids)
     person_ids: Sequence[Any] = ids if is_unique else range(len(ids))
     people = [
-        _complete(item, person_id, num_keypoints, images, file_name)
+        _complete(item, person_id, num_keypoints, parts, images, file_name)
         for person_id, item in zip(person_ids, annotations, strict=True)
     ]
     return People(list(images.values()), people, classes)
 
 
-def _read_lists(file_name: str) -> dict[str, list[dict]]:
+def _read_lists(file_name: str, image_numbers: Sequence[str] = ()) -> dict[str, list[dict]]:
     """Read a file with COCO's lists, and check the fields by which they are connected."""
+    image = _IMAGE | dict.fromkeys(image_numbers, "a number")
     content = read_json(file_name)
     lists = ("images", "annotations", "categories")
     if not isinstance(content, dict) or any(key not in content for key in lists):
         raise InputError(f"{file_name} lacks one of COCO's lists {lists}")
-    for key, fields in zip(lists, (_IMAGE, {"category_id": _ID}, _CATEGORY), strict=True):
+    for key, fields in zip(lists, (image, {"category_id": _ID}, _CATEGORY), strict=True):
         _check_list(f"{file_name}: {key}", content[key], fields)
     return content
 
@@ -196,47 +209,92 @@ def read_detections(file_name: str) -> list[dict]:
     return detections
 
 
-def check_posed_people(file_name: str, entries: list, num_keypoints: int) -> None:
+def check_posed_people(
+    file_name: str, entries: list, num_keypoints: int, *, parts: Sequence[tuple[str, int]] = ()
+) -> list[dict]:
     """Check that entries have the fields of COCO's result format for keypoints.
+
+    Returns:
+        The entries with the "keypoints" of all parts, which are as in `read_people`.
 
     Raises:
         InputError: An entry hasn't; the message names the first one.
     """
     _check_list(f"{file_name}: entries", entries, _POSED)
-    for number, entry in enumerate(entries):
-        _check_keypoints(f"{file_name}: entries[{number}]", entry, num_keypoints)
+    return [
+        entry
+        | {"keypoints": _join_parts(f"{file_name}: entries[{i}]", entry, num_keypoints, parts)}
+        for i, entry in enumerate(entries)
+    ]
+
+
+def split_parts(
+    keypoints: Sequence[float], parts: Sequence[tuple[str, int]]
+) -> dict[str, Sequence[float]]:
+    """Split keypoints into the fields that `read_people` and `check_posed_people` join."""
+    numbers = iter(keypoints)
+    fields = _name_fields(parts, len(keypoints) // 3)
+    return {field: [*itertools.islice(numbers, 3 * count)] for field, _, count in fields}
 
 
 def _complete(
-    item: dict, person_id: int, num_keypoints: int, images: Mapping[str, dict], file_name: str
+    item: dict,
+    person_id: int,
+    num_keypoints: int,
+    parts: Sequence[tuple[str, int]],
+    images: Mapping[str, dict],
+    file_name: str,
 ) -> dict:
-    """Check an annotation of a person; optional fields that are null or empty count as missing."""
+    """Check an annotation of a person; optional fields that are null count as missing."""
     place = f"{file_name}: annotation {item.get('id', f'number {person_id}')}"
     person = {k: value for k, value in item.items() if k not in _OPTIONAL or value is not None}
-    person["keypoints"] = person.get("keypoints") or [0] * (3 * num_keypoints)
     _check_fields(place, person, _PERSON)
     _check_fields(place, person, {key: _OPTIONAL[key] for key in _OPTIONAL if key in person})
-    _check_keypoints(f"{place} of category {item['category_id']!r}", person, num_keypoints)
+    category = f"{place} of category {item['category_id']!r}"
+    person["keypoints"] = _join_parts(category, person, num_keypoints, parts)
+    labeled = sum(v > 0 for v in person["keypoints"][2::3])
     image = images.get(str(person["image_id"]))
     if image is None:
         raise InputError(
             f"{place} belongs to image {person['image_id']}, which the file does not list"
         )
     return {
-        "num_keypoints": sum(v > 0 for v in person["keypoints"][2::3]),
+        "num_keypoints": labeled,
         "area": person["bbox"][2] * person["bbox"][3],
         **person,
+        **({"num_keypoints": labeled} if parts else {}),  # the file counts the first part alone
         "person_id": person_id,
         "image_id": image["id"],
         "iscrowd": int(bool(person.get("iscrowd", 0))),
     }
 
 
-def _check_keypoints(place: str, person: dict, num_keypoints: int) -> None:
-    if len(person["keypoints"]) != 3 * num_keypoints:
-        raise InputError(
-            f"{place} has {len(person['keypoints']) / 3:g} keypoints, expected {num_keypoints}"
-        )
+def _name_fields(
+    parts: Sequence[tuple[str, int]], num_keypoints: int
+) -> list[tuple[str, str, int]]:
+    """Return the fields that hold keypoints, their flags, if any, and how many they hold."""
+    (_, first), *others = parts or [("", num_keypoints)]
+    return [
+        ("keypoints", "", first),
+        *((f"{part}_kpts", f"{part}_valid", count) for part, count in others),
+    ]
+
+
+def _join_parts(
+    place: str, item: dict, num_keypoints: int, parts: Sequence[tuple[str, int]]
+) -> list[float]:
+    """Check the keypoints of a person in all fields, and put them one after the other."""
+    joined: list[float] = []
+    for field, flag, count in _name_fields(parts, num_keypoints):
+        part = {field: item.get(field) or [0] * (3 * count), flag: item.get(flag, True)}
+        _check_fields(place, part, {field: "a list of numbers", flag: "0 or 1"})
+        if len(part[field]) != 3 * count:
+            within = f" in {field}" if parts else ""
+            raise InputError(
+                f"{place} has {len(part[field]) / 3:g} keypoints{within}, expected {count}"
+            )
+        joined += part[field] if part[flag] else [0] * (3 * count)
+    return joined
 
 
 def _check_list(place: str, items: Any, fields: Mapping[str, str]) -> None:

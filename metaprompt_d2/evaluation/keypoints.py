@@ -1,7 +1,5 @@
 """COCO keypoint metrics of people that were posed one by one."""
 
-import contextlib
-import io
 import itertools
 import logging
 from collections import OrderedDict
@@ -14,22 +12,19 @@ import numpy as np
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from ..codecs import DEFAULT_SIGMA
 from ..data import find_keypoint_schema
-from ..data.coco_json import People, read_people
+from ..data.coco_json import People, read_people, split_parts
 from ..metrics import oks_nms, person_score
 from ..utils.errors import InputError
 from ..utils.files import write_json
+from .keypoint_metrics import compute_keypoint_metrics, number_images
 from .not_finite import warn_of
 
 logger = logging.getLogger(__name__)
 
 _Key = tuple[int | str, int, int, int]  # image, category, person, index
-# In the order of COCOeval's `stats`.
-_METRICS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
 
 
 class TopDownKeypointEvaluator(DatasetEvaluator):
@@ -68,6 +63,8 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
             if metadata.get(key) is None:
                 raise InputError(f"metadata of dataset {dataset_name!r} has no {key}")
         self.json_file, self.categories = metadata.json_file, list(metadata.thing_classes)
+        self.box_area = metadata.get("keypoint_box_area")
+        self.crowd_levels = metadata.get("keypoint_crowd_levels", ())
         schema = find_keypoint_schema(dataset_name)
         self.schema = replace(schema, sigmas=tuple(oks_sigmas)) if oks_sigmas else schema
         if self.schema.sigmas is None:
@@ -135,21 +132,32 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
             for (image_id, _, person_id, _), count in sorted(not_finite.items(), key=str)
         ]
         warn_of("people have keypoints that are NaN or infinite, scored as (0, 0) with 0", bad)
-        truth = read_people(self.json_file, self.categories, len(self.schema))
+        truth = read_people(
+            *(self.json_file, self.categories, len(self.schema)),
+            parts=self.schema.parts,
+            image_numbers=["crowdIndex"] if self.crowd_levels else [],
+        )
         results = self._results(people, truth)
         logger.info("%d people posed, %d left after suppression by OKS", len(people), len(results))
         if self.output_dir:
-            write_json(results, Path(self.output_dir) / "keypoints_results.json")
+            entries = [it | split_parts(it["keypoints"], self.schema.parts) for it in results]
+            write_json(entries, Path(self.output_dir) / "keypoints_results.json")
+        if not results:
+            logger.warning("nobody was posed in dataset %r: all metrics are 0", self.dataset_name)
+        metrics = compute_keypoint_metrics(
+            *(truth, results, self.schema),
+            box_area=self.box_area,
+            crowd_levels=self.crowd_levels,
+        )
         counts = {"people": len(people), "people_not_finite": len(not_finite)}
-        metrics = self._compute_metrics(results, truth) | counts
-        return OrderedDict({"keypoints": metrics})
+        return OrderedDict({"keypoints": metrics | counts})
 
     def _results(self, people: dict[_Key, tuple], truth: People) -> list[dict]:
         """Rescore and suppress the people of each image; return them in COCO's result format.
 
         Those of different categories don't suppress each other.
         """
-        numbers, results = _number_images(truth), []
+        numbers, results = number_images(truth), []
         category_ids = {index: id_ for id_, index in reversed(truth.classes.items())}
         if unknown := [key[0] for key in people if key[0] not in numbers]:
             raise InputError(f"{self.json_file} does not list the predicted image {unknown[0]!r}")
@@ -171,51 +179,3 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
                 )
             ]
         return results
-
-    def _compute_metrics(self, results: list[dict], people: People) -> dict[str, float]:
-        if not results:
-            logger.warning("nobody was posed in dataset %r: all metrics are 0", self.dataset_name)
-            return dict.fromkeys(_METRICS, 0.0)
-        report = io.StringIO()
-        with contextlib.redirect_stdout(report):
-            evaluation = COCOeval(*_pycocotools_pair(people, results), "keypoints")
-            evaluation.params.kpt_oks_sigmas = self.schema.oks_sigmas
-            evaluation.evaluate()
-            evaluation.accumulate()
-            evaluation.summarize()
-        logger.info("%s", report.getvalue())
-        # pycocotools reports -1 if nobody of a size is annotated.
-        return {
-            name: float(value) * 100 if value >= 0 else float("nan")
-            for name, value in zip(_METRICS, evaluation.stats, strict=True)
-        }
-
-
-def _number_images(people: People) -> dict[int | str, int]:
-    """Number the images from 1 in the order of their ids, integers before strings."""
-    ids = sorted((image["id"] for image in people.images), key=lambda id_: (type(id_) is str, id_))
-    return {id_: number for number, id_ in enumerate(ids, start=1)}
-
-
-def _pycocotools_pair(people: People, results: list[dict]) -> tuple[COCO, COCO]:
-    """Give annotations and results the ids that pycocotools needs: integers from 1, each once.
-
-    pycocotools takes a match with the id 0 for no match, and keeps one annotation of each id.
-    """
-    numbers = _number_images(people)
-
-    def renamed(item: dict) -> dict:
-        category_id = people.classes[item["category_id"]] + 1
-        return item | {"image_id": numbers[item["image_id"]], "category_id": category_id}
-
-    truth = COCO()
-    truth.dataset = {
-        "images": [image | {"id": numbers[image["id"]]} for image in people.images],
-        "annotations": [
-            renamed(item) | {"id": number}
-            for number, item in enumerate(people.annotations, start=1)
-        ],
-        "categories": [{"id": number + 1} for number in {*people.classes.values()}],
-    }
-    truth.createIndex()
-    return truth, truth.loadRes([renamed(item) for item in results])

@@ -45,7 +45,7 @@ def test_what_is_left_out_is_completed(tmp_path: Path) -> None:
         ({"annotations": [person(7, area="x")]}, "annotation 7: area is x, expected a number"),
         (
             {"annotations": [person(7, keypoints=[None] * 51)]},
-            "annotation 7: keypoints is ",
+            "annotation 7 of category 1: keypoints is ",
         ),
         ({"annotations": [person(7, keypoints=[1, 2, 2])]}, "annotation 7 of category 1 has 1 k"),
         ({"annotations": [person(7, image_id=5)]}, "annotation 7 belongs to image 5, which"),

@@ -6,8 +6,11 @@ The functions `register_*` take this root, under which the folders of datasets l
 import os
 
 from .ade20k import register_ade20k_test
+from .ap10k import register_ap10k
 from .cityscapes_extra import register_cityscapes_extra, set_cityscapes_colors
 from .coco_topdown import register_coco_topdown
+from .coco_wholebody import register_coco_wholebody
+from .crowdpose import register_crowdpose
 from .kitti import register_kitti_benchmark, register_kitti_eigen
 from .mapillary import register_mapillary
 from .mini import register_mini_cityscapes, register_mini_coco, register_mini_kitti
@@ -25,4 +28,7 @@ register_ade20k_test(_ROOT)
 register_cityscapes_extra(_ROOT)
 register_mapillary(_ROOT)
 register_coco_topdown(_ROOT)
+register_coco_wholebody(_ROOT)
+register_ap10k(_ROOT)
+register_crowdpose(_ROOT)
 set_cityscapes_colors()

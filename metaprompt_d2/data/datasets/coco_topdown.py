@@ -1,6 +1,7 @@
 """People of COCO, with annotated or detected boxes."""
 
 import os
+from typing import Any
 
 from detectron2.data.datasets.builtin_meta import _get_builtin_metadata
 from pycocotools.cocoeval import Params
@@ -20,13 +21,26 @@ COCO_PERSON["keypoint_upper_body"] = COCO_PERSON["keypoint_names"][:11]  # all b
 
 def register_coco_topdown(root: str) -> None:
     """Register `coco_2017_person_topdown_{train,val_gt,val_det}`."""
+    annotations = "coco/annotations/person_keypoints_{split}2017.json"
+    register_coco_people(root, "coco_2017_person_topdown", annotations, COCO_PERSON)
+
+
+def register_coco_people(root: str, name: str, annotations: str, metadata: dict[str, Any]) -> None:
+    """Register annotations of COCO's people as `<name>_{train,val_gt,val_det}`.
+
+    Args:
+        root: As in `register_coco_topdown`.
+        name: Beginning of the datasets' names.
+        annotations: Path of the annotations in `root`, with "{split}" for train and val.
+        metadata: As in `register_keypoints`.
+    """
     detections = [os.path.join(root, path) for path in DETECTIONS]
     found = next((path for path in detections if os.path.exists(path)), detections[0])
     for split, boxes in (("train", "train"), ("val", "val_gt"), ("val", "val_det")):
         register_keypoints(
-            f"coco_2017_person_topdown_{boxes}",
-            os.path.join(root, f"coco/annotations/person_keypoints_{split}2017.json"),
+            f"{name}_{boxes}",
+            os.path.join(root, annotations.format(split=split)),
             os.path.join(root, f"coco/{split}2017"),
             detections_file=found if boxes == "val_det" else None,
-            **COCO_PERSON,
+            **metadata,
         )

@@ -50,13 +50,18 @@ def register_keypoints(
     load: Any = load_annotated_people
     if detections_file is not None:
         paths["detections_file"], load = detections_file, load_detected_people
-    categories = {"categories": metadata["thing_classes"], "num_keypoints": len(schema)}
-    DatasetCatalog.register(name, partial(load, **paths, **categories))
+    layout = {"categories": metadata["thing_classes"], "num_keypoints": len(schema)}
+    DatasetCatalog.register(name, partial(load, **paths, **layout, parts=schema.parts))
     MetadataCatalog.get(name).set(evaluator_type="coco_person_topdown", **paths, **metadata)
 
 
 def load_annotated_people(
-    json_file: str, image_root: str, *, categories: Sequence[str], num_keypoints: int
+    json_file: str,
+    image_root: str,
+    *,
+    categories: Sequence[str],
+    num_keypoints: int,
+    parts: Sequence[tuple[str, int]] = (),
 ) -> list[dict]:
     """Load the people with labeled keypoints, with their boxes clipped to the image.
 
@@ -66,7 +71,7 @@ def load_annotated_people(
     Args:
         json_file: Annotations in the layout of `person_keypoints_*.json`.
         image_root: Folder of the images.
-        categories, num_keypoints: As in `read_people`; its "people" may be anything.
+        categories, num_keypoints, parts: As in `read_people`; its "people" may be anything.
 
     Returns:
         One dict per person with "file_name", "image_id" as in the file, "height", "width",
@@ -78,7 +83,7 @@ def load_annotated_people(
         MissingFileError: A file doesn't exist.
         InputError: As in `read_people`, or nobody is left.
     """
-    content = read_people(json_file, categories, num_keypoints)
+    content = read_people(json_file, categories, num_keypoints, parts=parts)
     images = _image_dicts(content.images, image_root)
     people, left_out = [], defaultdict(list)
     for item in content.annotations:
@@ -107,6 +112,7 @@ def load_detected_people(
     *,
     categories: Sequence[str],
     num_keypoints: int,
+    parts: Sequence[tuple[str, int]] = (),
 ) -> list[dict]:
     """Load the people that a detector found, with their boxes unchanged.
 
@@ -116,7 +122,7 @@ def load_detected_people(
     Args:
         json_file: Annotations, of which the images and the ids of the categories are taken.
         image_root: Folder of the images.
-        categories, num_keypoints: As in `read_people`.
+        categories, num_keypoints, parts: As in `read_people`.
         detections_file: JSON list of "image_id", "category_id", "bbox" and "score".
 
     Returns:
@@ -127,7 +133,7 @@ def load_detected_people(
         MissingFileError: A file doesn't exist.
         InputError: A file isn't JSON of this layout, or nobody is left.
     """
-    content = read_people(json_file, categories, num_keypoints)
+    content = read_people(json_file, categories, num_keypoints, parts=parts)
     images = _image_dicts(content.images, image_root)
     known = {str(id_): index for id_, index in content.classes.items()}
     others = f"detections of other categories than {' or '.join(categories)}, {' or '.join(known)}"
