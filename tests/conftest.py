@@ -55,6 +55,15 @@ def _loggers_as_before() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def empty_catalogs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget all registered datasets until the test ends."""
+    from detectron2.data import DatasetCatalog, MetadataCatalog
+
+    for catalog in (DatasetCatalog, MetadataCatalog):
+        monkeypatch.setattr(catalog, "data", {})
+
+
 @pytest.fixture(scope="session")
 def golden() -> Path:
     """Folder with outputs of the official code on random weights."""

@@ -5,8 +5,8 @@ from .heatmaps import UDPHeatmapCodec, average_with_mirrored
 from .keypoint_schema import DEFAULT_SIGMA, Connection, KeypointSchema
 
 __all__ = [
-    "Connection",
     "DEFAULT_SIGMA",
+    "Connection",
     "KeypointSchema",
     "UDPHeatmapCodec",
     "average_with_mirrored",

@@ -43,6 +43,13 @@ def test_metadata_is_read_in_detectron2s_terms() -> None:
     assert KeypointSchema.from_metadata({"keypoint_names": NAMES}) == KeypointSchema(NAMES)
 
 
+def test_parts_follow_each_other() -> None:
+    metadata = {"keypoint_names": NAMES, "keypoint_parts": [["head", 1], ["body", 3]]}
+    schema = KeypointSchema.from_metadata(metadata)
+    assert schema.part_slices == {"head": slice(0, 1), "body": slice(1, 4)}
+    assert KeypointSchema(NAMES).part_slices == {}
+
+
 def test_a_category_of_coco_counts_from_one() -> None:
     category = {"keypoints": list(NAMES), "skeleton": [[1, 2], [1, 3], [1, 4]]}
     schema = KeypointSchema.from_category(category)
@@ -74,6 +81,7 @@ def test_a_skeleton_of_other_keypoints_is_refused(pair: object) -> None:
         ({"connections": (("beak", "foot", (0, 0, 0)),)}, "connections: 'foot' isn't a keypoint"),
         ({"connections": (("beak", "tail", (0, 0, 300)),)}, "connections: .*isn't a color"),
         ({"upper_body": ("foot",)}, "upper_body: 'foot' isn't a keypoint"),
+        ({"parts": (("head", 1), ("body", 2))}, "parts are .*, expected 4 keypoints together"),
     ],
 )
 def test_arguments_that_do_not_fit_are_named(arguments: dict, message: str) -> None:

@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 from pose_files import detection, person
 
-from metaprompt_d2.data.coco_json import check_posed_people, read_detections, read_people
+from metaprompt_d2.data.coco_json import (
+    check_posed_people,
+    read_detections,
+    read_people,
+    split_parts,
+)
 
 IMAGE = {"id": 1, "file_name": "1.jpg", "height": 80, "width": 100}
 CATEGORIES = [{"id": 1, "name": "person"}, {"id": 2, "name": "dog"}]
@@ -75,3 +80,59 @@ def test_detections_and_posed_people_are_checked_alike(tmp_path: Path) -> None:
 def test_an_image_that_is_listed_twice_counts_once(tmp_path: Path) -> None:
     file = write(tmp_path, content(images=[IMAGE, IMAGE]))
     assert read_people(file, ["person"], 17).images == [IMAGE]
+
+
+PARTS = [("body", 2), ("foot", 1)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "keypoints"),
+    [
+        ({"foot_kpts": [5, 6, 0.1], "foot_valid": True}, [1, 2, 2, 0, 0, 0, 5, 6, 0.1]),
+        ({"foot_kpts": [5, 6, 0.1]}, [1, 2, 2, 0, 0, 0, 5, 6, 0.1]),
+        ({"foot_kpts": [5, 6, 0.1], "foot_valid": False}, [1, 2, 2, 0, 0, 0, 0, 0, 0]),
+        ({"foot_kpts": None}, [1, 2, 2, 0, 0, 0, 0, 0, 0]),
+        ({}, [1, 2, 2, 0, 0, 0, 0, 0, 0]),
+    ],
+)
+def test_parts_are_joined_if_they_are_valid(
+    tmp_path: Path, fields: dict, keypoints: list[float]
+) -> None:
+    item = person(7, keypoints=[1, 2, 2, 0, 0, 0], num_keypoints=1) | fields
+    file = write(tmp_path, content(annotations=[item]))
+    (found,) = read_people(file, ["person"], 3, parts=PARTS).annotations
+    assert found["keypoints"] == keypoints
+    assert found["num_keypoints"] == sum(flag > 0 for flag in keypoints[2::3])
+
+
+def test_results_are_split_as_they_are_joined() -> None:
+    keypoints = [float(number) for number in range(9)]
+    fields = split_parts(keypoints, PARTS)
+    assert fields == {"keypoints": keypoints[:6], "foot_kpts": keypoints[6:]}
+    (entry,) = check_posed_people(
+        "a.json", [{"image_id": 1, "score": 0.5} | fields], 3, parts=PARTS
+    )
+    assert entry["keypoints"] == keypoints
+    assert split_parts(keypoints, []) == {"keypoints": keypoints}
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"foot_kpts": [1, 2]}, "has 0.666667 keypoints in foot_kpts, expected 1"),
+        ({"foot_kpts": "no"}, ": foot_kpts is no, expected a list of numbers"),
+        ({"foot_kpts": [1, 2, 2], "foot_valid": "no"}, ": foot_valid is no, expected 0 or 1"),
+        ({"keypoints": [1, 2, 2]}, "has 1 keypoints in keypoints, expected 2"),
+    ],
+)
+def test_a_broken_part_is_named(tmp_path: Path, fields: dict, message: str) -> None:
+    item = person(7, keypoints=[0] * 6) | fields
+    file = write(tmp_path, content(annotations=[item]))
+    with pytest.raises(ValueError, match=rf"people\.json: annotation 7 of category 1 ?{message}"):
+        read_people(file, ["person"], 3, parts=PARTS)
+
+
+def test_images_have_the_numbers_that_are_asked_for(tmp_path: Path) -> None:
+    file = write(tmp_path, content(images=[IMAGE | {"crowdIndex": "high"}]))
+    with pytest.raises(ValueError, match=r"images\[0\]: crowdIndex is high, expected a number"):
+        read_people(file, ["person"], 17, image_numbers=["crowdIndex"])

@@ -73,9 +73,7 @@ def write_crowdpose(root: Path, *, num_images: int = 6) -> Path:
         annotations.append(person)
     folder = root / "crowdpose/annotations"
     names = {"categories": [{"id": 1, "name": "person"}]}
-    file = _write(
-        folder / "mmpose_crowdpose_test.json", "{}.jpg", num_images, annotations, names
-    )
+    file = _write(folder / "mmpose_crowdpose_test.json", "{}.jpg", num_images, annotations, names)
     content = json.loads(file.read_text())
     for image, index in zip(content["images"], np.linspace(0, 1, num_images), strict=True):
         image["crowdIndex"] = round(float(index), 2)

@@ -6,6 +6,7 @@ authors' code uses (github.com/AlexTheBad/AP-10K, `configs/_base_/datasets/ap10k
 """
 
 import os
+from typing import Any
 
 from .keypoint_names import connect, pair_sides
 from .keypoints import register_keypoints
@@ -20,7 +21,7 @@ _LEGS = {
 _NAMES = ["left_eye", "right_eye", "nose", "neck", "root_of_tail", *sum(_LEGS.values(), [])]
 
 # Metadata of AP-10K's animals, for `register_keypoints`.
-AP10K = {
+AP10K: dict[str, Any] = {
     "thing_classes": (
         "antelope,argali sheep,bison,buffalo,cow,sheep,arctic fox,dog,fox,wolf,beaver,alouatta,"
         "monkey,noisy night monkey,spider monkey,uakari,deer,moose,hamster,elephant,horse,zebra,"

@@ -6,6 +6,8 @@ Wild"](https://arxiv.org/abs/2007.11858). Names and pairs are mmpose's
 evaluation (github.com/jin-s13/COCO-WholeBody, `evaluation/myeval_wholebody.py`).
 """
 
+from typing import Any
+
 from .coco_topdown import COCO_PERSON, register_coco_people
 from .keypoint_names import connect, pair_sides
 
@@ -27,7 +29,13 @@ _NAMES = [*_BODY, *_FEET, *_FACE, *_HANDS["left"], *_HANDS["right"]]
 
 # The face's left and right keypoints in runs: first, last, and the sum of the numbers of a pair.
 _FACE_PAIRS = (
-    *((0, 7, 16), (17, 21, 43), (31, 32, 66), (36, 39, 81), (40, 41, 87)),  # chin, brows, nose, eyes
+    *(
+        (0, 7, 16),
+        (17, 21, 43),
+        (31, 32, 66),
+        (36, 39, 81),
+        (40, 41, 87),
+    ),  # chin, brows, nose, eyes
     *((48, 50, 102), (55, 56, 114), (60, 61, 124), (65, 65, 132)),  # mouth
 )
 
@@ -46,7 +54,7 @@ _HAND_SIGMAS = [
 ]
 
 # Metadata of COCO-WholeBody's person, for `register_keypoints`.
-COCO_WHOLEBODY = {
+COCO_WHOLEBODY: dict[str, Any] = {
     "thing_classes": ["person"],
     "keypoint_names": _NAMES,
     "keypoint_flip_map": [

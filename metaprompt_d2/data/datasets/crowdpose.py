@@ -8,6 +8,7 @@ offers, in its layout.
 
 import math
 import os
+from typing import Any
 
 from .keypoint_names import connect, pair_sides
 from .keypoints import register_keypoints
@@ -17,7 +18,7 @@ _ARM, _LEG = ("shoulder", "elbow", "wrist"), ("hip", "knee", "ankle")
 _NAMES = [f"{side}_{part}" for part in (*_ARM, *_LEG) for side in _SIDES] + ["head", "neck"]
 
 # Metadata of CrowdPose's person, for `register_keypoints`.
-CROWDPOSE = {
+CROWDPOSE: dict[str, Any] = {
     "thing_classes": ["person"],
     "keypoint_names": _NAMES,
     "keypoint_flip_map": pair_sides(_NAMES),
