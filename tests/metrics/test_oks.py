@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from pycocotools.cocoeval import Params
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval, Params
 
 from metaprompt_d2.data import find_keypoint_schema
 from metaprompt_d2.metrics.oks import keypoint_similarity, oks_nms, person_score
@@ -53,3 +54,26 @@ def test_suppression_of_nobody_keeps_nobody() -> None:
 def test_a_persons_score_is_the_boxs_times_the_mean_of_the_confident_keypoints() -> None:
     keypoints = np.array([[0.1, 0.5, 0.9], [0.1, 0.2, 0.0]])
     np.testing.assert_allclose(person_score(np.array([0.5, 1.0]), keypoints), [0.35, 0])
+
+
+@pytest.mark.parametrize("count", [1, 14, 133])
+def test_similarity_with_other_sigmas_is_that_of_pycocotools(count: int) -> None:
+    sigmas = RANDOM.uniform(0.01, 0.1, count)
+    person, near, far = RANDOM.uniform(0, 100, (3, count, 2))
+    others = np.stack([person + 0.05 * (other - person) for other in (near, far)])
+
+    def entry(points: np.ndarray) -> dict:
+        keypoints = np.column_stack([points, np.full(count, 2)]).ravel().tolist()
+        return {"image_id": 1, "category_id": 1, "keypoints": keypoints, "score": 0.5}
+
+    truth = COCO()
+    truth.dataset = {"images": [{"id": 1}], "categories": [{"id": 1}]}
+    fields = {"id": 1, "area": 2000.0, "bbox": [0, 0, 100, 100], "iscrowd": 0}
+    truth.dataset["annotations"] = [entry(person) | fields | {"num_keypoints": count}]
+    truth.createIndex()
+    evaluation = COCOeval(truth, truth.loadRes([entry(other) for other in others]), "keypoints")
+    evaluation.params.kpt_oks_sigmas = sigmas
+    evaluation.evaluate()
+    ours = keypoint_similarity(person, others, 2000.0, np.full(2, 2000.0), sigmas)
+    np.testing.assert_allclose(ours, evaluation.ious[1, 1][:, 0], rtol=1e-9)
+    assert 0 < ours.min() < 1
