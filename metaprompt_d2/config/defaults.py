@@ -184,14 +184,18 @@ def _defaults() -> CfgNode:
     # 0 takes the position of the maximum.
     cfg.MODEL.HEATMAP_HEAD.BLUR_KERNEL = 11
 
-    # ## Pose: the person detector used when no boxes are given
+    # ## Pose: the detector used when no boxes are given
     cfg.MODEL.PERSON_DETECTOR = CfgNode()
     # Detectron2 config of the detector: a file, or a name in Detectron2's model zoo. "" takes the
     # whole image as one person.
     cfg.MODEL.PERSON_DETECTOR.CONFIG_FILE = ""
-    # Weights of the detector.
+    # Weights of the detector: a file, or a URL. "" downloads those of the model zoo at first use.
     cfg.MODEL.PERSON_DETECTOR.WEIGHTS = ""
-    # Index of the class "person".
+    # Class of the detector, as its name or index, for each of the dataset's "thing_classes". ()
+    # takes the classes of the same names; others aren't found.
+    cfg.MODEL.PERSON_DETECTOR.CLASSES = ()
+    # Index of the detector's class for a dataset of one category, if CLASSES is (). 0 counts only
+    # where the names of the detector's classes aren't known.
     cfg.MODEL.PERSON_DETECTOR.PERSON_CLASS = 0
     # Least score of the detections that are used.
     cfg.MODEL.PERSON_DETECTOR.SCORE_THRESH = 0.5

@@ -25,8 +25,7 @@ CONFIG_ROOT = _PACKAGED if _PACKAGED.is_dir() else _PACKAGE.parent / "configs"
 
 _FOLDERS = {
     "metaprompt_d2": CONFIG_ROOT,
-    # Importing detectron2.model_zoo would import pkg_resources, which warns or, in new versions of
-    # setuptools, is missing.
+    # Importing detectron2.model_zoo would import pkg_resources, which warns.
     "model_zoo": Path(detectron2.__file__).parent / "model_zoo" / "configs",
 }
 # fvcore joins a `_BASE_` to the folder of its file: "/a/model_zoo://b", "metaprompt_d2:/b".

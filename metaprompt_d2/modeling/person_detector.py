@@ -1,6 +1,7 @@
-"""`PersonDetector`: find people with any detector of Detectron2."""
+"""`PersonDetector`: find people or other objects with any detector of Detectron2."""
 
 import re
+from collections.abc import Mapping
 
 import torch
 from detectron2.config import CfgNode, get_cfg
@@ -11,30 +12,40 @@ from detectron2.utils.file_io import PathManager
 from torch import Tensor
 
 from ..checkpoint import find_state_dict, load_checkpoint, unwrap
-from ..utils.errors import InputError, MissingFileError
+from ..config import read_config_file
+from ..data import find_keypoint_metadata
+from ..utils.errors import InputError, MissingFileError, input_errors
+from .detector_classes import find_class_names, match_classes
 from .person_crops import make_people
+
+_MODEL_ZOO = "model_zoo://"
 
 
 class PersonDetector:
-    """Finds people in images.
+    """Finds people, or objects of other categories, in images.
 
     It isn't an `nn.Module`, so that a pose model with a detector neither trains nor saves it. The
     weights are read at the first call.
     """
 
     def __init__(
-        self, cfg: CfgNode, *, image_format: str, person_class: int, score_threshold: float
+        self,
+        cfg: CfgNode,
+        *,
+        image_format: str,
+        classes: Mapping[int, int],
+        score_threshold: float,
     ):
         """
         Args:
             cfg: Config of the detector; with an empty MODEL.WEIGHTS its weights are random.
             image_format: Format of the images that it is called with.
-            person_class: Index of the class "person".
+            classes: Index of the category for each class of the detector that counts.
             score_threshold: Lowest score of a detection that counts.
         """
         self.cfg = cfg
         self.swaps_channels = image_format != cfg.INPUT.FORMAT
-        self.person_class = person_class
+        self.classes = classes
         self.score_threshold = score_threshold
         self._model: torch.nn.Module | None = None
 
@@ -44,36 +55,30 @@ class PersonDetector:
 
         Raises:
             MissingFileError: CONFIG_FILE is neither a file nor in Detectron2's model zoo.
-            InputError: WEIGHTS is empty.
+            InputError: CONFIG_FILE is wrong, WEIGHTS is empty and the model zoo has none, or the
+                detector's classes don't match the dataset's categories (see `match_classes`).
         """
-        node = cfg.MODEL.PERSON_DETECTOR
-        path = PathManager.get_local_path(node.CONFIG_FILE)
-        if not PathManager.isfile(path):
-            path = PathManager.get_local_path(f"model_zoo://{node.CONFIG_FILE}")
-        if not PathManager.isfile(path):
-            raise MissingFileError(
-                f"MODEL.PERSON_DETECTOR.CONFIG_FILE {node.CONFIG_FILE} is neither a file nor in "
-                "Detectron2's model zoo"
-            )
-        if not node.WEIGHTS:
-            raise InputError(
-                "MODEL.PERSON_DETECTOR.WEIGHTS is empty, so people would be found at random: "
-                "expected the weights of CONFIG_FILE"
-            )
-        detector = get_cfg()
-        detector.merge_from_file(path)
+        node, detector = cfg.MODEL.PERSON_DETECTOR, get_cfg()
+        file, weights = _find_files(node.CONFIG_FILE, node.WEIGHTS)
+        with input_errors(f"MODEL.PERSON_DETECTOR.CONFIG_FILE {file}", KeyError, ValueError):
+            detector.merge_from_other_cfg(read_config_file(file))
         detector.MODEL.DEVICE = cfg.MODEL.DEVICE
-        detector.MODEL.WEIGHTS = node.WEIGHTS
+        detector.MODEL.WEIGHTS = weights
         return cls(
             detector,
             image_format=cfg.INPUT.FORMAT,
-            person_class=node.PERSON_CLASS,
+            classes=match_classes(
+                find_keypoint_metadata(cfg)["thing_classes"],
+                find_class_names(detector),
+                classes=node.CLASSES,
+                person_class=node.PERSON_CLASS,
+            ),
             score_threshold=node.SCORE_THRESH,
         )
 
     @torch.no_grad()
     def __call__(self, image: Tensor) -> Instances:
-        """Find people in an image (3, H, W), 0..255, as `given_people` returns them."""
+        """Find objects in an image (3, H, W), 0..255, as `given_people` returns them."""
         if self._model is None:
             self._model = self._load()
         height, width = image.shape[-2:]
@@ -85,14 +90,18 @@ class PersonDetector:
         resized = resize.get_transform(pixels).apply_image(pixels).transpose(2, 0, 1)
         inputs = {"image": torch.from_numpy(resized.copy()), "height": height, "width": width}
         found = self._model([inputs])[0]["instances"]
-        is_person = found.pred_classes == self.person_class
-        found = found[is_person & (found.scores >= self.score_threshold)]
-        return make_people((height, width), found.pred_boxes, found.scores)
+        classes = [self.classes.get(index, -1) for index in found.pred_classes.tolist()]
+        categories = found.pred_classes.new_tensor(classes)
+        counts = (categories >= 0) & (found.scores >= self.score_threshold)
+        found, categories = found[counts], categories[counts]
+        return make_people((height, width), found.pred_boxes, found.scores, categories)
 
     def _load(self) -> torch.nn.Module:
         model = build_model(self.cfg).eval()
         if self.cfg.MODEL.WEIGHTS:
-            file = PathManager.get_local_path(self.cfg.MODEL.WEIGHTS)
+            weights = self.cfg.MODEL.WEIGHTS
+            with input_errors(f"weights of the person detector {weights}", OSError):
+                file = PathManager.get_local_path(weights)  # downloads a URL once
             state = unwrap(find_state_dict(load_checkpoint(file), file))
             # Detectron2's own files lack the pixel statistics and the anchors.
             missing = set(model.state_dict()) - set(state)
@@ -108,3 +117,27 @@ class PersonDetector:
                 )
             model.load_state_dict(state, strict=False)
         return model
+
+
+def _find_files(config_file: str, weights: str) -> tuple[str, str]:
+    """Find the config and the weights of a detector; those of the model zoo may be a URL."""
+    path, name = PathManager.get_local_path(config_file), config_file.removeprefix(_MODEL_ZOO)
+    in_zoo = config_file != name or not PathManager.isfile(path)
+    if in_zoo:
+        path = PathManager.get_local_path(f"{_MODEL_ZOO}{name}")
+    if not PathManager.isfile(path):
+        raise MissingFileError(
+            f"MODEL.PERSON_DETECTOR.CONFIG_FILE {config_file} is neither a file nor in "
+            "Detectron2's model zoo"
+        )
+    if not weights and in_zoo:
+        from detectron2.model_zoo import get_checkpoint_url  # imports pkg_resources, which warns
+
+        with input_errors("MODEL.PERSON_DETECTOR.WEIGHTS is empty", RuntimeError):
+            return path, get_checkpoint_url(name)
+    if not weights:
+        raise InputError(
+            "MODEL.PERSON_DETECTOR.WEIGHTS is empty, so people would be found at random: "
+            f"expected the weights of {config_file}"
+        )
+    return path, weights
