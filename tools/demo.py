@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from metaprompt_d2 import Predictor, get_config
 from metaprompt_d2.inference import PredictionFiles, Source, Video, VideoFile, find_sources
-from metaprompt_d2.inference.predictor import read_corners
+from metaprompt_d2.inference.given_boxes import read_boxes
 from metaprompt_d2.utils.errors import InputError, MissingFileError, one_line_errors
 from metaprompt_d2.utils.files import read_json, write_png
 from metaprompt_d2.visualization import draw_overlay
@@ -67,7 +67,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def read_boxes(file: str | None, sources: list[Source]) -> dict[str, Any]:
+def read_box_file(file: str | None, sources: list[Source]) -> dict[str, Any]:
     """Read people's boxes by image file; the JSON names files with or without their folder.
 
     Raises:
@@ -86,7 +86,7 @@ def read_boxes(file: str | None, sources: list[Source]) -> dict[str, Any]:
         if name not in known:
             reason = "is the name of several inputs" if names[name] else "isn't an input"
             raise InputError(f"{file} has boxes for {name}, which {reason}")
-        read_corners(boxes, f"{file}: boxes of {name}")  # before the model is loaded
+        read_boxes(boxes, f"{file}: boxes of {name}")  # before the model is loaded
     return {known[name]: boxes for name, boxes in content.items()}
 
 
@@ -226,7 +226,7 @@ def run(args: argparse.Namespace) -> tuple[list[str], int]:
     """Predict all inputs; return the failures and the number of inputs."""
     sources = find_sources(args.input)
     images = [source for source in sources if not source.is_video]
-    boxes = read_boxes(args.boxes, images)
+    boxes = read_box_file(args.boxes, images)
     if args.show:
         open_window()
     if args.output:

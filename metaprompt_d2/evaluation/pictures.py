@@ -161,12 +161,10 @@ class PictureWriter(DatasetEvaluator):
             return
         name = item["file_name"]
         if name in self._people or len(self._people) < self.num_pictures:
-            boxes, keypoints = found.pred_boxes.to("cpu"), found.pred_keypoints.cpu()
-            kept = Instances(found.image_size, pred_boxes=boxes, pred_keypoints=keypoints)
-            if found.has("scores"):
-                kept.scores = found.scores.cpu()
+            fields = "pred_boxes", "pred_keypoints", "scores", "pred_classes"
+            kept = {key: found.get(key).to("cpu") for key in fields if found.has(key)}
             item = {key: value for key, value in item.items() if key != "image"}
-            self._people.setdefault(name, []).append((item, kept))
+            self._people.setdefault(name, []).append((item, Instances(found.image_size, **kept)))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from detectron2.data import Metadata, MetadataCatalog
 from detectron2.data import transforms as T
 from detectron2.structures import Boxes, Instances
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from ..data import build_mapper, find_keypoint_metadata
 from ..data.readers import image_pixels, read_image
@@ -23,12 +23,12 @@ from ..evaluation import describe_not_finite
 from ..modeling import with_test_time_augmentation
 from ..utils.errors import InputError, input_errors
 from ..utils.tasks import find_task
+from .given_boxes import AnyBoxes, read_boxes
 from .sources import Video, find_sources
 
 logger = logging.getLogger(__name__)
 
 AnyImage = str | os.PathLike[str] | np.ndarray | Image.Image
-AnyBoxes = Sequence[Sequence[float]] | np.ndarray | Tensor
 OnError = Callable[[str, Exception], None]
 _Item = tuple[str, AnyImage, AnyBoxes | None]  # name, image, boxes
 _Prepared = tuple[np.ndarray, dict[str, Any]]  # (H, W, 3) uint8 BGR, the model's input
@@ -80,7 +80,8 @@ class Predictor:
 
         Args:
             image: Path, PIL image, or (H, W, 3) uint8 BGR.
-            boxes: People to pose, as (K, 4) corners x0, y0, x1, y1 in pixels. Without boxes
+            boxes: People to pose, as (K, 4) corners x0, y0, x1, y1 in pixels, or (K, 5) with the
+                index of the category in `metadata.thing_classes` (default: 0). Without boxes
                 MODEL.PERSON_DETECTOR finds people, or the whole image is taken for one person.
 
         Returns:
@@ -89,7 +90,7 @@ class Predictor:
 
         Raises:
             InputError: The image cannot be read (`MissingFileError` for a missing file), boxes
-                are given for another task than pose, or a box isn't one of `read_corners`.
+                are given for another task than pose, or a box isn't one of `read_boxes`.
             TypeError: The image is none of these types.
         """
         (output,) = self._run([self.inputs(image, boxes=boxes)])
@@ -201,43 +202,9 @@ class Predictor:
     def _build_people(self, boxes: AnyBoxes, size: tuple[int, int]) -> Instances:
         if not self._is_pose:
             raise InputError(f"boxes are for poses, not for a {self.cfg.MODEL.META_ARCHITECTURE}")
-        return Instances(size, pred_boxes=Boxes(read_corners(boxes, "boxes", size)))
-
-
-def read_corners(boxes: AnyBoxes, name: str, size: tuple[int, int] | None = None) -> Tensor:
-    """Check people's boxes.
-
-    Args:
-        boxes: As `Predictor` takes them.
-        name: Start of the error messages.
-        size: Size of the image as (height, width); None if it isn't known yet.
-
-    Returns:
-        Corners x0, y0, x1, y1 (K, 4) in float32.
-
-    Raises:
-        InputError: A box isn't four finite numbers, has no area, or lies outside of the image.
-    """
-    with input_errors(name, TypeError, ValueError):
-        corners = torch.as_tensor(boxes, dtype=torch.float32, device="cpu")
-    if corners.numel() and corners.shape[1:] != (4,):
-        raise InputError(
-            f"{name} have shape {tuple(corners.shape)}, expected x0, y0, x1, y1 of each person"
-        )
-    corners = corners.reshape(-1, 4)
-    height, width = size or (torch.inf, torch.inf)
-    for x0, y0, x1, y1 in corners.tolist():
-        box = f"{name}: {[x0, y0, x1, y1]}"
-        if not (-torch.inf < x0 < x1 < torch.inf and -torch.inf < y0 < y1 < torch.inf):
-            raise InputError(
-                f"{box}, expected corners x0, y0, x1, y1 with x0 < x1 and y0 < y1, not x, y, width "
-                "and height"
-            )
-        if min(x1, y1) <= 0 or x0 >= width or y0 >= height:
-            raise InputError(
-                f"{box} lies outside of the image of {height}x{width} (height x width)"
-            )
-    return corners
+        number = len(self.metadata.thing_classes)
+        corners, categories = read_boxes(boxes, "boxes", size=size, num_categories=number)
+        return Instances(size, pred_boxes=Boxes(corners), pred_classes=categories)
 
 
 def _warn_if_not_finite(name: str, output: dict[str, Any]) -> None:
@@ -278,5 +245,5 @@ def _build_metadata(cfg: CfgNode) -> Metadata:
         "max_depth": cfg.MODEL.DEPTH_HEAD.MAX_DEPTH,
     }
     if find_task(cfg) == "pose" or cfg.MODEL.KEYPOINT_ON:
-        defaults |= find_keypoint_metadata(cfg)
+        known |= find_keypoint_metadata(cfg)
     return Metadata(**defaults | known | {"name": "predictor"})

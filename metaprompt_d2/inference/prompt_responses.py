@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from ..modeling import MetaPromptBackbone
 from ..utils.errors import InputError
-from .predictor import AnyBoxes, AnyImage, Predictor
+from .given_boxes import AnyBoxes
+from .predictor import AnyImage, Predictor
 
 # Config overrides with which a model predicts an image in one piece.
 WHOLE_IMAGES = """

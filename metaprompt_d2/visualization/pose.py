@@ -22,8 +22,9 @@ def compare_people(
         image: (H, W, 3) uint8 RGB.
         prediction, truth: People on the CPU with `pred_keypoints` (N, K, 3) and `pred_boxes` in
             pixels of the image. Keypoints whose third value is at most 0.05 are not drawn, nor
-            people whose `scores`, if they have any, are below `LEAST_SCORE`.
-        metadata: Metadata with "keypoint_names" and "keypoint_connection_rules".
+            people whose `scores`, if they have any, are below `LEAST_SCORE`. The names of
+            `pred_classes` are written if there are several.
+        metadata: Metadata with "keypoint_names", "keypoint_connection_rules" and "thing_classes".
 
     Returns:
         (H', W', 3) uint8 RGB with a title above each picture.
@@ -43,6 +44,8 @@ def draw_people(
     """Draw skeletons and boxes on the image, enlarged by `scale`. See `compare_people`."""
     boxes, keypoints = Boxes(people.pred_boxes.tensor.clone()), people.pred_keypoints
     shown = Instances(image.shape[:2], pred_boxes=boxes, pred_keypoints=keypoints)
+    if people.has("pred_classes") and len(metadata.get("thing_classes", None) or ()) > 1:
+        shown.pred_classes = people.pred_classes
     drawn = Visualizer(image, metadata, scale=scale).draw_instance_predictions(shown)
     return drawn.get_image()
 
@@ -71,7 +74,8 @@ def annotated_people(item: dict) -> Instances | None:
     points = np.stack([np.reshape(each["keypoints"], (-1, 3)) for each in found])
     boxes, keypoints = Boxes(torch.tensor(corners)), torch.tensor(points, dtype=torch.float32)
     size = item["height"], item["width"]
-    return Instances(size, pred_boxes=boxes, pred_keypoints=keypoints)
+    classes = torch.tensor([each["category_id"] for each in found])
+    return Instances(size, pred_boxes=boxes, pred_keypoints=keypoints, pred_classes=classes)
 
 
 def draw_heatmaps(image: np.ndarray, heatmaps: np.ndarray) -> np.ndarray:

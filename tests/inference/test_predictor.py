@@ -12,13 +12,12 @@ from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
 from helpers import SMALLEST_DEPTH, smallest_cfg
 from PIL import Image
-from pose_files import SMALLEST_POSE
+from pose_files import SMALLEST_POSE, known_categories
 from random_weights import untrained_predictor
 from torch import Tensor, nn
 
 from metaprompt_d2 import Predictor
 from metaprompt_d2.data import build_mapper
-from metaprompt_d2.inference.predictor import read_corners
 from metaprompt_d2.modeling import with_test_time_augmentation
 from metaprompt_d2.utils.errors import InputError
 
@@ -149,6 +148,22 @@ def test_people_are_posed_in_given_boxes(predictors: dict[str, Predictor]) -> No
         predictors["depth"](picture(), boxes=boxes)
 
 
+def test_boxes_may_say_their_category(predictors: dict[str, Predictor]) -> None:
+    boxes = [[10, 5, 40, 65, 1], [50, 5, 80, 65, 0]]
+    with pytest.raises(InputError, match="expected the index of a category, from 0 to 0"):
+        predictors["pose"](picture(), boxes=boxes)
+    with known_categories("cat", "dog") as datasets:
+        predictor = Predictor(cfg_of("pose", **datasets), model=predictors["pose"].model)
+    people = predictor(picture(), boxes=boxes)["instances"]
+    assert people.pred_classes.tolist() == [1, 0]
+    assert people.pred_boxes.tensor.tolist() == [box[:4] for box in boxes]
+
+
+def test_boxes_outside_of_the_image_are_refused(predictors: dict[str, Predictor]) -> None:
+    with pytest.raises(InputError, match="outside of the image of 64x96"):
+        predictors["pose"](picture(64, 96), boxes=[[96, 0, 99, 9]])
+
+
 def test_files_are_predicted_in_batches(tmp_path: Path) -> None:
     for value in range(5):
         cv2.imwrite(str(tmp_path / f"{value}.png"), np.full((40, 50, 3), 40 * value, np.uint8))
@@ -234,26 +249,3 @@ def test_pictures_need_no_registered_dataset() -> None:
 def test_an_untrained_model_is_refused() -> None:
     with pytest.raises(InputError, match=r"MODEL\.WEIGHTS is empty, so the heads would be random"):
         Predictor(cfg_of("depth"))
-
-
-@pytest.mark.parametrize("order", [(0, 1, 2, 3), (2, 1, 0, 3), (0, 3, 2, 1), (2, 3, 0, 1)])
-@pytest.mark.parametrize("bad", [None, float("nan"), float("inf")])
-def test_boxes_are_corners_in_their_order(order: tuple[int, ...], bad: float | None) -> None:
-    """Every other order and every value that isn't a number is an error, never "nobody"."""
-    good = [10.0, 5.0, 40.0, 60.0]
-    box = [good[index] for index in order]
-    if bad is None and order == (0, 1, 2, 3):
-        assert read_corners([box], "boxes", (64, 96)).tolist() == [good]
-        return
-    for place in range(4) if bad is not None else [None]:
-        broken = [bad if index == place else value for index, value in enumerate(box)]
-        with pytest.raises(InputError, match="boxes: .* expected corners x0, y0, x1, y1 with"):
-            read_corners([good, broken], "boxes", (64, 96))
-
-
-@pytest.mark.parametrize("box", [[-9, 1, 0, 9], [1, -9, 5, -1], [96, 0, 99, 9], [0, 64, 9, 70]])
-def test_boxes_outside_of_the_image_are_refused(
-    predictors: dict[str, Predictor], box: list[float]
-) -> None:
-    with pytest.raises(InputError, match="outside of the image of 64x96"):
-        predictors["pose"](picture(64, 96), boxes=[box])

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from detectron2.data import MetadataCatalog
+from detectron2.data import Metadata, MetadataCatalog
 from detectron2.structures import Boxes, Instances
 from PIL import Image
 from pycocotools.coco import COCO
@@ -253,6 +253,20 @@ def test_poses_are_written_as_coco_has_them(tmp_path: Path) -> None:
         notes[1]["keypoint_scores"], found.pred_keypoints[1, :, 2], atol=1e-3
     )
     assert json.loads((tmp_path / "keypoints.json").read_text())["categories"][0]["id"] == 1
+
+
+def test_poses_of_several_categories_name_theirs(tmp_path: Path) -> None:
+    metadata = Metadata(name="test", thing_classes=["cat", "dog"], keypoint_names=["a"] * 17)
+    files, found = PredictionFiles(tmp_path, metadata), people(0.0, 3.0)
+    found.pred_classes = torch.tensor([1, 0])
+    add(files, "a", {"instances": found})
+    files.close()
+    coco = COCO(tmp_path / "keypoints.json")
+    by_name = {name: coco.getAnnIds(catIds=coco.getCatIds([name])) for name in ("cat", "dog")}
+    boxes = {
+        name: [note["bbox"][0] for note in coco.loadAnns(ids)] for name, ids in by_name.items()
+    }
+    assert boxes == {"cat": [3], "dog": [0]}
 
 
 def test_other_outputs_are_refused(tmp_path: Path) -> None:

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
 from detectron2.structures import Boxes, Instances
-from pose_files import smallest_pose_cfg
+from pose_files import known_categories, smallest_pose_cfg
 
 from metaprompt_d2.modeling import PersonDetector
 from metaprompt_d2.utils.errors import InputError
@@ -110,13 +109,9 @@ def test_a_detectors_class_is_named_or_numbered(tmp_path: Path) -> None:
 def test_several_categories_are_found_and_other_classes_dropped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    names = {"thing_classes": ["dog", "person"], "keypoint_names": ["nose"]}
-    MetadataCatalog.get("test_detected").set(**names)
-    cfg = {"DATASETS.TRAIN": ("test_detected",), "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS": 1}
-    try:
-        detector = PersonDetector.from_config(smallest_pose_cfg(cfg | {f"{NODE}.CONFIG_FILE": ZOO}))
-    finally:
-        MetadataCatalog.remove("test_detected")
+    with known_categories("dog", "person") as cfg:
+        cfg |= {f"{NODE}.CONFIG_FILE": ZOO}
+        detector = PersonDetector.from_config(smallest_pose_cfg(cfg))
     boxes = torch.tensor([[0.0, 0, 9, 9]]).repeat(4, 1) + torch.arange(4)[:, None]
     found = Instances((20, 30), pred_boxes=Boxes(boxes))
     found.pred_classes = torch.tensor([0, 16, 2, 0])  # person, dog, car, person

@@ -9,10 +9,14 @@ import cv2
 import demo
 import numpy as np
 import pytest
+import torch
+from detectron2.structures import Boxes, Instances
 from PIL import Image
+from pose_files import known_categories
 from random_weights import random_weights
 
 from metaprompt_d2.inference import Video
+from metaprompt_d2.modeling import PersonDetector
 
 SEM_SEG, DEPTH, POSE = (
     f"mini/{name}.yaml" for name in ("cityscapes_seg", "kitti_depth", "coco_pose")
@@ -115,6 +119,36 @@ def test_people_are_posed_where_the_boxes_are(photos: Path, tmp_path: Path) -> N
     assert found["plain.jpg"] == [[10, 5, 30, 55], [60, 5, 30, 55]]
     assert found["grey.png"] == []
     assert found["turned.jpg"] == [[0, 0, 128, 64]]  # the whole image
+
+
+@pytest.mark.parametrize("by", ["boxes", "detector"])
+def test_several_categories_are_posed(
+    by: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one key for a detector of the model zoo, or of a fifth number of each box."""
+    found = {"dog": [10, 5, 40, 60], "horse": [60, 5, 90, 60]}
+    arguments = ["--input", str(photos / "plain.jpg"), "--output", str(tmp_path / "out"), "--raw"]
+    with known_categories("horse", "dog") as datasets:
+        opts = [*options_of(POSE), *(str(part) for pair in datasets.items() for part in pair)]
+        if by == "boxes":
+            boxes = [[*found["dog"], 1], [*found["horse"], 0]]
+            (tmp_path / "boxes.json").write_text(json.dumps({"plain.jpg": boxes}))
+            arguments += ["--boxes", str(tmp_path / "boxes.json")]
+        else:
+            file = "COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml"
+            opts += ["MODEL.PERSON_DETECTOR.CONFIG_FILE", file]
+            instances = Instances((64, 128), pred_boxes=Boxes([*found.values(), [0, 0, 9, 9]]))
+            instances.pred_classes = torch.tensor([16, 17, 0])  # COCO's dog, horse and person
+            instances.scores = torch.ones(3)
+            model = [{"instances": instances}]
+            monkeypatch.setattr(PersonDetector, "_load", lambda _: lambda _: model)
+        demo.main(["--config-file", POSE, *arguments, *opts])
+    content = json.loads((tmp_path / "out/keypoints.json").read_text())
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    posed = {names[item["category_id"]]: item["bbox"] for item in content["annotations"]}
+    assert posed == {"dog": [10, 5, 30, 55], "horse": [60, 5, 30, 55]}
+    drawn = cv2.imread(str(tmp_path / "out/plain.png"))
+    assert (drawn != cv2.imread(str(photos / "plain.jpg"))).any()
 
 
 def test_a_video_that_ends_early_is_written_and_reported(tmp_path: Path) -> None:
@@ -250,6 +284,7 @@ def test_a_contradictory_command_line_is_an_error(
             "boxes of plain.jpg: [1.0, 2.0, 3.0, nan]",
         ),
         ({"--boxes": '{"plain.jpg": [[1, 2, 1, 3]]}'}, "with x0 < x1 and y0 < y1"),
+        ({"--boxes": '{"plain.jpg": [[1, 2, 3, 4, -1]]}'}, "expected the index of a category"),
         ({"--boxes": "[]"}, "holds no mapping"),
     ],
 )

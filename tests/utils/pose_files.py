@@ -96,3 +96,14 @@ def registered_people(json_file: Path, detections_file: Path | None = None) -> I
     finally:
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
+
+
+@contextmanager
+def known_categories(*names: str) -> Iterator[dict]:
+    """Name categories with COCO's keypoints, while the context lasts; yields config overrides."""
+    dataset = f"test_categories_{uuid.uuid4().hex}"
+    MetadataCatalog.get(dataset).set(**COCO_PERSON | {"thing_classes": list(names)})
+    try:
+        yield {"DATASETS.TRAIN": (dataset,), "DATASETS.TEST": (dataset,)}
+    finally:
+        MetadataCatalog.remove(dataset)
