@@ -11,6 +11,7 @@ import argparse
 import os
 import sys
 import tempfile
+from contextlib import suppress
 from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when Gradio is imported
@@ -23,6 +24,7 @@ except ModuleNotFoundError:
 import numpy as np
 from detectron2.utils.logger import setup_logger
 from web_page.checkpoints import Checkpoint, find_checkpoints, load_predictor
+from web_page.drawn_boxes import DrawnBoxes
 from web_page.kept import KeptLooks
 from web_page.look import VIEWS, Look
 from web_page.messages import without_folders
@@ -45,6 +47,9 @@ The UNet of Stable Diffusion reads an image in several refinement steps, steered
 Drop an image, then compare any two views of the model: slide through the **steps**, and choose a
 **prompt** by its number or by clicking its map below.
 """
+_DRAWING = """
+**To choose what is posed**, click two opposite corners of a box around it. Then press Look inside.
+"""
 _UPLOAD_LIMIT = "32mb"
 _KEPT_GIB = 1.0  # of all sessions' responses and pictures
 _CLEANING_PERIOD, _FILE_AGE = 600, 3600  # seconds; uploads and pictures are deleted after that
@@ -63,6 +68,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--weights", default="", help="checkpoint of that model")
     add("--server-name", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     add("--server-port", type=int, default=7860, help="port (default: %(default)s)")
+    add("--opts", nargs=argparse.REMAINDER, default=[], help="config keys and values of all models")
     args = parser.parse_args(argv)
     if args.weights and not args.config_file:
         parser.error("--weights needs the --config-file of its model")
@@ -90,6 +96,26 @@ class _Panel:
         return [self.picture, self.caption]
 
 
+class _BoxEditor:
+    """The image on which boxes are drawn, for models that pose what is in them."""
+
+    def __init__(self) -> None:
+        self.drawn = gr.State(DrawnBoxes())
+        with gr.Column(visible=False) as self.column:
+            gr.Markdown(_DRAWING)
+            self.picture = gr.Image(
+                show_label=False, interactive=False, buttons=[], elem_id="boxes"
+            )
+            self.category = gr.Dropdown(
+                [], label="Category of the next box", type="index", elem_id="category"
+            )
+            self.clear = gr.Button("Clear boxes", elem_id="clear-boxes")
+
+    @property
+    def outputs(self) -> list[Any]:
+        return [self.drawn, self.picture, self.column, self.category]
+
+
 class _Page:
     """The components of the page and their events."""
 
@@ -110,6 +136,7 @@ class _Page:
                 self.image = gr.Image(
                     label="Your image", type="filepath", image_mode=None, sources=["upload"]
                 )
+                self.editor = _BoxEditor()
                 self.button = gr.Button("Look inside", variant="primary", elem_id="go")
                 self.feature = gr.Dropdown(["p2"], value="p2", label="Map of the responses")
             with gr.Column(scale=2, min_width=320):
@@ -150,7 +177,9 @@ class _Page:
             show_progress="hidden",
         )
         looked = cleared.success(
-            self._look, [self.checkpoint, self.image], [self.key, self.feature, *sliders]
+            self._look,
+            [self.checkpoint, self.image, self.editor.drawn],
+            [self.key, self.feature, *sliders],
         )
         gallery = {"inputs": [self.key, self.right.step, self.feature], "outputs": self.gallery}
         quiet = {"show_progress": "hidden", "trigger_mode": "always_last"}
@@ -164,6 +193,18 @@ class _Page:
         self.gallery.select(self._choose, None, [self.right.view, self.right.prompt]).then(
             self._draw, [self.key, *self.right.controls, self.feature], self.right.outputs, **quiet
         )
+
+        self._connect_editor(quiet)
+
+    def _connect_editor(self, quiet: dict[str, Any]) -> None:
+        editor = self.editor
+        shown = [self.checkpoint, self.image, editor.drawn]
+        changes = [self.checkpoint.change, self.image.upload, self.image.clear]
+        gr.on(changes, self._show_boxes, shown, editor.outputs, **quiet)
+        drawn = [editor.drawn, editor.picture]
+        clicks = quiet | {"trigger_mode": "multiple"}  # every click counts
+        editor.picture.select(self._click, [*shown, editor.category], drawn, **clicks)
+        editor.clear.click(self._clear_boxes, editor.drawn, drawn, **clicks)
 
     @property
     def _panels(self) -> tuple[_Panel, _Panel]:
@@ -194,13 +235,51 @@ class _Page:
         arguments = view, min(step, look.num_steps), min(prompt, look.num_prompts - 1), feature
         return look.picture(*arguments), look.caption(*arguments)
 
-    def _look(self, label: str, file: str | None) -> list[Any]:
+    def _fitting(self, label: str, file: str | None, drawn: DrawnBoxes) -> DrawnBoxes:
+        """Return the boxes, or none if they are on another image or of other categories."""
+        categories = self.checkpoints[label].categories
+        fits = (drawn.file, drawn.categories) == (file, categories)
+        return drawn if fits else DrawnBoxes(file, categories)
+
+    def _show_boxes(self, label: str, file: str | None, drawn: DrawnBoxes) -> list[Any]:
+        """Show the editor if the model poses what is in boxes; return its outputs."""
+        drawn, picture = self._fitting(label, file, drawn), None
+        if file is not None and drawn.categories:
+            with suppress(InputError):  # looking at the image says why it cannot be read
+                picture = drawn.picture()
+        names = list(drawn.categories)
+        category = gr.Dropdown(names, value=(names or [None])[0], visible=len(names) > 1)
+        return [drawn, picture, gr.Column(visible=picture is not None), category]
+
+    def _click(
+        self,
+        label: str,
+        file: str | None,
+        drawn: DrawnBoxes,
+        category: int | None,
+        click: gr.SelectData,
+    ) -> tuple[DrawnBoxes, np.ndarray]:
+        """Add a corner where the editor's picture was clicked."""
+        if self._fitting(label, file, drawn) is not drawn:
+            return gr.skip()  # the picture of another image is about to be replaced
+        try:
+            drawn = drawn.clicked(*click.index, category or 0)
+        except InputError as error:
+            raise gr.Error(str(error)) from error
+        return drawn, drawn.picture()
+
+    def _clear_boxes(self, drawn: DrawnBoxes) -> tuple[DrawnBoxes, np.ndarray]:
+        empty = DrawnBoxes(drawn.file, drawn.categories)
+        return empty, empty.picture()
+
+    def _look(self, label: str, file: str | None, drawn: DrawnBoxes) -> list[Any]:
         """Look inside a model; return the result and the updated controls."""
         if file is None:
             raise gr.Error("Drop an image first.")
         checkpoint = self.checkpoints[label]
         try:
-            look = Look(load_predictor(checkpoint), file)
+            boxes = self._fitting(label, file, drawn).boxes
+            look = Look(load_predictor(checkpoint), file, boxes)
         except InputError as error:
             files = file, checkpoint.weights, checkpoint.config_file
             raise gr.Error(without_folders(error_message(error), files)) from error
@@ -233,7 +312,7 @@ def main(argv: list[str] | None = None) -> None:
     """Serve the page until Ctrl-C."""
     args = parse_arguments(argv)
     setup_logger(name="metaprompt_d2", abbrev_name="mp")
-    checkpoints = find_checkpoints(args.runs, args.config_file, args.weights)
+    checkpoints = find_checkpoints(args.runs, args.config_file, args.weights, args.opts)
     with tempfile.TemporaryDirectory(prefix="metaprompt_d2_web_") as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # of uploads and pictures; goes with the server
         build_page(checkpoints).queue(default_concurrency_limit=1).launch(

@@ -7,6 +7,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import cv2
@@ -25,6 +26,7 @@ pytest.importorskip("gradio", reason="Gradio is not installed (the extra web)")
 web_demo = pytest.importorskip("web_demo")
 from web_page import look as look_module  # noqa: E402
 from web_page.checkpoints import Checkpoint, find_checkpoints, load_predictor  # noqa: E402
+from web_page.drawn_boxes import DrawnBoxes  # noqa: E402
 from web_page.kept import KeptLooks  # noqa: E402
 from web_page.look import VIEWS, Look  # noqa: E402
 from web_page.messages import without_folders  # noqa: E402
@@ -125,7 +127,7 @@ def test_weights_that_cannot_be_loaded_are_reported_on_the_page(
     with web_demo.gr.Blocks():
         page = web_demo._Page(find_checkpoints([], config, "gone.pth"))
     with pytest.raises(web_demo.gr.Error, match=r"gone\.pth") as raised:
-        page._look("gone.pth", photo)
+        page._look("gone.pth", photo, DrawnBoxes())
     assert str(runs) not in str(raised.value)
     with pytest.raises(SystemExit):
         web_demo.main(["--weights", "gone.pth"])
@@ -160,7 +162,7 @@ def test_an_image_of_any_size_takes_bounded_memory(
 ) -> None:
     seen = []
 
-    def stop(predictor: None, image: np.ndarray) -> None:
+    def stop(predictor: None, image: np.ndarray, boxes: None) -> None:
         seen.append(image)
         raise InputError("seen")
 
@@ -198,7 +200,7 @@ def test_all_sessions_together_keep_a_bounded_number_of_bytes() -> None:
 def test_a_look_that_was_dropped_is_said(runs: Path, photo: str) -> None:
     with web_demo.gr.Blocks():
         page = web_demo._Page(find_checkpoints([str(runs)]))
-    key = page._look("metres/model_final.pth", photo)[0]
+    key = page._look("metres/model_final.pth", photo, DrawnBoxes())[0]
     (feature, *_) = page.kept.get(key).features
     picture, caption = page._draw(key, "Image", 1, 0, feature)
     assert picture.shape[1] == 768
@@ -223,7 +225,7 @@ def test_messages_name_files_without_their_folders(text: str, expected: str) -> 
     assert without_folders(text, ["/tmp/x y/photo.png", "runs/one/m.pth"]) == expected
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def address(start_tool: Callable[..., tuple[subprocess.Popen, Path]], runs: Path) -> Iterator[str]:
     """Where the page is served."""
     port = free_port()
@@ -244,80 +246,138 @@ def address(start_tool: Callable[..., tuple[subprocess.Popen, Path]], runs: Path
         server.wait()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
-def test_the_page_in_a_browser(address: str, photo: str, tmp_path: Path) -> None:
+@pytest.fixture
+def page(address: str, tmp_path: Path) -> Iterator[Any]:
+    """The page in a browser; it must neither fail nor connect to any other host."""
+    if CHROMIUM is None:
+        pytest.skip("there is no chromium on this machine")
     playwright = pytest.importorskip("playwright.sync_api")
-    broken = tmp_path / "broken.png"
-    broken.write_bytes(Path(photo).read_bytes()[:200])
+    requests: list[str] = []
+    errors: list[str] = []
     with playwright.sync_playwright() as browsers:
         browser = browsers.chromium.launch_persistent_context(
             str(tmp_path / "profile"), executable_path=CHROMIUM, headless=True, args=OPTIONS
         )
         page = browser.new_page()
-        requests: list[str] = []
-        errors: list[str] = []
         page.on("request", lambda request: requests.append(request.url))
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(address)
-
-        def caption(side: str, text: str) -> None:
-            playwright.expect(page.locator(f"#{side}-caption")).to_contain_text(text)
-
-        def picture(side: str) -> str | None:
-            return page.locator(f"#{side} img").get_attribute("src")
-
-        # Without an image there is nothing to look at.
-        page.click("#go")
-        playwright.expect(page.get_by_text("Drop an image first.")).to_be_visible()
-
-        # The other task has another checkpoint; dropping an image starts the look.
-        page.locator("#task label", has_text="Segmentation").click()
-        playwright.expect(page.locator("#checkpoint input")).to_have_value(
-            "streets/model_final.pth"
-        )
-        page.set_input_files("input[type=file]", photo)
-        playwright.expect(page.locator("#prompts .thumbnail-lg")).to_have_count(6)
-        caption("left", "What the head makes of step 2")
-        caption("right", "at step 2: follows")
-
-        # The sides differ, and each has steps of its own.
-        before = picture("left"), picture("right")
-        page.locator("#left-step input[type=number]").fill("1")
-        page.keyboard.press("Enter")
-        caption("left", "What the head makes of step 1")
-        assert picture("left") != before[0]
-        assert picture("right") == before[1]
-        page.locator("#left-view label", has_text="Change").click()
-        caption("left", "No step before.")
-
-        # A click on a prompt's map shows it on the right.
-        page.locator("#prompts .thumbnail-lg").nth(5).click()
-        caption("right", "Prompt 5 at step 2")
-        page.locator("#right-prompt input[type=number]").fill("3")
-        page.keyboard.press("Enter")
-        caption("right", "Prompt 3 at step 2")
-
-        # All of a caption and of the checkpoint's name can be read.
-        cut = "part => part.scrollWidth > part.clientWidth"
-        for part in page.locator("#prompts .caption-label").all():
-            assert not part.evaluate(cut)
-        assert not page.locator("#checkpoint input").evaluate(cut)
-
-        # A bad image leaves no map of the one before, and the message no path of the server.
-        page.locator("button[aria-label='Clear'], button[aria-label='Remove Image']").first.click()
-        playwright.expect(page.locator("#prompts .thumbnail-lg")).to_have_count(0)
-        page.set_input_files("input[type=file]", photo)
-        playwright.expect(page.locator("#prompts .thumbnail-lg")).to_have_count(6)
-        page.locator("button[aria-label='Clear'], button[aria-label='Remove Image']").first.click()
-        page.set_input_files("input[type=file]", str(broken))
-        playwright.expect(page.locator("#prompts .thumbnail-lg")).to_have_count(0)
-        playwright.expect(page.locator("#left img")).to_have_count(0)
-        assert "/tmp/" not in page.locator("body").inner_text()
-
+        yield page
         browser.close()
     assert errors == []
     hosts = {urlsplit(url).hostname for url in requests if url.startswith(("http", "ws"))}
     assert hosts == {"localhost"}
+
+
+def expect(part: Any) -> Any:
+    """Playwright's assertions, which wait."""
+    from playwright.sync_api import expect
+
+    return expect(part)
+
+
+def test_the_page_in_a_browser(page: Any, photo: str, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(Path(photo).read_bytes()[:200])
+
+    def caption(side: str, text: str) -> None:
+        expect(page.locator(f"#{side}-caption")).to_contain_text(text)
+
+    def picture(side: str) -> str | None:
+        return page.locator(f"#{side} img").get_attribute("src")
+
+    # Without an image there is nothing to look at.
+    page.click("#go")
+    expect(page.get_by_text("Drop an image first.")).to_be_visible()
+
+    # The other task has another checkpoint; dropping an image starts the look.
+    page.locator("#task label", has_text="Segmentation").click()
+    expect(page.locator("#checkpoint input")).to_have_value("streets/model_final.pth")
+    page.set_input_files("input[type=file]", photo)
+    expect(page.locator("#prompts .thumbnail-lg")).to_have_count(6)
+    caption("left", "What the head makes of step 2")
+    caption("right", "at step 2: follows")
+
+    # The sides differ, and each has steps of its own.
+    before = picture("left"), picture("right")
+    page.locator("#left-step input[type=number]").fill("1")
+    page.keyboard.press("Enter")
+    caption("left", "What the head makes of step 1")
+    assert picture("left") != before[0]
+    assert picture("right") == before[1]
+    page.locator("#left-view label", has_text="Change").click()
+    caption("left", "No step before.")
+
+    # A click on a prompt's map shows it on the right.
+    page.locator("#prompts .thumbnail-lg").nth(5).click()
+    caption("right", "Prompt 5 at step 2")
+    page.locator("#right-prompt input[type=number]").fill("3")
+    page.keyboard.press("Enter")
+    caption("right", "Prompt 3 at step 2")
+
+    # All of a caption and of the checkpoint's name can be read.
+    cut = "part => part.scrollWidth > part.clientWidth"
+    for part in page.locator("#prompts .caption-label").all():
+        assert not part.evaluate(cut)
+    assert not page.locator("#checkpoint input").evaluate(cut)
+
+    # A bad image leaves no map of the one before, and the message no path of the server.
+    page.locator("button[aria-label='Clear'], button[aria-label='Remove Image']").first.click()
+    expect(page.locator("#prompts .thumbnail-lg")).to_have_count(0)
+    page.set_input_files("input[type=file]", photo)
+    expect(page.locator("#prompts .thumbnail-lg")).to_have_count(6)
+    page.locator("button[aria-label='Clear'], button[aria-label='Remove Image']").first.click()
+    page.set_input_files("input[type=file]", str(broken))
+    expect(page.locator("#prompts .thumbnail-lg")).to_have_count(0)
+    expect(page.locator("#left img")).to_have_count(0)
+    assert "/tmp/" not in page.locator("body").inner_text()
+
+
+def test_boxes_are_drawn_in_a_browser(page: Any, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "gray.png"), np.full((64, 128, 3), 100, np.uint8))
+    page.locator("#task label", has_text="Pose").click()
+    page.set_input_files("input[type=file]", str(tmp_path / "gray.png"))
+    picture = page.locator("#boxes img")
+    expect(picture).to_be_visible()
+
+    def click(x: float, y: float) -> None:
+        """Click at a share of the picture's width and height, and wait until that is drawn."""
+        before = picture.get_attribute("src")
+        size = picture.bounding_box()
+        picture.click(position={"x": x * size["width"], "y": y * size["height"]})
+        expect(picture).not_to_have_attribute("src", before)
+
+    def drawn() -> np.ndarray:
+        """Where the picture is as green as the boxes, (h, w)."""
+        content = page.request.get(picture.get_attribute("src")).body()
+        shown = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR).astype(int)
+        return (shown[..., 1] > 190) & (shown[..., [0, 2]] < 70).all(axis=2)
+
+    def limits(where: np.ndarray) -> list[float]:
+        """The left, top, right and bottom ends as shares of width and height."""
+        rows, columns = where.any(axis=1).nonzero()[0], where.any(axis=0).nonzero()[0]
+        (height, width), ends = where.shape, (0, -1)
+        return [value for end in ends for value in (columns[end] / width, rows[end] / height)]
+
+    expect(page.locator("#left-caption")).to_contain_text("What the head makes of step 1")
+    click(0.75, 0.8)
+    click(0.25, 0.1)
+    assert limits(drawn()) == pytest.approx([0.25, 0.1, 0.75, 0.8], abs=0.01)
+    click(0.1, 0.2)
+    click(0.9, 0.9)
+    assert limits(drawn()) == pytest.approx([0.1, 0.1, 0.9, 0.9], abs=0.01)
+    page.click("#go")
+    expect(page.locator("#right-caption")).to_contain_text("This is the first of 2 boxes.")
+
+    before = picture.get_attribute("src")
+    page.click("#clear-boxes")
+    expect(picture).not_to_have_attribute("src", before)
+    assert not drawn().any()
+    page.click("#go")
+    expect(page.locator("#right-caption")).not_to_contain_text("boxes")
+    expect(page.locator("#right-caption")).to_contain_text("follows")
+    page.locator("#task label", has_text="Depth").click()
+    expect(page.locator("#boxes")).not_to_be_visible()
 
 
 def test_nothing_is_reported_to_gradio() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from metaprompt_d2 import Predictor, get_config
+from metaprompt_d2.data import find_keypoint_metadata
 from metaprompt_d2.inference.prompt_responses import WHOLE_IMAGES
 from metaprompt_d2.utils.errors import InputError
 from metaprompt_d2.utils.tasks import find_task
@@ -23,16 +24,19 @@ class Checkpoint(NamedTuple):
     task: str
     config_file: str
     weights: str
+    categories: tuple[str, ...] = ()  # what it poses
+    options: tuple[str, ...] = ()  # config keys and values
 
 
 def find_checkpoints(
-    runs: Sequence[str], config_file: str = "", weights: str = ""
+    runs: Sequence[str], config_file: str = "", weights: str = "", options: Sequence[str] = ()
 ) -> list[Checkpoint]:
     """Find models whose prompts can be looked at.
 
     Args:
         runs: Folders to search for a config.yaml with checkpoints (.pth) in the same folder.
         config_file, weights: Config and checkpoint of an additional model.
+        options: Config keys and values of all models.
 
     Raises:
         InputError: No model was found.
@@ -51,7 +55,9 @@ def find_checkpoints(
     copies: Counter[str] = Counter()
     for config, file, label in pairs:
         try:
-            cfg = get_config(config)
+            cfg = get_config(config, options)
+            task = _LABELS.get(find_task(cfg))
+            posed = find_keypoint_metadata(cfg)["thing_classes"] if task == "Pose" else ()
         except InputError as error:
             if config == config_file:
                 raise
@@ -59,11 +65,10 @@ def find_checkpoints(
             continue
         is_open = cfg.MODEL.BACKBONE.NAME == "MetaPromptBackbone"
         is_open = is_open and cfg.MODEL.META_PROMPT.REARRANGE != "none"
-        task = _LABELS.get(find_task(cfg))
         if is_open and task is not None:
             copies[label] += 1
             unique = f"{label} ({copies[label]})" if copies[label] > 1 else label
-            found.append(Checkpoint(unique, task, config, file))
+            found.append(Checkpoint(unique, task, config, file, tuple(posed), tuple(options)))
     if not found:
         raise InputError(
             f"no config.yaml with a checkpoint next to it in {', '.join(runs)}: train a model, or "
@@ -81,5 +86,5 @@ def _label(file: Path, folder: Path) -> str:
 @lru_cache(maxsize=2)
 def load_predictor(checkpoint: Checkpoint) -> Predictor:
     """Load a model; the last two stay in memory."""
-    cfg = get_config(checkpoint.config_file, WHOLE_IMAGES, weights=checkpoint.weights)
-    return Predictor(cfg)
+    options = [*checkpoint.options, *WHOLE_IMAGES]
+    return Predictor(get_config(checkpoint.config_file, options, weights=checkpoint.weights))

@@ -1,5 +1,6 @@
 """The pictures and captions that the page shows of one image."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -15,13 +16,13 @@ from metaprompt_d2.inference.prompt_responses import (
 )
 from metaprompt_d2.visualization import draw_change, draw_overlay, draw_response, response_range
 
+from .sizes import LEAST_SIDE, enlarge, shrink
+
 __all__ = ["VIEWS", "Look"]
 
 VIEWS = ("Prediction", "Prompt", "Change", "Image")
-_LEAST_SIDE = 768  # pixels; smaller images are enlarged for comparison
 _THUMBNAIL = 160  # pixels wide
 _LEAST_SHARE = 0.005  # of the image; smaller classes are left out of the legend
-_MOST_PIXELS = 2**20  # of the image; larger ones are shrunk, which bounds time and memory
 
 
 class Look:
@@ -30,20 +31,32 @@ class Look:
     The image is shrunk to a megapixel. Kept are pictures and responses, not the model's outputs.
     """
 
-    def __init__(self, predictor: Predictor, file: str):
-        image = _shrink(read_image(file, "RGB"))
-        trace = look_inside(predictor, np.ascontiguousarray(image[..., ::-1]))
+    def __init__(self, predictor: Predictor, file: str, boxes: Sequence[Sequence[float]] = ()):
+        """
+        Args:
+            predictor: Predictor of the model.
+            file: The image.
+            boxes: What to pose: corners x0, y0, x1, y1 in pixels of the file, and the index of the
+                category. Without boxes the model finds them, if it poses what is in boxes.
+        """
+        original = read_image(file, "RGB")
+        image = shrink(original)
+        x, y = image.shape[1] / original.shape[1], image.shape[0] / original.shape[0]
+        scaled = np.array(boxes) * [x, y, x, y, 1] if boxes else None
+        trace = look_inside(predictor, np.ascontiguousarray(image[..., ::-1]), boxes=scaled)
         self.metadata = predictor.metadata
-        scale = max(1, _LEAST_SIDE // max(image.shape[:2]))
+        scale = max(1, LEAST_SIDE // max(image.shape[:2]))
         self.overlays = [
-            _enlarge(draw_overlay(image, step.output, self.metadata, scale=scale))
+            enlarge(draw_overlay(image, step.output, self.metadata, scale=scale))
             for step in trace.steps
         ]
         self.maps = {
             feature: [step.responses[feature].numpy() for step in trace.steps]
             for feature in trace.steps[0].responses
         }
-        self.image = _enlarge(trace.image)
+        self.image = enlarge(trace.image)
+        count = len(trace.steps[0].output.get("instances", ()))
+        self._whose = f" This is the first of {count} boxes." if count > 1 else ""
         self._legends = [self._legend(step.output) for step in trace.steps]
         self._found = {
             feature: [
@@ -95,10 +108,12 @@ class Look:
             return (
                 f"Prompt {prompt} at step {step}: follows <b>{found.name}</b>, correlation "
                 f"{found.correlation:+.2f}. Bright is high; colors are the same for all steps."
+                f"{self._whose}"
             )
         if view == "Change":
-            return f"Where step {step} changed the responses." if step > 1 else "No step before."
-        return "What the model sees."
+            changed = f"Where step {step} changed the responses." if step > 1 else "No step before."
+            return changed + self._whose
+        return f"What the model sees.{self._whose}"
 
     def thumbnails(self, step: int, feature: str) -> list[tuple[np.ndarray, str]]:
         """Draw every prompt's response in small, with what it follows."""
@@ -130,20 +145,3 @@ class Look:
             )
             if share >= _LEAST_SHARE
         )
-
-
-def _shrink(image: np.ndarray) -> np.ndarray:
-    """Shrink an image with more than `_MOST_PIXELS` to that number."""
-    height, width = image.shape[:2]
-    factor = (_MOST_PIXELS / (height * width)) ** 0.5
-    if factor >= 1:
-        return image
-    size = max(1, int(width * factor)), max(1, int(height * factor))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-
-
-def _enlarge(picture: np.ndarray) -> np.ndarray:
-    """Enlarge a picture whose longer side is below `_LEAST_SIDE`."""
-    height, width = picture.shape[:2]
-    factor = max(1, _LEAST_SIDE / max(height, width))
-    return cv2.resize(picture, (round(width * factor), round(height * factor)))
