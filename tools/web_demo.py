@@ -1,10 +1,13 @@
-"""Serve a web page that shows predictions, prompts and refinement steps of trained models.
+r"""Serve a web page that shows predictions, prompts and refinement steps of trained models.
 
     python tools/web_demo.py --runs output
     python tools/web_demo.py --config-file configs/kitti_depth.yaml --weights model_best.pth
+    python tools/web_demo.py --runs output/coco_pose --opts MODEL.PERSON_DETECTOR.CONFIG_FILE \
+        COCO-Detection/faster_rcnn_R_50_FPN_3x.yaml
 
 This needs Gradio: pip install -e '.[web]'. Only this machine can open the page, unless
-`--server-name 0.0.0.0` is given. Neither the page nor the server connects to any other host.
+`--server-name 0.0.0.0` is given. Neither the page nor the server connects to any other host, unless
+a detector's weights are to be downloaded.
 """
 
 import argparse

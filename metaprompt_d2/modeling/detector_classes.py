@@ -61,6 +61,7 @@ def match_classes(
     key = f"{_NODE}.CLASSES"
     if not classes and len(categories) == 1 and (person_class or names is None):
         key, classes = f"{_NODE}.PERSON_CLASS", (person_class,)
+    found: list[int | None]
     if classes:
         if len(classes) != len(categories):
             raise InputError(

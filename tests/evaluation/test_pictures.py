@@ -11,7 +11,7 @@ import torch
 from depth_files import write_pair
 from detectron2.data import DatasetCatalog, Metadata
 from detectron2.evaluation import DatasetEvaluator
-from detectron2.structures import Instances
+from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 from helpers import registered_cityscapes, write_cityscapes
 from PIL import Image
@@ -117,6 +117,24 @@ def test_kittis_pictures_show_the_cropped_frame(tmp_path: Path) -> None:
     assert picture.shape[1] == 4 * (1216 + 4) - 4
     image = cv2.imread(item["file_name"])[..., ::-1]
     assert np.array_equal(picture[title : title + 352, :1216], image[23:, 13:1229])
+
+
+def test_people_of_an_image_are_drawn_together_with_their_categories(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn = []
+    monkeypatch.setattr(
+        metaprompt_d2.evaluation.pictures, "draw_prediction", lambda *parts: drawn.append(parts)
+    )
+    writer = PictureWriter("test_people", "", 1)
+    writer.reset()
+    for category in (1, 0):
+        found = Instances((HEIGHT, WIDTH), pred_classes=torch.tensor([category]))
+        found.pred_boxes, found.pred_keypoints = Boxes([[0, 0, 9, 9]]), torch.zeros(1, 3, 3)
+        writer.process([{"file_name": "a.png"}], [{"instances": found}])
+    writer.evaluate()
+    ((_, output, _),) = drawn
+    assert output["instances"].pred_classes.tolist() == [1, 0]
 
 
 def test_pictures_of_ones_own_go_by_evaluator_type_or_by_output() -> None:

@@ -63,7 +63,7 @@ class DrawnBoxes(NamedTuple):
                 cv2.rectangle(picture, start, end, color, thickness)
                 if len(self.categories) > 1:
                     text = self.categories[category], start + [3 * line, 12 * line], _FONT
-                    cv2.putText(picture, *text, line / 3, color, thickness)
+                    cv2.putText(picture, *text, line / 3, color, thickness - line // 2)
             if self.corner is not None:
                 place = (self.corner * pixel).astype(int)
                 cv2.drawMarker(picture, place, color, cv2.MARKER_CROSS, 12 * line, thickness)
