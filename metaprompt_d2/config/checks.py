@@ -42,6 +42,13 @@ def check_config(cfg: CfgNode) -> None:
             f"MODEL.SEM_SEG_HEAD.IGNORE_VALUE is {head.IGNORE_VALUE}, expected {expected} "
             "(MODEL.SEM_SEG_HEAD.NUM_CLASSES)"
         )
+    weights = cfg.MODEL.HEATMAP_HEAD.KEYPOINT_WEIGHTS
+    number = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
+    if len(weights) not in (0, number):
+        raise InputError(
+            f"MODEL.HEATMAP_HEAD.KEYPOINT_WEIGHTS holds {len(weights)} numbers, expected {number} "
+            "(MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS)"
+        )
     _check_network_sizes(cfg)
 
 

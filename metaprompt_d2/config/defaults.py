@@ -161,7 +161,8 @@ def _defaults() -> CfgNode:
     cfg.MODEL.HEATMAP_HEAD.NAME = "DeconvHeatmapHead"
     # How heatmaps are made from IN_FEATURE: "deconv" by transposed convolutions and one output
     # channel per keypoint; "prompts" from the responses to prompts that belong to one keypoint.
-    # "prompts" needs a rearranged feature.
+    # "prompts" needs a rearranged feature. Of P prompts, each of J keypoints then has P // J, in
+    # order; the last P % J belong to no keypoint and take part in the attention alone.
     cfg.MODEL.HEATMAP_HEAD.WIRING = "deconv"
     # Feature that the head reads.
     cfg.MODEL.HEATMAP_HEAD.IN_FEATURE = "p4"
@@ -177,11 +178,14 @@ def _defaults() -> CfgNode:
     cfg.MODEL.HEATMAP_HEAD.LOSS = "mse"
     # Weight of the loss.
     cfg.MODEL.HEATMAP_HEAD.LOSS_WEIGHT = 1.0
+    # Weight of each keypoint in the loss; () weighs all the same. The loss "mse" grows with the
+    # weights; for "cross_entropy" only their ratios matter.
+    cfg.MODEL.HEATMAP_HEAD.KEYPOINT_WEIGHTS = ()
     # Crops are padded to multiples of this many pixels, so that features have their nominal
     # strides, and the heatmaps are cropped back. 0 pads only as the backbone requires.
     cfg.MODEL.HEATMAP_HEAD.SIZE_DIVISIBILITY = 64
-    # Odd size of the Gaussian filter for sub-pixel decoding: 11 pixels for a SIGMA of 2, 17 for 3.
-    # 0 takes the position of the maximum.
+    # Odd size of the Gaussian filter for sub-pixel decoding: 11 pixels for a SIGMA of 2, 17 for 3,
+    # 37 for 6. 0 takes the position of the maximum.
     cfg.MODEL.HEATMAP_HEAD.BLUR_KERNEL = 11
 
     # ## Pose: the detector used when no boxes are given

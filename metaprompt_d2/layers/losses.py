@@ -91,9 +91,10 @@ def silog_loss(pred: Tensor, target: Tensor, *, mean_weight: float = 0.5) -> Ten
 
 
 def weighted_heatmap_mse(pred: Tensor, target: Tensor, weights: Tensor) -> Tensor:
-    """Compute the mean of (weight * (pred - target))^2 over all elements, as ViTPose does.
+    """Compute the mean of weight * (pred - target)^2 over all elements.
 
     Elements of weight 0 count in the mean: a batch with few labeled keypoints has a small loss.
+    With weights of 0 and 1 this is ViTPose's loss, which squares the weights, too.
 
     Args:
         pred, target: Heatmaps (N, J, h, w).
@@ -103,7 +104,7 @@ def weighted_heatmap_mse(pred: Tensor, target: Tensor, weights: Tensor) -> Tenso
         InputError: The shapes differ.
     """
     _check_heatmaps(pred, target)
-    return (weights[..., None, None] * (pred - target)).square().mean()
+    return (weights[..., None, None] * (pred - target).square()).mean()
 
 
 def heatmap_cross_entropy(logits: Tensor, target: Tensor, weights: Tensor) -> Tensor:
@@ -125,7 +126,7 @@ def heatmap_cross_entropy(logits: Tensor, target: Tensor, weights: Tensor) -> Te
     target = target.flatten(2)
     shares = target / target.sum(dim=2, keepdim=True).clamp(min=torch.finfo(target.dtype).tiny)
     losses = -(shares * logits.flatten(2).log_softmax(dim=2)).sum(dim=2)
-    return (losses * weights).sum() / weights.sum().clamp(min=1)
+    return (losses * weights).sum() / weights.sum().clamp(min=torch.finfo(weights.dtype).tiny)
 
 
 def _check_heatmaps(pred: Tensor, target: Tensor) -> None:

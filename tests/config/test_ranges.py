@@ -58,6 +58,13 @@ def test_a_range_says_what_it_expects(bounds: Range, value: float, expected: str
             "other",
             "is 'other', expected one of ('cross_entropy', 'mse')",
         ),
+        ("MODEL.HEATMAP_HEAD.KEYPOINT_WEIGHTS", (1, -2), "is (1, -2), expected at least 0"),
+        ("MODEL.HEATMAP_HEAD.KEYPOINT_WEIGHTS", (math.inf,), "is (inf,), expected finite numbers"),
+        (
+            "MODEL.HEATMAP_HEAD.KEYPOINT_WEIGHTS",
+            (1.0, 2.0),
+            "holds 2 numbers, expected 17 (MODEL.R",
+        ),
         ("MODEL.HEATMAP_HEAD.SIZE_DIVISIBILITY", -1, "is -1, expected at least 0"),
         ("MODEL.HEATMAP_HEAD.WIRING", "other", "is 'other', expected one of ('deconv', 'prompts')"),
         ("MODEL.SEM_SEG_HEAD.NORM", "batch", "is 'batch', expected one of ('', 'BN', 'SyncBN'"),

@@ -218,7 +218,7 @@ def test_silog_of_other_shapes_is_refused() -> None:
 def test_heatmap_mse_is_the_mean_over_keypoints_of_weighted_means() -> None:
     pred, target, weights = torch.rand(3, 5, 4, 6), torch.rand(3, 5, 4, 6), torch.rand(3, 5)
     by_keypoint = [
-        torch.mean((weights[:, index, None, None] * (pred[:, index] - target[:, index])).square())
+        torch.mean(weights[:, index, None, None] * (pred[:, index] - target[:, index]).square())
         for index in range(5)
     ]
     expected = torch.stack(by_keypoint).mean()
@@ -247,6 +247,12 @@ def test_heatmap_cross_entropy_is_least_where_the_softmax_is_the_target() -> Non
     assert heatmap_cross_entropy(torch.zeros_like(target), target, weights) > entropy
     uniform = heatmap_cross_entropy(torch.zeros_like(target), target, weights)
     assert uniform.item() == pytest.approx(math.log(20), rel=1e-5)
+
+
+def test_heatmap_cross_entropy_is_a_mean_weighted_by_weights_of_any_scale() -> None:
+    logits, target, weights = torch.rand(2, 3, 4, 5), torch.rand(2, 3, 4, 5), torch.rand(2, 3)
+    loss = heatmap_cross_entropy(logits, target, weights)
+    torch.testing.assert_close(heatmap_cross_entropy(logits, target, weights * 1e-3), loss)
 
 
 def test_heatmap_cross_entropy_of_unlabeled_keypoints_alone_is_zero() -> None:

@@ -22,8 +22,10 @@ class DeconvHeatmapHead(nn.Module):
 
     * `deconv`: transposed convolutions, each of which doubles the size, and a 1x1 convolution.
       This is ViTPose's classic head (docs/method.md#vitpose-recipe); it reads a map of stride 16.
-    * `prompts`: each keypoint has the same number of prompts of its own, and its heatmap is a
-      weighted sum of their channels of the rearranged map. It reads the finest map, of stride 4.
+    * `prompts`: each keypoint has the same number of prompts of its own, in the order of the
+      keypoints, and its heatmap is a weighted sum of their channels of the rearranged map. Prompts
+      that are left over, the last ones, belong to no keypoint: the head doesn't read them, but the
+      UNet attends to them. It reads the finest map, of stride 4.
     """
 
     @configurable
@@ -40,6 +42,7 @@ class DeconvHeatmapHead(nn.Module):
         stride: int = 4,
         loss: str = "mse",
         loss_weight: float = 1.0,
+        keypoint_weights: Sequence[float] = (),
         heatmap_size: tuple[int, int] | None = None,
         sigma: float = 2.0,
     ):
@@ -55,24 +58,26 @@ class DeconvHeatmapHead(nn.Module):
                 positions of a keypoint. The heatmaps are then a softmax, scaled so that a confident
                 one has a maximum near 1.
             loss_weight: Weight of the loss.
+            keypoint_weights: Weight of each keypoint in the loss, 0 or more; () weighs all the
+                same. "mse" is a mean over all keypoints, so that its size follows the weights;
+                "cross_entropy" is a mean weighted by them, so that only their ratios matter.
             heatmap_size: Size (h, w) of the heatmaps without the images' padding, which the softmax
                 leaves out; None for all of it.
             sigma: Standard deviation of the targets' Gaussians, for the scale of the softmax.
 
         Raises:
-            InputError: The keypoints cannot share the prompts evenly, the kernels don't fit, or the
-                stride isn't reached.
+            InputError: There are fewer prompts than keypoints, the kernels don't fit, the stride
+                isn't reached, or the keypoints' weights aren't one number for each.
         """
         super().__init__()
-        # With "prompts", each keypoint reads channels of its own.
-        groups = num_keypoints if wiring == "prompts" else 1
-        if in_channels % groups:
-            raise InputError(
-                f"feature {in_feature!r} has {in_channels} channels, which {num_keypoints} "
-                "keypoints cannot share; the number of prompts must be a multiple"
-            )
         if wiring == "prompts":
             deconv_dims = deconv_kernels = ()
+            if in_channels < num_keypoints:
+                raise InputError(
+                    f"feature {in_feature!r} has {in_channels} channels, one for each prompt, but "
+                    f"{num_keypoints} keypoints need at least one prompt each"
+                )
+        _check_weights(keypoint_weights, num_keypoints)
         reached = in_stride / 2 ** len(deconv_dims)
         if reached != stride:
             raise InputError(
@@ -87,6 +92,12 @@ class DeconvHeatmapHead(nn.Module):
         self.loss_weight = loss_weight
         self.heatmap_size = heatmap_size
         self.softmax_scale = 2 * math.pi * sigma**2  # a Gaussian's sum over its maximum
+        # With "prompts", each keypoint reads channels of its own.
+        groups = num_keypoints if wiring == "prompts" else 1
+        self.num_unread = in_channels % groups
+        in_channels -= self.num_unread
+        weights = torch.tensor(keypoint_weights or [1] * num_keypoints, dtype=torch.float32)
+        self.register_buffer("keypoint_weights", weights, persistent=False)
         self.decoder = DeconvStack(in_channels, deconv_dims, None, kernel_size=deconv_kernels)
         channels = [in_channels, *deconv_dims][-1]
         self.predictor = nn.Conv2d(channels, num_keypoints, 1, groups=groups)
@@ -107,6 +118,7 @@ class DeconvHeatmapHead(nn.Module):
             "stride": head.STRIDE,
             "loss": head.LOSS,
             "loss_weight": head.LOSS_WEIGHT,
+            "keypoint_weights": head.KEYPOINT_WEIGHTS,
             "heatmap_size": build_heatmap_codec(cfg).heatmap_size,
             "sigma": head.SIGMA,
         }
@@ -135,6 +147,7 @@ class DeconvHeatmapHead(nn.Module):
             assert targets is not None
             truth, weights = targets
             height, width = truth.shape[-2:]
+            weights = weights * self.keypoint_weights
             loss = self.compute_loss(heatmaps[..., :height, :width], truth, weights)
             return None, {"loss_heatmap": loss * self.loss_weight}
         if self.is_softmax:
@@ -147,8 +160,19 @@ class DeconvHeatmapHead(nn.Module):
     def layers(self, features: Mapping[str, Tensor], image_size: tuple[int, int]) -> Tensor:
         """Predict heatmaps (N, J, H // stride, W // stride), in float32 under autocast too."""
         feature = features[self.in_feature]
+        if self.num_unread:
+            feature = feature[:, : -self.num_unread]
         # The UNet's maps are larger for images that aren't multiples of its coarsest stride.
         feature = resize(feature, [-(-side // self.in_stride) for side in image_size])
         heatmaps = self.predictor(self.decoder(feature))
         height, width = (side // self.stride for side in image_size)
         return heatmaps[..., :height, :width].to(torch.promote_types(heatmaps.dtype, torch.float32))
+
+
+def _check_weights(weights: Sequence[float], number: int) -> None:
+    if weights and len(weights) != number:
+        raise InputError(f"keypoint_weights holds {len(weights)} numbers for {number} keypoints")
+    if not all(math.isfinite(weight) and weight >= 0 for weight in weights):
+        raise InputError(f"keypoint_weights is {weights}, expected finite numbers of at least 0")
+    if weights and not any(weights):
+        raise InputError("keypoint_weights are all 0, expected one above 0")

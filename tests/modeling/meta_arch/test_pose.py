@@ -61,7 +61,10 @@ def seeing_model(flip: bool) -> TopDownPoseEstimator:
     return model
 
 
-def test_training_gives_the_heads_loss_and_trains_everything_but_the_vae(tmp_path: Path) -> None:
+@pytest.mark.parametrize("num_prompts", [17, 20])
+def test_training_gives_the_heads_loss_and_trains_everything_but_the_vae(
+    num_prompts: int, tmp_path: Path
+) -> None:
     items = load_annotated_people(
         str(write_people(tmp_path, [person(1), person(2, 2)])), str(tmp_path), **PEOPLE
     )
@@ -71,6 +74,7 @@ def test_training_gives_the_heads_loss_and_trains_everything_but_the_vae(tmp_pat
             {
                 "MODEL.HEATMAP_HEAD.IN_FEATURE": "p2",
                 "MODEL.HEATMAP_HEAD.WIRING": "prompts",
+                "MODEL.META_PROMPT.NUM_PROMPTS": num_prompts,
                 "MODEL.META_PROMPT.OUT_FEATURES": ("p2",),
             }
         )
@@ -82,6 +86,8 @@ def test_training_gives_the_heads_loss_and_trains_everything_but_the_vae(tmp_pat
         name.split(".")[1] for name, value in model.named_parameters() if value.grad is None
     }
     assert untrained == {"latent_encoder"}
+    (prompts,) = model.backbone.refinement.meta_prompts.embeddings
+    assert prompts.grad.any(dim=1).all()  # those that are left over, too
 
 
 @pytest.mark.parametrize("size", [(64, 48), (128, 96), (96, 72)])
