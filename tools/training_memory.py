@@ -143,9 +143,14 @@ def count(cfg: CfgNode, num_images: int, *, fake: bool = True) -> Count:
         fake: Whether to run on fake tensors.
 
     Raises:
-        InputError: The task is neither depth nor segmentation, or keys contradict each other.
+        InputError: The task isn't one of this package's, or keys contradict each other.
     """
     check_combinations(cfg)
+    if find_task(cfg) not in ("depth", "pose", "sem_seg"):
+        raise InputError(
+            f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE}: only depth, pose and "
+            "segmentation"
+        )
     model = without_memory(cfg) if fake else None
     with ExitStack() as stack:
         if fake:
@@ -241,17 +246,20 @@ def model_in_training(cfg: CfgNode) -> nn.Module:
 def forward(cfg: CfgNode, model: nn.Module, num_images: int) -> Tensor:
     """Compute the sum of the losses of random crops."""
     device = next(model.parameters()).device.type
-    size = tuple(cfg.INPUT.CROP.SIZE)
     task = find_task(cfg)
-    if task not in ("depth", "sem_seg"):
-        raise InputError(
-            f"MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE}: only depth and segmentation"
-        )
+    size = tuple(cfg.INPUT.PERSON_CROP.SIZE if task == "pose" else cfg.INPUT.CROP.SIZE)
     inputs = []
     for _ in range(num_images):
         image = torch.rand(3, *size, device=device) * 255
         if task == "depth":
             truth = {"depth": torch.rand(size, device=device) + 1}
+        elif task == "pose":
+            keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
+            heatmap = [side // cfg.MODEL.HEATMAP_HEAD.STRIDE for side in size]
+            truth = {
+                "heatmaps": torch.rand(keypoints, *heatmap, device=device),
+                "keypoint_weights": torch.ones(keypoints, device=device),
+            }
         else:
             classes = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
             truth = {"sem_seg": torch.randint(classes, size, device=device)}

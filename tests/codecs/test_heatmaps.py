@@ -33,6 +33,15 @@ def test_keypoints_come_back_within_half_a_pixel_of_the_crop(
     np.testing.assert_allclose(decoded, shares * limit, atol=0.5)
 
 
+def test_keypoints_come_back_from_the_heatmaps_of_large_crops() -> None:
+    codec = UDPHeatmapCodec((1024, 768), (256, 192), sigma=6.0, blur_kernel=37)
+    shares = np.random.default_rng(0).uniform(0, 1, (40, 2))
+    shares[:20] = shares[:20].round()  # in the corners
+    decoded, weights = round_trip(codec, shares * (767, 1023))
+    assert weights.all()
+    np.testing.assert_allclose(decoded, shares * (767, 1023), atol=0.5)
+
+
 def test_an_uneven_map_moves_a_keypoint_at_the_border_by_one_pixel_at_most() -> None:
     heatmaps = torch.rand(1, 500, 64, 48) * 0.5
     rows = torch.randint(64, (500,))

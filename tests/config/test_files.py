@@ -13,6 +13,7 @@ from detectron2.utils.file_io import PathManager
 from metaprompt_d2 import add_metaprompt_config, config
 from metaprompt_d2.checkpoint import load_diffusion_weights
 from metaprompt_d2.config import CONFIG_ROOT, files, read_config_file
+from metaprompt_d2.data import build_heatmap_codec
 from metaprompt_d2.engine import load_config
 from metaprompt_d2.utils.errors import InputError
 
@@ -326,6 +327,46 @@ def test_coco_pose_is_vitposes_recipe() -> None:
     assert (aug.HALF_BODY_PROB, aug.SCALE, aug.ROTATION, aug.ROTATION_PROB) == (0.3, 0.5, 40, 0.6)
     assert (head.SIGMA, head.STRIDE, tuple(head.DECONV_DIMS)) == (2, 4, (256, 256))
     assert cfg.TEST.AUG.ENABLED and cfg.TEST.AUG.FLIP
+
+
+def test_large_pose_recipes_have_sdposes_sizes() -> None:
+    """`models/HeatmapHead.py` and `utils/dataset_loader.py` of SDPose, docs/pose.md."""
+    for prefix, channels in (("coco", 320), ("coco_wholebody", 640)):
+        cfg = load_config(f"metaprompt_d2://{prefix}_pose_1024x768.yaml", [])
+        head, solver = cfg.MODEL.HEATMAP_HEAD, cfg.SOLVER
+        assert build_heatmap_codec(cfg).heatmap_size == (256, 192)
+        assert (tuple(cfg.INPUT.PERSON_CROP.SIZE), head.SIGMA) == ((1024, 768), 6)
+        assert (tuple(head.DECONV_DIMS), tuple(head.DECONV_KERNELS)) == ((channels,), (4,))
+        assert cfg.MODEL.META_PROMPT.REFINE_STEPS == 1
+        epoch, base = -(-149813 // 512), load_config("metaprompt_d2://coco_pose.yaml", [])
+        assert solver.MAX_ITER * 5 == base.SOLVER.MAX_ITER == 210 * epoch
+        assert [step * 5 for step in solver.STEPS] == [*base.SOLVER.STEPS]
+        assert solver.MAX_ITER % cfg.TEST.EVAL_PERIOD == cfg.TEST.EVAL_PERIOD % epoch == 0
+        assert solver.IMS_PER_BATCH % (8 * solver.ACCUMULATION_STEPS) == 0
+
+
+@pytest.mark.parametrize("suffix", ["", "_1024x768"])
+def test_whole_body_recipes_differ_from_the_bodys_in_the_keypoints_only(suffix: str) -> None:
+    body, whole = (
+        load_config(f"metaprompt_d2://{name}_pose{suffix}.yaml", [])
+        for name in ("coco", "coco_wholebody")
+    )
+    assert whole.DATASETS.TRAIN == ("coco_wholebody_topdown_train",)
+    assert whole.DATASETS.TEST == ("coco_wholebody_topdown_val_det",)
+    assert whole.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS == 17 + 6 + 68 + 2 * 21
+    body.DATASETS, body.OUTPUT_DIR = whole.DATASETS, whole.OUTPUT_DIR
+    body.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS = 133
+    body.MODEL.HEATMAP_HEAD.DECONV_DIMS = whole.MODEL.HEATMAP_HEAD.DECONV_DIMS
+    assert body == whole
+
+
+@pytest.mark.parametrize("file", [file for file in RECIPES if "_pose" in file])
+def test_the_filter_of_the_decoding_is_as_wide_as_the_targets(file: str) -> None:
+    cfg = load_config(f"metaprompt_d2://{file}", [])
+    head = cfg.MODEL.HEATMAP_HEAD
+    opencv_sigma = 0.3 * ((head.BLUR_KERNEL - 1) * 0.5 - 1) + 0.8
+    assert opencv_sigma == pytest.approx(head.SIGMA, abs=0.2)
+    assert min(build_heatmap_codec(cfg).heatmap_size) > 3 * head.BLUR_KERNEL
 
 
 def test_detectron2s_model_zoo_module_is_imported_only_by_a_function() -> None:

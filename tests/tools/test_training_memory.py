@@ -4,6 +4,7 @@ import pytest
 import torch
 import training_memory
 from helpers import smallest_cfg, smallest_depth_cfg
+from pose_files import smallest_pose_cfg
 from training_memory import LADDER, count
 
 CROP = {"INPUT.CROP.SIZE": [64, 64], "MODEL.META_PROMPT.REFINE_STEPS": 1}
@@ -33,6 +34,13 @@ def test_fake_tensors_are_counted_as_real_ones(keys: dict) -> None:
     assert fake.weights == real.weights
     assert fake.gradients == real.gradients
     assert fake.states == pytest.approx(real.states, rel=0.01)
+    assert fake.activations == pytest.approx(real.activations, rel=0.02)
+    assert fake.peak == pytest.approx(real.peak, rel=0.05)
+
+
+def test_pose_is_counted_on_crops_of_people() -> None:
+    cfg = smallest_pose_cfg({"INPUT.PERSON_CROP.SIZE": (64, 64)})
+    fake, real = count(cfg, 2), count(cfg, 2, fake=False)
     assert fake.activations == pytest.approx(real.activations, rel=0.02)
     assert fake.peak == pytest.approx(real.peak, rel=0.05)
 
@@ -76,8 +84,8 @@ def test_the_command_prints_a_table_and_measures_a_run(capsys: pytest.CaptureFix
 
 def test_an_unknown_task_and_bad_counts_are_refused() -> None:
     config = ["--config-file", "metaprompt_d2://mini/coco_pose.yaml"]
-    with pytest.raises(SystemExit, match="TopDownPoseEstimator: only depth and segmentation"):
-        training_memory.main(config)
+    with pytest.raises(SystemExit, match="GeneralizedRCNN: only depth, pose and segmentation"):
+        training_memory.main([*config, "MODEL.META_ARCHITECTURE", "GeneralizedRCNN"])
     for options in (["--images", "0"], ["--run", "--ladder"]):
         with pytest.raises(SystemExit):
             training_memory.main([*config, *options])

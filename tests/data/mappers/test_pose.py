@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,7 +12,7 @@ import torch
 from detectron2.data import DatasetCatalog
 from pose_files import PEOPLE, detection, person, registered_people, smallest_pose_cfg, write_people
 
-from metaprompt_d2.codecs import crop_matrix, transform_points
+from metaprompt_d2.codecs import KeypointSchema, crop_matrix, transform_points
 from metaprompt_d2.data import (
     HalfBody,
     JitterCenter,
@@ -90,6 +91,22 @@ def test_a_half_bodys_crop_keeps_the_aspect_and_holds_its_keypoints() -> None:
     assert item.extent[0] / item.extent[1] == pytest.approx(0.75)
     low, high = view().keypoints[:11].min(axis=0), view().keypoints[:11].max(axis=0)
     assert (item.extent >= (high - low) * 1.5 - 1e-9).all()
+
+
+def test_the_mirror_and_half_bodies_take_a_whole_bodys_133_keypoints() -> None:
+    pairs = [(f"left_{number}", f"right_{number}") for number in range(66)]
+    names = ("nose", *(name for pair in pairs for name in pair))
+    schema = KeypointSchema(names, tuple(pairs), upper_body=names[:91])
+    points = np.random.default_rng(0).uniform(20, 70, (133, 2))
+    whole = replace(view(), keypoints=points, visible=np.arange(133) != 1)
+    mirror = MirrorPerson(schema)
+    item = next(item for item in (mirror(whole, 100) for _ in range(99)) if item.mirrored)
+    partners = [0, *(place + (1 if place % 2 else -1) for place in range(1, 133))]
+    np.testing.assert_allclose(item.keypoints, [99, 0] + points[partners] * [-1, 1])
+    assert np.flatnonzero(~item.visible).tolist() == [2]
+    for probability, half in ((1.0, points[[0, *range(2, 91)]]), (0.0, points[91:])):
+        item = HalfBody(schema, 1.0, upper_probability=probability)(whole, 100)
+        np.testing.assert_allclose(item.center, half.mean(axis=0))
 
 
 def test_scale_and_rotation_are_clipped_normals() -> None:
