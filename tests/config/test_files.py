@@ -354,6 +354,8 @@ def test_whole_body_recipes_differ_from_the_bodys_in_the_keypoints_only(suffix: 
     assert whole.DATASETS.TRAIN == ("coco_wholebody_topdown_train",)
     assert whole.DATASETS.TEST == ("coco_wholebody_topdown_val_det",)
     assert whole.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS == 17 + 6 + 68 + 2 * 21
+    body.defrost()
+    whole.defrost()
     body.DATASETS, body.OUTPUT_DIR = whole.DATASETS, whole.OUTPUT_DIR
     body.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS = 133
     body.MODEL.HEATMAP_HEAD.DECONV_DIMS = whole.MODEL.HEATMAP_HEAD.DECONV_DIMS
