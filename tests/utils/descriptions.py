@@ -1,5 +1,6 @@
 """What objects were made with, for comparing those of two configs."""
 
+from dataclasses import fields, is_dataclass
 from types import FunctionType, MethodType
 
 import numpy as np
@@ -18,6 +19,8 @@ def describe(value: object) -> object:
         return [describe(item) for item in value]
     if isinstance(value, FunctionType | MethodType | type):
         return value.__qualname__
+    if is_dataclass(value):  # without what its cached properties have computed
+        return [type(value).__name__, *(describe(getattr(value, f.name)) for f in fields(value))]
     if isinstance(value, nn.Module):
         own = {key: item for key, item in vars(value).items() if not key.startswith("_")}
         parts = {name: describe(part) for name, part in value.named_children()}

@@ -73,8 +73,17 @@ _EVALUATORS = {  # by the dataset's evaluator_type
 def _build_evaluator(cfg: CfgNode, test_name: str) -> DictConfig:
     name = {"dataset_name": "${dataloader.test.dataset.names}"}
     folder = {"output_dir": "${train.output_dir}/inference/${dataloader.test.dataset.names}"}
+    options = {
+        DistributedCityscapesSemSegEvaluator: {},
+        TopDownKeypointEvaluator: {
+            **folder,
+            "keypoint_score_threshold": cfg.TEST.POSE.JOINT_SCORE_THRESH,
+            "oks_nms_threshold": cfg.TEST.POSE.OKS_NMS_THRESH,
+            "oks_sigmas": cfg.TEST.KEYPOINT_OKS_SIGMAS,
+        },
+    }
     evaluators = [
-        L(kind)(**name, **({} if kind is DistributedCityscapesSemSegEvaluator else folder))
+        L(kind)(**name, **options.get(kind, folder))
         for kind in _EVALUATORS[MetadataCatalog.get(test_name).evaluator_type]
     ]
     pictures = L(PictureWriter)(**name, **folder, num_pictures=cfg.TEST.NUM_PICTURES)
