@@ -28,6 +28,8 @@ class DeconvHeatmapHead(nn.Module):
       UNet attends to them. It reads the finest map, of stride 4.
     """
 
+    keypoint_weights: Tensor
+
     @configurable
     def __init__(
         self,
