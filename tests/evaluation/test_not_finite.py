@@ -114,6 +114,7 @@ def test_keypoints_that_are_nan_are_named_and_written_as_zeros(
             keypoints[:, : 17 * index] = np.nan  # all of the second person
             found = Instances((80, 100), pred_keypoints=torch.from_numpy(keypoints))
             found.scores, found.crop_areas = torch.ones(1), torch.full((1,), 2000.0)
+            found.pred_classes = torch.tensor([0])
             output = {"instances": found}
             evaluator.process([item], [output])
         metrics = evaluator.evaluate()["keypoints"]
