@@ -1,8 +1,9 @@
-"""Draw a small synthetic street world, and write it as Cityscapes, KITTI depth and COCO data."""
+"""Draw a small synthetic world: streets as Cityscapes, KITTI depth and COCO, dogs as COCO data."""
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import os
@@ -15,14 +16,23 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-from mini_world.formats import make_folders, write_indices, write_scene
+from mini_world.formats import (
+    make_folders,
+    write_coco_annotations,
+    write_kitti_lists,
+    write_park,
+    write_street,
+)
+from mini_world.park import render_park
 from mini_world.scene import render_scene
 from tqdm import tqdm
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 RECORD = "mini.json"  # marks a folder as made by this script
-OWN = {RECORD, "cityscapes", "coco", "kitti"}  # all that this script makes
+OWN = {RECORD, "cityscapes", "coco", "coco_animals", "kitti"}  # all that this script makes
 SPLITS = ("train", "val")
+# The kinds of scenes, by the folder of their annotations.
+SCENES = {"coco": (render_scene, write_street), "coco_animals": (render_park, write_park)}
 
 
 def default_output() -> Path:
@@ -66,8 +76,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         parser.add_argument(option, type=kind, default=default, help=text)
 
     add("--output", Path, default_output(), "folder to write")
-    add("--num-train", _count, 240, "number of training scenes")
-    add("--num-val", _count, 60, "number of validation scenes")
+    add("--num-train", _count, 240, "number of training scenes of streets; half as many show dogs")
+    add("--num-val", _count, 60, "number of validation scenes of streets; half as many show dogs")
     add("--seed", _seed, 0, "seed of all scenes")
     add("--height", _size, 256, "height of the images in pixels, a multiple of 8")
     add("--width", _size, 512, "width of the images in pixels, a multiple of 8")
@@ -106,27 +116,38 @@ def _foreign(output: Path, record: dict | None) -> str:
     return ", ".join([name for name in names if name not in OWN][:3])
 
 
-def _make_scene(job: tuple[str, int], root: Path, seed: int, height: int, width: int) -> list[dict]:
-    """Render and write the scene of a job (split, index)."""
+def _make_scene(
+    job: tuple[str, str, int], root: Path, seed: int, height: int, width: int
+) -> list[dict]:
+    """Render and write the scene of a job (kind, split, index)."""
     cv2.setNumThreads(1)  # the processes share the cores already
-    split, index = job
-    scene = render_scene((seed, SPLITS.index(split), index), height, width)
-    return write_scene(root, split, index, scene)
+    kind, split, index = job
+    render, write = SCENES[kind]
+    scene = render((seed, SPLITS.index(split), index), height, width)
+    return write(root, split, index, scene)
 
 
 def write_dataset(root: Path, options: argparse.Namespace) -> None:
     """Write the whole dataset to the new folder `root`."""
     make_folders(root)
-    counts = {"train": options.num_train, "val": options.num_val}
-    jobs = [(split, index) for split in SPLITS for index in range(counts[split])]
-    make = partial(
-        _make_scene, root=root, seed=options.seed, height=options.height, width=options.width
-    )
+    streets = {"train": options.num_train, "val": options.num_val}
+    counts = {"coco": streets, "coco_animals": {k: -(-count // 2) for k, count in streets.items()}}
+    jobs = [
+        (kind, split, index)
+        for kind, numbers in counts.items()
+        for split in SPLITS
+        for index in range(numbers[split])
+    ]
+    size = {"height": options.height, "width": options.width}
+    make = partial(_make_scene, root=root, seed=options.seed, **size)
     processes = min(os.cpu_count() or 1, len(jobs))
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        made = list(tqdm(pool.imap(make, jobs, chunksize=2), total=len(jobs), unit="scene"))
-    annotations = {"train": made[: counts["train"]], "val": made[counts["train"] :]}
-    write_indices(root, annotations, options.height, options.width)
+        made = iter(tqdm(pool.imap(make, jobs, chunksize=2), total=len(jobs), unit="scene"))
+        for kind, numbers in counts.items():
+            for split in SPLITS:
+                scenes = list(itertools.islice(made, numbers[split]))
+                write_coco_annotations(root / kind, split, scenes, **size)
+    write_kitti_lists(root / "kitti", streets)
     (root / RECORD).write_text(json.dumps(_record(options), indent=2) + "\n")
 
 

@@ -3,7 +3,8 @@
 Segmentation (the default) is trained twice, from the mini diffusion model and from random weights,
 which reproduces the paper's claim at small scale. Depth and pose are trained from the mini
 diffusion model and compared with constant predictions: the training set's median depth for every
-pixel, and its median pose for every box. Further config options are passed to the trainings:
+pixel, and its median pose for every box. Pose is trained twice: people have COCO's 17 keypoints,
+dogs have nine of their own. Further config options are passed to the trainings:
 
     python tools/run_mini_demo.py
     python tools/run_mini_demo.py SOLVER.MAX_ITER 100
@@ -29,14 +30,15 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import Boxes, Instances
 from tabulate import tabulate
 
-from metaprompt_d2.data import register_keypoints
-from metaprompt_d2.data.datasets.coco_topdown import COCO_PERSON
 from metaprompt_d2.data.datasets.kitti import load_kitti_eigen
-from metaprompt_d2.data.readers import read_depth
+from metaprompt_d2.data.datasets.mini import register_mini_coco
+from metaprompt_d2.data.readers import read_depth, read_image
 from metaprompt_d2.engine import load_config
 from metaprompt_d2.evaluation import TopDownKeypointEvaluator
 from metaprompt_d2.metrics import compute_depth_metrics, valid_depth_mask
 from metaprompt_d2.utils.errors import one_line_errors
+from metaprompt_d2.utils.files import write_png
+from metaprompt_d2.visualization import stack_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("DETECTRON2_DATASETS", ROOT / "datasets"))
@@ -47,6 +49,7 @@ CONFIGS = {
     "depth": "kitti_depth.yaml",
     "pose": "coco_pose.yaml",
 }
+ANIMALS = "animal_pose.yaml"  # the second training of pose
 
 
 def run(script: str, *arguments: str, max_iter: int = 0) -> float:
@@ -98,11 +101,11 @@ def _short(path: Path) -> str:
 
 
 def train(
-    task: str, cfg: CfgNode, overrides: list[str], output_dir: str | None = None
+    config: str, cfg: CfgNode, overrides: list[str], output_dir: str | None = None
 ) -> tuple[dict[str, float], float]:
     """Train and evaluate; returns the last metrics by name and the seconds it took."""
     output_dir = output_dir or cfg.OUTPUT_DIR
-    options = ["--config-file", _short(config_file(task)), *overrides, "OUTPUT_DIR", output_dir]
+    options = ["--config-file", _short(config_file(config)), *overrides, "OUTPUT_DIR", output_dir]
     seconds = run("tools/train_net.py", "--overwrite", *options, max_iter=cfg.SOLVER.MAX_ITER)
     print(f"the training's log: {Path(output_dir) / 'log.txt'}")
     lines = (Path(output_dir) / "metrics.json").read_text().splitlines()
@@ -111,17 +114,26 @@ def train(
     return {key.rpartition("/")[2]: value for key, value in last.items()}, seconds
 
 
-def config_file(task: str) -> Path:
-    """Find the YAML file of a task's mini recipe."""
-    return ROOT / "configs" / "mini" / CONFIGS[task]
+def config_file(name: str) -> Path:
+    """Find the YAML file of a mini recipe."""
+    return ROOT / "configs" / "mini" / name
 
 
-def sem_seg_demo(cfg: CfgNode, overrides: list[str]) -> None:
-    """Train from the mini diffusion model and from random weights, and compare."""
+def pictures(cfg: CfgNode, output_dir: str | None = None) -> Path:
+    """Find the pictures of predictions that a training has drawn."""
+    return Path(output_dir or cfg.OUTPUT_DIR, "inference", cfg.DATASETS.TEST[0], "pictures.png")
+
+
+def sem_seg_demo(cfg: CfgNode, overrides: list[str]) -> Path:
+    """Train from the mini diffusion model and from random weights, and compare.
+
+    Returns:
+        The file of pictures, as in the other demos.
+    """
     runs = {
-        "mini diffusion model": train("sem_seg", cfg, overrides),
+        "mini diffusion model": train(CONFIGS["sem_seg"], cfg, overrides),
         "random weights": train(
-            "sem_seg",
+            CONFIGS["sem_seg"],
             cfg,
             [*overrides, "MODEL.DIFFUSION.WEIGHTS", ""],
             output_dir=f"{cfg.OUTPUT_DIR}_random",
@@ -138,12 +150,13 @@ def sem_seg_demo(cfg: CfgNode, overrides: list[str]) -> None:
     )
     print(tabulate(rows, ["", *runs], floatfmt=".1f"))
     print("mIoU: mean over the classes that occur; IoU, iIoU, IoU_sup: the official scorer")
+    return pictures(cfg)
 
 
-def depth_demo(cfg: CfgNode, overrides: list[str]) -> None:
+def depth_demo(cfg: CfgNode, overrides: list[str]) -> Path:
     """Train, and compare with the training set's median depth."""
     median, constant = constant_median(cfg)
-    metrics, seconds = train("depth", cfg, overrides)
+    metrics, seconds = train(CONFIGS["depth"], cfg, overrides)
     names = ["rmse", "abs_rel", "sq_rel", "rmse_log", "log10", "d1", "d2", "d3"]
     rows = [[name, metrics[name], constant[name]] for name in names]
     rows.append(["minutes", seconds / 60, None])
@@ -151,31 +164,46 @@ def depth_demo(cfg: CfgNode, overrides: list[str]) -> None:
     print(tabulate(rows, ["", "model", f"median ({median:.1f} m)"], floatfmt=".3f"))
     ratio = constant["rmse"] / metrics["rmse"]
     print(f"RMSE in meters: {ratio:.1f} times smaller than the constant median's")
+    return pictures(cfg)
 
 
-def pose_demo(cfg: CfgNode, overrides: list[str]) -> None:
-    """Train, and compare with the training set's median pose."""
-    constant = constant_pose()
-    metrics, seconds = train("pose", cfg, overrides)
+def pose_demo(cfg: CfgNode, overrides: list[str]) -> Path:
+    """Train on people and on dogs, and compare with the training sets' median poses."""
+    register_mini_coco(str(DATA), prefix="demo_mini_")
+    animals = load_config(str(config_file(ANIMALS)), overrides)
+    runs = {
+        "people": (CONFIGS["pose"], cfg, cfg.OUTPUT_DIR),
+        "dogs": (ANIMALS, animals, f"{cfg.OUTPUT_DIR}_animals"),
+    }
+    columns, minutes, drawn = {}, [], []
+    for kind, (config, settings, output_dir) in runs.items():
+        columns[kind], seconds = train(config, settings, overrides, output_dir)
+        columns[f"median {kind}"] = constant_pose(settings)
+        minutes += [seconds / 60, None]
+        drawn.append(read_image(str(pictures(settings, output_dir)), "RGB"))
     names = ["AP", "AP50", "AP75", "APm", "AR", "AR50"]
-    rows = [[name, metrics.get(name), constant[name]] for name in names]
-    rows.append(["minutes", seconds / 60, None])
-    print(f"\n{cfg.SOLVER.MAX_ITER} iterations on {torch.get_num_threads()} threads:")
-    print(tabulate(rows, ["", "model", "median pose"], floatfmt=".1f"))
-    print(f"COCO's metrics in %, annotated boxes, {metrics['people']:.0f} people")
+    rows = [[name, *(metrics.get(name) for metrics in columns.values())] for name in names]
+    counts = f"{cfg.SOLVER.MAX_ITER} iterations on people, {animals.SOLVER.MAX_ITER} on dogs"
+    print(f"\n{counts}, {torch.get_num_threads()} threads:")
+    print(tabulate([*rows, ["minutes", *minutes]], ["", *columns], floatfmt=".1f"))
+    found = " and ".join(f"{columns[kind]['people']:.0f} {kind}" for kind in runs)
+    print(f"COCO's metrics in %, annotated boxes, {found}; median: the same pose in every box")
+    file = Path(cfg.OUTPUT_DIR) / "pictures.png"
+    write_png(stack_rows(drawn), file)
+    return file
 
 
-def constant_pose() -> dict[str, float]:
+def constant_pose(cfg: CfgNode) -> dict[str, float]:
     """Score the training set's median pose, relative to the box, in every box."""
     shares = []
-    for item in DatasetCatalog.get(people("train")):
+    for item in DatasetCatalog.get(f"demo_{cfg.DATASETS.TRAIN[0]}"):
         keypoints = np.reshape(item["annotations"][0]["keypoints"], (-1, 3)).astype(float)
         box = np.array(item["person_box"])
         share = (keypoints[:, :2] - box[:2]) / box[2:]
         shares.append(np.where(keypoints[:, 2:] > 0, share, np.nan))
     # Keypoints of hidden people lie far outside of their boxes.
     median = np.nanmedian(shares, axis=0)
-    evaluator = TopDownKeypointEvaluator(people("val"))
+    evaluator = TopDownKeypointEvaluator(f"demo_{cfg.DATASETS.TEST[0]}")
     evaluator.reset()
     for item in DatasetCatalog.get(evaluator.dataset_name):
         box = np.array(item["person_box"])
@@ -184,17 +212,10 @@ def constant_pose() -> dict[str, float]:
         keypoints = np.concatenate([keypoints, np.ones((len(median), 1))], axis=1)
         person.pred_keypoints = torch.tensor(keypoints)[None]
         person.pred_boxes = Boxes(torch.tensor([[*box[:2], *(box[:2] + box[2:])]]))
+        person.pred_classes = torch.tensor([item["category_id"]])
         person.scores, person.crop_areas = torch.ones(1), torch.tensor([box[2] * box[3]])
         evaluator.process([item], [{"instances": person}])
     return evaluator.evaluate()["keypoints"]
-
-
-def people(split: str) -> str:
-    """Register the mini world's people and return the name of their dataset."""
-    name, root = f"demo_people_{split}", DATA / "mini/coco"
-    annotations = root / f"annotations/person_keypoints_{split}2017.json"
-    register_keypoints(name, str(annotations), str(root / f"{split}2017"), **COCO_PERSON)
-    return name
 
 
 def constant_median(cfg: CfgNode) -> tuple[float, dict[str, float]]:
@@ -224,13 +245,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--task", choices=list(CONFIGS), default="sem_seg")
     parser.add_argument("opts", nargs="*", help="config options as KEY VALUE pairs")
     args = parser.parse_args(arguments)
-    if not (DATA / "mini").exists():
+    if not (DATA / "mini/coco_animals").exists():  # earlier versions had no animals
         run("datasets/make_mini.py", "--output", str(DATA / "mini"))
-    cfg = load_config(str(config_file(args.task)), args.opts)
+    cfg = load_config(str(config_file(CONFIGS[args.task])), args.opts)
     demos = {"sem_seg": sem_seg_demo, "depth": depth_demo, "pose": pose_demo}
-    demos[args.task](cfg, args.opts)
-    pictures = Path(cfg.OUTPUT_DIR) / "inference" / cfg.DATASETS.TEST[0] / "pictures.png"
-    print(f"pictures: {pictures}")
+    print(f"pictures: {demos[args.task](cfg, args.opts)}")
     if sys.prefix != sys.base_prefix:  # a virtual environment
         activate = shlex.join(["source", f"{_short(Path(sys.prefix))}/bin/activate"])
         print(f"to use the package's environment in this terminal: {activate}")

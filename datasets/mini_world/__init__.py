@@ -1,1 +1,1 @@
-"""The synthetic street world behind `datasets/make_mini.py`: geometry, drawing and file formats."""
+"""The synthetic world behind `datasets/make_mini.py`: geometry, drawing and file formats."""

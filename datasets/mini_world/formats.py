@@ -9,22 +9,41 @@ import cv2
 import numpy as np
 from cityscapesscripts.helpers.labels import id2label
 
-from .people import KEYPOINT_NAMES
-from .scene import Scene
+from . import dogs, people
+from .picture import Scene
 
 CITIES = {"train": "minitown", "val": "minival"}
 DATES = {"train": "2011_09_26", "val": "2011_09_28"}
-MIN_AREA = 8  # pixels; people with a smaller visible area get no COCO annotation
+MIN_AREA = 8  # pixels; bodies with a smaller visible area get no COCO annotation
 # COCO labels the keypoints of medium and large people only, from 32 x 32 pixels. This is the share
 # of the image at the default size, so that the same people are labeled at every size.
 LABELED_SHARE = 32**2 / (256 * 512)
 MAX_DEPTH = 80.0  # meters; KITTI's benchmark has no larger value
 
 # Standard COCO skeleton, one-based.
-SKELETON = [
+_PERSON_SKELETON = [
     [16, 14], [14, 12], [17, 15], [15, 13], [12, 13], [6, 12], [7, 13], [6, 7], [6, 8], [7, 9],
     [8, 10], [9, 11], [2, 3], [1, 2], [1, 3], [2, 4], [3, 5], [4, 6], [5, 7],
 ]  # fmt: skip
+_DOG_SKELETON = [[1, 4], [1, 2], [1, 3], [4, 5], [4, 6], [4, 7], [5, 8], [5, 9]]  # one-based
+
+# COCO's category of the bodies in each of the folders in COCO's layout, with COCO's ids.
+CATEGORIES = {
+    "coco": {
+        "id": 1,
+        "name": "person",
+        "supercategory": "person",
+        "keypoints": list(people.KEYPOINT_NAMES),
+        "skeleton": _PERSON_SKELETON,
+    },
+    "coco_animals": {
+        "id": 18,
+        "name": "dog",
+        "supercategory": "animal",
+        "keypoints": list(dogs.KEYPOINT_NAMES),
+        "skeleton": _DOG_SKELETON,
+    },
+}
 
 _TRAIN_IDS = np.full(256, 255, np.uint8)
 for _id, _label in id2label.items():
@@ -111,11 +130,15 @@ def write_kitti(root: Path, split: str, index: int, scene: Scene, image: bytes) 
 
 
 def write_coco(root: Path, split: str, index: int, scene: Scene) -> list[dict]:
-    """Write the image of a scene below `root` and return its annotations, without their ids."""
+    """Write the image of a scene below `root`; return its annotations, without their ids.
+
+    Args:
+        root: Folder with the name of one of the `CATEGORIES`.
+    """
     jpeg = cv2.imencode(".jpg", scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
     (root / f"{split}2017" / f"{index:012d}.jpg").write_bytes(jpeg.tobytes())
     annotations = []
-    for value, keypoints in scene.people:
+    for value, keypoints in scene.posed:
         mask = scene.instance_ids == value
         polygons = outlines(mask)
         if not polygons or mask.sum() < MIN_AREA:
@@ -128,7 +151,7 @@ def write_coco(root: Path, split: str, index: int, scene: Scene) -> list[dict]:
         annotations.append(
             {
                 "image_id": index,
-                "category_id": 1,
+                "category_id": CATEGORIES[root.name]["id"],
                 "bbox": [float(side) for side in box],
                 "area": float(mask.sum()),
                 "iscrowd": 0,
@@ -140,12 +163,17 @@ def write_coco(root: Path, split: str, index: int, scene: Scene) -> list[dict]:
     return annotations
 
 
-def write_scene(root: Path, split: str, index: int, scene: Scene) -> list[dict]:
-    """Write a scene in all three formats below `root`; returns its COCO annotations."""
+def write_street(root: Path, split: str, index: int, scene: Scene) -> list[dict]:
+    """Write a street in all three formats below `root`; return its COCO annotations."""
     image = _png(scene.image)
     write_cityscapes(root / "cityscapes", split, index, scene, image)
     write_kitti(root / "kitti", split, index, scene, image)
     return write_coco(root / "coco", split, index, scene)
+
+
+def write_park(root: Path, split: str, index: int, scene: Scene) -> list[dict]:
+    """Write a park in COCO's format below `root`; return its annotations."""
+    return write_coco(root / "coco_animals", split, index, scene)
 
 
 def make_folders(root: Path) -> None:
@@ -155,35 +183,41 @@ def make_folders(root: Path) -> None:
         (root / "cityscapes" / "gtFine" / split / city).mkdir(parents=True)
         for path in kitti_paths(split, 0):
             (root / "kitti" / path[1:]).parent.mkdir(parents=True)
-        (root / "coco" / f"{split}2017").mkdir(parents=True)
-    (root / "coco" / "annotations").mkdir()
+        for folder in CATEGORIES:
+            (root / folder / f"{split}2017").mkdir(parents=True)
+    for folder in CATEGORIES:
+        (root / folder / "annotations").mkdir()
 
 
-def write_indices(
-    root: Path, annotations: dict[str, list[list[dict]]], height: int, width: int
-) -> None:
-    """Write KITTI's lists and COCO's annotation files; annotations[split][scene index]."""
+def write_kitti_lists(root: Path, counts: dict[str, int]) -> None:
+    """Write KITTI's lists of the files of each split below `root`."""
     for split, name in (("train", "train_list.txt"), ("val", "test_list.txt")):
-        lines = [" ".join(kitti_paths(split, i)) for i in range(len(annotations[split]))]
-        (root / "kitti" / name).write_text("\n".join(lines) + "\n")
-        flat = [note for scene in annotations[split] for note in scene]
-        content = {
-            "info": {"description": "Synthetic street world", "version": "1.0", "year": 2017},
-            "licenses": [],
-            "images": [
-                {"id": i, "file_name": f"{i:012d}.jpg", "height": height, "width": width}
-                for i in range(len(annotations[split]))
-            ],
-            "annotations": [{"id": i + 1, **note} for i, note in enumerate(flat)],
-            "categories": [
-                {
-                    "id": 1,
-                    "name": "person",
-                    "supercategory": "person",
-                    "keypoints": list(KEYPOINT_NAMES),
-                    "skeleton": SKELETON,
-                }
-            ],
-        }
-        path = root / "coco" / "annotations" / f"person_keypoints_{split}2017.json"
-        path.write_text(json.dumps(content))
+        lines = [" ".join(kitti_paths(split, i)) for i in range(counts[split])]
+        (root / name).write_text("\n".join(lines) + "\n")
+
+
+def write_coco_annotations(
+    root: Path, split: str, scenes: list[list[dict]], height: int, width: int
+) -> None:
+    """Write COCO's annotation file of a split below `root`, a folder as in `write_coco`.
+
+    Args:
+        scenes: Annotations of each scene, without their ids.
+        height, width: Size of the images in pixels.
+    """
+    category = CATEGORIES[root.name]
+    content = {
+        "info": {"description": "Synthetic street world", "version": "1.0", "year": 2017},
+        "licenses": [],
+        "images": [
+            {"id": i, "file_name": f"{i:012d}.jpg", "height": height, "width": width}
+            for i in range(len(scenes))
+        ],
+        "annotations": [
+            {"id": i + 1, **note}
+            for i, note in enumerate(note for scene in scenes for note in scene)
+        ],
+        "categories": [category],
+    }
+    name = f"{category['supercategory']}_keypoints_{split}2017.json"
+    (root / "annotations" / name).write_text(json.dumps(content))

@@ -8,6 +8,7 @@ import numpy as np
 
 from .canvas import Canvas
 from .ground import ShadowMap
+from .keypoints import Keypoints
 
 PERSON = 24
 
@@ -238,35 +239,8 @@ def throw_person_shadow(shadows: ShadowMap, person: Person) -> None:
             shadows.contact(np.array([foot[0], level, foot[2]]), (0.16 * k, 0.16 * k))
 
 
-def project_keypoints(
-    canvas: Canvas, person: Person, ids: int, factor: int, sample: int
-) -> np.ndarray:
-    """Return COCO's keypoints (17, 3) int: column, row and visibility.
-
-    Visibility is 2 where the keypoint is seen, 1 where the person's own body hides it, and 0, with
-    column and row 0, where something else hides it or it is outside the picture.
-
-    Args:
-        canvas: Finished picture, `factor` times larger than the output.
-        person: Person on it.
-        ids: The person's value in the id buffer.
-        factor: Size of the canvas divided by the size of the output.
-        sample: Offset of the canvas pixel that gives an output pixel its label.
-    """
-    camera = canvas.camera
-    points = camera.to_camera(np.array([person.points[name] for name in KEYPOINT_NAMES]))
-    keypoints = np.zeros((len(KEYPOINT_NAMES), 3), int)
-    for index, (name, point) in enumerate(zip(KEYPOINT_NAMES, points, strict=True)):
-        if point[2] <= 0.1:
-            continue
-        x, y = np.floor(camera.to_pixels(point[None])[0] / factor).astype(int)
-        if not (0 <= x < camera.width // factor and 0 <= y < camera.height // factor):
-            continue
-        row, col = y * factor + sample, x * factor + sample
-        if canvas.ids[row, col] != ids:
-            continue  # behind something else nobody could know where it is
-        # A keypoint lies inside its limb; farther behind the surface, the body hides it.
-        inside = 0.11 if name.split("_")[-1] in ("nose", "eye", "ear") else 0.2
-        seen = point[2] - canvas.depth[row, col] < inside
-        keypoints[index] = x, y, 2 if seen else 1
-    return keypoints
+def person_keypoints(person: Person) -> Keypoints:
+    """Return COCO's keypoints, in the order of `KEYPOINT_NAMES`."""
+    heads = np.isin([name.split("_")[-1] for name in KEYPOINT_NAMES], ("nose", "eye", "ear"))
+    points = np.array([person.points[name] for name in KEYPOINT_NAMES])
+    return Keypoints(points, np.where(heads, 0.11, 0.2))

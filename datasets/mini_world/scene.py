@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import cv2
 import numpy as np
 
 from .camera import Camera
 from .canvas import Canvas
 from .cars import CAR, Car, draw_car, sample_car, throw_car_shadow
+from .footprints import Footprints
 from .ground import (
     CURB_HEIGHT,
     Layout,
@@ -23,52 +21,12 @@ from .people import (
     PERSON,
     Person,
     draw_person,
-    project_keypoints,
+    person_keypoints,
     sample_person,
     throw_person_shadow,
 )
+from .picture import SUPERSAMPLING, Scene, finish
 from .street import draw_backdrop, draw_bushes, draw_furniture, draw_houses, furniture, house_plots
-
-SUPERSAMPLING = 2
-_SAMPLE = 1  # which of the 2 x 2 canvas pixels gives an output pixel its label and depth
-
-
-@dataclass(frozen=True)
-class Scene:
-    """One rendered scene; H, W are the output size.
-
-    Attributes:
-        image: (H, W, 3) uint8 RGB.
-        instance_ids: (H, W) uint16, Cityscapes encoding: id * 1000 + n for things, else the id.
-        depth: (H, W) float32 meters, inf in the sky.
-        people: (instance id, (17, 3) int keypoints) of all persons with visible pixels.
-    """
-
-    image: np.ndarray
-    instance_ids: np.ndarray
-    depth: np.ndarray
-    people: list[tuple[int, np.ndarray]]
-
-    @property
-    def label_ids(self) -> np.ndarray:
-        """Cityscapes label ids (H, W) uint8."""
-        ids = self.instance_ids
-        return np.where(ids >= 1000, ids // 1000, ids).astype(np.uint8)
-
-
-class _Footprints:
-    """Keeps things on the ground apart."""
-
-    def __init__(self) -> None:
-        self._taken: list[tuple[float, float, float]] = []
-
-    def claim(self, x: float, z: float, radius: float) -> bool:
-        """Reserve a disc (meters) unless it meets one that is taken."""
-        for other_x, other_z, other in self._taken:
-            if np.hypot(x - other_x, z - other_z) < radius + other:
-                return False
-        self._taken.append((x, z, radius))
-        return True
 
 
 def _sample_camera(rng: np.random.Generator, layout: Layout, size: tuple[int, int]) -> Camera:
@@ -87,7 +45,7 @@ def _sample_camera(rng: np.random.Generator, layout: Layout, size: tuple[int, in
     )
 
 
-def _sample_cars(rng: np.random.Generator, layout: Layout, taken: _Footprints) -> list[Car]:
+def _sample_cars(rng: np.random.Generator, layout: Layout, taken: Footprints) -> list[Car]:
     """Parked cars along the curbs, driving cars on the lanes and on the side street."""
     places: list[tuple[float, float, float]] = []
     begin, end = layout.crossing
@@ -116,7 +74,7 @@ def _sample_cars(rng: np.random.Generator, layout: Layout, taken: _Footprints) -
 
 
 def _sample_people(
-    rng: np.random.Generator, layout: Layout, camera: Camera, taken: _Footprints
+    rng: np.random.Generator, layout: Layout, camera: Camera, taken: Footprints
 ) -> list[Person]:
     """One to five persons inside the field of view, on sidewalks more than on the road."""
     people: list[Person] = []
@@ -144,7 +102,7 @@ def render_scene(seed: tuple[int, int, int], height: int, width: int) -> Scene:
     rng = np.random.default_rng(seed)
     layout, light = sample_layout(rng), sample_light(rng)
     camera = _sample_camera(rng, layout, (width * SUPERSAMPLING, height * SUPERSAMPLING))
-    taken = _Footprints()
+    taken = Footprints()
     things = [thing for thing in furniture(layout, rng) if taken.claim(*thing[1:3], 0.35)]
     cars = _sample_cars(rng, layout, taken)
     people = _sample_people(rng, layout, camera, taken)
@@ -168,7 +126,10 @@ def render_scene(seed: tuple[int, int, int], height: int, width: int) -> Scene:
     _draw_hedges(canvas, layout, rng)
     draw_houses(canvas, plots, None)
     draw_backdrop(canvas, rng)
-    return _finish(canvas, people, rng)
+    bodies = {
+        PERSON * 1000 + number: person_keypoints(person) for number, person in enumerate(people)
+    }
+    return finish(canvas, bodies, rng)
 
 
 def _draw_hedges(canvas: Canvas, layout: Layout, rng: np.random.Generator) -> None:
@@ -179,40 +140,3 @@ def _draw_hedges(canvas: Canvas, layout: Layout, rng: np.random.Generator) -> No
             end = begin + rng.uniform(1.5, 8)
             if end < layout.crossing[0] - 1.5 or begin > layout.crossing[1] + 1.5:
                 draw_bushes(canvas, rng, sign * (layout.house_line(side) - 0.2), (begin, end))
-
-
-def _develop(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
-    """Haze, lens and sensor: canvas colors -> (H, W, 3) uint8 RGB at the output size."""
-    light = canvas.light
-    clear = np.exp(-canvas.depth / light.haze_distance)
-    clear[np.isinf(canvas.depth)] = 1.0
-    hazy = light.horizon.astype(np.float32) * np.float32(0.92)
-    color = hazy + clear[..., None].astype(np.float32) * (canvas.color - hazy)
-    size = canvas.camera.width // SUPERSAMPLING, canvas.camera.height // SUPERSAMPLING
-    color = cv2.resize(color, size, interpolation=cv2.INTER_AREA)
-    color = cv2.GaussianBlur(color, (0, 0), float(rng.uniform(0.3, 0.55)))
-    balance = 1 + rng.normal(0, 0.03, 3)
-    metered = float(np.clip(0.44 / max(color.mean(), 0.05), 0.9, 1.0 + 0.75 * (1 - light.dusk)))
-    exposure = metered * rng.uniform(0.85, 1.15) * balance
-    color = np.maximum(color, 0) * exposure.astype(np.float32)
-    x, y = np.linspace(-1, 1, size[0])[None], np.linspace(-1, 1, size[1])[:, None]
-    color *= (1 - rng.uniform(0.02, 0.12) * (x * x + y * y))[..., None].astype(np.float32)
-    # Highlights roll off instead of clipping.
-    color = np.where(color > 0.75, 0.75 + 0.25 * np.tanh((color - 0.75) / 0.25), color)
-    noise = rng.standard_normal(color.shape, np.float32) * np.float32(rng.uniform(0.004, 0.014))
-    color = color + noise * (0.6 + 0.8 * np.sqrt(color))
-    return np.clip(np.round(color * 255), 0, 255).astype(np.uint8)
-
-
-def _finish(canvas: Canvas, people: list[Person], rng: np.random.Generator) -> Scene:
-    """Take image, labels, depth and keypoints from the finished canvas."""
-    pick = slice(_SAMPLE, None, SUPERSAMPLING)
-    ids, depth = canvas.ids[pick, pick].copy(), canvas.depth[pick, pick].copy()
-    visible = set(np.unique(ids).tolist())
-    annotated = []
-    for number, person in enumerate(people):
-        value = PERSON * 1000 + number
-        if value in visible:
-            keypoints = project_keypoints(canvas, person, value, SUPERSAMPLING, _SAMPLE)
-            annotated.append((value, keypoints))
-    return Scene(_develop(canvas, rng), ids, depth, annotated)

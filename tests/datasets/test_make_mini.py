@@ -198,7 +198,7 @@ def test_keypoints_behind_other_things_are_unlabeled(monkeypatch: pytest.MonkeyP
     hidden = 0
     for index in range(4):
         scene = render_scene((0, 0, index), 64, 128)
-        for value, keypoints in scene.people:
+        for value, keypoints in scene.posed:
             x, y, visibility = keypoints[keypoints[:, 2] > 0].T
             assert (scene.instance_ids[y, x] == value).all()
             hidden += (visibility == 1).sum()

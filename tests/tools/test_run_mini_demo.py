@@ -1,10 +1,12 @@
 """`tools/run_mini_demo.py` on a handful of scenes."""
 
+import json
 import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import pytest
 from mini_training import DEPTH_SMALL, POSE_SMALL, SMALL
 
@@ -69,16 +71,35 @@ def test_the_depth_demo_compares_with_the_constant_median(
     assert Path(re.search(r"^pictures: (.+)$", table, re.MULTILINE)[1]).is_file()
 
 
-def test_the_pose_demo_compares_with_the_median_pose(
+def test_the_pose_demo_compares_people_and_dogs_with_their_median_poses(
     run_tool: Callable[..., str], tmp_path: Path
 ) -> None:
     options = [*POSE_SMALL, "SOLVER.MAX_ITER", 2, "OUTPUT_DIR", tmp_path / "demo"]
     output = run_tool("run_mini_demo.py", "--task", "pose", *options)
-    table = output[output.rindex("2 iterations on") :]
-    model, median_pose = (
+    table = output[output.rindex("2 iterations on people, 2 on dogs") :]
+    assert re.search(r"^ +people +median people +dogs +median dogs$", table, re.MULTILINE)
+    people, median_people, dogs, median_dogs = (
         float(value)
-        for value in re.search(r"^AP50 +([\d.]+) +([\d.]+)$", table, re.MULTILINE).groups()
+        for value in re.search(r"^AP50" + r" +([\d.]+)" * 4 + "$", table, re.M).groups()
     )
-    assert 0 <= model <= median_pose < 100  # two iterations are worse than no image
-    assert int(re.search(r"annotated boxes, (\d+) people", table)[1]) > 0
-    assert Path(re.search(r"^pictures: (.+)$", table, re.MULTILINE)[1]).is_file()
+    # Two iterations are worse than no image.
+    assert 0 <= people <= median_people < 100
+    assert 0 <= dogs <= median_dogs < 100
+    counts = re.search(r"annotated boxes, (\d+) people and (\d+) dogs", table).groups()
+    assert min(map(int, counts)) > 0
+    drawn = cv2.imread(re.search(r"^pictures: (.+)$", table, re.MULTILINE)[1])
+    parts = [
+        cv2.imread(str(tmp_path / folder / f"inference/mini_coco_{kind}_topdown_val/pictures.png"))
+        for folder, kind in (("demo", "person"), ("demo_animals", "animal"))
+    ]
+    assert [part.shape[0] > 100 for part in parts] == [True, True]
+    assert drawn.shape[0] > sum(part.shape[0] for part in parts)
+    assert (
+        json.loads(
+            (
+                tmp_path / "demo_animals/inference/mini_coco_animal_topdown_val/"
+                "keypoints_results.json"
+            ).read_text()
+        )[0]["category_id"]
+        == 18
+    )

@@ -2,14 +2,36 @@
 
 import os
 from functools import partial
+from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.builtin_meta import _get_builtin_metadata
 from detectron2.data.datasets.cityscapes import load_cityscapes_semantic
 
+from ...codecs import KeypointSchema
 from .coco_topdown import COCO_PERSON
 from .keypoints import register_keypoints
 from .kitti import register_kitti_eigen
+
+# The category of the mini world's animals, as its annotations have it.
+_DOG = {
+    "keypoints": [
+        *("nose", "left_ear", "right_ear", "neck", "tail"),
+        *("left_front_paw", "right_front_paw", "left_hind_paw", "right_hind_paw"),
+    ],
+    "skeleton": [[1, 4], [1, 2], [1, 3], [4, 5], [4, 6], [4, 7], [5, 8], [5, 9]],
+}
+# Metadata of the dog, for `register_keypoints`.
+MINI_DOG: dict[str, Any] = {
+    "thing_classes": ["dog"],
+    "keypoint_names": _DOG["keypoints"],
+    "keypoint_connection_rules": list(KeypointSchema.from_category(_DOG).connections),
+    "keypoint_flip_map": [
+        (f"left_{part}", f"right_{part}") for part in ("ear", "front_paw", "hind_paw")
+    ],
+    # AP-10K's, with COCO's ears.
+    "keypoint_oks_sigmas": [0.026, 0.035, 0.035, 0.035, 0.035, 0.062, 0.062, 0.089, 0.089],
+}
 
 
 def register_mini_cityscapes(root: str) -> None:
@@ -29,12 +51,15 @@ def register_mini_kitti(root: str) -> None:
     register_kitti_eigen(os.path.join(root, "mini"), prefix="mini_", crop="none", kb_crop=False)
 
 
-def register_mini_coco(root: str) -> None:
-    """Register `mini_coco_person_topdown_{train,val}`, with boxes from the annotations."""
-    for split in ("train", "val"):
-        register_keypoints(
-            f"mini_coco_person_topdown_{split}",
-            os.path.join(root, f"mini/coco/annotations/person_keypoints_{split}2017.json"),
-            os.path.join(root, f"mini/coco/{split}2017"),
-            **COCO_PERSON,
-        )
+def register_mini_coco(root: str, prefix: str = "mini_") -> None:
+    """Register `<prefix>coco_{person,animal}_topdown_{train,val}`, with boxes from annotations."""
+    kinds = {"person": ("coco", COCO_PERSON), "animal": ("coco_animals", MINI_DOG)}
+    for kind, (folder, metadata) in kinds.items():
+        for split in ("train", "val"):
+            file_name = f"mini/{folder}/annotations/{kind}_keypoints_{split}2017.json"
+            register_keypoints(
+                f"{prefix}coco_{kind}_topdown_{split}",
+                os.path.join(root, file_name),
+                os.path.join(root, f"mini/{folder}/{split}2017"),
+                **metadata,
+            )
