@@ -16,6 +16,7 @@ from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 
 from metaprompt_d2 import build_model, get_config
+from metaprompt_d2.data import build_keypoint_schema
 from metaprompt_d2.export import (
     SAVERS,
     ExportableModel,
@@ -91,6 +92,8 @@ def describe(cfg: CfgNode, model: ExportableModel) -> dict:
         names = MetadataCatalog.get(cfg.DATASETS.TEST[0]).get("stuff_classes", [])
         if len(names) == cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES:
             about["classes"] = names
+    if model.task == "pose":
+        about["keypoints"] = list(build_keypoint_schema(cfg).names)
     return about
 
 

@@ -13,7 +13,10 @@ import cv2
 import numpy as np
 import pytest
 from cityscapesscripts.helpers.labels import id2label, name2label
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from scripts import ROOT, run_script
+
+from metaprompt_d2.data import register_keypoints
 
 SCRIPT = ROOT / "datasets/make_mini.py"
 ARGUMENTS = ["--num-train", "4", "--num-val", "2", "--height", "64", "--width", "128"]
@@ -152,21 +155,43 @@ def test_train_and_val_use_different_drives(mini: Path) -> None:
 
 
 @pytest.mark.parametrize("split", list(COUNTS))
-def test_pycocotools_reads_the_annotations(mini: Path, split: str) -> None:
+@pytest.mark.parametrize(
+    ("folder", "kind", "category_id", "numbers"),
+    [("coco", "person", 1, (17, 19)), ("coco_animals", "animal", 18, (9, 8))],
+)
+def test_pycocotools_reads_the_annotations(
+    mini: Path, split: str, folder: str, kind: str, category_id: int, numbers: tuple[int, int]
+) -> None:
     coco_tools = pytest.importorskip("pycocotools.coco")
-    root = mini / "coco"
-    coco = coco_tools.COCO(str(root / "annotations" / f"person_keypoints_{split}2017.json"))
-    assert len(coco.getImgIds()) == COUNTS[split]
-    category = coco.loadCats(1)[0]
-    assert len(category["keypoints"]) == 17 and len(category["skeleton"]) == 19
+    root = mini / folder
+    coco = coco_tools.COCO(str(root / "annotations" / f"{kind}_keypoints_{split}2017.json"))
+    count = COUNTS[split]
+    assert len(coco.getImgIds()) == (count if kind == "person" else count // 2)
+    category = coco.loadCats(category_id)[0]
+    assert (len(category["keypoints"]), len(category["skeleton"])) == numbers
     for image in coco.loadImgs(coco.getImgIds()):
         pixels = cv2.imread(str(root / f"{split}2017" / image["file_name"]))
         assert pixels.shape == (image["height"], image["width"], 3)
     for note in coco.loadAnns(coco.getAnnIds()):
+        assert note["category_id"] == category_id
         mask = coco.annToMask(note)
         assert abs(int(mask.sum()) - note["area"]) <= 0.2 * note["area"] + 6
         x, y, w, h = note["bbox"]
         assert 0 <= x < x + w <= 128 and 0 <= y < y + h <= 64
+
+
+def test_one_call_registers_the_dogs(mini: Path) -> None:
+    root, builtin = mini / "coco_animals", MetadataCatalog.get("mini_coco_animal_topdown_train")
+    file = root / "annotations/animal_keypoints_train2017.json"
+    register_keypoints("test_dogs", str(file), str(root / "train2017"))
+    try:
+        found = MetadataCatalog.get("test_dogs")
+        for key in ("thing_classes", "keypoint_names", "keypoint_connection_rules"):
+            assert found.get(key) == builtin.get(key)
+        assert all(Path(dog["file_name"]).is_file() for dog in DatasetCatalog.get("test_dogs"))
+    finally:
+        DatasetCatalog.remove("test_dogs")
+        MetadataCatalog.remove("test_dogs")
 
 
 def test_keypoints_lie_on_their_person(mini: Path) -> None:
@@ -221,6 +246,38 @@ def test_left_is_the_persons_left(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (person.points["nose"] - person.points["head"]) @ person.ahead > 0
         if person.ahead[2] < -0.9:  # seen from the front, his left is on the image's right
             assert person.points["left_hip"][0] > person.points["right_hip"][0]
+
+
+def test_keypoints_of_dogs_lie_on_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    from mini_world.park import render_park
+
+    flags = np.zeros(3, int)
+    for index in range(4):
+        scene = render_park((0, 0, index), 64, 128)
+        for value, keypoints in scene.posed:
+            assert keypoints.shape == (9, 3)
+            x, y, visibility = keypoints[keypoints[:, 2] > 0].T
+            assert (scene.instance_ids[y, x] == value).all()
+            flags += np.bincount(keypoints[:, 2], minlength=3)
+    # Some are behind the dog's own body, and most are seen.
+    assert min(flags) > 0 and flags[2] > 2 * flags[:2].sum()
+
+
+def test_left_is_the_dogs_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    from mini_world.dogs import KEYPOINT_NAMES, dog_keypoints, sample_dog
+
+    for seed in range(20):
+        dog = sample_dog(np.random.default_rng(seed), 0.0, 0.0, 8.0)
+        points = dict(zip(KEYPOINT_NAMES, dog_keypoints(dog).points, strict=True))
+        right = np.cross([0.0, 1.0, 0.0], dog.ahead)  # as for people
+        for part in ("front_paw", "hind_paw"):
+            assert (points[f"right_{part}"] - points[f"left_{part}"]) @ right > 0
+        gaze = (points["nose"] - dog.points["head"]) * (1, 0, 1)
+        across = points["right_ear"] - points["left_ear"]
+        assert across @ np.cross([0.0, 1.0, 0.0], gaze) > 0
+        assert (points["neck"] - points["tail"]) @ dog.ahead > 0
 
 
 def test_second_call_does_nothing(mini: Path) -> None:

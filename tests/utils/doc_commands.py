@@ -32,6 +32,8 @@ COMMANDS = [
     # training and evaluation
     (r"export DETECTRON2_ENV_MODULE=shapes_data\.py", "tests/docs/test_custom_dataset.py"),
     (r"python tools/.*shapes", "tests/docs/test_custom_dataset.py"),
+    (r"export DETECTRON2_ENV_MODULE=birds_data\.py", "tests/docs/test_custom_keypoints.py"),
+    (r"python tools/.*birds", "tests/docs/test_custom_keypoints.py"),
     (r"python tools/train_net\.py .*configs/compose", "tests/compose/test_yaml.py"),
     (r"python tools/train_net\.py .*depth", "tests/tools/test_train_net_depth.py"),
     (r"python tools/train_net\.py .*pose", "tests/tools/test_train_net_pose.py"),

@@ -9,7 +9,8 @@ from metaprompt_d2.data import find_keypoint_schema, register_keypoints
 
 def test_our_names_are_registered() -> None:
     names = {f"coco_2017_person_topdown_{part}" for part in ("train", "val_gt", "val_det")}
-    names |= {f"mini_coco_person_topdown_{split}" for split in ("train", "val")}
+    kinds = ("person", "animal")
+    names |= {f"mini_coco_{kind}_topdown_{split}" for kind in kinds for split in ("train", "val")}
     assert names <= set(DatasetCatalog.list())
     assert MetadataCatalog.get("coco_2017_person_topdown_val_det").detections_file
     with pytest.raises(ValueError, match="'coco_2017_person_topdown_train' is registered already"):

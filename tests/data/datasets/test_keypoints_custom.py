@@ -176,6 +176,66 @@ def test_a_single_keypoint(tmp_path: Path) -> None:
         people = posed(item)["instances"]
         image = np.zeros((80, 100, 3), np.uint8)
         assert compare_people(image, people, None, MetadataCatalog.get(name)).any()
+        model = Trainer.build_model(smallest_pose_cfg(keys))
+        assert model([mapped])["loss_heatmap"].isfinite()
+        with torch.no_grad():
+            (output,) = model.eval()([{"image": mapped["image"]}])
+        assert output["instances"].pred_keypoints.shape == (1, 1, 3)
+
+
+def test_keypoints_flagged_0_are_neither_learned_nor_scored(tmp_path: Path) -> None:
+    with registered(write(tmp_path, BIRD), keypoint_flip_map=PAIRS) as name:
+        keys = FIVE | {"DATASETS.TRAIN": (name,), "INPUT.POSE_AUG.ROTATION_PROB": 0.0}
+        keys |= dict.fromkeys(
+            ("INPUT.POSE_AUG.CENTER_JITTER_PROB", "INPUT.POSE_AUG.HALF_BODY_PROB"), 0.0
+        )
+        mapper = build_mapper(smallest_pose_cfg(keys | {"INPUT.RANDOM_FLIP": "none"}), True)
+        items = DatasetCatalog.get(name)
+        for item in items:
+            flags = item["annotations"][0]["keypoints"][2::3]
+            assert flags == [2, 1, 2, 0, 2]
+            weights = mapper(item)["keypoint_weights"]
+            assert weights.tolist() == [1, 1, 1, 0, 1]
+            item["annotations"][0]["keypoints"][9] += 50
+        evaluator = TopDownKeypointEvaluator(name)
+        evaluator.reset()
+        for item in items:
+            evaluator.process([item], [posed(item)])
+        assert evaluator.evaluate()["keypoints"]["AP"] == pytest.approx(100)
+
+
+@pytest.mark.parametrize("ids", [[7, 900], ["a", "b"], [-3, 0], ["1", 2]])
+def test_ids_of_any_kind_reach_the_results(tmp_path: Path, ids: list) -> None:
+    file = Path(write(tmp_path, BIRD | {"id": ids[0]}, BAT | {"id": ids[1]}))
+    content = json.loads(file.read_text())
+    for image in content["images"]:
+        image["id"] = ids[image["id"]]
+    for number, item in enumerate(content["annotations"]):
+        item |= {"image_id": ids[item["image_id"]], "id": 50 + number}
+    file.write_text(json.dumps(content))
+    with registered(str(file)) as name:
+        assert score(name, output_dir=str(tmp_path))["AP"] == pytest.approx(100)
+    results = json.loads((tmp_path / "keypoints_results.json").read_text())
+    for key in ("image_id", "category_id"):
+        assert sorted(map(str, (item[key] for item in results))) == sorted(map(str, ids * 2))
+
+
+def test_optional_fields_may_be_missing(tmp_path: Path) -> None:
+    file = Path(write(tmp_path, BIRD))
+    content = json.loads(file.read_text())
+    with registered(str(file)) as name:
+        without = DatasetCatalog.get(name), score(name, 5.0)["AP"]
+    for item in content["annotations"]:
+        # The area of the box is 1800.
+        item |= {"num_keypoints": 4, "area": 1800, "iscrowd": 0, "segmentation": []}
+    file.write_text(json.dumps(content))
+    with registered(str(file)) as name:
+        assert (DatasetCatalog.get(name), score(name, 5.0)["AP"]) == without
+    for item in content["annotations"]:
+        item["area"] = 600
+    file.write_text(json.dumps(content))
+    with registered(str(file)) as name:
+        assert score(name, 5.0)["AP"] < without[1] < 100
 
 
 def test_the_skeleton_is_drawn(tmp_path: Path) -> None:
