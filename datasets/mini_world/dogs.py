@@ -43,11 +43,12 @@ class Dog:
 
     Attributes:
         points: World positions (3,) in meters by name: the keypoints, where "left" is the dog's
-            left, and "shoulder", "rump", "head", "tip" (of the tail), and for each leg "_joint" and
+            left, and "shoulder", "rump", "head", "tip" (of the tail), and for each leg "_top" and
             "_knee" for drawing.
         scale: Height of the shoulders divided by 0.55 m.
-        looks: Albedo (3,) of back, belly, ears and paws. The belly is lighter than the back, and
-            the ears are darker, so that poses show from afar.
+        looks: Albedo (3,) of back, belly, ears, front and hind paws. The belly and the front paws
+            are lighter than the back, and the ears and the hind paws are darker, so that small
+            models can also tell front from back.
         ahead: Unit vector (3,) from the rump to the shoulders, on the ground.
     """
 
@@ -64,7 +65,7 @@ def _turned(turn: float, rise: float) -> np.ndarray:
 
 def _skeleton(rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Points in body coordinates (right, up, ahead) of a dog with shoulders of 0.55 m."""
-    sits = rng.random() < 0.25
+    sits = rng.random() < 0.2
     slope = rng.uniform(0.55, 0.8) if sits else rng.uniform(-0.08, 0.08)
     shoulder = np.array([0.0, 0.5, 0.24])
     rump = shoulder - 0.5 * _turned(rng.normal(0, 0.12), slope)
@@ -82,21 +83,21 @@ def _skeleton(rng: np.random.Generator) -> dict[str, np.ndarray]:
     for name, side in _SIDES:
         points[f"{name}_ear"] = head + side * 0.09 * across + np.array([0.0, ear_rise, -0.02])
         for place, root in (("front", shoulder), ("hind", rump)):
-            joint = root + np.array([side * 0.075, -0.06, 0.0])
+            top = root + np.array([side * 0.075, -0.06, 0.0])
             step = side * (swing if place == "front" else -swing) + rng.normal(0, 0.03)
             if sits:
                 step = 0.2 if place == "hind" else 0.0
-            paw = np.array([joint[0] + side * 0.02, 0.035, joint[2] + step])
+            paw = np.array([top[0] + side * 0.02, 0.035, top[2] + step])
             bend = np.array([0.0, 0.0, -0.03 if place == "front" else 0.05])
-            points[f"{name}_{place}_joint"] = joint
-            points[f"{name}_{place}_knee"] = (joint + paw) / 2 + bend
+            points[f"{name}_{place}_top"] = top
+            points[f"{name}_{place}_knee"] = (top + paw) / 2 + bend
             points[f"{name}_{place}_paw"] = paw
     return points
 
 
 def sample_dog(rng: np.random.Generator, x: float, ground: float, z: float) -> Dog:
     """Draw pose, size and coat of a dog at a place (meters)."""
-    yaw = rng.uniform(0, 2 * np.pi)
+    yaw = rng.choice([-1, 1]) * np.pi / 2 + rng.normal(0, 0.4)  # most cross the picture
     scale = rng.uniform(0.75, 1.15)
     right = np.array([np.cos(yaw), 0.0, -np.sin(yaw)])
     ahead = np.array([np.sin(yaw), 0.0, np.cos(yaw)])
@@ -105,7 +106,7 @@ def sample_dog(rng: np.random.Generator, x: float, ground: float, z: float) -> D
     coat = _COATS[rng.integers(len(_COATS))] * rng.uniform(0.85, 1.15)
     light = np.minimum(coat * 0.5 + rng.uniform(0.3, 0.45), 0.9)
     looks = {"back": coat, "belly": light, "ears": coat * rng.uniform(0.3, 0.6)}
-    looks["paws"] = light if rng.random() < 0.6 else coat
+    looks |= {"front": light, "hind": looks["ears"]}
     points = {name: foot + scale * place @ axes for name, place in _skeleton(rng).items()}
     return Dog(points=points, scale=float(scale), looks=looks, ahead=ahead)
 
@@ -127,12 +128,12 @@ def _rods(dog: Dog) -> list[tuple[np.ndarray, np.ndarray, tuple[float, float], s
     for name, _ in _SIDES:
         ear = j[f"{name}_ear"]
         rods.append(((j["head"] + 0.04 * up + ear) / 2, ear, (0.045, 0.03), "ears"))
-        for leg in (f"{name}_front", f"{name}_hind"):
-            joint, knee, paw = (j[f"{leg}_{part}"] for part in ("joint", "knee", "paw"))
+        for place in ("front", "hind"):
+            top, knee, paw = (j[f"{name}_{place}_{part}"] for part in ("top", "knee", "paw"))
             rods += [
-                (joint, knee, (0.075, 0.045), "back"),
-                (knee, paw, (0.042, 0.032), "paws"),
-                (paw, paw + 0.04 * dog.scale * dog.ahead, (0.035, 0.032), "paws"),
+                (top, knee, (0.075, 0.045), "back"),
+                (knee, paw, (0.042, 0.032), place),
+                (paw, paw + 0.04 * dog.scale * dog.ahead, (0.035, 0.032), place),
             ]
     return rods
 
