@@ -23,7 +23,7 @@ KEYPOINT_NAMES = (
     "left_hind_paw",
     "right_hind_paw",
 )
-_INSIDE = {"nose": 0.06, "ear": 0.07, "neck": 0.16, "tail": 0.12, "paw": 0.07}  # meters
+_INSIDE = {"nose": 0.06, "ear": 0.07, "neck": 0.2, "tail": 0.16, "paw": 0.08}  # meters
 
 _COATS = np.array(
     [
@@ -83,7 +83,7 @@ def _skeleton(rng: np.random.Generator) -> dict[str, np.ndarray]:
     for name, side in _SIDES:
         points[f"{name}_ear"] = head + side * 0.09 * across + np.array([0.0, ear_rise, -0.02])
         for place, root in (("front", shoulder), ("hind", rump)):
-            top = root + np.array([side * 0.075, -0.06, 0.0])
+            top = root + np.array([side * 0.09, -0.06, 0.0])
             step = side * (swing if place == "front" else -swing) + rng.normal(0, 0.03)
             if sits:
                 step = 0.2 if place == "hind" else 0.0
@@ -116,24 +116,24 @@ def _rods(dog: Dog) -> list[tuple[np.ndarray, np.ndarray, tuple[float, float], s
     j, up = dog.points, np.array([0.0, dog.scale, 0.0])
     gaze = j["nose"] - j["head"]
     rods = [
-        (j["shoulder"], j["rump"], (0.125, 0.1), "back"),
-        (j["shoulder"] - 0.05 * up, j["rump"] - 0.03 * up, (0.105, 0.085), "belly"),
-        (j["shoulder"], j["neck"], (0.115, 0.1), "back"),
-        (j["neck"], j["head"], (0.085, 0.07), "back"),
-        (j["head"], j["head"] + 0.2 * gaze, (0.085, 0.08), "back"),
-        (j["head"] + 0.3 * gaze, j["nose"] - 0.1 * gaze, (0.055, 0.04), "belly"),
-        (j["nose"], j["nose"], (0.03, 0.03), "ears"),
-        (j["tail"], j["tip"], (0.04, 0.025), "back"),
+        (j["shoulder"], j["rump"], (0.16, 0.135), "back"),
+        (j["shoulder"] - 0.05 * up, j["rump"] - 0.03 * up, (0.14, 0.12), "belly"),
+        (j["shoulder"], j["neck"], (0.15, 0.12), "back"),
+        (j["neck"], j["head"], (0.11, 0.085), "back"),
+        (j["head"], j["head"] + 0.2 * gaze, (0.1, 0.09), "back"),
+        (j["head"] + 0.3 * gaze, j["nose"] - 0.1 * gaze, (0.07, 0.05), "belly"),
+        (j["nose"], j["nose"], (0.035, 0.035), "ears"),
+        (j["tail"], j["tip"], (0.05, 0.035), "back"),
     ]
     for name, _ in _SIDES:
         ear = j[f"{name}_ear"]
-        rods.append(((j["head"] + 0.04 * up + ear) / 2, ear, (0.045, 0.03), "ears"))
+        rods.append(((j["head"] + 0.04 * up + ear) / 2, ear, (0.055, 0.035), "ears"))
         for place in ("front", "hind"):
             top, knee, paw = (j[f"{name}_{place}_{part}"] for part in ("top", "knee", "paw"))
             rods += [
-                (top, knee, (0.075, 0.045), "back"),
-                (knee, paw, (0.042, 0.032), place),
-                (paw, paw + 0.04 * dog.scale * dog.ahead, (0.035, 0.032), place),
+                (top, knee, (0.095, 0.06), "back"),
+                (knee, paw, (0.055, 0.045), place),
+                (paw, paw + 0.05 * dog.scale * dog.ahead, (0.045, 0.042), place),
             ]
     return rods
 
