@@ -1,7 +1,12 @@
 """Backbones, heads and meta-architectures for Detectron2's registries."""
 
 from .backbone import MetaPromptBackbone
-from .flops import attention_flops, attention_products, count_attention
+from .flops import (
+    attention_flops,
+    attention_gradient_flops,
+    attention_products,
+    count_attention,
+)
 from .fpn import FinerMap, MetaPromptFPN
 from .heads.build import (
     DEPTH_HEADS_REGISTRY,
@@ -39,6 +44,7 @@ __all__ = [
     "TopDownPoseEstimator",
     "UPerHead",
     "attention_flops",
+    "attention_gradient_flops",
     "attention_products",
     "build_depth_head",
     "build_heatmap_head",

@@ -23,6 +23,25 @@ def attention_flops(
     return 2 * attention_products(query, key, value)
 
 
+def attention_gradient_flops(
+    gradient: Sequence[int],
+    query: Sequence[int],
+    key: Sequence[int],
+    value: Sequence[int],
+    *_: Any,
+    **__: Any,
+) -> int:
+    """Count multiplications and additions of the gradient, as `torch.utils.flop_counter` does.
+
+    Fused kernels compute the scores again. Each of the two products has two gradients.
+
+    Args:
+        gradient: Shape of the output's gradient.
+        query, key, value: As in `attention_products`.
+    """
+    return 2 * math.prod(query[:-1]) * key[-2] * (3 * query[-1] + 2 * value[-1])
+
+
 def count_attention(analysis: Any) -> Any:
     """Let fvcore's counter see fused attention; it would count nothing.
 

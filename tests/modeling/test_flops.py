@@ -55,5 +55,21 @@ def test_torch_counts_fused_attention_on_a_cpu_with_the_benchmarks_formula(shape
     assert counts[1] == counts[0]
 
 
+@pytest.mark.parametrize("shapes", [SHAPES[0], ((1, 2, 16, 8), (1, 2, 5, 8), (1, 2, 5, 8))])
+def test_the_gradient_counts_as_those_of_the_two_products_and_the_scores_again(
+    shapes: tuple,
+) -> None:
+    counts = []
+    for model in (Explicit(), Fused()):
+        inputs = [torch.randn(shape, requires_grad=True) for shape in shapes]
+        with FlopCounterMode(display=False, custom_mapping=_FLOPS) as counter:
+            model(*inputs).sum().backward()
+        counts.append(counter.get_total_flops())
+    (batch, heads, queries, width), (*_, keys, _), _ = shapes
+    scores = 2 * batch * heads * queries * keys * width
+    assert counts[0] == 6 * scores  # two products, each with two gradients
+    assert counts[1] == counts[0] + scores
+
+
 def test_heads_may_share_keys() -> None:
     assert attention_products((1, 8, 3, 4), (1, 2, 5, 4), (1, 2, 5, 4)) == 8 * 3 * 5 * 8

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
 from metaprompt_d2.engine import TrainLoop, build_optimizer
-from metaprompt_d2.modeling import attention_flops
+from metaprompt_d2.modeling import attention_flops, attention_gradient_flops
 
 from .machine import PeakMemory, seconds
 from .samples import dense_output, inference_inputs, training_inputs
@@ -26,7 +26,10 @@ __all__ = ["Measurement", "Workload", "measure", "stays"]
 _TURN = 0.3  # least seconds per turn of a variant, within _MAX_CALLS
 _MAX_CALLS = 20
 # Torch's counter misses fused attention on CPUs.
-_FLOPS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention_flops}
+_FLOPS = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention_flops,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: attention_gradient_flops,
+}
 
 
 @dataclass
