@@ -31,15 +31,16 @@ def attention_gradient_flops(
     *_: Any,
     **__: Any,
 ) -> int:
-    """Count multiplications and additions of the gradient, as `torch.utils.flop_counter` does.
+    """Count multiplications and additions of the gradient of `scaled_dot_product_attention`.
 
-    Fused kernels compute the scores again. Each of the two products has two gradients.
+    Each of the two products has two gradients. Fused kernels also compute the scores again, which
+    torch's own formula counts; it is left out here, as utilization is about the model's operations.
 
     Args:
         gradient: Shape of the output's gradient.
         query, key, value: As in `attention_products`.
     """
-    return 2 * math.prod(query[:-1]) * key[-2] * (3 * query[-1] + 2 * value[-1])
+    return 2 * attention_flops(query, key, value)
 
 
 def count_attention(analysis: Any) -> Any:

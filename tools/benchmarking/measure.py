@@ -25,10 +25,16 @@ __all__ = ["Measurement", "Workload", "measure", "stays"]
 
 _TURN = 0.3  # least seconds per turn of a variant, within _MAX_CALLS
 _MAX_CALLS = 20
-# Torch's counter misses fused attention on CPUs.
-_FLOPS = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention_flops,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: attention_gradient_flops,
+# Torch's counter misses fused attention on CPUs. On GPUs it counts scores that are computed again.
+_GRADIENTS = (
+    "flash_attention_for_cpu",
+    "flash_attention",
+    "efficient_attention",
+    "cudnn_attention",
+)
+_FLOPS = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention_flops} | {
+    getattr(torch.ops.aten, f"_scaled_dot_product_{kernel}_backward"): attention_gradient_flops
+    for kernel in _KERNELS
 }
 
 
