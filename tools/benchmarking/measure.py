@@ -26,7 +26,7 @@ __all__ = ["Measurement", "Workload", "measure", "stays"]
 _TURN = 0.3  # least seconds per turn of a variant, within _MAX_CALLS
 _MAX_CALLS = 20
 # Torch's counter misses fused attention on CPUs. On GPUs it counts scores that are computed again.
-_GRADIENTS = (
+_KERNELS = (
     "flash_attention_for_cpu",
     "flash_attention",
     "efficient_attention",
