@@ -20,6 +20,7 @@ from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
+from benchmarking.samples import training_inputs
 from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from detectron2.structures import ImageList
@@ -246,24 +247,8 @@ def model_in_training(cfg: CfgNode) -> nn.Module:
 def forward(cfg: CfgNode, model: nn.Module, num_images: int) -> Tensor:
     """Compute the sum of the losses of random crops."""
     device = next(model.parameters()).device.type
-    task = find_task(cfg)
-    size = tuple(cfg.INPUT.PERSON_CROP.SIZE if task == "pose" else cfg.INPUT.CROP.SIZE)
-    inputs = []
-    for _ in range(num_images):
-        image = torch.rand(3, *size, device=device) * 255
-        if task == "depth":
-            truth = {"depth": torch.rand(size, device=device) + 1}
-        elif task == "pose":
-            keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
-            heatmap = [side // cfg.MODEL.HEATMAP_HEAD.STRIDE for side in size]
-            truth = {
-                "heatmaps": torch.rand(keypoints, *heatmap, device=device),
-                "keypoint_weights": torch.ones(keypoints, device=device),
-            }
-        else:
-            classes = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
-            truth = {"sem_seg": torch.randint(classes, size, device=device)}
-        inputs.append({"image": image, **truth})
+    crop = cfg.INPUT.PERSON_CROP if find_task(cfg) == "pose" else cfg.INPUT.CROP
+    inputs = training_inputs(cfg, num_images, tuple(crop.SIZE))
     dtype = getattr(torch, cfg.SOLVER.AMP.DTYPE)
     with torch.autocast(device, dtype=dtype, enabled=cfg.SOLVER.AMP.ENABLED):
         return sum(model(inputs).values())

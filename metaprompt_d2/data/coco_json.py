@@ -1,6 +1,7 @@
 """Read COCO's JSON files of keypoints and detections, and check every field."""
 
 import itertools
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -8,6 +9,8 @@ from typing import Any, NamedTuple
 from ..codecs import KeypointSchema
 from ..utils.errors import InputError
 from ..utils.files import read_json
+
+logger = logging.getLogger(__name__)
 
 
 def _is_number(value: Any) -> bool:
@@ -76,7 +79,8 @@ def read_keypoint_metadata(
             different ones, or a category is wrong.
     """
     categories = _read_lists(file_name)["categories"]
-    ids = _classes_by_id(categories, thing_classes or [item["name"] for item in categories])
+    wanted = thing_classes or [item["name"] for item in categories]
+    ids = _classes_by_id(categories, wanted, file_name)
     found = [item for item in categories if item["id"] in ids and item.get("keypoints")]
     if not found:
         raise InputError(
@@ -143,7 +147,7 @@ def read_people(
             doesn't list.
     """
     content = _read_lists(file_name, image_numbers)
-    classes = _classes_by_id(content["categories"], categories)
+    classes = _classes_by_id(content["categories"], categories, file_name)
     if not classes:
         found = sorted({item["name"] for item in content["categories"]})
         names = " or ".join(map(repr, categories))
@@ -177,11 +181,20 @@ def _read_lists(file_name: str, image_numbers: Sequence[str] = ()) -> dict[str, 
     return content
 
 
-def _classes_by_id(categories: list[dict], names: Sequence[str]) -> dict[int | str, int]:
-    """Index the names by the ids of the categories that have them, in upper or lower case."""
+def _classes_by_id(
+    categories: list[dict], names: Sequence[str], file_name: str
+) -> dict[int | str, int]:
+    """Index the names by the ids of the categories that have them, in upper or lower case.
+
+    Names without a category are logged, if others have one.
+    """
     indices = {name.strip().lower(): index for index, name in enumerate(names)}
     found = {item["id"]: indices.get(item["name"].strip().lower()) for item in categories}
-    return {id_: index for id_, index in found.items() if index is not None}
+    classes = {id_: index for id_, index in found.items() if index is not None}
+    missing = [name for index, name in enumerate(names) if index not in classes.values()]
+    if classes and missing:
+        logger.warning("%s has no category %s", file_name, " or ".join(map(repr, missing)))
+    return classes
 
 
 def _images_by_id(images: list[dict], file_name: str) -> dict[str, dict]:

@@ -1,10 +1,12 @@
 """Find the keypoint schema of a dataset, or of the datasets of a config."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
+from detectron2.utils.logger import log_first_n
 
 from ..codecs import KeypointSchema
 from ..utils.errors import InputError
@@ -40,8 +42,9 @@ def check_flip_pairs(schema: KeypointSchema, alternative: str) -> None:
         InputError: They aren't; the message names the config key that turns mirroring off.
     """
     if schema.flip_pairs is None:
+        names = ", ".join([*schema.names[:5], *["..."][: len(schema) > 5]])
         raise InputError(
-            f"which of the keypoints {', '.join(schema.names)} a mirror image swaps isn't known: "
+            f"which of the keypoints {names} a mirror image swaps isn't known: "
             "give pairs of them as keypoint_flip_map in the dataset's metadata ([] if it swaps "
             f"none), or set {alternative}"
         )
@@ -51,8 +54,8 @@ def find_keypoint_metadata(cfg: CfgNode) -> dict[str, Any]:
     """Find what the keypoints are that the model of a config predicts.
 
     This is the metadata of the first dataset of DATASETS.TRAIN and DATASETS.TEST that is registered
-    and has keypoints. Without one it is COCO's, or keypoints are named by their numbers if the
-    model has more or less of them.
+    and has keypoints. Without one it is COCO's, or keypoints are named by their numbers, with a
+    warning, if the model has more or less of them.
 
     Returns:
         "thing_classes", "keypoint_names" and the other metadata whose name begins with "keypoint_".
@@ -75,6 +78,14 @@ def find_keypoint_metadata(cfg: CfgNode) -> dict[str, Any]:
                 f"MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS is {count}, but dataset {name!r} has "
                 f"{found} keypoints"
             )
+    datasets = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
+    log_first_n(
+        logging.WARNING,
+        f"No dataset of {datasets} is registered with keypoints, so that the model's {count} "
+        "keypoints are named by their numbers and have no flip pairs",
+        name=__name__,
+        key="message",
+    )
     return _NO_NAME | {"keypoint_names": [str(number) for number in range(count)]}
 
 

@@ -115,8 +115,9 @@ class TopDownKeypointEvaluator(DatasetEvaluator):
         Returns:
             {"keypoints": metrics} on the main process, None on others. The metrics are pycocotools'
             "AP", "AP50", ..., "ARl" in percent (NaN for sizes without annotated people, 0 without
-            predictions), the number of "people" before suppression, and "people_not_finite" with
-            NaN or infinite keypoints, which are scored as (0, 0) with score 0.
+            predictions), those of parts and crowds of `compute_keypoint_metrics`, the number of
+            "people" before suppression, and "people_not_finite" with NaN or infinite keypoints,
+            which are scored as (0, 0) with score 0.
 
         Raises:
             InputError: The `json_file` cannot be read, or lacks an image that was predicted.

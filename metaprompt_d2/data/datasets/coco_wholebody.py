@@ -28,16 +28,10 @@ _HANDS = {
 _NAMES = [*_BODY, *_FEET, *_FACE, *_HANDS["left"], *_HANDS["right"]]
 
 # The face's left and right keypoints in runs: first, last, and the sum of the numbers of a pair.
-_FACE_PAIRS = (
-    *(
-        (0, 7, 16),
-        (17, 21, 43),
-        (31, 32, 66),
-        (36, 39, 81),
-        (40, 41, 87),
-    ),  # chin, brows, nose, eyes
-    *((48, 50, 102), (55, 56, 114), (60, 61, 124), (65, 65, 132)),  # mouth
-)
+_CHIN_PAIRS, _BROW_PAIRS, _NOSE_PAIRS = (0, 7, 16), (17, 21, 43), (31, 32, 66)
+_EYE_PAIRS = ((36, 39, 81), (40, 41, 87))
+_MOUTH_PAIRS = ((48, 50, 102), (55, 56, 114), (60, 61, 124), (65, 65, 132))
+_FACE_PAIRS = (_CHIN_PAIRS, _BROW_PAIRS, _NOSE_PAIRS, *_EYE_PAIRS, *_MOUTH_PAIRS)
 
 _FOOT_SIGMAS = [0.068, 0.066, 0.066, 0.092, 0.094, 0.094]
 _FACE_SIGMAS = [

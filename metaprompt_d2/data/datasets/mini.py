@@ -10,11 +10,12 @@ from detectron2.data.datasets.cityscapes import load_cityscapes_semantic
 
 from ...codecs import KeypointSchema
 from .coco_topdown import COCO_PERSON
+from .keypoint_names import pair_sides
 from .keypoints import register_keypoints
 from .kitti import register_kitti_eigen
 
 # The category of the mini world's animals, as its annotations have it.
-_DOG = {
+_DOG: dict[str, Any] = {
     "keypoints": [
         *("nose", "left_ear", "right_ear", "neck", "tail"),
         *("left_front_paw", "right_front_paw", "left_hind_paw", "right_hind_paw"),
@@ -26,9 +27,7 @@ MINI_DOG: dict[str, Any] = {
     "thing_classes": ["dog"],
     "keypoint_names": _DOG["keypoints"],
     "keypoint_connection_rules": list(KeypointSchema.from_category(_DOG).connections),
-    "keypoint_flip_map": [
-        (f"left_{part}", f"right_{part}") for part in ("ear", "front_paw", "hind_paw")
-    ],
+    "keypoint_flip_map": pair_sides(_DOG["keypoints"]),
     # AP-10K's, with COCO's ears.
     "keypoint_oks_sigmas": [0.026, 0.035, 0.035, 0.035, 0.035, 0.062, 0.062, 0.089, 0.089],
 }

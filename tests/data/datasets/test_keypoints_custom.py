@@ -19,6 +19,7 @@ from pycocotools.cocoeval import COCOeval
 from metaprompt_d2.data import (
     build_mapper,
     check_datasets,
+    find_keypoint_metadata,
     find_keypoint_schema,
     register_keypoints,
 )
@@ -284,6 +285,25 @@ def test_a_category_is_chosen_by_name(tmp_path: Path) -> None:
         assert score(name, output_dir=str(tmp_path))["AP"] == pytest.approx(100)
     results = json.loads((tmp_path / "keypoints_results.json").read_text())
     assert {item["category_id"] for item in results} == {"7"}
+
+
+def test_a_category_that_the_file_lacks_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with registered(write(tmp_path, BIRD), thing_classes=["bird", "bta"]) as name:
+        assert len(DatasetCatalog.get(name)) == 4
+        assert MetadataCatalog.get(name).thing_classes == ["bird", "bta"]
+    assert {r.message for r in caplog.records if "no category" in r.message} == {
+        f"{tmp_path / 'animals.json'} has no category 'bta'"
+    }
+
+
+def test_keypoints_of_a_dataset_that_is_not_registered_are_numbered_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cfg = smallest_pose_cfg(FIVE | {"DATASETS.TRAIN": ("gone",), "DATASETS.TEST": ()})
+    assert find_keypoint_metadata(cfg)["keypoint_names"] == list("01234")
+    assert "No dataset of ['gone'] is registered with keypoints" in caplog.text
 
 
 def test_a_model_of_another_number_of_keypoints_is_refused(tmp_path: Path) -> None:
