@@ -135,6 +135,55 @@ def _defaults() -> CfgNode:
     # Weight of the auxiliary head's cross-entropy; 0 for no auxiliary head.
     cfg.MODEL.SEM_SEG_HEAD.AUX_LOSS_WEIGHT = 0.4
 
+    # ## Universal segmentation: `UniversalSegmentor` and `Mask2FormerHead`
+    #
+    # The defaults are the published ones (Mask2Former, arXiv 2112.01527). Classes, ignored labels
+    # and input features stand under MODEL.SEM_SEG_HEAD.
+    cfg.MODEL.MASK2FORMER = CfgNode()
+    # Number of queries: the most segments that an image can have.
+    cfg.MODEL.MASK2FORMER.NUM_OBJECT_QUERIES = 100
+    # Channels of the pixel decoder.
+    cfg.MODEL.MASK2FORMER.CONVS_DIM = 256
+    # Channels of the maps that are multiplied with the queries to masks.
+    cfg.MODEL.MASK2FORMER.MASK_DIM = 256
+    # Channels of the queries.
+    cfg.MODEL.MASK2FORMER.HIDDEN_DIM = 256
+    # Heads of every attention.
+    cfg.MODEL.MASK2FORMER.NHEADS = 8
+    # Layers of deformable attention in the pixel decoder.
+    cfg.MODEL.MASK2FORMER.ENC_LAYERS = 6
+    # Hidden channels of their feed-forward networks.
+    cfg.MODEL.MASK2FORMER.ENC_DIM_FEEDFORWARD = 1024
+    # Predictions of the transformer decoder: one before its first layer, one after each.
+    cfg.MODEL.MASK2FORMER.DEC_LAYERS = 10
+    # Hidden channels of the feed-forward networks of the transformer decoder.
+    cfg.MODEL.MASK2FORMER.DIM_FEEDFORWARD = 2048
+    # True computes the losses of all predictions of the decoder, False those of the last one.
+    cfg.MODEL.MASK2FORMER.DEEP_SUPERVISION = True
+    # Weights of the losses: the classes' cross-entropy, the masks' cross-entropy and Dice.
+    cfg.MODEL.MASK2FORMER.CLASS_WEIGHT = 2.0
+    cfg.MODEL.MASK2FORMER.MASK_WEIGHT = 5.0
+    cfg.MODEL.MASK2FORMER.DICE_WEIGHT = 5.0
+    # Weight of "no object" among the classes.
+    cfg.MODEL.MASK2FORMER.NO_OBJECT_WEIGHT = 0.1
+    # Points of a mask at which its losses are computed.
+    cfg.MODEL.MASK2FORMER.TRAIN_NUM_POINTS = 12544
+    # Random points from which the uncertain ones are chosen, as a multiple of TRAIN_NUM_POINTS.
+    cfg.MODEL.MASK2FORMER.OVERSAMPLE_RATIO = 3.0
+    # Share of the points that are uncertain; the rest is random.
+    cfg.MODEL.MASK2FORMER.IMPORTANCE_SAMPLE_RATIO = 0.75
+    cfg.MODEL.MASK2FORMER.TEST = CfgNode()
+    # True predicts "sem_seg": a score for each class and pixel.
+    cfg.MODEL.MASK2FORMER.TEST.SEMANTIC_ON = True
+    # True predicts "panoptic_seg": one segment for each pixel.
+    cfg.MODEL.MASK2FORMER.TEST.PANOPTIC_ON = False
+    # True predicts "instances": the TEST.DETECTIONS_PER_IMAGE best masks.
+    cfg.MODEL.MASK2FORMER.TEST.INSTANCE_ON = False
+    # Least score of the queries that take part in "panoptic_seg".
+    cfg.MODEL.MASK2FORMER.TEST.OBJECT_MASK_THRESHOLD = 0.8
+    # Least share of a mask that must remain visible in "panoptic_seg".
+    cfg.MODEL.MASK2FORMER.TEST.OVERLAP_THRESHOLD = 0.8
+
     # ## Depth: `DepthEstimator` and its head; the defaults are those of the NYU Depth v2 recipe
     cfg.MODEL.DEPTH_HEAD = CfgNode()
     # Registered name of the depth head.
