@@ -15,6 +15,8 @@ NYU = ["h5py>=3", "scipy>=1.11"]
 WEB = ["gradio>=6,<7"]
 # MODEL.DIFFUSION.LORA.
 LORA = ["peft>=0.17"]
+# Mask2FormerHead.
+MASK2FORMER = ["transformers>=5.0,<6", "scipy>=1.11"]
 # tools/export_model.py writes ONNX files, then runs them to check them.
 EXPORT = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
 # make fuzz
@@ -100,6 +102,7 @@ setup(
         "vit": VIT,
         "web": WEB,
         "lora": LORA,
+        "mask2former": MASK2FORMER,
         "dev": [
             "pytest>=8",
             "pytest-timeout>=2.3",
@@ -112,6 +115,7 @@ setup(
             "playwright>=1.40",
             *EXPORT,
             *LORA,
+            *MASK2FORMER,
             *NYU,
             *VIT,
             *WEB,

@@ -22,7 +22,7 @@ Keys that this package adds to
 Set keys in a YAML file, or in pairs at the end of a command line:
 `python tools/train_net.py --config-file configs/cityscapes_seg.yaml SOLVER.MAX_ITER 40000`.
 """
-_KEY = re.compile(r"    cfg\.([A-Z][A-Z_.]*) = (?!CfgNode\(\))")
+_KEY = re.compile(r"    cfg\.([A-Z][A-Z0-9_.]*) = (?!CfgNode\(\))")
 _SECTION = "    # ## "
 
 

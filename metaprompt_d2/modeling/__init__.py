@@ -16,6 +16,7 @@ from .heads.build import (
 )
 from .heads.depth_head import DeconvDepthHead
 from .heads.heatmap_head import DeconvHeatmapHead
+from .heads.mask2former_head import Mask2FormerHead
 from .heads.uper_head import UPerHead
 from .lazy_backbone import meta_prompt_backbone
 from .meta_arch.base import DenseModel, TaskModel
@@ -23,6 +24,7 @@ from .meta_arch.depth import DepthEstimator
 from .meta_arch.fcos import ConfigurableFCOS
 from .meta_arch.pose import TopDownPoseEstimator
 from .meta_arch.sem_seg import SlidingWindowSegmentor
+from .meta_arch.universal import UniversalSegmentor
 from .person_detector import PersonDetector
 from .test_time_augmentation import DenseModelWithTTA, with_test_time_augmentation
 
@@ -36,6 +38,7 @@ __all__ = [
     "DenseModelWithTTA",
     "DepthEstimator",
     "FinerMap",
+    "Mask2FormerHead",
     "MetaPromptBackbone",
     "MetaPromptFPN",
     "PersonDetector",
@@ -43,6 +46,7 @@ __all__ = [
     "TaskModel",
     "TopDownPoseEstimator",
     "UPerHead",
+    "UniversalSegmentor",
     "attention_flops",
     "attention_gradient_flops",
     "attention_products",

@@ -82,6 +82,7 @@ class DenseModelWithTTA(nn.Module):
             )
         self.model = model
         self.task = _task(model)
+        self.map_name = getattr(model, "map_name", "") or self.task
         self.boxes = list(boxes)
         self.flip = flip
         self.num_channels = num_channels
@@ -135,7 +136,7 @@ class DenseModelWithTTA(nn.Module):
             passes += 1
             del output, maps  # before the next pass
         total /= passes
-        return {self.task: total if has_channels else total[0]}
+        return {self.map_name: total if has_channels else total[0]}
 
     def _are_classes(self, maps: Tensor) -> bool:
         """Say whether maps (K, h, w) are logits of classes, and not values."""
@@ -175,7 +176,7 @@ class DenseModelWithTTA(nn.Module):
                 f"{name} of {height}x{width} pixels (height x width){source} cannot be "
                 f"predicted: {error}"
             ) from error
-        return [output[self.task] for output in outputs]
+        return [output[self.map_name] for output in outputs]
 
 
 def _task(model: nn.Module) -> str:

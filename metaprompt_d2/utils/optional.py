@@ -8,7 +8,9 @@ from .errors import InputError
 _COMMANDS = {
     # Its opencv-python would overwrite opencv-python-headless; nothing else of its list is missing.
     "lvis": "pip install --no-deps 'lvis>=0.5.3'",
+    "scipy": "pip install -e '.[mask2former]'",
     "shapely": "pip install -e '.[polygons]'",
+    "transformers": "pip install -e '.[mask2former]'",
 }
 
 
@@ -20,7 +22,7 @@ def optional_packages(what: str) -> Iterator[None]:
         what: Start of the message: what needs the package.
 
     Raises:
-        InputError: lvis or shapely is missing.
+        InputError: One of them is missing.
     """
     try:
         yield

@@ -98,9 +98,9 @@ class SlidingWindowSegmentor(DenseModel):
     def predict_batch(self, images: Tensor) -> Tensor:
         """Predict logits (N, K, H, W) from normalized images (N, C, H, W) in one pass."""
         padded = self._pad(images)
+        height, width = padded.shape[-2:]
         with self._autocast():
-            logits = self._logits(self.backbone(padded))
-        logits = resize(logits, padded.shape[-2:])
+            logits = self._maps(self.backbone(padded), (height, width))
         return logits[..., : images.shape[-2], : images.shape[-1]]
 
     def _windows(self, image_size: tuple[int, int]) -> list[Window]:
@@ -118,9 +118,9 @@ class SlidingWindowSegmentor(DenseModel):
             latent = torch.cat([self.backbone.encode(image[None]) for image in padded])
 
         def predict(latents: Tensor) -> Tensor:
+            height, width = (side * stride for side in latents.shape[-2:])
             with self._autocast():
-                logits = self._logits(self.backbone.features(latents))
-            return resize(logits, [side * stride for side in latents.shape[-2:]])
+                return self._maps(self.backbone.features(latents), (height, width))
 
         size, step = (
             (max(rows // stride, 1), max(columns // stride, 1))
@@ -137,15 +137,15 @@ class SlidingWindowSegmentor(DenseModel):
         )
         return logits[..., : images.shape[-2], : images.shape[-1]]
 
-    def _logits(self, features: dict[str, Tensor]) -> Tensor:
-        """Predict logits, at least float32, because averages and softmax need it."""
+    def _maps(self, features: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
+        """Compute logits from features, at least float32 for averages, resized to a size."""
         head = self.sem_seg_head
         # The class is asked, because a module named `layers` would be no method.
         if issubclass(type(head), LayersHead):
             logits = head.layers(features)
         else:
             logits, _ = head(features)
-        return logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return resize(logits.to(torch.promote_types(logits.dtype, torch.float32)), size)
 
 
 def _check_windows(size: tuple[int, int], stride: tuple[int, int] | None) -> None:

@@ -1,0 +1,69 @@
+"""Small models of Mask2Former for tests."""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from detectron2.layers import ShapeSpec
+from transformers import Mask2FormerConfig, SwinConfig
+
+from metaprompt_d2.modeling import Mask2FormerHead
+
+Value = TypeVar("Value")
+
+CHANNELS = (8, 16, 32, 64)  # of the features at strides 4, 8, 16, 32
+_SIZES = {
+    "feature_size": 32,
+    "mask_feature_size": 16,
+    "hidden_dim": 32,
+    "num_attention_heads": 4,
+    "encoder_layers": 2,
+    "encoder_feedforward_dim": 24,
+    "decoder_layers": 3,
+    "dim_feedforward": 40,
+    "num_queries": 6,
+    "train_num_points": 112,
+}
+
+
+def tiny_config(num_labels: int = 5) -> Mask2FormerConfig:
+    """Make a config of transformers, with a backbone of the head's channels."""
+    names = ["stage1", "stage2", "stage3", "stage4"]
+    backbone = SwinConfig(embed_dim=8, depths=[1] * 4, num_heads=[1] * 4, out_features=names)
+    return Mask2FormerConfig(backbone_config=backbone, num_labels=num_labels, **_SIZES)
+
+
+def tiny_head(num_classes: int = 5, **arguments: Any) -> Mask2FormerHead:
+    """Make the head with the sizes of `tiny_config`."""
+    shapes = {
+        f"res{level + 2}": ShapeSpec(channels=width, stride=4 << level)
+        for level, width in enumerate(CHANNELS)
+    }
+    sizes = {
+        "num_queries": 6,
+        "conv_dim": 32,
+        "mask_dim": 16,
+        "hidden_dim": 32,
+        "num_heads": 4,
+        "encoder_layers": 2,
+        "encoder_feedforward_dim": 24,
+        "decoder_layers": 3,
+        "feedforward_dim": 40,
+        "num_points": 112,
+    }
+    return Mask2FormerHead(shapes, num_classes=num_classes, **sizes | arguments)
+
+
+def head_weights(state_dict: Mapping[str, Value]) -> dict[str, Value]:
+    """Rename the head's weights as in transformers' `Mask2FormerForUniversalSegmentation`."""
+    parts = {
+        "decoders.pixel_decoder.": "model.pixel_level_module.decoder.",
+        "decoders.transformer_module.": "model.transformer_module.",
+        "decoders.class_predictor.": "class_predictor.",
+        "criterion.": "criterion.",
+    }
+    return {
+        new + name.removeprefix(old): value
+        for name, value in state_dict.items()
+        for old, new in parts.items()
+        if name.startswith(old)
+    }
