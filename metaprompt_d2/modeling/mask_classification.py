@@ -21,7 +21,8 @@ def semantic_scores(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
         Scores (N, K, H, W) from 0 to Q.
     """
     classes = class_logits.softmax(dim=-1)[..., :-1]
-    return torch.einsum("nqk,nqhw->nkhw", classes, mask_logits.sigmoid())
+    with torch.autocast(mask_logits.device.type, enabled=False):
+        return torch.einsum("nqk,nqhw->nkhw", classes, mask_logits.sigmoid())
 
 
 def panoptic_segments(

@@ -13,6 +13,7 @@ from ..data import ResizeToBox
 from ..utils.errors import InputError
 from .meta_arch.base import DenseModel
 from .meta_arch.pose import TopDownPoseEstimator
+from .meta_arch.universal import UniversalSegmentor
 from .sliding_window import allocate_canvas, fits_canvas, resize_in_strips
 
 
@@ -71,7 +72,7 @@ class DenseModelWithTTA(nn.Module):
                 model's device, and above which mirror images are predicted separately.
 
         Raises:
-            InputError: The model predicts no maps.
+            InputError: The model predicts no maps, or segments besides them.
         """
         super().__init__()
         if not isinstance(model, DenseModel | SemanticSegmentor):
@@ -79,6 +80,11 @@ class DenseModelWithTTA(nn.Module):
                 f"TEST.AUG.ENABLED is True, but a {type(model).__name__} has no test-time "
                 "augmentation: it averages the maps of a DenseModel or a SemanticSegmentor. Set it "
                 "to False"
+            )
+        if isinstance(model, UniversalSegmentor) and (model.panoptic or model.instances):
+            raise InputError(
+                "TEST.AUG.ENABLED is True, but test-time augmentation averages scores of classes: "
+                "set it, or MODEL.MASK2FORMER.TEST.PANOPTIC_ON and INSTANCE_ON, to False"
             )
         self.model = model
         self.task = _task(model)

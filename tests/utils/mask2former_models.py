@@ -67,3 +67,21 @@ def head_weights(state_dict: Mapping[str, Value]) -> dict[str, Value]:
         for old, new in parts.items()
         if name.startswith(old)
     }
+
+
+# Overrides of the smallest config (helpers.py) for a `UniversalSegmentor` of the head's sizes.
+UNIVERSAL = {
+    "MODEL.META_ARCHITECTURE": "UniversalSegmentor",
+    "MODEL.SEM_SEG_HEAD.NAME": "Mask2FormerHead",
+    "MODEL.MASK2FORMER.NUM_OBJECT_QUERIES": 6,
+    "MODEL.MASK2FORMER.CONVS_DIM": 32,
+    "MODEL.MASK2FORMER.MASK_DIM": 16,
+    "MODEL.MASK2FORMER.HIDDEN_DIM": 32,
+    "MODEL.MASK2FORMER.NHEADS": 4,
+    "MODEL.MASK2FORMER.ENC_LAYERS": 1,
+    "MODEL.MASK2FORMER.ENC_DIM_FEEDFORWARD": 24,
+    "MODEL.MASK2FORMER.DEC_LAYERS": 3,
+    "MODEL.MASK2FORMER.DIM_FEEDFORWARD": 40,
+    "MODEL.MASK2FORMER.TRAIN_NUM_POINTS": 112,
+    "TEST.SLIDING_WINDOW.ENABLED": False,
+}

@@ -113,8 +113,8 @@ class TaskModel(nn.Module, ABC):
 class DenseModel(TaskModel):
     """Base of the models that predict one map for an image, at the size of its file.
 
-    A subclass implements `forward` and `predict_batch`, and `_windows` if it predicts in windows. Its
-    `map_name` is the name of the map among the outputs, if that isn't the task.
+    A subclass implements `forward` and `predict_batch`, and `_windows` if it predicts in windows.
+    If the map's name among the outputs isn't the task, it is `map_name`.
 
     `forward` takes one dict for each image, with "image": (C, H, W), 0..255, in the format
     INPUT.FORMAT; in training the target (H, W) under the name of the task; and "height" and
@@ -122,7 +122,7 @@ class DenseModel(TaskModel):
     training, and in inference one dict for each image, with the map under the name of the task.
     """
 
-    map_name = ""
+    map_name: ClassVar[str] = ""
 
     def __init__(
         self,
