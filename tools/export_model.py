@@ -29,6 +29,7 @@ OUTPUTS = {
     "sem_seg": "logits (N, classes, H, W)",
     "depth": "meters (N, H, W)",
     "pose": "heatmaps (N, keypoints, H / stride, W / stride)",
+    "universal": "class logits (N, queries, K + 1), mask logits (N, queries, H, W)",
 }
 
 
@@ -88,10 +89,11 @@ def describe(cfg: CfgNode, model: ExportableModel) -> dict:
         "input": f"{cfg.INPUT.FORMAT} (N, 3, H, W) float32, 0..255",
         "output": "classes (N, H, W)" if model.argmax else OUTPUTS[model.task],
     }
-    if model.task == "sem_seg" and cfg.DATASETS.TEST:
-        names = MetadataCatalog.get(cfg.DATASETS.TEST[0]).get("stuff_classes", [])
-        if len(names) == cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES:
-            about["classes"] = names
+    if model.task in ("sem_seg", "universal") and cfg.DATASETS.TEST:
+        metadata = MetadataCatalog.get(cfg.DATASETS.TEST[0])
+        for names in (metadata.get(key, []) for key in ("thing_classes", "stuff_classes")):
+            if len(names) == cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES:
+                about["classes"] = names
     if model.task == "pose":
         about["keypoints"] = list(build_keypoint_schema(cfg).names)
     return about

@@ -34,8 +34,10 @@ def save_onnx(program: ExportedProgram, file: Path, metadata: dict) -> None:
         InputError: The packages for ONNX are not installed.
     """
     _require("onnx", "onnxscript")
+    outputs = program.call_spec.out_spec
+    names = outputs.context if outputs is not None and outputs.type is dict else [_OUTPUT]
     onnx_program = torch.onnx.export(
-        program, input_names=[_INPUT], output_names=[_OUTPUT], dynamo=True, verbose=False
+        program, input_names=[_INPUT], output_names=names, dynamo=True, verbose=False
     )
     assert onnx_program is not None  # with dynamo
     texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in metadata.items()}
@@ -51,8 +53,11 @@ def save_onnx(program: ExportedProgram, file: Path, metadata: dict) -> None:
 SAVERS = {".onnx": save_onnx, ".pt2": save_pt2}
 
 
-def run_file(file: Path, images: Tensor) -> Tensor:
+def run_file(file: Path, images: Tensor) -> Tensor | dict[str, Tensor]:
     """Run an exported file on images; ONNX runs on the CPU with onnxruntime.
+
+    Returns:
+        The output of the `ExportableModel`.
 
     Raises:
         InputError: onnxruntime is not installed.
@@ -63,8 +68,10 @@ def run_file(file: Path, images: Tensor) -> Tensor:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    (output,) = session.run(None, {_INPUT: images.cpu().numpy()})
-    return torch.from_numpy(output)
+    values = map(torch.from_numpy, session.run(None, {_INPUT: images.cpu().numpy()}))
+    names = [output.name for output in session.get_outputs()]
+    outputs = dict(zip(names, values, strict=True))
+    return outputs[_OUTPUT] if names == [_OUTPUT] else outputs
 
 
 @torch.no_grad()
@@ -77,9 +84,17 @@ def measure_difference(
         The largest absolute difference of the outputs, and the largest absolute output.
     """
     images = torch.rand(shape, device=model.model.device) * 255
-    expected = model(images)
-    given = run_file(file, images).to(expected.device)
-    return (given - expected).abs().max().item(), expected.abs().max().item()
+    expected, given = _by_name(model(images)), _by_name(run_file(file, images))
+    differences = [(given[name].to(expected[name].device) - expected[name]) for name in expected]
+    furthest, largest = (
+        max(value.abs().max().item() for value in values)
+        for values in (differences, expected.values())
+    )
+    return furthest, largest
+
+
+def _by_name(outputs: Tensor | dict[str, Tensor]) -> dict[str, Tensor]:
+    return outputs if isinstance(outputs, dict) else {_OUTPUT: outputs}
 
 
 def _require(*packages: str) -> None:

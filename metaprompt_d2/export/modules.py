@@ -6,16 +6,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..diffusion import MetaPrompts
-from ..modeling import DepthEstimator, TaskModel
+from ..modeling import DepthEstimator, SlidingWindowSegmentor, TaskModel, UniversalSegmentor
 from ..utils.errors import InputError
 
 
 class ExportableModel(nn.Module):
-    """Maps images (N, 3, H, W), float32 of 0..255 in the order of INPUT.FORMAT, to one tensor.
+    """Maps images (N, 3, H, W), float32 of 0..255 in the order of INPUT.FORMAT, to its output.
 
     * `sem_seg`: logits (N, K, H, W), or classes (N, H, W) int64 if `argmax` is set.
     * `depth`: meters (N, H, W).
     * `pose`: heatmaps (N, keypoints, H / 4, W / 4) of people's crops.
+    * `universal`: {"class_logits": (N, Q, K + 1), "mask_logits": (N, Q, H, W)} of the Q queries,
+      from which `modeling.mask_classification` makes segments; or classes as for `sem_seg`.
 
     The model runs once. Windows, flips and the decoding of heatmaps are left to the caller.
     """
@@ -25,9 +27,9 @@ class ExportableModel(nn.Module):
         Args:
             model: One of this package's meta-architectures. Some of its layers are replaced, and it
                 cannot be trained afterwards.
-            argmax: Whether to return classes instead of logits (`sem_seg` only).
+            argmax: Whether to return classes instead of logits (`sem_seg` and `universal`).
             dynamic_size: Whether the program takes images of any size whose sides are multiples of
-                `side_multiple`, from `least_side` (not for `pose`).
+                `side_multiple`, from `least_side` (neither for `pose` nor for `universal`).
 
         Raises:
             InputError: The model is of another kind, or an argument doesn't fit its task.
@@ -40,10 +42,15 @@ class ExportableModel(nn.Module):
             )
         self.model = model
         self.task = model.task
-        if argmax and self.task != "sem_seg":
+        if argmax and not isinstance(model, SlidingWindowSegmentor):
             raise InputError(f"a {self.task} model has no classes to take the best of")
         if dynamic_size and self.task == "pose":
             raise InputError("the crops of a pose model have one size")
+        if dynamic_size and self.task == "universal":
+            raise InputError(
+                "a universal model is exported for one size, because transformers' deformable "
+                "attention keeps that of the example"
+            )
         self.argmax = argmax
         self.dynamic_size = dynamic_size
         # The backbone takes multiples of 64. A depth model resizes images to them, unless its
@@ -54,9 +61,13 @@ class ExportableModel(nn.Module):
         _replace_layers(model, dynamic_size)
         self.eval().requires_grad_(False)
 
-    def forward(self, images: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor | dict[str, Tensor]:
         model = self.model
-        outputs = model.predict_batch((images - model.pixel_mean) / model.pixel_std)
+        normalized = (images - model.pixel_mean) / model.pixel_std
+        if isinstance(model, UniversalSegmentor) and not self.argmax:
+            classes, masks = model.predict_queries(normalized)
+            return {"class_logits": classes, "mask_logits": masks}
+        outputs = model.predict_batch(normalized)
         if self.argmax:
             return outputs.argmax(dim=1)
         return outputs[:, 0] if self.task == "depth" else outputs

@@ -11,8 +11,10 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
-from detectron2.modeling import build_model
+from detectron2.layers import ShapeSpec
+from detectron2.modeling import Backbone, build_model
 from helpers import smallest_depth_model, smallest_model
+from mask2former_models import tiny_head
 from pose_files import smallest_pose_cfg
 from torch import nn
 
@@ -25,6 +27,7 @@ from metaprompt_d2.export import (
     save_pt2,
 )
 from metaprompt_d2.export.modules import _AdaptivePooling
+from metaprompt_d2.modeling import UniversalSegmentor
 
 ENDINGS = (".onnx", ".pt2")
 WHOLE = {"TEST.SLIDING_WINDOW.ENABLED": False, "MODEL.META_PROMPT.REFINE_STEPS": 1}
@@ -184,6 +187,44 @@ def test_classes_at_one_size_that_is_no_multiple(tmp_path: Path) -> None:
     program = export_program(ExportableModel(model, argmax=True), (72, 90))
     save_pt2(program, tmp_path / "seg.pt2", {})
     assert torch.equal(run_file(tmp_path / "seg.pt2", images), expected)
+
+
+class _Pyramid(Backbone):
+    """Three maps; the diffusion backbone is exported in the tests above."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(nn.Conv2d(3, 8, 3, padding=1) for _ in range(3))
+
+    def forward(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
+        maps = (
+            conv(nn.functional.avg_pool2d(images, 4 << level))
+            for level, conv in enumerate(self.convs)
+        )
+        return dict(zip(self.output_shape(), maps, strict=True))
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        return {f"p{level + 2}": ShapeSpec(channels=8, stride=4 << level) for level in range(3)}
+
+
+def test_queries_of_a_universal_model(tmp_path: Path) -> None:
+    backbone = _Pyramid()
+    head = tiny_head(input_shape=backbone.output_shape(), encoder_layers=1, decoder_layers=2)
+    model = with_large_weights(
+        UniversalSegmentor(
+            backbone=backbone, sem_seg_head=head, pixel_mean=[127.5] * 3, pixel_std=[127.5] * 3
+        )
+    ).eval()
+    images = images_of(1, 64, 128)
+    with torch.no_grad():
+        expected = model.predict_queries((images - model.pixel_mean) / model.pixel_std)
+    program = export_program(ExportableModel(model), (64, 128))
+    for ending, save in ((".pt2", save_pt2), (".onnx", save_onnx)):
+        save(program, tmp_path / f"queries{ending}", {})
+        given = run_file(tmp_path / f"queries{ending}", images)
+        assert list(given) == ["class_logits", "mask_logits"]
+        for name, values in zip(given, expected, strict=True):
+            assert_near(given[name], values)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 6])

@@ -50,7 +50,8 @@ def tiny_head(num_classes: int = 5, **arguments: Any) -> Mask2FormerHead:
         "feedforward_dim": 40,
         "num_points": 112,
     }
-    return Mask2FormerHead(shapes, num_classes=num_classes, **sizes | arguments)
+    defaults = {"input_shape": shapes, "num_classes": num_classes}
+    return Mask2FormerHead(**defaults | sizes | arguments)
 
 
 def head_weights(state_dict: Mapping[str, Value]) -> dict[str, Value]:
