@@ -34,6 +34,7 @@ from .mappers import (
     build_mapper,
 )
 from .pose_augmentation import HalfBody, JitterCenter, MirrorPerson, PersonView, ScaleAndRotate
+from .thing_ids import find_thing_ids
 
 __all__ = [
     "DATASET_MAPPERS_REGISTRY",
@@ -69,6 +70,7 @@ __all__ = [
     "datasets",
     "find_keypoint_metadata",
     "find_keypoint_schema",
+    "find_thing_ids",
     "load_dataset_dicts",
     "register_keypoints",
     "register_sem_seg_folders",

@@ -1,4 +1,6 @@
-"""Models of the three tasks. Sizes that must agree are interpolated, so that one override does."""
+"""Models of the tasks. Sizes that must agree are interpolated, so that one override does."""
+
+from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.config import LazyCall as L
@@ -6,13 +8,15 @@ from detectron2.layers import ShapeSpec
 from omegaconf import DictConfig
 
 from metaprompt_d2.codecs import UDPHeatmapCodec
-from metaprompt_d2.data import find_keypoint_schema
+from metaprompt_d2.data import find_keypoint_schema, find_thing_ids
 from metaprompt_d2.modeling import (
     DeconvDepthHead,
     DeconvHeatmapHead,
     DepthEstimator,
+    Mask2FormerHead,
     SlidingWindowSegmentor,
     TopDownPoseEstimator,
+    UniversalSegmentor,
     UPerHead,
     meta_prompt_backbone,
 )
@@ -71,15 +75,35 @@ def build_backbone(cfg: CfgNode) -> DictConfig:
 
 
 def _build_segmentor(cfg: CfgNode) -> DictConfig:
+    return L(SlidingWindowSegmentor)(**_segmentor_arguments(cfg, UPerHead))
+
+
+def _build_universal_segmentor(cfg: CfgNode) -> DictConfig:
+    test = cfg.MODEL.MASK2FORMER.TEST
+    return L(UniversalSegmentor)(
+        **_segmentor_arguments(cfg, Mask2FormerHead),
+        semantic=test.SEMANTIC_ON,
+        panoptic=test.PANOPTIC_ON,
+        instances=test.INSTANCE_ON,
+        thing_ids=L(find_thing_ids)(dataset_names=cfg.DATASETS.TRAIN) if test.PANOPTIC_ON else None,
+        score_threshold=test.OBJECT_MASK_THRESHOLD,
+        overlap_threshold=test.OVERLAP_THRESHOLD,
+        max_instances=cfg.TEST.DETECTIONS_PER_IMAGE,
+    )
+
+
+def _segmentor_arguments(
+    cfg: CfgNode, head_class: type[UPerHead] | type[Mask2FormerHead]
+) -> dict[str, Any]:
     windows = cfg.TEST.SLIDING_WINDOW
-    head = UPerHead.from_config(cfg, _features("...."))
+    head = head_class.from_config(cfg, _features("...."))
     head["input_shape"] = {
         name: L(ShapeSpec)(channels=shape.channels, stride=shape.stride)
         for name, shape in head["input_shape"].items()
     }
-    return L(SlidingWindowSegmentor)(
+    return dict(
         backbone=build_backbone(cfg),
-        sem_seg_head=L(UPerHead)(**head),
+        sem_seg_head=L(head_class)(**head),
         pixel_mean=cfg.MODEL.PIXEL_MEAN,
         pixel_std=cfg.MODEL.PIXEL_STD,
         window_size=windows.SIZE if windows.ENABLED else None,  # None: whole images
@@ -129,4 +153,5 @@ _META_ARCHITECTURES = {
     "DepthEstimator": _build_depth_estimator,
     "SlidingWindowSegmentor": _build_segmentor,
     "TopDownPoseEstimator": _build_pose_estimator,
+    "UniversalSegmentor": _build_universal_segmentor,
 }

@@ -5,12 +5,12 @@ from collections.abc import Collection
 from typing import Any
 
 from detectron2.config import CfgNode, configurable
-from detectron2.data import MetadataCatalog
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.structures import BitMasks, Instances
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...data import find_thing_ids
 from ...layers import resize
 from ...utils.errors import InputError
 from ..mask_classification import best_instances, panoptic_segments, semantic_scores
@@ -83,11 +83,12 @@ class UniversalSegmentor(SlidingWindowSegmentor):
     @classmethod
     def from_config(cls, cfg: CfgNode) -> dict[str, Any]:
         test = cfg.MODEL.MASK2FORMER.TEST
+        datasets = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
         return super().from_config(cfg) | {
             "semantic": test.SEMANTIC_ON,
             "panoptic": test.PANOPTIC_ON,
             "instances": test.INSTANCE_ON,
-            "thing_ids": _find_thing_ids(cfg) if test.PANOPTIC_ON else None,
+            "thing_ids": find_thing_ids(datasets) if test.PANOPTIC_ON else None,
             "score_threshold": test.OBJECT_MASK_THRESHOLD,
             "overlap_threshold": test.OVERLAP_THRESHOLD,
             "max_instances": cfg.TEST.DETECTIONS_PER_IMAGE,
@@ -152,23 +153,6 @@ class UniversalSegmentor(SlidingWindowSegmentor):
         """Compute scores of classes from a backbone's features, resized to a size."""
         (classes, masks), _ = self.sem_seg_head(features)
         return semantic_scores(classes, resize(masks, size))
-
-
-def _find_thing_ids(cfg: CfgNode) -> list[int]:
-    """Read from the metadata of a dataset which classes are things.
-
-    Raises:
-        InputError: No dataset tells.
-    """
-    names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
-    for name in names:
-        things = MetadataCatalog.get(name).get("thing_dataset_id_to_contiguous_id", None)
-        if things is not None:
-            return sorted(things.values())
-    raise InputError(
-        f"MODEL.MASK2FORMER.TEST.PANOPTIC_ON is True, but none of the datasets {names} has "
-        "thing_dataset_id_to_contiguous_id in its metadata, which says which classes are things"
-    )
 
 
 def _pad_masks(target: Instances, size: tuple[int, int]) -> Instances:

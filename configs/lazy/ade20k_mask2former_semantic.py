@@ -1,0 +1,7 @@
+"""`configs/ade20k_mask2former_semantic.yaml` as a LazyConfig."""
+
+from .common.recipe import from_yaml
+
+dataloader, lr_multiplier, model, optimizer, train, tta = from_yaml(
+    "ade20k_mask2former_semantic.yaml"
+)

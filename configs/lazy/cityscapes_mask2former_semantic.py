@@ -1,0 +1,7 @@
+"""`configs/cityscapes_mask2former_semantic.yaml` as a LazyConfig."""
+
+from .common.recipe import from_yaml
+
+dataloader, lr_multiplier, model, optimizer, train, tta = from_yaml(
+    "cityscapes_mask2former_semantic.yaml"
+)
