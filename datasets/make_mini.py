@@ -23,11 +23,12 @@ from mini_world.formats import (
     write_park,
     write_street,
 )
+from mini_world.panoptic import write_panoptic_annotations
 from mini_world.park import render_park
 from mini_world.scene import render_scene
 from tqdm import tqdm
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 RECORD = "mini.json"  # marks a folder as made by this script
 OWN = {RECORD, "cityscapes", "coco", "coco_animals", "kitti"}  # all that this script makes
 SPLITS = ("train", "val")
@@ -148,6 +149,8 @@ def write_dataset(root: Path, options: argparse.Namespace) -> None:
                 scenes = list(itertools.islice(made, numbers[split]))
                 write_coco_annotations(root / kind, split, scenes, **size)
     write_kitti_lists(root / "kitti", streets)
+    for split in SPLITS:
+        write_panoptic_annotations(root / "cityscapes", split)
     (root / RECORD).write_text(json.dumps(_record(options), indent=2) + "\n")
 
 

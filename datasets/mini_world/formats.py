@@ -10,11 +10,11 @@ import numpy as np
 from cityscapesscripts.helpers.labels import id2label
 
 from . import dogs, people
+from .panoptic import MIN_AREA, segment_colors
 from .picture import Scene
 
 CITIES = {"train": "minitown", "val": "minival"}
 DATES = {"train": "2011_09_26", "val": "2011_09_28"}
-MIN_AREA = 8  # pixels; bodies with a smaller visible area get no COCO annotation
 # COCO labels the keypoints of medium and large people only, from 32 x 32 pixels. This is the share
 # of the image at the default size, so that the same people are labeled at every size.
 LABELED_SHARE = 32**2 / (256 * 512)
@@ -102,6 +102,7 @@ def write_cityscapes(root: Path, split: str, index: int, scene: Scene, image: by
         "labelIds": labels,
         "labelTrainIds": _TRAIN_IDS[labels],
         "instanceIds": scene.instance_ids,
+        "panoptic": segment_colors(scene.instance_ids),
     }
     folder = root / "gtFine" / split / city
     for kind, pixels in maps.items():

@@ -6,6 +6,7 @@ from .build import build_test_loader, build_train_loader, load_dataset_dicts
 from .checks import check_datasets
 from .color_augmentation import ColorAugSSD
 from .datasets.keypoints import register_keypoints
+from .datasets.panoptic import register_panoptic
 from .datasets.sem_seg_folders import register_sem_seg_folders
 from .depth_augmentation import (
     BrightnessContrast,
@@ -30,6 +31,7 @@ from .mappers import (
     ImageMapper,
     PoseMapper,
     SemSegMapper,
+    UniversalMapper,
     build_heatmap_codec,
     build_mapper,
 )
@@ -60,6 +62,7 @@ __all__ = [
     "ResizeToBox",
     "ScaleAndRotate",
     "SemSegMapper",
+    "UniversalMapper",
     "build_heatmap_codec",
     "build_keypoint_schema",
     "build_mapper",
@@ -73,5 +76,6 @@ __all__ = [
     "find_thing_ids",
     "load_dataset_dicts",
     "register_keypoints",
+    "register_panoptic",
     "register_sem_seg_folders",
 ]

@@ -77,10 +77,13 @@ class ResizeToBox(T.Augmentation):
 class CropOfSeveralClasses(T.RandomCrop_CategoryAreaConstraint):
     """Draws the same crops as its base, but counts labels in a histogram instead of sorting them.
 
-    For each of up to ten windows of 1024x1024 labels this takes 0.6 ms instead of 10 ms.
+    For each of up to ten windows of 1024x1024 labels this takes 0.6 ms instead of 10 ms. Without
+    labels the crops are random.
     """
 
-    def get_transform(self, image: np.ndarray, sem_seg: np.ndarray) -> Transform:
+    def get_transform(self, image: np.ndarray, sem_seg: np.ndarray | None) -> Transform:
+        if sem_seg is None:
+            return self.crop_aug.get_transform(image)
         if self.single_category_max_area >= 1 or sem_seg.dtype != np.uint8:
             return super().get_transform(image, sem_seg)
         height, width = sem_seg.shape

@@ -346,3 +346,46 @@ def test_bad_arguments_are_explained(tmp_path: Path, option: str, value: str, me
     assert result.returncode == 2
     assert option in result.stderr and message in result.stderr
     assert not (tmp_path / "mini").exists()
+
+
+@pytest.mark.parametrize(("split", "index"), FRAMES)
+def test_segments_are_the_instances_and_classes(mini: Path, split: str, index: int) -> None:
+    root, city = mini / "cityscapes", {"train": "minitown", "val": "minival"}[split]
+    content = json.loads((root / f"gtFine/panoptic_{split}.json").read_text())
+    image, note = content["images"][index], content["annotations"][index]
+    assert image["id"] == note["image_id"] == index
+    assert (root / "leftImg8bit" / split / image["file_name"]).is_file()
+    assert note["file_name"] == f"{city}/{city}_000000_{index:06d}_gtFine_panoptic.png"
+    colors = cv2.imread(str(root / "gtFine" / split / note["file_name"]))[..., ::-1].astype(int)
+    ids = colors @ (1, 256, 65536)
+    instances = label_map(mini, split, index, "instanceIds")
+    things = {category["name"] for category in content["categories"] if category["isthing"]}
+    assert {"person", "car"} < things and len(content["categories"]) == 19
+    segments = {segment["id"]: segment for segment in note["segments_info"]}
+    assert set(np.unique(ids).tolist()) - {0} == set(segments)
+    for value, area in zip(*np.unique(instances, return_counts=True), strict=True):
+        label = id2label[int(value) // 1000 or int(value)]
+        assert (int(value) in segments) == (area >= 8 and 0 <= label.trainId < 19)
+        assert (ids[instances == value] == (value if int(value) in segments else 0)).all()
+        if int(value) in segments:
+            segment = segments[int(value)]
+            assert (segment["category_id"], segment["area"]) == (label.id, area)
+            assert (value >= 1000) == (label.name in things)
+
+
+def test_things_are_instances_in_cocos_format(mini: Path) -> None:
+    coco_tools = pytest.importorskip("pycocotools.coco")
+    for split in COUNTS:
+        coco = coco_tools.COCO(str(mini / f"cityscapes/gtFine/instances_{split}.json"))
+        seen = 0
+        for note in coco.loadAnns(coco.getAnnIds()):
+            instances = label_map(mini, split, note["image_id"], "instanceIds")
+            mask = coco.annToMask(note).astype(bool)
+            (value,) = np.unique(instances[mask])
+            assert value // 1000 == note["category_id"] and (mask == (instances == value)).all()
+            rows, columns = np.nonzero(mask)
+            x, y = columns.min(), rows.min()
+            box = [x, y, columns.max() + 1 - x, rows.max() + 1 - y]
+            assert note["area"] == mask.sum() and note["bbox"] == box
+            seen += 1
+        assert seen > 3

@@ -1,11 +1,11 @@
-"""The mini world that `datasets/make_mini.py` draws, in the formats of three datasets."""
+"""The mini world that `datasets/make_mini.py` draws, in the formats of several datasets."""
 
 import os
 from functools import partial
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
-from detectron2.data.datasets.builtin_meta import _get_builtin_metadata
+from detectron2.data.datasets.builtin_meta import CITYSCAPES_CATEGORIES, _get_builtin_metadata
 from detectron2.data.datasets.cityscapes import load_cityscapes_semantic
 
 from ...codecs import KeypointSchema
@@ -13,6 +13,7 @@ from .coco_topdown import COCO_PERSON
 from .keypoint_names import pair_sides
 from .keypoints import register_keypoints
 from .kitti import register_kitti_eigen
+from .panoptic import register_panoptic
 
 # The category of the mini world's animals, as its annotations have it.
 _DOG: dict[str, Any] = {
@@ -43,6 +44,26 @@ def register_mini_cityscapes(root: str) -> None:
         gt_dir = os.path.join(root, "mini/cityscapes/gtFine", split)
         DatasetCatalog.register(name, partial(load_cityscapes_semantic, image_dir, gt_dir))
         MetadataCatalog.get(name).set(image_dir=image_dir, gt_dir=gt_dir, **common)
+
+
+def register_mini_panoptic(root: str) -> None:
+    """Register `mini_panoptic_{train,val}`: the streets of Cityscapes' layout with segments.
+
+    Their label maps are those of `mini_cityscapes_fine_sem_seg_{train,val}`.
+    """
+    folder = os.path.join(root, "mini/cityscapes")
+    for split in ("train", "val"):
+        labels = os.path.join(folder, "gtFine", split)
+        register_panoptic(
+            f"mini_panoptic_{split}",
+            os.path.join(folder, f"gtFine/panoptic_{split}.json"),
+            labels,
+            os.path.join(folder, "leftImg8bit", split),
+            categories=CITYSCAPES_CATEGORIES,
+            instances_json=os.path.join(folder, f"gtFine/instances_{split}.json"),
+            sem_seg_root=labels,
+            sem_seg_name=lambda name: name.replace("_panoptic.png", "_labelTrainIds.png"),
+        )
 
 
 def register_mini_kitti(root: str) -> None:

@@ -11,6 +11,7 @@ from .depth import DepthMapper
 from .detectron2_mapper import DatasetMapper
 from .pose import PoseMapper
 from .sem_seg import SemSegMapper
+from .universal import UniversalMapper
 
 DATASET_MAPPERS_REGISTRY = Registry("DATASET_MAPPERS")
 DATASET_MAPPERS_REGISTRY.__doc__ = """
@@ -21,11 +22,16 @@ called with a dict. One that derives from `ImageMapper` may override what the lo
 * `select(dataset_dicts)`: a method that returns the dicts to test on (default: all);
 * `test_batch_size`: the number of samples in a batch of the test loader (default: 1).
 """
-for _mapper in (DatasetMapper, DepthMapper, PoseMapper, SemSegMapper):
+for _mapper in (DatasetMapper, DepthMapper, PoseMapper, SemSegMapper, UniversalMapper):
     DATASET_MAPPERS_REGISTRY.register(_mapper)
 
 # The mapper of a task's meta-architectures; those without a task have Detectron2's.
-MAPPERS_OF_TASKS = {"depth": "DepthMapper", "pose": "PoseMapper", "sem_seg": "SemSegMapper"}
+MAPPERS_OF_TASKS = {
+    "depth": "DepthMapper",
+    "pose": "PoseMapper",
+    "sem_seg": "SemSegMapper",
+    "universal": "UniversalMapper",
+}
 
 
 def build_mapper(cfg: CfgNode, is_train: bool) -> Callable[[dict], dict]:
