@@ -6,7 +6,8 @@ r"""Draw a config's training data: the annotated files, or samples as the model 
         --output-dir pictures
 
 `annotation` draws the datasets' files. `dataloader` draws augmented samples: scaled, cropped,
-flipped and recolored. For universal segmentation it draws segments, for pose crops, heatmaps and the keypoints decoded from them.
+flipped and recolored. For pose it draws crops, heatmaps and the keypoints decoded from them. For
+universal segmentation both draw the segments.
 """
 
 import argparse
