@@ -21,6 +21,8 @@ MASK2FORMER = ["transformers>=5.0,<6", "scipy>=1.11"]
 EXPORT = ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"]
 # make fuzz
 FUZZ = ["atheris>=3"]
+# Panoptic quality; it is github.com/cocodataset/panopticapi.
+PANOPTIC = ["panopticapi-lite>=0.2"]
 # Crops of masks that are polygons, and Cityscapes' polygons.
 POLYGONS = ["shapely>=2"]
 # Detectron2's ViT.
@@ -98,6 +100,7 @@ setup(
         "export": EXPORT,
         "fuzz": FUZZ,
         "nyu": NYU,
+        "panoptic": PANOPTIC,
         "polygons": POLYGONS,
         "vit": VIT,
         "web": WEB,
@@ -117,6 +120,7 @@ setup(
             *LORA,
             *MASK2FORMER,
             *NYU,
+            *PANOPTIC,
             *VIT,
             *WEB,
         ],

@@ -6,7 +6,8 @@ r"""Draw a config's training data: the annotated files, or samples as the model 
         --output-dir pictures
 
 `annotation` draws the datasets' files. `dataloader` draws augmented samples: scaled, cropped,
-flipped and recolored. For pose it draws crops, heatmaps and the keypoints decoded from them.
+flipped and recolored. For pose it draws crops, heatmaps and the keypoints decoded from them. For
+universal segmentation both draw the segments.
 """
 
 import argparse
@@ -22,12 +23,13 @@ from detectron2.structures import Boxes, Instances
 
 import metaprompt_d2  # noqa: F401  (fills the registries)
 from metaprompt_d2.codecs import UDPHeatmapCodec
-from metaprompt_d2.data import build_heatmap_codec, load_dataset_dicts
+from metaprompt_d2.data import UniversalMapper, build_heatmap_codec, load_dataset_dicts
 from metaprompt_d2.data.readers import read_checked_labels, read_depth, read_image
 from metaprompt_d2.engine import Trainer, load_config
 from metaprompt_d2.evaluation import merge_people
 from metaprompt_d2.utils.errors import one_line_errors
 from metaprompt_d2.utils.files import write_png
+from metaprompt_d2.utils.tasks import find_task
 from metaprompt_d2.visualization import annotated_people, draw_ground_truth
 
 
@@ -47,6 +49,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 def annotations(cfg: CfgNode) -> Iterator[tuple[dict, np.ndarray]]:
     """Yield every image of the training sets and its picture."""
+    head = cfg.MODEL.SEM_SEG_HEAD
+    known = {"num_classes": head.NUM_CLASSES, "ignore_value": head.IGNORE_VALUE}
+    read_masks = UniversalMapper(True, augmentations=[], **known)
     for name in cfg.DATASETS.TRAIN:
         metadata = MetadataCatalog.get(name)
         images: dict[str, list[dict]] = {}
@@ -63,6 +68,8 @@ def annotations(cfg: CfgNode) -> Iterator[tuple[dict, np.ndarray]]:
                     num_classes=len(metadata.stuff_classes),
                     ignore_value=metadata.get("ignore_label", 255),
                 )
+            if find_task(cfg) == "universal":
+                truth["segments"] = masks_and_classes(read_masks(item)["instances"])
             if "depth_file_name" in item:
                 truth["depth"] = read_depth(item["depth_file_name"], item["depth_scale"])
             yield item, draw_ground_truth(image, metadata, **truth)
@@ -77,9 +84,16 @@ def samples(cfg: CfgNode) -> Iterator[tuple[dict, np.ndarray]]:
             image = convert_image_to_rgb(pixels, cfg.INPUT.FORMAT).clip(0, 255).astype(np.uint8)
             keys = ("sem_seg", "depth", "heatmaps")
             truth = {key: item[key].numpy() for key in keys if key in item}
+            if find_task(cfg) == "universal":
+                truth["segments"] = masks_and_classes(item["instances"])
             if "heatmaps" in item:
                 truth["people"] = encoded_person(item, build_heatmap_codec(cfg))
             yield item, draw_ground_truth(image, metadata, **truth)
+
+
+def masks_and_classes(instances: Instances) -> tuple[list[np.ndarray], list[int]]:
+    """Return the masks and classes of a sample's segments."""
+    return list(instances.gt_masks.tensor.numpy()), instances.gt_classes.tolist()
 
 
 def encoded_person(item: dict, codec: UDPHeatmapCodec) -> Instances:

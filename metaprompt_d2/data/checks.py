@@ -66,8 +66,9 @@ def check_datasets(cfg: CfgNode) -> None:
     Raises:
         InputError: A dataset isn't registered, or has other names of classes than another one; for
             pose if it has other keypoints than another one or than the model; for segmentation if
-            it has another number of classes than the model, or a single one, or its ignore_label is
-            a class or doesn't fit label maps.
+            it has another number of classes than the model, its ignore_label is a class or doesn't
+            fit label maps, or (unless it is universal) it has a single class. Universal models
+            that only predict instances need the classes of the things.
     """
     names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
     check_registered(names)
@@ -75,12 +76,21 @@ def check_datasets(cfg: CfgNode) -> None:
     if find_task(cfg) == "pose":
         check_same_names(names, ["keypoint_names"])
         build_keypoint_schema(cfg)
-    if find_task(cfg) != "sem_seg" and cfg.MODEL.META_ARCHITECTURE != "SemanticSegmentor":
-        return
+    if find_task(cfg) == "universal":
+        test = cfg.MODEL.MASK2FORMER.TEST
+        has_stuff = test.SEMANTIC_ON or test.PANOPTIC_ON
+        _check_classes(cfg, names, "stuff_classes" if has_stuff else "thing_classes")
+    elif find_task(cfg) == "sem_seg" or cfg.MODEL.META_ARCHITECTURE == "SemanticSegmentor":
+        _check_classes(cfg, names, "stuff_classes")
+        check_same_names(names)
+
+
+def _check_classes(cfg: CfgNode, names: Sequence[str], key: str) -> None:
+    """Check the classes that datasets list under a key of their metadata, if they do."""
     num_classes = cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES
     for name in names:
         metadata = MetadataCatalog.get(name)
-        classes = metadata.get("stuff_classes", None)
+        classes = metadata.get(key, None)
         if classes is None:
             continue
         if len(classes) != num_classes:
@@ -88,7 +98,7 @@ def check_datasets(cfg: CfgNode) -> None:
                 f"MODEL.SEM_SEG_HEAD.NUM_CLASSES is {num_classes}, but dataset {name!r} has "
                 f"{len(classes)} classes"
             )
-        if num_classes == 1:
+        if num_classes == 1 and find_task(cfg) != "universal":
             raise InputError(
                 f"dataset {name!r} has the single class {classes[0]!r}: a softmax over one class "
                 "is always 1, so nothing can be learned. Give all other pixels a class of their "
@@ -97,4 +107,4 @@ def check_datasets(cfg: CfgNode) -> None:
         ignored = metadata.get("ignore_label", 255)
         if expected := ignore_value_expected(ignored, num_classes):
             raise InputError(f"ignore_label of dataset {name!r} is {ignored}, expected {expected}")
-    check_same_names(names)
+    check_same_names(names, [key])

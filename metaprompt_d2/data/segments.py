@@ -63,7 +63,8 @@ def read_segments(item: Mapping[str, Any], image_size: Sequence[int]) -> np.ndar
     Raises:
         MissingFileError: The PNG doesn't exist.
         InputError: As in `read_segment_ids`; the PNG has another size than the image; or the PNG
-            and the list don't have the same segments. The message names the files and the ids.
+            and the list don't have the same segments; stuff without pixels may be listed, though.
+            The message names the files and the ids.
     """
     file, segments = item["pan_seg_file_name"], list_segments(item)
     ids = read_segment_ids(file)
@@ -77,7 +78,8 @@ def read_segments(item: Mapping[str, Any], image_size: Sequence[int]) -> np.ndar
     for number, segment in enumerate(segments):
         mask = ids == segment["id"]
         np.copyto(numbers, number, where=mask)
-        if not mask.any():
+        # ADE20K's files list stuff that things cover completely.
+        if segment.get("isthing", True) and not mask.any():
             absent.append(segment["id"])
     if absent:
         raise InputError(

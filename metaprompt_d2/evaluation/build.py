@@ -1,15 +1,12 @@
 """The registry of evaluators, and the function that builds the evaluators of a dataset."""
 
-import logging
 import os
-from importlib.util import find_spec
 
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import (
     CityscapesInstanceEvaluator,
     COCOEvaluator,
-    COCOPanopticEvaluator,
     DatasetEvaluator,
     PascalVOCDetectionEvaluator,
 )
@@ -17,13 +14,14 @@ from detectron2.utils.registry import Registry
 
 from ..utils.errors import get_registered
 from ..utils.optional import optional_packages
+from ..utils.tasks import find_task
 from .cityscapes import DistributedCityscapesSemSegEvaluator
 from .depth import DepthEvaluator
+from .instances import ThingsEvaluator
 from .keypoints import TopDownKeypointEvaluator
 from .lvis import PortedLVISEvaluator
+from .outputs import evaluate_outputs, panoptic_quality
 from .sem_seg import CheckedSemSegEvaluator
-
-logger = logging.getLogger(__name__)
 
 EVALUATORS_REGISTRY = Registry("EVALUATORS")
 EVALUATORS_REGISTRY.__doc__ = """
@@ -45,13 +43,19 @@ Each evaluator is used as follows:
 
 @EVALUATORS_REGISTRY.register()
 def sem_seg(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
-    draws = cfg.TEST.SEM_SEG_EVAL.CONFUSION_MATRIX
-    return [CheckedSemSegEvaluator(name, output_dir=output_dir, confusion_matrix=draws)]
+    return evaluate_outputs(cfg, name, semantic=lambda: _mean_iou(cfg, name, output_dir))
 
 
 @EVALUATORS_REGISTRY.register()
 def cityscapes_sem_seg(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
-    return [DistributedCityscapesSemSegEvaluator(name), *sem_seg(cfg, name, output_dir)]
+    return evaluate_outputs(
+        cfg,
+        name,
+        semantic=lambda: [
+            DistributedCityscapesSemSegEvaluator(name),
+            *_mean_iou(cfg, name, output_dir),
+        ],
+    )
 
 
 @EVALUATORS_REGISTRY.register()
@@ -72,24 +76,39 @@ def coco_person_topdown(cfg: CfgNode, name: str, output_dir: str) -> list[Datase
 
 @EVALUATORS_REGISTRY.register()
 def coco(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
-    return [COCOEvaluator(name, output_dir=output_dir, kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS)]
+    return evaluate_outputs(cfg, name, instances=lambda: _instance_ap(cfg, name, output_dir))
 
 
 @EVALUATORS_REGISTRY.register()
 def coco_panoptic_seg(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
-    evaluators = [*sem_seg(cfg, name, output_dir), *coco(cfg, name, output_dir)]
-    return [*evaluators, *_panoptic_quality(name, output_dir)]
+    return evaluate_outputs(
+        cfg,
+        name,
+        semantic=lambda: _mean_iou(cfg, name, output_dir),
+        instances=lambda: _instance_ap(cfg, name, output_dir),
+        panoptic=lambda: panoptic_quality(name),
+    )
+
+
+@EVALUATORS_REGISTRY.register()
+def ade20k_panoptic_seg(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
+    return coco_panoptic_seg(cfg, name, output_dir)  # Mask2Former's name
 
 
 @EVALUATORS_REGISTRY.register()
 def cityscapes_instance(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
-    return [CityscapesInstanceEvaluator(name)]
+    return evaluate_outputs(cfg, name, instances=lambda: [CityscapesInstanceEvaluator(name)])
 
 
 @EVALUATORS_REGISTRY.register()
 def cityscapes_panoptic_seg(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
-    evaluators = [DistributedCityscapesSemSegEvaluator(name), CityscapesInstanceEvaluator(name)]
-    return [*evaluators, *_panoptic_quality(name, output_dir)]
+    return evaluate_outputs(
+        cfg,
+        name,
+        semantic=lambda: [DistributedCityscapesSemSegEvaluator(name)],
+        instances=lambda: [CityscapesInstanceEvaluator(name)],
+        panoptic=lambda: panoptic_quality(name),
+    )
 
 
 @EVALUATORS_REGISTRY.register()
@@ -102,15 +121,15 @@ def pascal_voc(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluato
     return [PascalVOCDetectionEvaluator(name)]
 
 
-def _panoptic_quality(name: str, output_dir: str) -> list[DatasetEvaluator]:
-    if find_spec("panopticapi") is not None:
-        return [COCOPanopticEvaluator(name, output_dir)]
-    logger.warning(
-        "%s: instances and semantic segmentation are scored; the panoptic quality needs "
-        "panopticapi, which PyPI does not have (github.com/cocodataset/panopticapi)",
-        name,
-    )
-    return []
+def _mean_iou(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
+    draws = cfg.TEST.SEM_SEG_EVAL.CONFUSION_MATRIX
+    return [CheckedSemSegEvaluator(name, output_dir=output_dir, confusion_matrix=draws)]
+
+
+def _instance_ap(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
+    if find_task(cfg) == "universal":
+        return [ThingsEvaluator(name, output_dir)]
+    return [COCOEvaluator(name, output_dir=output_dir, kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS)]
 
 
 def build_evaluators(cfg: CfgNode, name: str) -> list[DatasetEvaluator]:
@@ -118,7 +137,8 @@ def build_evaluators(cfg: CfgNode, name: str) -> list[DatasetEvaluator]:
 
     Raises:
         UnknownKeyError: The dataset's `evaluator_type` is not registered.
-        InputError: It needs a package that isn't installed.
+        InputError: It needs a package that isn't installed, or scores nothing that the model
+            predicts.
     """
     evaluator_type = MetadataCatalog.get(name).get("evaluator_type", None)
     key = f"the evaluator_type of dataset {name!r}"

@@ -6,6 +6,7 @@ from .layout import stack_rows
 from .overlay import draw_overlay
 from .pose import annotated_people, compare_people
 from .prompt_responses import draw_change, draw_prompts, draw_response, draw_table, response_range
+from .segments import draw_segments
 from .sem_seg import compare_sem_seg
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "draw_overlay",
     "draw_prompts",
     "draw_response",
+    "draw_segments",
     "draw_table",
     "response_range",
     "stack_rows",

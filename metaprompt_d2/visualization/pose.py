@@ -66,8 +66,8 @@ def enlarged(image: np.ndarray, factor: int) -> np.ndarray:
 
 
 def annotated_people(item: dict) -> Instances | None:
-    """Convert a dataset dict's annotations for `compare_people`; None if there are none."""
-    found = item.get("annotations", ())
+    """Convert a dataset dict's keypoints for `compare_people`; None if it has none."""
+    found = [each for each in item.get("annotations", ()) if "keypoints" in each]
     if not found:
         return None
     corners = [BoxMode.convert(each["bbox"], each["bbox_mode"], BoxMode.XYXY_ABS) for each in found]

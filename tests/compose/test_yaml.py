@@ -55,7 +55,7 @@ DETECTRON2S = {
     "fcos": ("people", {"bbox"}),
     "keypoint_rcnn": ("people", {"bbox", "keypoints"}),
     "mask_rcnn": ("people", {"bbox", "segm"}),
-    "panoptic_fpn": ("panoptic", {"bbox", "segm", "sem_seg"}),
+    "panoptic_fpn": ("panoptic", {"bbox", "segm", "sem_seg", "panoptic_seg"}),
     "point_rend": ("people", {"bbox", "segm"}),
     "retinanet": ("people", {"bbox"}),
     "semantic_fpn": ("stuff", {"sem_seg"}),

@@ -1,25 +1,18 @@
 """`add_metaprompt_config` next to other projects' functions: it adds, and changes nothing."""
 
-import runpy
 from collections.abc import Callable
-from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 from config_keys import leaves
 from detectron2.config import CfgNode, get_cfg
 from detectron2.projects.deeplab import add_deeplab_config
+from detectron2.projects.panoptic_deeplab import add_panoptic_deeplab_config
 from detectron2.projects.point_rend import add_pointrend_config
 from mask2former_keys import add_mask2former_keys
 
 from metaprompt_d2 import add_metaprompt_config
 
 AddKeys = Callable[[CfgNode], None]
-# Importing the project itself would need panopticapi, which isn't on PyPI.
-(PANOPTIC_DEEPLAB,) = find_spec("detectron2.projects.panoptic_deeplab").submodule_search_locations
-add_panoptic_deeplab_config: AddKeys = runpy.run_path(str(Path(PANOPTIC_DEEPLAB) / "config.py"))[
-    "add_panoptic_deeplab_config"
-]
 # What their own `train_net.py` call, in their order.
 PROJECTS: dict[str, list[AddKeys]] = {
     "DeepLab": [add_deeplab_config],

@@ -88,6 +88,46 @@ def test_things_and_keypoints_of_other_names_are_not_mixed(key: str) -> None:
             MetadataCatalog.remove(name)
 
 
+# ------------------------------------------------------------------ universal segmentation
+
+ALL_OUTPUTS = ("SEMANTIC_ON", "PANOPTIC_ON", "INSTANCE_ON")
+
+
+@pytest.mark.parametrize(
+    ("outputs", "key"),
+    [
+        ({"SEMANTIC_ON"}, "stuff_classes"),
+        ({"PANOPTIC_ON", "INSTANCE_ON"}, "stuff_classes"),
+        ({"INSTANCE_ON"}, "thing_classes"),
+    ],
+)
+def test_universal_models_need_the_classes_of_their_outputs(outputs: set[str], key: str) -> None:
+    names = [f"test_checks_{uuid.uuid4().hex}" for _ in range(2)]
+    other = {"stuff_classes": "thing_classes", "thing_classes": "stuff_classes"}[key]
+    keys = {f"MODEL.MASK2FORMER.TEST.{on}": on in outputs for on in ALL_OUTPUTS}
+    keys |= {"MODEL.META_ARCHITECTURE": "UniversalSegmentor", "DATASETS.TRAIN": (names[0],)}
+    keys |= {"DATASETS.TEST": (names[1],)}
+    cfg = smallest_cfg(keys | {"MODEL.SEM_SEG_HEAD.NUM_CLASSES": 2})
+    try:
+        for name, ignored in zip(names, (["a"], ["b", "c", "d"]), strict=True):
+            DatasetCatalog.register(name, lambda: [{"file_name": "a.png"}])
+            MetadataCatalog.get(name).set(**{key: ["road", "car"], other: ignored})
+        check_datasets(cfg)
+        metadata = MetadataCatalog.get(names[1])
+        for classes, message in (
+            (["road", "sky"], f"calls number 1 of its {key} 'sky'"),
+            (["road"], r"NUM_CLASSES is 2, but dataset .* has 1 classes"),
+        ):
+            delattr(metadata, key)
+            metadata.set(**{key: classes})
+            with pytest.raises(ValueError, match=message):
+                check_datasets(cfg)
+    finally:
+        for name in names:
+            DatasetCatalog.remove(name)
+            MetadataCatalog.remove(name)
+
+
 # ------------------------------------------------------------------ the label of ignored pixels
 
 REFUSED = [(0, 19), (18, 19), (-1, 19), (256, 19), (65535, 19), (255, 256), (255, 300)]

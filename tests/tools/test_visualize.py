@@ -46,6 +46,17 @@ def test_samples_are_drawn_as_the_model_gets_them(
     assert drawn[0].shape == (64 + 14, 2 * 64 + 4, 3)  # crops of 64x64
 
 
+@pytest.mark.parametrize("source", ["annotation", "dataloader"])
+def test_segments_are_drawn(run_tool: Callable[..., str], tmp_path: Path, source: str) -> None:
+    options = ["--source", source, "--config-file", CONFIG, "--num-images", 2]
+    keys = "MODEL.META_ARCHITECTURE UniversalSegmentor DATASETS.TRAIN ('mini_panoptic_train',)"
+    folder = ["--output-dir", tmp_path, *SMALL, *keys.split()]
+    run_tool("visualize_data.py", *options, *folder)
+    drawn = pictures(tmp_path)
+    size = (64, 2 * 64 + 4) if source == "dataloader" else (64, 3 * 128 + 8)  # with classes
+    assert [picture.shape for picture in drawn] == [(size[0] + 14, size[1], 3)] * 2
+
+
 def test_a_label_map_that_does_not_fit_is_named(tmp_path: Path) -> None:
     name = f"test_visualize_data_{tmp_path.name}"
     cv2.imwrite(str(tmp_path / "a.jpg"), np.zeros((64, 64, 3), np.uint8))

@@ -1,0 +1,78 @@
+"""Choose the evaluators of a dataset by the outputs of a model and by the ground truth."""
+
+import logging
+from collections.abc import Callable
+from importlib.util import find_spec
+
+from detectron2.config import CfgNode
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import DatasetEvaluator
+
+from ..data import load_dataset_dicts
+from ..utils.errors import InputError
+from ..utils.tasks import find_task
+
+logger = logging.getLogger(__name__)
+
+# The key under MODEL.MASK2FORMER.TEST that turns an output on.
+_SWITCHES = {"semantic": "SEMANTIC_ON", "panoptic": "PANOPTIC_ON", "instances": "INSTANCE_ON"}
+
+
+def evaluate_outputs(
+    cfg: CfgNode, name: str, **builders: Callable[[], list[DatasetEvaluator]]
+) -> list[DatasetEvaluator]:
+    """Build the evaluators of the outputs that a model has and a dataset has ground truth for.
+
+    Models of the task "universal" have the outputs that MODEL.MASK2FORMER.TEST turns on; others are
+    taken to have all.
+
+    Args:
+        cfg: Config.
+        name: Name of the dataset.
+        builders: Function that builds the evaluators of each output that the dataset's
+            `evaluator_type` scores: "semantic", "panoptic" and "instances".
+
+    Raises:
+        InputError: Nothing can be scored.
+    """
+    if find_task(cfg) != "universal":
+        return [evaluator for build in builders.values() for evaluator in build()]
+    switches = cfg.MODEL.MASK2FORMER.TEST
+    predicted = [output for output, key in _SWITCHES.items() if switches[key]]
+    known = [output for output in predicted if output in builders and _is_known(name, output)]
+    evaluators = [evaluator for output in known for evaluator in builders[output]()]
+    if not evaluators:
+        keys = ", ".join(f"{key} {switches[key]}" for key in _SWITCHES.values())
+        scored = [output for output in builders if _is_known(name, output)]
+        raise InputError(
+            f"nothing of dataset {name!r} can be scored: it has ground truth for {scored}, and "
+            f"MODEL.MASK2FORMER.TEST turns on {predicted} ({keys})"
+        )
+    if left_out := [output for output in predicted if output not in known]:
+        logger.info("dataset %r has no ground truth to score %s", name, " and ".join(left_out))
+    return evaluators
+
+
+def panoptic_quality(name: str) -> list[DatasetEvaluator]:
+    """Build the evaluator of the panoptic quality, or warn that its package is missing."""
+    if find_spec("panopticapi") is None:
+        logger.warning(
+            "%s: the panoptic quality is not scored; it needs panopticapi: "
+            "pip install -e '.[panoptic]'",
+            name,
+        )
+        return []
+    from .panoptic import PanopticQualityEvaluator
+
+    return [PanopticQualityEvaluator(name)]
+
+
+def _is_known(name: str, output: str) -> bool:
+    """Say whether a dataset has ground truth for an output."""
+    metadata = MetadataCatalog.get(name)
+    if output == "panoptic":
+        return metadata.get("panoptic_json", None) is not None
+    if output == "semantic":
+        return "sem_seg_file_name" in load_dataset_dicts(name)[0]
+    # Cityscapes' scripts read the label maps in gt_dir.
+    return any(metadata.get(key, None) is not None for key in ("json_file", "gt_dir"))
