@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 FUZZ_SECONDS ?= 600
 READY := $(VENV)/ready
 
-.PHONY: setup demo demo-depth demo-pose test fuzz lint format types docs wheel
+.PHONY: setup demo demo-depth demo-pose demo-panoptic test fuzz lint format types docs wheel
 
 setup: $(READY)
 
@@ -25,6 +25,9 @@ demo-depth: $(READY)
 
 demo-pose: $(READY)
 	$(BIN)/python tools/run_mini_demo.py --task pose
+
+demo-panoptic: $(READY)
+	$(BIN)/python tools/run_mini_demo.py --task panoptic
 
 test: $(READY)
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --durations 40

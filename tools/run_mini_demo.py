@@ -4,12 +4,15 @@ Segmentation (the default) is trained twice, from the mini diffusion model and f
 which reproduces the paper's claim at small scale. Depth and pose are trained from the mini
 diffusion model and compared with constant predictions: the training set's median depth for every
 pixel, and its median pose for every box. Pose is trained twice: people have COCO's 17 keypoints,
-dogs have nine of their own. Further config options are passed to the trainings:
+dogs have nine of their own. Panoptic segmentation trains Mask2Former's head and compares its mIoU
+with that of the demo of segmentation, if that has been run. Further config options are passed to
+the trainings:
 
     python tools/run_mini_demo.py
     python tools/run_mini_demo.py SOLVER.MAX_ITER 100
     python tools/run_mini_demo.py --task depth
     python tools/run_mini_demo.py --task pose
+    python tools/run_mini_demo.py --task panoptic
 """
 
 import argparse
@@ -48,6 +51,7 @@ CONFIGS = {
     "sem_seg": "cityscapes_seg.yaml",
     "depth": "kitti_depth.yaml",
     "pose": "coco_pose.yaml",
+    "panoptic": "cityscapes_panoptic.yaml",
 }
 ANIMALS = "animal_pose.yaml"  # the second training of pose
 
@@ -108,10 +112,15 @@ def train(
     options = ["--config-file", _short(config_file(config)), *overrides, "OUTPUT_DIR", output_dir]
     seconds = run("tools/train_net.py", "--overwrite", *options, max_iter=cfg.SOLVER.MAX_ITER)
     print(f"the training's log: {Path(output_dir) / 'log.txt'}")
+    return last_metrics(output_dir), seconds
+
+
+def last_metrics(output_dir: str) -> dict[str, float]:
+    """Read the metrics of a training's last evaluation by name."""
     lines = (Path(output_dir) / "metrics.json").read_text().splitlines()
     # Evaluations are written as "<task>/<metric>".
     (*_, last) = (json.loads(line) for line in lines if "/" in line)
-    return {key.rpartition("/")[2]: value for key, value in last.items()}, seconds
+    return {key.rpartition("/")[2]: value for key, value in last.items()}
 
 
 def config_file(name: str) -> Path:
@@ -193,6 +202,24 @@ def pose_demo(cfg: CfgNode, overrides: list[str]) -> Path:
     return file
 
 
+def panoptic_demo(cfg: CfgNode, overrides: list[str]) -> Path:
+    """Train Mask2Former's head, and compare its mIoU with UPerNet's of the other demo."""
+    metrics, seconds = train(CONFIGS["panoptic"], cfg, overrides)
+    other = load_config(str(config_file(CONFIGS["sem_seg"])), []).OUTPUT_DIR
+    columns = {"Mask2Former": metrics}
+    if Path(other, "metrics.json").is_file():
+        columns["UPerNet (make demo)"] = last_metrics(other)
+    names = ["PQ", "SQ", "RQ", "PQ_th", "PQ_st", "mIoU", "pACC"]
+    rows = [[name, *(column.get(name) for column in columns.values())] for name in names]
+    rows.append(["minutes", seconds / 60])
+    print(f"\n{cfg.SOLVER.MAX_ITER} iterations on {torch.get_num_threads()} threads:")
+    print(tabulate(rows, ["", *columns], floatfmt=".1f"))
+    print("PQ, SQ, RQ: panoptic quality of all classes; PQ_th: of things; PQ_st: of stuff")
+    if len(columns) == 1:
+        print("`make demo` trains UPerNet on the same images; its mIoU is then shown here, too")
+    return pictures(cfg)
+
+
 def constant_pose(cfg: CfgNode) -> dict[str, float]:
     """Score the training set's median pose, relative to the box, in every box."""
     shares = []
@@ -248,7 +275,12 @@ def main(arguments: list[str] | None = None) -> None:
     if not (DATA / "mini/coco_animals").exists():  # earlier versions had no animals
         run("datasets/make_mini.py", "--output", str(DATA / "mini"))
     cfg = load_config(str(config_file(CONFIGS[args.task])), args.opts)
-    demos = {"sem_seg": sem_seg_demo, "depth": depth_demo, "pose": pose_demo}
+    demos = {
+        "sem_seg": sem_seg_demo,
+        "depth": depth_demo,
+        "pose": pose_demo,
+        "panoptic": panoptic_demo,
+    }
     print(f"pictures: {demos[args.task](cfg, args.opts)}")
     if sys.prefix != sys.base_prefix:  # a virtual environment
         activate = shlex.join(["source", f"{_short(Path(sys.prefix))}/bin/activate"])

@@ -15,6 +15,7 @@ from detectron2.utils.events import get_event_storage, has_event_storage
 from detectron2.utils.registry import Registry
 
 from ..data.readers import read_checked_labels, read_depth, read_image
+from ..data.segments import read_segments
 from ..metrics import classify_pixels, kb_crop_box
 from ..utils.errors import InputError
 from ..utils.files import write_png
@@ -22,7 +23,9 @@ from ..visualization import (
     annotated_people,
     compare_depth,
     compare_people,
+    compare_segments,
     compare_sem_seg,
+    confident,
     stack_rows,
 )
 
@@ -69,13 +72,30 @@ def depth(item: dict, output: dict, metadata: Metadata) -> np.ndarray:
 
 
 @PICTURES_REGISTRY.register()
+def panoptic_seg(item: dict, output: dict, metadata: Metadata) -> np.ndarray:
+    image, truth = read_image(item["file_name"], "RGB"), None
+    if "pan_seg_file_name" in item:
+        numbers, infos = read_segments(item, image.shape[:2]), item["segments_info"]
+        masks = [numbers == number for number in range(len(infos))]
+        truth = masks, [info["category_id"] for info in infos]
+    ids, found = output["panoptic_seg"]
+    masks = [(ids == info["id"]).cpu().numpy() for info in found]
+    prediction = masks, [info["category_id"] for info in found]
+    return compare_segments(image, prediction, truth, metadata)
+
+
+@PICTURES_REGISTRY.register()
 def instances(item: dict, output: dict, metadata: Metadata) -> np.ndarray | None:
-    """Draw people with keypoints; other instances have no picture."""
-    found = output["instances"]
-    if not found.has("pred_keypoints"):
-        return None
+    """Draw people with keypoints, or masks; other instances have no picture."""
+    found = output["instances"].to("cpu")
     image = read_image(item["file_name"], "RGB")
-    return compare_people(image, found.to("cpu"), annotated_people(item), metadata)
+    if found.has("pred_keypoints"):
+        return compare_people(image, found, annotated_people(item), metadata)
+    if not found.has("pred_masks"):
+        return None
+    shown = confident(found)
+    prediction = list(shown.pred_masks.numpy().astype(bool)), shown.pred_classes.tolist()
+    return compare_segments(image, prediction, None, metadata)
 
 
 def draw_prediction(item: dict, output: dict, metadata: Metadata) -> np.ndarray | None:
@@ -122,7 +142,7 @@ class PictureWriter(DatasetEvaluator):
         if not comm.is_main_process():
             return
         for item, output in zip(inputs, outputs, strict=True):
-            if "instances" in output:
+            if "instances" in output and output["instances"].has("pred_keypoints"):
                 self._add_people(item, output["instances"])
             elif len(self._rows) < self.num_pictures:
                 self._draw(item, output)
@@ -157,8 +177,6 @@ class PictureWriter(DatasetEvaluator):
 
     def _add_people(self, item: dict, found: Instances) -> None:
         """Keep people until all people of their image have arrived."""
-        if not found.has("pred_keypoints"):
-            return
         name = item["file_name"]
         if name in self._people or len(self._people) < self.num_pictures:
             fields = "pred_boxes", "pred_keypoints", "scores", "pred_classes"

@@ -1,4 +1,4 @@
-"""Write predictions as label maps, depth maps, COCO keypoints and videos."""
+"""Write predictions as label maps, segments, depth maps, COCO keypoints and videos."""
 
 import logging
 import os
@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import torch
 from detectron2.data import Metadata
+from detectron2.evaluation.coco_evaluation import instances_to_coco_json
 from detectron2.structures import BoxMode, Instances
 
 from ..metrics import NO_CLASS, classify_pixels
@@ -27,9 +28,15 @@ class PredictionFiles:
       scale is stored in the file as the text `depth_scale`. Depth beyond its reach has no value,
       and a warning says so.
     * Pose: one `keypoints.json` for all images in COCO's format, written by `close`.
+    * Panoptic segmentation: `<name>_panoptic.png` with the ids of segments, and one `panoptic.json`
+      for all images in COCO's format, written by `close`.
+    * Instance segmentation: one `instances.json` for all images in COCO's format, with masks as
+      RLE and scores, written by `close`.
+
+    In COCO's files, categories are numbered from 1 in the order of the classes.
     """
 
-    ENDINGS = ("_labels.png", "_depth.png")
+    ENDINGS = ("_labels.png", "_panoptic.png", "_depth.png")
 
     def __init__(
         self, folder: str | os.PathLike, metadata: Metadata, *, depth_scale: float = 256.0
@@ -37,18 +44,18 @@ class PredictionFiles:
         """
         Args:
             folder: Output folder, created when the first file is written.
-            metadata: Metadata of the `Predictor`, with "thing_classes" and "keypoint_names" for
-                poses.
+            metadata: Metadata of the `Predictor`, with "thing_classes" for segments and poses, and
+                "keypoint_names" for poses.
             depth_scale: Value of one meter. 256, as in KITTI, reaches 255 m; 1000 reaches 65 m.
         """
         self.folder = Path(folder)
         self.metadata = metadata
         self.depth_scale = depth_scale
         self._images: list[dict] = []
-        self._people: list[dict] = []
+        self._annotations: dict[str, list[dict]] = {}  # by file
 
     def add(self, name: str, output: dict, *, file_name: str, size: tuple[int, int]) -> None:
-        """Write the prediction of one image; poses wait for `close`.
+        """Write the prediction of one image; what goes to a JSON file waits for `close`.
 
         Args:
             name: Name of the output files without their suffixes.
@@ -58,20 +65,31 @@ class PredictionFiles:
         Raises:
             InputError: The output is of another task, or the name leads out of the folder.
         """
+        instances = output.get("instances")
+        has_masks = instances is not None and instances.has("pred_masks")
+        has_keypoints = instances is not None and instances.has("pred_keypoints")
+        if not (output.keys() & {"sem_seg", "depth", "panoptic_seg"} or has_masks or has_keypoints):
+            raise InputError(
+                f"the model gives {sorted(output)}: only segmentation, depth and poses are written"
+            )
         if "sem_seg" in output:
             kind = np.min_scalar_type(len(output["sem_seg"]))
             classes = classify_pixels(output["sem_seg"])
             labels = np.where(classes == NO_CLASS, np.iinfo(kind).max, classes).astype(kind)
             write_png(labels, path_inside(self.folder, f"{name}_labels.png"))
-        elif "depth" in output:
+        if "depth" in output:
             file = path_inside(self.folder, f"{name}_depth.png")
             self._write_depth(output["depth"].float().cpu().numpy(), file)
-        elif "instances" in output and output["instances"].has("pred_keypoints"):
-            self._add_people(output["instances"], file_name, size)
-        else:
-            raise InputError(
-                f"the model gives {sorted(output)}: only segmentation, depth and poses are written"
-            )
+        if "panoptic_seg" in output or has_masks or has_keypoints:
+            image_id, (height, width) = len(self._images) + 1, size
+            image = {"id": image_id, "file_name": file_name, "height": height, "width": width}
+            self._images.append(image)
+        if "panoptic_seg" in output:
+            self._write_segments(*output["panoptic_seg"], f"{name}_panoptic.png", image_id)
+        if has_keypoints:
+            self._add_people(instances, image_id)
+        elif has_masks:
+            self._add_masks(instances, image_id)
 
     def _write_depth(self, depth: np.ndarray, file: Path) -> None:
         values = np.rint(depth * self.depth_scale)
@@ -87,10 +105,27 @@ class PredictionFiles:
                 *(file, beyond.sum(), reach, self.depth_scale, deepest),
             )
 
-    def _add_people(self, people: Instances, file_name: str, size: tuple[int, int]) -> None:
-        image_id, (height, width) = len(self._images) + 1, size
-        image = {"id": image_id, "file_name": file_name, "height": height, "width": width}
-        self._images.append(image)
+    def _write_segments(
+        self, segments: torch.Tensor, infos: list[dict], file_name: str, image_id: int
+    ) -> None:
+        ids = segments.cpu().numpy()
+        colors = np.stack([ids % 256, ids // 256 % 256, ids // 65536], axis=-1).astype(np.uint8)
+        write_png(colors, path_inside(self.folder, file_name))
+        described = [
+            {"id": info["id"], "category_id": info["category_id"] + 1, "iscrowd": 0}
+            | {"area": int((ids == info["id"]).sum())}
+            for info in infos
+        ]
+        annotation = {"image_id": image_id, "file_name": file_name, "segments_info": described}
+        self._annotations.setdefault("panoptic.json", []).append(annotation)
+
+    def _add_masks(self, instances: Instances, image_id: int) -> None:
+        notes = self._annotations.setdefault("instances.json", [])
+        for note in instances_to_coco_json(instances.to("cpu"), image_id):
+            notes.append(note | {"id": len(notes) + 1, "category_id": note["category_id"] + 1})
+
+    def _add_people(self, people: Instances, image_id: int) -> None:
+        notes = self._annotations.setdefault("keypoints.json", [])
         corners = people.pred_boxes.tensor.cpu().numpy()
         boxes = BoxMode.convert(corners, BoxMode.XYXY_ABS, BoxMode.XYWH_ABS)
         keypoints = people.pred_keypoints.cpu()
@@ -100,9 +135,9 @@ class PredictionFiles:
         flagged = torch.cat([points, 2 * found], dim=-1)
         fields = boxes, flagged, scores, people.scores.cpu(), people.pred_classes.tolist()
         for box, keypoints, keypoint_scores, score, index in zip(*fields, strict=True):
-            self._people.append(
+            notes.append(
                 {
-                    "id": len(self._people) + 1,
+                    "id": len(notes) + 1,
                     "image_id": image_id,
                     "category_id": index + 1,
                     "iscrowd": 0,
@@ -116,15 +151,30 @@ class PredictionFiles:
             )
 
     def close(self) -> None:
-        """Write `keypoints.json` if there are poses."""
-        if self._images:
+        """Write the JSON files of what was added."""
+        for file_name, annotations in self._annotations.items():
+            parts = {
+                "images": self._images,
+                "annotations": annotations,
+                "categories": self._categories(file_name),
+            }
+            write_json(parts, self.folder / file_name)
+
+    def _categories(self, file_name: str) -> list[dict]:
+        categories: list[dict] = [
+            {"id": number, "name": name}
+            for number, name in enumerate(self.metadata.thing_classes, start=1)
+        ]
+        if file_name == "keypoints.json":
             names = list(self.metadata.keypoint_names)
-            categories = [
-                {"id": number, "name": name, "keypoints": names}
-                for number, name in enumerate(self.metadata.thing_classes, start=1)
+            return [category | {"keypoints": names} for category in categories]
+        if file_name == "panoptic.json":
+            things = set(self.metadata.thing_dataset_id_to_contiguous_id.values())
+            return [
+                category | {"isthing": int(index in things)}
+                for index, category in enumerate(categories)
             ]
-            parts = {"images": self._images, "annotations": self._people, "categories": categories}
-            write_json(parts, self.folder / "keypoints.json")
+        return categories
 
 
 def _round(values: np.ndarray | torch.Tensor) -> list[float]:

@@ -1,7 +1,5 @@
 """Draw the ground truth of an image."""
 
-from collections.abc import Sequence
-
 import numpy as np
 from detectron2.data import Metadata
 from detectron2.structures import Instances
@@ -9,7 +7,7 @@ from detectron2.structures import Instances
 from .depth import DEPTH_COLORS, color_mapped, thickened
 from .layout import titled_row
 from .pose import draw_heatmaps, draw_people, enlarged, people_scale
-from .segments import draw_segments
+from .segments import Segments, draw_segments
 from .sem_seg import colorize
 
 
@@ -18,7 +16,7 @@ def draw_ground_truth(
     metadata: Metadata,
     *,
     sem_seg: np.ndarray | None = None,
-    segments: tuple[Sequence[np.ndarray], Sequence[int]] | None = None,
+    segments: Segments | None = None,
     depth: np.ndarray | None = None,
     people: Instances | None = None,
     heatmaps: np.ndarray | None = None,

@@ -7,6 +7,25 @@ import numpy as np
 from detectron2.data import Metadata
 from detectron2.utils.visualizer import Visualizer
 
+from .layout import titled_row
+
+# Masks (H, W), bool, and the class of each.
+Segments = tuple[Sequence[np.ndarray], Sequence[int]]
+
+
+def compare_segments(
+    image: np.ndarray, prediction: Segments, truth: Segments | None, metadata: Metadata
+) -> np.ndarray:
+    """Draw the image, ground truth and prediction side by side, as `draw_segments` does.
+
+    Returns:
+        (H', W', 3) uint8 RGB with a title above each picture.
+    """
+    pictures = {"image": image}
+    if truth is not None:
+        pictures["ground truth"] = draw_segments(image, *truth, metadata)
+    return titled_row(pictures | {"prediction": draw_segments(image, *prediction, metadata)})
+
 
 def draw_segments(
     image: np.ndarray, masks: Sequence[np.ndarray], classes: Sequence[int], metadata: Metadata

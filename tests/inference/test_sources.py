@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 from detectron2.data import Metadata, MetadataCatalog
-from detectron2.structures import Boxes, Instances
+from detectron2.structures import BitMasks, Boxes, Instances
+from panopticapi.utils import rgb2id
 from PIL import Image
 from pycocotools.coco import COCO
 
@@ -267,6 +268,56 @@ def test_poses_of_several_categories_name_theirs(tmp_path: Path) -> None:
         name: [note["bbox"][0] for note in coco.loadAnns(ids)] for name, ids in by_name.items()
     }
     assert boxes == {"cat": [3], "dog": [0]}
+
+
+def test_segments_are_written_in_cocos_formats(tmp_path: Path) -> None:
+    """Read back by COCO's own tools: ids from colors, categories from 1, masks from RLE."""
+    metadata = Metadata(
+        name="test",
+        thing_classes=["road", "car"],
+        thing_dataset_id_to_contiguous_id={26: 1},
+    )
+    ids = torch.zeros(4, 6, dtype=torch.int32)
+    ids[:2], ids[3, :3] = 1, 258
+    masks = torch.zeros(1, 4, 6, dtype=torch.bool)
+    masks[0, 1:3, 2:5] = True
+    instances = Instances(
+        (4, 6),
+        pred_masks=masks,
+        pred_boxes=BitMasks(masks).get_bounding_boxes(),
+        pred_classes=torch.tensor([1]),
+        scores=torch.tensor([0.75]),
+    )
+    infos = [
+        {"id": 1, "isthing": False, "category_id": 0},
+        {"id": 258, "isthing": True, "category_id": 1},
+    ]
+    files = PredictionFiles(tmp_path, metadata)
+    output = {"panoptic_seg": (ids, infos), "instances": instances}
+    files.add("a", output, file_name="a.png", size=(4, 6))
+    files.close()
+    colors = np.asarray(Image.open(tmp_path / "a_panoptic.png"))
+    assert rgb2id(colors).tolist() == ids.tolist()
+    panoptic = json.loads((tmp_path / "panoptic.json").read_text())
+    assert panoptic["categories"] == [
+        {"id": 1, "name": "road", "isthing": 0},
+        {"id": 2, "name": "car", "isthing": 1},
+    ]
+    assert panoptic["annotations"] == [
+        {
+            "image_id": 1,
+            "file_name": "a_panoptic.png",
+            "segments_info": [
+                {"id": 1, "category_id": 1, "iscrowd": 0, "area": 12},
+                {"id": 258, "category_id": 2, "iscrowd": 0, "area": 3},
+            ],
+        }
+    ]
+    coco = COCO(tmp_path / "instances.json")
+    (note,) = coco.loadAnns(coco.getAnnIds(imgIds=[1], catIds=coco.getCatIds(["car"])))
+    assert note["bbox"] == [2, 1, 3, 2]
+    assert note["score"] == 0.75
+    assert coco.annToMask(note).tolist() == masks[0].int().tolist()
 
 
 def test_other_outputs_are_refused(tmp_path: Path) -> None:

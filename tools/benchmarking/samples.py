@@ -1,7 +1,8 @@
-"""Random inputs of the three tasks, and their outputs as one tensor."""
+"""Random inputs of the tasks, and their outputs as one tensor."""
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.structures import BitMasks, Instances
 from torch import Tensor
 
 from metaprompt_d2.utils.errors import InputError
@@ -10,6 +11,7 @@ from metaprompt_d2.utils.tasks import find_task
 __all__ = ["dense_output", "inference_inputs", "training_inputs"]
 
 _SEED = 1
+_SEGMENTS = 10  # of an image
 
 
 def inference_inputs(batch_size: int, size: tuple[int, int]) -> list[dict]:
@@ -41,6 +43,13 @@ def training_inputs(cfg: CfgNode, batch_size: int, size: tuple[int, int]) -> lis
             count = cfg.MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS
             item["heatmaps"] = torch.rand(count, height, width, generator=generator)
             item["keypoint_weights"] = torch.ones(count)
+        elif task == "universal":
+            classes = torch.randint(
+                cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES, (_SEGMENTS,), generator=generator
+            )
+            owners = torch.randint(_SEGMENTS, size, generator=generator)
+            masks = BitMasks(owners == torch.arange(_SEGMENTS)[:, None, None])
+            item["instances"] = Instances(size, gt_classes=classes, gt_masks=masks)
         else:
             raise InputError(
                 f"MODEL.META_ARCHITECTURE is {cfg.MODEL.META_ARCHITECTURE!r}, for which training "

@@ -132,8 +132,6 @@ class UniversalSegmentor(SlidingWindowSegmentor):
             name = inputs.get("file_name", "an image")
             logger.warning("%s: the prediction is NaN or infinite", name)
         outputs: dict[str, Any] = {}
-        if self.semantic:
-            outputs["sem_seg"] = semantic_scores(classes, masks)[0]
         if self.panoptic:
             outputs["panoptic_seg"] = panoptic_segments(
                 classes[0],
@@ -147,6 +145,8 @@ class UniversalSegmentor(SlidingWindowSegmentor):
             outputs["instances"] = best_instances(
                 classes[0], masks[0], things, max_instances=self.max_instances
             )
+        if self.semantic:
+            outputs["sem_seg"] = semantic_scores(classes, masks)[0]
         return outputs
 
     def _maps(self, features: dict[str, Tensor], size: tuple[int, int]) -> Tensor:
