@@ -17,7 +17,7 @@ from metaprompt_d2.checkpoint import (
 )
 from metaprompt_d2.config import default_config
 from metaprompt_d2.modeling import Mask2FormerHead
-from metaprompt_d2.utils.errors import InputError, input_errors
+from metaprompt_d2.utils.errors import InputError
 
 
 def mask2former_to_ours(args: argparse.Namespace, state_dict: Mapping[str, torch.Tensor]) -> None:
@@ -71,9 +71,11 @@ def read_head(
             + " nor ".join(MASK2FORMER_LAYOUTS.values())
         )
     check_task(args.task, "universal", args.input)
-    with input_errors(args.input):
+    try:
         weights = from_mask2former(state_dict)
         keys, channels = config_of_mask2former(weights)
+    except InputError as error:
+        raise InputError(f"{args.input}: {error}") from error
     cfg = default_config()
     cfg.merge_from_list([part for pair in keys.items() for part in pair])
     shapes = {f"res{n + 2}": ShapeSpec(channels=c, stride=4 << n) for n, c in enumerate(channels)}
