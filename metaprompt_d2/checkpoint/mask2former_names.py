@@ -82,12 +82,10 @@ def detectron2_layers(names: Iterable[str]) -> dict[str, str]:
         ours = f"{PIXEL_DECODER}.encoder.layers.{number}"
         table |= {f"{theirs}.{old}": f"{ours}.{new}" for old, new in _ENCODER_LAYER.items()}
     for number in range(count(r"(transformer_ffn_|_module\.decoder\.)layers\.\d+\.", names)):
-        for parts, layer in _DECODER_LISTS.items():
-            theirs, ours = (
-                f"{_PREDICTOR}.{parts}.{number}",
-                f"{TRANSFORMER}.decoder.layers.{number}",
-            )
-            table |= {f"{theirs}.{old}": f"{ours}.{new}" for old, new in layer.items()}
+        ours = f"{TRANSFORMER}.decoder.layers.{number}"
+        for layers, parts in _DECODER_LISTS.items():
+            theirs = f"{_PREDICTOR}.{layers}.{number}"
+            table |= {f"{theirs}.{old}": f"{ours}.{new}" for old, new in parts.items()}
     for number in range(count(r"mask_embed(\.layers|der)\.\d+\.", names)):
         ours = f"{TRANSFORMER}.decoder.mask_predictor.mask_embedder.{number}.0"
         table[f"{_PREDICTOR}.mask_embed.layers.{number}"] = ours
