@@ -41,9 +41,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "input", help="checkpoint (or folder of transformers), or Stable Diffusion, to read"
-    )
+    parser.add_argument("input", help="checkpoint, folder of transformers, or Stable Diffusion")
     parser.add_argument("output", type=Path, help="checkpoint to write")
     parser.add_argument(
         "--task",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..utils.errors import InputError
-from .mask2former_names import BACKBONES, TRANSFORMERS, VERSIONS, detectron2_layers
+from .mask2former_names import BACKBONES, TRANSFORMER, TRANSFORMERS, VERSIONS, detectron2_layers
 from .names import match_names, rename, unwrap, unwrapped
 
 # Layouts of others, and what they are.
@@ -25,8 +25,9 @@ _SIGNS = {
 }
 
 # Self-attention has one tensor for queries, keys and values in the authors' layout only.
-_JOINED = re.compile(r"(.+\.self_attn\.)in_proj_(weight|bias)")
-_QUERY = re.compile(r"(.+\.self_attn\.)q_proj\.(weight|bias)")
+_SELF_ATTENTION = rf"({TRANSFORMER}\.decoder\.layers\.\d+\.self_attn\.)"
+_JOINED = re.compile(rf"{_SELF_ATTENTION}in_proj_(weight|bias)")
+_QUERY = re.compile(rf"{_SELF_ATTENTION}q_proj\.(weight|bias)")
 
 
 def mask2former_layout(names: Iterable[str]) -> str | None:
@@ -88,7 +89,7 @@ def to_mask2former(weights: Mapping[str, Tensor], layout: str) -> dict[str, Tens
 
 
 def _split(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Split the tensors of self-attentions into those of queries, keys and values."""
+    """Split the tensors of the head's self-attentions into those of queries, keys and values."""
     split, problems = {}, []
     for name, value in named.items():
         if not (match := _JOINED.fullmatch(name)):

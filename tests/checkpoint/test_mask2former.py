@@ -202,6 +202,16 @@ def test_a_backbone_that_a_layout_does_not_have_is_left_out(layout: str) -> None
     assert set(written) & set(backbones) == {kept[layout]}
 
 
+def test_attentions_of_a_backbone_stay_as_they_are() -> None:
+    """Also where its layers are named as the head's."""
+    names = ["backbone.layers.0.self_attn.in_proj_weight", "backbone.self_attn.q_proj.weight"]
+    backbone = {name: torch.randn(3, 2) for name in names}
+    ours = _of_head(tiny_head()) | backbone
+    theirs = to_mask2former(ours, "mask2former")
+    assert backbone.items() <= theirs.items()
+    _assert_equal(from_mask2former(theirs), ours)
+
+
 def test_the_older_name_of_the_queries_is_read_and_todays_is_written() -> None:
     model = PublishedMask2Former(CHANNELS).state_dict()
     name, older = (f"sem_seg_head.predictor.{n}.weight" for n in ("query_feat", "static_query"))
