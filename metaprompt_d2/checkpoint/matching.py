@@ -1,5 +1,6 @@
 """Read the weights of a checkpoint in any layout, and compare them with a model."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,9 +9,12 @@ from torch import Tensor, nn
 
 from ..diffusion import base_names, is_adapter
 from ..utils.errors import InputError
+from .mask2former import MASK2FORMER_LAYOUTS, from_mask2former, mask2former_layout
 from .names import match_names
 from .official import from_official, is_official
 from .tensor_files import TensorFileError, find_state_dict, load_checkpoint
+
+logger = logging.getLogger(__name__)
 
 _ADAPTER_ADVICE = (
     " (see MODEL.DIFFUSION.LORA in the config.yaml of the file's training, or merge adapters into "
@@ -58,12 +62,17 @@ def _of_other_names(state_dict: dict[str, Tensor], author: str, unused: str) -> 
 def match_weights(model: nn.Module, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Rename tensors to the names of a model, whatever DDP and torch.compile add to either.
 
-    Weights of a model without adapters (LoRA) get the names of their base layers.
+    Weights of a model without adapters (LoRA) get the names of their base layers. Mask2Former's
+    weights are converted for a model with our head; the log says so.
 
     Raises:
-        InputError: Two tensors get the same name.
+        InputError: Two tensors get the same name, or one can't be converted.
     """
     own = {name: name for name in model.state_dict()}
+    layout = mask2former_layout(state_dict)
+    if layout in MASK2FORMER_LAYOUTS and mask2former_layout(own) == "ours":
+        state_dict = from_mask2former(state_dict)
+        logger.info("Converted the head's weights from %s", MASK2FORMER_LAYOUTS[layout])
     return match_names(state_dict, base_names(own) | own)
 
 

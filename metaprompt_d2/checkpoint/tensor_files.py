@@ -9,7 +9,7 @@ from typing import IO, Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ..utils.errors import InputError, MissingFileError
@@ -25,6 +25,25 @@ _STATE_DICT_KEYS = ("state_dict", "model", "model_state_dict", "model_state", "b
 
 class TensorFileError(InputError):
     """A file can't be read as tensors. The message is one line with its path and the reason."""
+
+
+# Names of the file of tensors in a folder of transformers.
+_FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+def find_weights(path: str) -> str:
+    """Return the path of the weights in a folder of transformers; other paths as they are.
+
+    Raises:
+        MissingFileError: The folder doesn't hold them in one file.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        return path
+    for name in _FOLDER_FILES:
+        if (folder / name).is_file():
+            return str(folder / name)
+    raise MissingFileError(f"the folder {path} holds neither {' nor '.join(_FOLDER_FILES)}")
 
 
 def load_checkpoint(path: str | os.PathLike, *, mapped: bool = False) -> Any:
@@ -153,6 +172,16 @@ def write_zoo_file(path: str | os.PathLike, state_dict: Mapping[str, Tensor], au
     arrays = {name: value.detach().numpy() for name, value in state_dict.items()}
     content = {"model": arrays, "__author__": author, "matching_heuristics": True}
     atomic_write(path, lambda stream: pickle.dump(content, stream, protocol=4))
+
+
+def write_safetensors(path: str | os.PathLike, state_dict: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file that transformers reads, as `atomic_write` does.
+
+    Raises:
+        InputError: The file can't be written.
+    """
+    content = save({n: value.contiguous() for n, value in state_dict.items()}, {"format": "pt"})
+    atomic_write(path, lambda stream: stream.write(content))
 
 
 class _Watched:

@@ -16,6 +16,7 @@ from ..checkpoint import (
     AVERAGES,
     TensorFileError,
     find_misfits,
+    find_weights,
     load_diffusion_weights,
     match_weights,
     non_finite,
@@ -136,6 +137,7 @@ class SafeCheckpointer(DetectionCheckpointer):
             source = PathManager.get_local_path(self.diffusion_weights)
             load_diffusion_weights(self.model, source, strict=self.strict_diffusion)
             return {}
+        path = find_weights(path) if path else path
         file = path.split("?")[0]
         is_local = bool(file) and "://" not in file
         if is_local and comm.is_main_process() and not Path(file).is_file():

@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from detectron2.layers import ShapeSpec
+from detectron2.modeling.backbone.resnet import BasicBlock, BasicStem, ResNet
 from transformers import Mask2FormerConfig, SwinConfig
 
-from metaprompt_d2.modeling import Mask2FormerHead
+from metaprompt_d2.modeling import Mask2FormerHead, UniversalSegmentor
 
 Value = TypeVar("Value")
 
@@ -52,6 +53,34 @@ def tiny_head(num_classes: int = 5, **arguments: Any) -> Mask2FormerHead:
     }
     defaults = {"input_shape": shapes, "num_classes": num_classes}
     return Mask2FormerHead(**defaults | sizes | arguments)
+
+
+def tiny_resnet() -> ResNet:
+    """Make a backbone of Detectron2 with the head's channels."""
+    widths = (8, *CHANNELS)
+    stages = [
+        ResNet.make_stage(
+            BasicBlock,
+            1,
+            in_channels=widths[level],
+            out_channels=widths[level + 1],
+            stride_per_block=[2 if level else 1],
+            norm="FrozenBN",
+        )
+        for level in range(4)
+    ]
+    names = ["res2", "res3", "res4", "res5"]
+    return ResNet(BasicStem(out_channels=8, norm="FrozenBN"), stages, out_features=names)
+
+
+def tiny_segmentor(num_classes: int = 5) -> UniversalSegmentor:
+    """Make a model of `tiny_resnet` and `tiny_head`."""
+    return UniversalSegmentor(
+        backbone=tiny_resnet(),
+        sem_seg_head=tiny_head(num_classes),
+        pixel_mean=[0.0] * 3,
+        pixel_std=[1.0] * 3,
+    )
 
 
 def head_weights(state_dict: Mapping[str, Value]) -> dict[str, Value]:
