@@ -160,9 +160,11 @@ def _defaults() -> CfgNode:
     cfg.MODEL.MASK2FORMER.DIM_FEEDFORWARD = 2048
     # True computes the losses of all predictions of the decoder, False those of the last one.
     cfg.MODEL.MASK2FORMER.DEEP_SUPERVISION = True
-    # Weights of the losses: the classes' cross-entropy, the masks' cross-entropy and Dice.
+    # Weight of the classes' cross-entropy, in the loss and in the matching of queries.
     cfg.MODEL.MASK2FORMER.CLASS_WEIGHT = 2.0
+    # Weight of the masks' cross-entropy, likewise.
     cfg.MODEL.MASK2FORMER.MASK_WEIGHT = 5.0
+    # Weight of the masks' Dice loss, likewise.
     cfg.MODEL.MASK2FORMER.DICE_WEIGHT = 5.0
     # Weight of "no object" among the classes.
     cfg.MODEL.MASK2FORMER.NO_OBJECT_WEIGHT = 0.1

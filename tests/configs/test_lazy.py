@@ -10,6 +10,7 @@ import torch
 from descriptions import describe
 from detectron2.config import CfgNode, LazyConfig, instantiate
 from detectron2.data import transforms as T
+from detectron2.evaluation import CityscapesInstanceEvaluator
 from detectron2.modeling import build_model
 from detectron2.solver import LRMultiplier
 from helpers import SMALLEST
@@ -30,8 +31,10 @@ from metaprompt_d2.evaluation import (
     DepthEvaluator,
     DistributedCityscapesSemSegEvaluator,
     PictureWriter,
+    ThingsEvaluator,
     TopDownKeypointEvaluator,
 )
+from metaprompt_d2.evaluation.panoptic import PanopticQualityEvaluator
 from metaprompt_d2.modeling import DenseModelWithTTA, with_test_time_augmentation
 
 LAZY = CONFIG_ROOT / "lazy"
@@ -45,7 +48,10 @@ EVALUATORS = (
     CheckedSemSegEvaluator,
     DepthEvaluator,
     DistributedCityscapesSemSegEvaluator,
+    CityscapesInstanceEvaluator,
+    PanopticQualityEvaluator,
     PictureWriter,
+    ThingsEvaluator,
     TopDownKeypointEvaluator,
 )
 

@@ -1,9 +1,12 @@
-"""Data loaders, augmentations, evaluators and test-time augmentation of the three tasks."""
+"""Data loaders, augmentations, evaluators and test-time augmentation of the tasks."""
+
+from typing import Any
 
 import detectron2.data.transforms as T
 from detectron2.config import CfgNode
 from detectron2.config import LazyCall as L
 from detectron2.data import MetadataCatalog
+from detectron2.evaluation import CityscapesInstanceEvaluator
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -24,6 +27,7 @@ from metaprompt_d2.data import (
     ResizeToBox,
     ScaleAndRotate,
     SemSegMapper,
+    UniversalMapper,
     build_test_loader,
     build_train_loader,
     load_dataset_dicts,
@@ -34,7 +38,9 @@ from metaprompt_d2.evaluation import (
     DistributedCityscapesSemSegEvaluator,
     MergedEvaluators,
     PictureWriter,
+    ThingsEvaluator,
     TopDownKeypointEvaluator,
+    scored_outputs,
 )
 from metaprompt_d2.modeling import DenseModelWithTTA
 from metaprompt_d2.utils.tasks import find_task
@@ -62,11 +68,27 @@ def build_dataloader(cfg: CfgNode) -> DictConfig:
     return dataloader
 
 
-_EVALUATORS = {  # by the dataset's evaluator_type
-    "cityscapes_sem_seg": [DistributedCityscapesSemSegEvaluator, CheckedSemSegEvaluator],
-    "coco_person_topdown": [TopDownKeypointEvaluator],
-    "depth": [DepthEvaluator],
-    "sem_seg": [CheckedSemSegEvaluator],
+# By name, because its package panopticapi is optional.
+_PANOPTIC_QUALITY = "metaprompt_d2.evaluation.panoptic.PanopticQualityEvaluator"
+_EVALUATORS: dict[str, dict[str, list]] = {  # by the dataset's evaluator_type and the output
+    "cityscapes_instance": {"instances": [CityscapesInstanceEvaluator]},
+    "cityscapes_panoptic_seg": {
+        "semantic": [DistributedCityscapesSemSegEvaluator],
+        "instances": [CityscapesInstanceEvaluator],
+        "panoptic": [_PANOPTIC_QUALITY],
+    },
+    "cityscapes_sem_seg": {
+        "semantic": [DistributedCityscapesSemSegEvaluator, CheckedSemSegEvaluator]
+    },
+    "coco": {"instances": [ThingsEvaluator]},
+    "coco_panoptic_seg": {
+        "semantic": [CheckedSemSegEvaluator],
+        "instances": [ThingsEvaluator],
+        "panoptic": [_PANOPTIC_QUALITY],
+    },
+    "coco_person_topdown": {"keypoints": [TopDownKeypointEvaluator]},
+    "depth": {"depth": [DepthEvaluator]},
+    "sem_seg": {"semantic": [CheckedSemSegEvaluator]},
 }
 
 
@@ -74,7 +96,9 @@ def _build_evaluator(cfg: CfgNode, test_name: str) -> DictConfig:
     name = {"dataset_name": "${dataloader.test.dataset.names}"}
     folder = {"output_dir": "${train.output_dir}/inference/${dataloader.test.dataset.names}"}
     options = {
+        CityscapesInstanceEvaluator: {},
         DistributedCityscapesSemSegEvaluator: {},
+        _PANOPTIC_QUALITY: {},
         TopDownKeypointEvaluator: {
             **folder,
             "keypoint_score_threshold": cfg.TEST.POSE.JOINT_SCORE_THRESH,
@@ -82,15 +106,26 @@ def _build_evaluator(cfg: CfgNode, test_name: str) -> DictConfig:
             "oks_sigmas": cfg.TEST.KEYPOINT_OKS_SIGMAS,
         },
     }
+    by_output = _EVALUATORS[MetadataCatalog.get(test_name).evaluator_type]
     evaluators = [
         L(kind)(**name, **options.get(kind, folder))
-        for kind in _EVALUATORS[MetadataCatalog.get(test_name).evaluator_type]
+        for output in scored_outputs(cfg, test_name, list(by_output))
+        for kind in by_output[output]
     ]
     pictures = L(PictureWriter)(**name, **folder, num_pictures=cfg.TEST.NUM_PICTURES)
     return L(MergedEvaluators)(evaluators=[*evaluators, pictures])
 
 
 def _build_sem_seg_mapper(cfg: CfgNode, *, is_train: bool) -> DictConfig:
+    return L(SemSegMapper)(**_segmentation_mapper_arguments(cfg, is_train))
+
+
+def _build_universal_mapper(cfg: CfgNode, *, is_train: bool) -> DictConfig:
+    queries = "${model.sem_seg_head.num_queries}"
+    return L(UniversalMapper)(**_segmentation_mapper_arguments(cfg, is_train), max_masks=queries)
+
+
+def _segmentation_mapper_arguments(cfg: CfgNode, is_train: bool) -> dict[str, Any]:
     crop = cfg.INPUT.CROP
     augmentations = [
         L(ResizeToBox)(
@@ -108,7 +143,7 @@ def _build_sem_seg_mapper(cfg: CfgNode, *, is_train: bool) -> DictConfig:
         *([L(ColorAugSSD)(image_format=cfg.INPUT.FORMAT)] if cfg.INPUT.COLOR_AUG_SSD else []),
         L(PadToSize)(size=crop.SIZE, pad_value="${model.pixel_mean}"),
     ]
-    return L(SemSegMapper)(
+    return dict(
         is_train=is_train,
         augmentations=augmentations if is_train else _build_test_resizing(cfg),
         num_classes="${model.sem_seg_head.num_classes}",
@@ -170,6 +205,7 @@ _MAPPERS = {
     "depth": _build_depth_mapper,
     "pose": _build_pose_mapper,
     "sem_seg": _build_sem_seg_mapper,
+    "universal": _build_universal_mapper,
 }
 
 
@@ -189,12 +225,15 @@ def build_tta(cfg: CfgNode) -> dict | None:
     """Build `tta`, averaging over scales and flips of the image.
 
     It is None for pose, and for depth at a single scale: these models average over flips
-    themselves.
+    themselves. It is None for panoptic and instance segmentation, too, which has no average.
     """
     task = find_task(cfg)
     if task == "pose":
         return None
     is_depth = task == "depth"
+    segments = cfg.MODEL.MASK2FORMER.TEST
+    if task == "universal" and (segments.PANOPTIC_ON or segments.INSTANCE_ON):
+        return None
     boxes = DenseModelWithTTA.from_config(cfg, nn.Identity())["boxes"]
     if is_depth and boxes == [None]:
         return None

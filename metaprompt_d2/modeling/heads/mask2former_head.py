@@ -192,7 +192,7 @@ class Mask2FormerHead(nn.Module):
         supervised = {"": last}
         if self.deep_supervision:
             supervised |= {f"_{index}": prediction for index, prediction in enumerate(earlier)}
-        losses = {}
+        losses: dict[str, Tensor] = {}
         for suffix, (class_logits, mask_logits) in supervised.items():
             pairs = self.criterion.matcher(mask_logits, class_logits, masks, classes)
             found = self.criterion.loss_masks(mask_logits, masks, pairs, num_masks)
