@@ -138,7 +138,7 @@ class PanopticQualityEvaluator(COCOPanopticEvaluator):
             if total[key].tp + total[key].fp + total[key].fn
         }
         metrics: dict[str, float] = {}
-        rows = []
+        rows, means = [], []
         for suffix, title, is_thing in _KINDS:
             if not any(is_thing in (None, bool(part["isthing"])) for part in counted.values()):
                 logger.warning("%s: no image has segments of %s", self.dataset_name, title)
@@ -151,8 +151,8 @@ class PanopticQualityEvaluator(COCOPanopticEvaluator):
                     (counted[key]["name"], title, *(100 * found[name] for name in names))
                     for key, found in by_category.items()
                 ]
-            rows.append((f"mean of {title}", "", *(100 * average[name] for name in names)))
-        table = tabulate(rows, ("class", "", "PQ", "SQ", "RQ"), floatfmt=".2f")
+            means.append((f"mean of {title}", "", *(100 * average[name] for name in names)))
+        table = tabulate(rows + means, ("class", "", "PQ", "SQ", "RQ"), floatfmt=".2f")
         logger.info("%s:\n%s", self.dataset_name, table)
         return metrics
 

@@ -1,7 +1,7 @@
 """Register panoptic segmentation datasets in COCO's format: a JSON file and PNGs of segment ids."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -50,10 +50,9 @@ def register_panoptic(
     where = f"categories of dataset {name!r} need id, name and isthing, but one has no"
     with input_errors(where, KeyError):
         names = [category["name"] for category in categories]
-        ids: dict[bool, dict[int, int]] = {True: {}, False: {}}
-        for index, category in enumerate(categories):
-            ids[bool(category["isthing"])][category["id"]] = index
-    if not names or len(ids[True].keys() | ids[False].keys()) != len(names):
+        classes = {category["id"]: index for index, category in enumerate(categories)}
+        things = {part["id"]: classes[part["id"]] for part in categories if part["isthing"]}
+    if not names or len(classes) != len(names):
         raise InputError(f"dataset {name!r} has no categories, or two of them have the same id")
     DatasetCatalog.register(
         name,
@@ -62,8 +61,8 @@ def register_panoptic(
             panoptic_json,
             panoptic_root,
             image_root,
-            thing_ids=ids[True],
-            stuff_ids=ids[False],
+            classes=classes,
+            thing_ids=things,
             sem_seg_root=sem_seg_root,
             sem_seg_name=sem_seg_name,
         ),
@@ -71,8 +70,9 @@ def register_panoptic(
     known: dict[str, Any] = {
         "thing_classes": names,
         "stuff_classes": names,
-        "thing_dataset_id_to_contiguous_id": ids[True],
-        "stuff_dataset_id_to_contiguous_id": ids[False],
+        "thing_dataset_id_to_contiguous_id": things,
+        # With the things, as in Mask2Former: SemSegEvaluator looks all classes up here.
+        "stuff_dataset_id_to_contiguous_id": classes,
         "panoptic_json": panoptic_json,
         "panoptic_root": panoptic_root,
         "image_root": image_root,
@@ -95,8 +95,8 @@ def load_panoptic(
     panoptic_root: str,
     image_root: str,
     *,
-    thing_ids: Mapping[int, int],
-    stuff_ids: Mapping[int, int],
+    classes: Mapping[int, int],
+    thing_ids: Collection[int],
     sem_seg_root: str | None = None,
     sem_seg_name: Callable[[str], str] = str,
 ) -> list[dict]:
@@ -105,7 +105,8 @@ def load_panoptic(
     Args:
         panoptic_json, panoptic_root, image_root, sem_seg_root, sem_seg_name: As in
             `register_panoptic`.
-        thing_ids, stuff_ids: Classes of the categories, by the ids of the categories in the file.
+        classes: Class of each category, by the id of the category in the file.
+        thing_ids: Ids of the categories that are things.
 
     Returns:
         Dicts in Detectron2's format with "file_name", "image_id", "pan_seg_file_name",
@@ -136,7 +137,7 @@ def load_panoptic(
             "file_name": os.path.join(image_root, image["file_name"]),
             "image_id": note["image_id"],
             "pan_seg_file_name": os.path.join(panoptic_root, note["file_name"]),
-            "segments_info": list(_segments(note, panoptic_json, thing_ids, stuff_ids)),
+            "segments_info": list(_segments(note, panoptic_json, classes, thing_ids)),
         }
         if sem_seg_root is not None:
             label_map = sem_seg_name(note["file_name"])
@@ -151,7 +152,7 @@ def load_panoptic(
 
 
 def _segments(
-    note: dict, file: str, thing_ids: Mapping[int, int], stuff_ids: Mapping[int, int]
+    note: dict, file: str, classes: Mapping[int, int], thing_ids: Collection[int]
 ) -> Iterator[dict]:
     """Yield the segments of an annotation with their classes as "category_id"."""
     for segment in note["segments_info"]:
@@ -161,14 +162,12 @@ def _segments(
                 "category_id"
             )
         category = segment["category_id"]
-        if category not in thing_ids and category not in stuff_ids:
+        if category not in classes:
             raise InputError(
                 f"{file}: segment {segment['id']} of {note['file_name']} has the category_id "
-                f"{category!r}, expected one of {sorted([*thing_ids, *stuff_ids])}"
+                f"{category!r}, expected one of {sorted(classes)}"
             )
-        is_thing = category in thing_ids
-        contiguous = (thing_ids if is_thing else stuff_ids)[category]
-        yield segment | {"category_id": contiguous, "isthing": is_thing}
+        yield segment | {"category_id": classes[category], "isthing": category in thing_ids}
 
 
 def _list_in(content: Any, key: str, file: str, fields: Sequence[str] = ()) -> list[dict]:

@@ -78,7 +78,7 @@ def test_metadata_follow_detectron2s_convention(root: Path) -> None:
     assert metadata.thing_classes == metadata.stuff_classes == ["road", "car", "sky"]
     assert metadata.stuff_colors == [(1, 2, 3), (4, 5, 6), (7, 8, 9)]
     assert metadata.thing_dataset_id_to_contiguous_id == {4: 1}
-    assert metadata.stuff_dataset_id_to_contiguous_id == {9: 0, 7: 2}
+    assert metadata.stuff_dataset_id_to_contiguous_id == {9: 0, 4: 1, 7: 2}
     assert (metadata.ignore_label, metadata.label_divisor) == (255, 1000)
     assert metadata.panoptic_json == str(root / "panoptic.json")
     assert metadata.panoptic_root == str(root / "panoptic")
@@ -160,7 +160,7 @@ def test_ade20k_has_100_things() -> None:
         metadata = MetadataCatalog.get(f"ade20k_panoptic_{split}")
         assert metadata.stuff_classes == MetadataCatalog.get("ade20k_sem_seg_val").stuff_classes
         things = metadata.thing_dataset_id_to_contiguous_id
-        assert len(things) == 100 and len(metadata.stuff_dataset_id_to_contiguous_id) == 50
+        assert len(things) == 100 and len(metadata.stuff_dataset_id_to_contiguous_id) == 150
         names = {metadata.thing_classes[index] for index in things.values()}
         assert {"bed", "person", "car", "flag", "clock"} <= names
         assert not names & {"wall", "sky", "tower", "shower", "crt screen"}
