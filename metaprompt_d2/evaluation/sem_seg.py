@@ -58,10 +58,6 @@ class CheckedSemSegEvaluator(SemSegEvaluator):
         if confusion_matrix and not output_dir:
             raise InputError("an output_dir is needed to draw the confusion matrix")
         super().__init__(dataset_name, output_dir=output_dir)
-        if self._contiguous_id_to_dataset_id is not None:  # panoptic datasets list things apart
-            things = metadata.get("thing_dataset_id_to_contiguous_id", None) or {}
-            for dataset_id, index in things.items():
-                self._contiguous_id_to_dataset_id.setdefault(index, dataset_id)
         self.dataset_name = dataset_name
         self.output_dir = output_dir
         self.confusion_matrix = confusion_matrix
