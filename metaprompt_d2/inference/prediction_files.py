@@ -85,7 +85,8 @@ class PredictionFiles:
             image = {"id": image_id, "file_name": file_name, "height": height, "width": width}
             self._images.append(image)
         if "panoptic_seg" in output:
-            self._write_segments(*output["panoptic_seg"], f"{name}_panoptic.png", image_id)
+            segments, infos = output["panoptic_seg"]
+            self._write_segments(segments, infos, f"{name}_panoptic.png", image_id)
         if has_keypoints:
             self._add_people(instances, image_id)
         elif has_masks:
