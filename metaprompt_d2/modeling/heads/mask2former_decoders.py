@@ -5,6 +5,7 @@ This module needs the extra "mask2former". `Mask2FormerHead` imports it when it 
 
 from collections.abc import Sequence
 
+from fvcore.nn import weight_init
 from torch import Tensor, nn
 from transformers import Mask2FormerConfig, Mask2FormerPreTrainedModel
 from transformers.models.mask2former.modeling_mask2former import (
@@ -20,7 +21,9 @@ class Mask2FormerDecoders(Mask2FormerPreTrainedModel):
     """The part of transformers' Mask2Former that follows its backbone.
 
     The weights have the names of `Mask2FormerForUniversalSegmentation`, without the prefixes
-    "model" and "model.pixel_level_module", and are initialized as there.
+    "model" and "model.pixel_level_module". They are initialized as in the authors' code, not as in
+    transformers, which draws the pixel decoder's from a normal distribution of deviation 0.02: the
+    masks then learn nothing for the first updates.
     """
 
     def __init__(self, config: Mask2FormerConfig, in_channels: Sequence[int]):
@@ -34,6 +37,13 @@ class Mask2FormerDecoders(Mask2FormerPreTrainedModel):
         self.transformer_module = Mask2FormerTransformerModule(config.feature_size, config)
         self.class_predictor = nn.Linear(config.hidden_dim, config.num_labels + 1)
         self.post_init()
+        for module in self.pixel_decoder.modules():
+            if isinstance(module, nn.Conv2d):
+                weight_init.c2_xavier_fill(module)
+        for layer in self.pixel_decoder.encoder.layers:
+            nn.init.xavier_uniform_(layer.fc1.weight)
+            nn.init.xavier_uniform_(layer.fc2.weight)
+        self.class_predictor.reset_parameters()
 
     def train(self, mode: bool = True) -> "Mask2FormerDecoders":
         """Set the mode of all parts but the deformable attention, which is the same in both.
