@@ -104,13 +104,21 @@ def _short(path: Path) -> str:
 
 
 def train(
-    config: str, cfg: CfgNode, overrides: list[str], output_dir: str | None = None
+    config: str,
+    cfg: CfgNode,
+    overrides: list[str],
+    output_dir: str | None = None,
+    *,
+    alone: bool = False,
 ) -> tuple[dict[str, float], float]:
-    """Train and evaluate; returns the last metrics by name and the seconds it took."""
+    """Train and evaluate; returns the last metrics by name and the seconds it took.
+
+    On several cores several processes share the training, unless `alone`.
+    """
     output_dir = output_dir or cfg.OUTPUT_DIR
     options = ["--config-file", _short(config_file(config)), *overrides, "OUTPUT_DIR", output_dir]
     flags, settings = ["--overwrite"], {}
-    if (processes := cpu_processes(cfg)) > 1:
+    if not alone and (processes := cpu_processes(cfg)) > 1:
         flags += ["--num-gpus", str(processes), "--dist-url", "auto"]
         settings["OMP_NUM_THREADS"] = str(torch.get_num_threads() // processes)
     max_iter = cfg.SOLVER.MAX_ITER
@@ -174,7 +182,8 @@ def sem_seg_demo(cfg: CfgNode, overrides: list[str]) -> Path:
 def depth_demo(cfg: CfgNode, overrides: list[str]) -> Path:
     """Train, and compare with the training set's median depth."""
     median, constant = constant_median(cfg)
-    metrics, seconds = train(CONFIGS["depth"], cfg, overrides)
+    # Its BatchNorm isn't synchronized: several processes would train something else.
+    metrics, seconds = train(CONFIGS["depth"], cfg, overrides, alone=True)
     names = ["rmse", "abs_rel", "sq_rel", "rmse_log", "log10", "d1", "d2", "d3"]
     rows = [[name, metrics[name], constant[name]] for name in names]
     rows.append(["minutes", seconds / 60, None])

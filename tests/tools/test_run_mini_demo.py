@@ -139,7 +139,10 @@ def test_processes_share_the_cores_and_the_batch_evenly(
     options = ["SOLVER.IMS_PER_BATCH", batch, "SOLVER.ACCUMULATION_STEPS", accumulation]
     cfg = load_config(POSE_CONFIG, ["MODEL.DEVICE", "cpu", *options])
     assert demo.train("coco_pose.yaml", cfg, [], str(tmp_path)) == ({"AP": 1.5}, 60)
-    ((command, settings),) = started
+    demo.train("coco_pose.yaml", cfg, [], str(tmp_path), alone=True)
+    (command, settings), (command_alone, settings_alone) = started
+    assert "--num-gpus" not in command_alone
+    assert "OMP_NUM_THREADS" not in settings_alone
     if processes == 1:
         assert "--num-gpus" not in command
         assert "OMP_NUM_THREADS" not in settings
