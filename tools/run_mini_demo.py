@@ -131,15 +131,15 @@ def train(
 
 
 def cpu_processes(cfg: CfgNode) -> int:
-    """Count the CPU processes that share a training: as many as divide batch and cores.
+    """Count the processes that share a training on CPUs evenly, with pairs of images.
 
-    A second thread of one process hardly helps the small layers of the mini recipes, in contrast
-    to a second process.
+    A second thread hardly helps the small layers of the mini recipes, in contrast to a second
+    process. With one image, a process would spend most of its time on starting layers.
     """
-    solver = cfg.SOLVER
-    if cfg.MODEL.DEVICE != "cpu":
+    batch_size = cfg.SOLVER.IMS_PER_BATCH // cfg.SOLVER.ACCUMULATION_STEPS
+    if cfg.MODEL.DEVICE != "cpu" or batch_size % 2:
         return 1
-    return math.gcd(solver.IMS_PER_BATCH // solver.ACCUMULATION_STEPS, torch.get_num_threads())
+    return math.gcd(batch_size // 2, torch.get_num_threads())
 
 
 def config_file(name: str) -> Path:

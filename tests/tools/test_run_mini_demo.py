@@ -121,7 +121,15 @@ def test_the_pose_demo_compares_people_and_dogs_with_their_median_poses(
 
 @pytest.mark.parametrize(
     ("cores", "batch", "accumulation", "processes"),
-    [(1, 8, 1, 1), (2, 8, 1, 2), (3, 8, 1, 1), (6, 8, 1, 2), (16, 8, 2, 4), (4, 2, 1, 2)],
+    [
+        (1, 8, 1, 1),
+        (2, 8, 1, 2),
+        (3, 8, 1, 1),
+        (6, 8, 1, 2),
+        (16, 8, 2, 2),
+        (4, 2, 1, 1),
+        (5, 5, 1, 1),
+    ],
 )
 def test_processes_share_the_cores_and_the_batch_evenly(
     cores: int,
