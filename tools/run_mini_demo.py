@@ -17,6 +17,7 @@ the trainings:
 
 import argparse
 import json
+import math
 import os
 import re
 import shlex
@@ -56,21 +57,23 @@ CONFIGS = {
 ANIMALS = "animal_pose.yaml"  # the second training of pose
 
 
-def run(script: str, *arguments: str, max_iter: int = 0) -> float:
+def run(script: str, *arguments: str, max_iter: int = 0, **settings: str) -> float:
     """Run one of the project's scripts and print its progress, but not its log.
 
     Args:
         script: Path below the project's root.
         arguments: Arguments of the script.
         max_iter: Number of iterations of a training, of which every tenth part is reported.
+        settings: Environment variables of the script.
 
     Returns:
         The seconds it took.
     """
     command = [_short(Path(sys.executable)), _short(ROOT / script), *arguments]
-    print(f"\n>>> {shlex.join(command)}", flush=True)
+    assignments = "".join(f"{name}={value} " for name, value in settings.items())
+    print(f"\n>>> {assignments}{shlex.join(command)}", flush=True)
     start = time.perf_counter()
-    settings = {"DETECTRON2_DATASETS": str(DATA), "PYTHONUNBUFFERED": "1"}
+    settings |= {"DETECTRON2_DATASETS": str(DATA), "PYTHONUNBUFFERED": "1"}
     last: deque[str] = deque(maxlen=40)
     reported = 0
     with subprocess.Popen(
@@ -105,12 +108,25 @@ def _short(path: Path) -> str:
 
 
 def train(
-    config: str, cfg: CfgNode, overrides: list[str], output_dir: str | None = None
+    config: str,
+    cfg: CfgNode,
+    overrides: list[str],
+    output_dir: str | None = None,
+    *,
+    alone: bool = False,
 ) -> tuple[dict[str, float], float]:
-    """Train and evaluate; returns the last metrics by name and the seconds it took."""
+    """Train and evaluate; returns the last metrics by name and the seconds it took.
+
+    On several cores several processes share the training, unless `alone`.
+    """
     output_dir = output_dir or cfg.OUTPUT_DIR
     options = ["--config-file", _short(config_file(config)), *overrides, "OUTPUT_DIR", output_dir]
-    seconds = run("tools/train_net.py", "--overwrite", *options, max_iter=cfg.SOLVER.MAX_ITER)
+    flags, settings = ["--overwrite"], {}
+    if not alone and (processes := cpu_processes(cfg)) > 1:
+        flags += ["--num-gpus", str(processes), "--dist-url", "auto"]
+        settings["OMP_NUM_THREADS"] = str(torch.get_num_threads() // processes)
+    max_iter = cfg.SOLVER.MAX_ITER
+    seconds = run("tools/train_net.py", *flags, *options, max_iter=max_iter, **settings)
     print(f"the training's log: {Path(output_dir) / 'log.txt'}")
     return last_metrics(output_dir), seconds
 
@@ -121,6 +137,18 @@ def last_metrics(output_dir: str) -> dict[str, float]:
     # Evaluations are written as "<task>/<metric>".
     (*_, last) = (json.loads(line) for line in lines if "/" in line)
     return {key.rpartition("/")[2]: value for key, value in last.items()}
+
+
+def cpu_processes(cfg: CfgNode) -> int:
+    """Count the processes that share a training on CPUs evenly, with pairs of images.
+
+    A second thread hardly helps the small layers of the mini recipes, in contrast to a second
+    process. With one image, a process would spend most of its time on starting layers.
+    """
+    batch_size = cfg.SOLVER.IMS_PER_BATCH // cfg.SOLVER.ACCUMULATION_STEPS
+    if cfg.MODEL.DEVICE != "cpu" or batch_size % 2:
+        return 1
+    return math.gcd(batch_size // 2, torch.get_num_threads())
 
 
 def config_file(name: str) -> Path:
@@ -154,9 +182,7 @@ def sem_seg_demo(cfg: CfgNode, overrides: list[str]) -> Path:
     # Classes that the mini world lacks have no metrics.
     rows = [row for row in rows if row[1] == row[1]]
     rows.append(["minutes", *(seconds / 60 for _, seconds in runs.values())])
-    print(
-        f"\n{cfg.SOLVER.MAX_ITER} iterations on {torch.get_num_threads()} threads, starting from:"
-    )
+    print(f"\n{cfg.SOLVER.MAX_ITER} iterations on {torch.get_num_threads()} cores, starting from:")
     print(tabulate(rows, ["", *runs], floatfmt=".1f"))
     print("mIoU: mean over the classes that occur; IoU, iIoU, IoU_sup: the official scorer")
     return pictures(cfg)
@@ -165,11 +191,12 @@ def sem_seg_demo(cfg: CfgNode, overrides: list[str]) -> Path:
 def depth_demo(cfg: CfgNode, overrides: list[str]) -> Path:
     """Train, and compare with the training set's median depth."""
     median, constant = constant_median(cfg)
-    metrics, seconds = train(CONFIGS["depth"], cfg, overrides)
+    # Its BatchNorm isn't synchronized: several processes would train something else.
+    metrics, seconds = train(CONFIGS["depth"], cfg, overrides, alone=True)
     names = ["rmse", "abs_rel", "sq_rel", "rmse_log", "log10", "d1", "d2", "d3"]
     rows = [[name, metrics[name], constant[name]] for name in names]
     rows.append(["minutes", seconds / 60, None])
-    print(f"\n{cfg.SOLVER.MAX_ITER} iterations on {torch.get_num_threads()} threads:")
+    print(f"\n{cfg.SOLVER.MAX_ITER} iterations on {torch.get_num_threads()} cores:")
     print(tabulate(rows, ["", "model", f"median ({median:.1f} m)"], floatfmt=".3f"))
     ratio = constant["rmse"] / metrics["rmse"]
     print(f"RMSE in meters: {ratio:.1f} times smaller than the constant median's")
@@ -193,7 +220,7 @@ def pose_demo(cfg: CfgNode, overrides: list[str]) -> Path:
     names = ["AP", "AP50", "AP75", "APm", "AR", "AR50"]
     rows = [[name, *(metrics.get(name) for metrics in columns.values())] for name in names]
     counts = f"{cfg.SOLVER.MAX_ITER} iterations on people, {animals.SOLVER.MAX_ITER} on dogs"
-    print(f"\n{counts}, {torch.get_num_threads()} threads:")
+    print(f"\n{counts}, {torch.get_num_threads()} cores:")
     print(tabulate([*rows, ["minutes", *minutes]], ["", *columns], floatfmt=".1f"))
     found = " and ".join(f"{columns[kind]['people']:.0f} {kind}" for kind in runs)
     print(f"COCO's metrics in %, annotated boxes, {found}; median: the same pose in every box")

@@ -1,14 +1,28 @@
 """`tools/run_mini_demo.py` on a handful of scenes."""
 
+import importlib.util
 import json
 import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import pytest
-from mini_training import DEPTH_SMALL, POSE_SMALL, SMALL
+import torch
+from mini_training import DEPTH_SMALL, POSE_CONFIG, POSE_SMALL, SMALL
+
+from metaprompt_d2.engine import load_config
+
+
+@pytest.fixture
+def demo() -> ModuleType:
+    file = Path(__file__).resolve().parents[2] / "tools/run_mini_demo.py"
+    spec = importlib.util.spec_from_file_location("run_mini_demo", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def test_the_demo_compares_both_beginnings_and_says_where_the_pictures_are(
@@ -103,3 +117,43 @@ def test_the_pose_demo_compares_people_and_dogs_with_their_median_poses(
         )[0]["category_id"]
         == 18
     )
+
+
+@pytest.mark.parametrize(
+    ("cores", "batch", "accumulation", "processes"),
+    [
+        (1, 8, 1, 1),
+        (2, 8, 1, 2),
+        (3, 8, 1, 1),
+        (6, 8, 1, 2),
+        (16, 8, 2, 2),
+        (4, 2, 1, 1),
+        (5, 5, 1, 1),
+    ],
+)
+def test_processes_share_the_cores_and_the_batch_evenly(
+    cores: int,
+    batch: int,
+    accumulation: int,
+    processes: int,
+    demo: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    started = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
+    monkeypatch.setattr(demo, "run", lambda *args, **options: started.append((args, options)) or 60)
+    (tmp_path / "metrics.json").write_text('{"keypoints/AP": 1.5}\n{"total_loss": 1}\n')
+    options = ["SOLVER.IMS_PER_BATCH", batch, "SOLVER.ACCUMULATION_STEPS", accumulation]
+    cfg = load_config(POSE_CONFIG, ["MODEL.DEVICE", "cpu", *options])
+    assert demo.train("coco_pose.yaml", cfg, [], str(tmp_path)) == ({"AP": 1.5}, 60)
+    demo.train("coco_pose.yaml", cfg, [], str(tmp_path), alone=True)
+    (command, settings), (command_alone, settings_alone) = started
+    assert "--num-gpus" not in command_alone
+    assert "OMP_NUM_THREADS" not in settings_alone
+    if processes == 1:
+        assert "--num-gpus" not in command
+        assert "OMP_NUM_THREADS" not in settings
+    else:
+        assert command[command.index("--num-gpus") + 1] == str(processes)
+        assert settings["OMP_NUM_THREADS"] == str(cores // processes)
