@@ -11,7 +11,7 @@ from types import ModuleType
 import cv2
 import pytest
 import torch
-from mini_training import DEPTH_SMALL, POSE_CONFIG, POSE_SMALL, SMALL
+from mini_training import DEPTH_SMALL, POSE_CONFIG, POSE_SMALL, SMALL, UNIVERSAL_SMALL
 
 from metaprompt_d2.engine import load_config
 
@@ -66,6 +66,17 @@ def test_a_training_that_fails_ends_the_demo_with_its_last_lines(
     first, *_, last = [line for line in output.splitlines() if "error:" in line]
     assert "no dataset is registered as 'gone'" in first
     assert "train_net.py ended with status 1" in last
+
+
+def test_the_panoptic_demo_shows_the_miou_of_the_segmentation_demo(
+    run_tool: Callable[..., str], tmp_path: Path
+) -> None:
+    options = [*UNIVERSAL_SMALL, "SOLVER.MAX_ITER", 2, "OUTPUT_DIR", tmp_path / "demo"]
+    output = run_tool("run_mini_demo.py", "--task", "panoptic", *options)
+    table = output[output.rindex("2 iterations on") :]
+    for name in ("PQ", "PQ_th", "PQ_st", "mIoU"):
+        assert 0 <= float(re.search(rf"^{name} +([\d.]+)", table, re.MULTILINE)[1]) <= 100
+    assert Path(re.search(r"^pictures: (.+)$", table, re.MULTILINE)[1]).is_file()
 
 
 def test_the_depth_demo_compares_with_the_constant_median(
