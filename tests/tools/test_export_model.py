@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from zipfile import ZipFile
 
 import export_model
 import pytest
@@ -13,11 +14,20 @@ from random_weights import random_weights
 from metaprompt_d2.engine import load_model
 from metaprompt_d2.export import METADATA_NAME, ExportableModel
 
+# Exporting a model of any size takes time for each of its layers.
+TWO_LEVELS = {
+    "MODEL.META_PROMPT.REFINE_STEPS": 1,
+    "MODEL.DIFFUSION.UNET.BLOCK_OUT_CHANNELS": (8, 16),
+    "MODEL.SEM_SEG_HEAD.NUM_CLASSES": 19,
+    "MODEL.SEM_SEG_HEAD.IN_FEATURES": ("p2", "p3"),
+    "MODEL.SEM_SEG_HEAD.AUX_IN_FEATURE": "p3",
+}
+
 
 def test_a_checkpoint_becomes_a_file_that_is_checked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cfg = smallest_cfg({"MODEL.SEM_SEG_HEAD.NUM_CLASSES": 19, "MODEL.META_PROMPT.REFINE_STEPS": 1})
+    cfg = smallest_cfg(TWO_LEVELS)
     (tmp_path / "config.yaml").write_text(cfg.dump())
     torch.save(
         {"model": load_model(cfg, require_weights=False).state_dict()}, tmp_path / "model.pth"
@@ -28,9 +38,9 @@ def test_a_checkpoint_becomes_a_file_that_is_checked(
     export_model.main([*argv, "MODEL.WEIGHTS", str(tmp_path / "model.pth")])
     found = re.search(r"largest difference from the model: (\S+), of", capsys.readouterr().out)
     assert float(found[1]) < 1e-4
-    extra = {METADATA_NAME: ""}
-    torch.export.load(file, extra_files=extra)
-    about = json.loads(extra[METADATA_NAME])
+    with ZipFile(file) as archive:  # to load the program again would take seconds
+        (name,) = [name for name in archive.namelist() if name.endswith(METADATA_NAME)]
+        about = json.loads(archive.read(name))
     assert about["task"] == "sem_seg"
     assert about["classes"][:2] == ["road", "sidewalk"]
 
