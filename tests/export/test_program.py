@@ -12,7 +12,7 @@ import onnx
 import pytest
 import torch
 from detectron2.modeling import build_model
-from helpers import smallest_depth_model, smallest_model
+from helpers import TWO_LEVELS, smallest_depth_model, smallest_model
 from pose_files import smallest_pose_cfg
 from torch import nn
 
@@ -28,13 +28,7 @@ from metaprompt_d2.export.modules import _AdaptivePooling
 
 ENDINGS = (".onnx", ".pt2")
 WHOLE = {"TEST.SLIDING_WINDOW.ENABLED": False, "MODEL.META_PROMPT.REFINE_STEPS": 1}
-# Exporting a model of any size takes time for each of its layers.
-TWO_LEVELS = WHOLE | {
-    "MODEL.META_PROMPT.ADAPTER": True,
-    "MODEL.DIFFUSION.UNET.BLOCK_OUT_CHANNELS": (8, 16),
-    "MODEL.SEM_SEG_HEAD.IN_FEATURES": ("p2", "p3"),
-    "MODEL.SEM_SEG_HEAD.AUX_IN_FEATURE": "p3",
-}
+WITH_ADAPTER = WHOLE | TWO_LEVELS | {"MODEL.META_PROMPT.ADAPTER": True}
 ABOUT = {"task": "sem_seg", "classes": ["road", "car"]}
 
 
@@ -65,8 +59,8 @@ def assert_near(given: torch.Tensor, expected: torch.Tensor) -> None:
 def segmentation(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
     """A model and the folder of its files for all sizes: seg.onnx, seg.onnx.data, seg.pt2."""
     torch.manual_seed(0)
-    model = with_large_weights(smallest_model(TWO_LEVELS)).eval()
-    untouched = smallest_model(TWO_LEVELS).eval()
+    model = with_large_weights(smallest_model(WITH_ADAPTER)).eval()
+    untouched = smallest_model(WITH_ADAPTER).eval()
     untouched.load_state_dict(model.state_dict())
     folder = tmp_path_factory.mktemp("segmentation")
     program = export_program(
@@ -153,7 +147,7 @@ def test_the_example_of_the_docs_runs(
 
 
 def test_depth_of_any_size_is_in_meters_at_the_images_size(tmp_path: Path) -> None:
-    model = with_large_weights(smallest_depth_model({"MODEL.META_PROMPT.REFINE_STEPS": 1})).eval()
+    model = with_large_weights(smallest_depth_model(WHOLE | TWO_LEVELS)).eval()
     shapes = [(2, 72, 136), (1, 128, 64)]
     images = [images_of(*shape) for shape in shapes]
     expected = [of_images(model, batch, "depth") for batch in images]
@@ -178,7 +172,7 @@ def test_heatmaps_of_crops(tmp_path: Path) -> None:
 
 def test_classes_at_one_size_that_is_no_multiple(tmp_path: Path) -> None:
     """Fixed sizes follow the model's own rule if the strides don't divide them."""
-    model = with_large_weights(smallest_model(WHOLE)).eval()
+    model = with_large_weights(smallest_model(WHOLE | TWO_LEVELS)).eval()
     images = images_of(1, 72, 90)
     expected = of_images(model, images, "sem_seg").argmax(dim=1)
     program = export_program(ExportableModel(model, argmax=True), (72, 90))

@@ -8,26 +8,18 @@ from zipfile import ZipFile
 import export_model
 import pytest
 import torch
-from helpers import smallest_cfg, smallest_depth_cfg
+from helpers import TWO_LEVELS, smallest_cfg, smallest_depth_cfg
 from random_weights import random_weights
 
 from metaprompt_d2.engine import load_model
 from metaprompt_d2.export import METADATA_NAME, ExportableModel
 
-# Exporting a model of any size takes time for each of its layers.
-TWO_LEVELS = {
-    "MODEL.META_PROMPT.REFINE_STEPS": 1,
-    "MODEL.DIFFUSION.UNET.BLOCK_OUT_CHANNELS": (8, 16),
-    "MODEL.SEM_SEG_HEAD.NUM_CLASSES": 19,
-    "MODEL.SEM_SEG_HEAD.IN_FEATURES": ("p2", "p3"),
-    "MODEL.SEM_SEG_HEAD.AUX_IN_FEATURE": "p3",
-}
-
 
 def test_a_checkpoint_becomes_a_file_that_is_checked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cfg = smallest_cfg(TWO_LEVELS)
+    keys = {"MODEL.SEM_SEG_HEAD.NUM_CLASSES": 19, "MODEL.META_PROMPT.REFINE_STEPS": 1}
+    cfg = smallest_cfg(TWO_LEVELS | keys)
     (tmp_path / "config.yaml").write_text(cfg.dump())
     torch.save(
         {"model": load_model(cfg, require_weights=False).state_dict()}, tmp_path / "model.pth"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from detectron2.utils import comm
-from helpers import registered_cityscapes, smallest_cfg, write_cityscapes
+from helpers import TWO_LEVELS, registered_cityscapes, smallest_cfg, write_cityscapes
 
 from metaprompt_d2.engine import Trainer
 
@@ -18,7 +18,7 @@ FEATURES = {
     "checkpointing": {DIFFUSION + "GRADIENT_CHECKPOINTING": True},
     "of levels": {
         DIFFUSION + "GRADIENT_CHECKPOINTING": True,
-        DIFFUSION + "GRADIENT_CHECKPOINTING_LEVELS": (0, 3),
+        DIFFUSION + "GRADIENT_CHECKPOINTING_LEVELS": (1,),
     },
     "accumulation": {SOLVER + "ACCUMULATION_STEPS": 2},
     "clipping": {
@@ -58,7 +58,7 @@ IN_TWO_PROCESSES = [
     ("fp16", "checkpointing", "accumulation", "clipping", "EMA", "frozen UNet"),
 ]
 
-SMALL = {
+SMALL = TWO_LEVELS | {
     "INPUT.MIN_SIZE_TRAIN": (64,),
     "INPUT.MAX_SIZE_TRAIN": 128,
     "INPUT.CROP.SIZE": [64, 64],
