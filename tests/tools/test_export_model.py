@@ -1,18 +1,17 @@
 """`tools/export_model.py`: a config and a checkpoint in, one checked file out."""
 
-import json
 import re
 from pathlib import Path
-from zipfile import ZipFile
 
 import export_model
 import pytest
 import torch
+from exported_files import read_metadata
 from helpers import TWO_LEVELS, smallest_cfg, smallest_depth_cfg
 from random_weights import random_weights
 
 from metaprompt_d2.engine import load_model
-from metaprompt_d2.export import METADATA_NAME, ExportableModel
+from metaprompt_d2.export import ExportableModel
 
 
 def test_a_checkpoint_becomes_a_file_that_is_checked(
@@ -30,9 +29,7 @@ def test_a_checkpoint_becomes_a_file_that_is_checked(
     export_model.main([*argv, "MODEL.WEIGHTS", str(tmp_path / "model.pth")])
     found = re.search(r"largest difference from the model: (\S+), of", capsys.readouterr().out)
     assert float(found[1]) < 1e-4
-    with ZipFile(file) as archive:  # to load the program again would take seconds
-        (name,) = [name for name in archive.namelist() if name.endswith(METADATA_NAME)]
-        about = json.loads(archive.read(name))
+    about = read_metadata(file)
     assert about["task"] == "sem_seg"
     assert about["classes"][:2] == ["road", "sidewalk"]
 
