@@ -58,7 +58,7 @@ IN_TWO_PROCESSES = [
     ("fp16", "checkpointing", "accumulation", "clipping", "EMA", "frozen UNet"),
 ]
 
-SMALL = TWO_LEVELS | {
+SMALL = {
     "INPUT.MIN_SIZE_TRAIN": (64,),
     "INPUT.MAX_SIZE_TRAIN": 128,
     "INPUT.CROP.SIZE": [64, 64],
@@ -92,7 +92,7 @@ def train(
 ) -> Trainer:
     """Train two updates on the data of `write_cityscapes`; with `resume` only the second one."""
     with registered_cityscapes(data) as name:
-        overrides = SMALL | settings(features) | (overrides or {})
+        overrides = SMALL | TWO_LEVELS | settings(features) | (overrides or {})
         overrides |= {"DATASETS.TRAIN": (name,), "OUTPUT_DIR": str(folder)}
         torch.manual_seed(0)
         trainer = Trainer(smallest_cfg(overrides))
