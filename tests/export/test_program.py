@@ -1,6 +1,5 @@
 """Exported files predict what the model does, at several sizes and without this package."""
 
-import functools
 import json
 import re
 import shutil
@@ -15,6 +14,7 @@ from detectron2.modeling import build_model
 from helpers import TWO_LEVELS, smallest_depth_model, smallest_model
 from pose_files import smallest_pose_cfg
 from torch import nn
+from torch.export import ExportedProgram
 
 from metaprompt_d2.export import (
     METADATA_NAME,
@@ -71,20 +71,32 @@ def segmentation(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, P
     return untouched, folder
 
 
+@pytest.fixture(scope="module")
+def loaded(segmentation: tuple[nn.Module, Path]) -> tuple[ExportedProgram, dict]:
+    """The program of seg.pt2 and its metadata; loading it takes much longer than running it."""
+    extra = {METADATA_NAME: ""}
+    program = torch.export.load(segmentation[1] / "seg.pt2", extra_files=extra)
+    return program, json.loads(extra[METADATA_NAME])
+
+
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_segmentation_of_any_size_and_batch(
-    segmentation: tuple[nn.Module, Path], ending: str, monkeypatch: pytest.MonkeyPatch
+    segmentation: tuple[nn.Module, Path],
+    loaded: tuple[ExportedProgram, dict],
+    ending: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, folder = segmentation
-    # Loading the program takes much longer than running it.
-    monkeypatch.setattr(torch.export, "load", functools.cache(torch.export.load))
+    monkeypatch.setattr(torch.export, "load", {folder / "seg.pt2": loaded[0]}.__getitem__)
     for shape in ((1, 128, 128), (3, 192, 128), (2, 128, 192)):
         images = images_of(*shape)
         given = run_file(folder / f"seg{ending}", images)
         assert_near(given, of_images(model, images, "sem_seg"))
 
 
-def test_files_are_complete_and_have_metadata(segmentation: tuple[nn.Module, Path]) -> None:
+def test_files_are_complete_and_have_metadata(
+    segmentation: tuple[nn.Module, Path], loaded: tuple[ExportedProgram, dict]
+) -> None:
     _, folder = segmentation
     assert sorted(file.name for file in folder.iterdir()) == [
         "seg.onnx",
@@ -97,9 +109,8 @@ def test_files_are_complete_and_have_metadata(segmentation: tuple[nn.Module, Pat
         "road",
         "car",
     ]
-    extra = {METADATA_NAME: ""}
-    program = torch.export.load(folder / "seg.pt2", extra_files=extra)
-    assert json.loads(extra[METADATA_NAME]) == ABOUT
+    program, about = loaded
+    assert about == ABOUT
     # Only the result of the adapter, the prompts, is in the file.
     assert not [name for name in program.state_dict if "adapter" in name]
 
