@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 FUZZ_SECONDS ?= 600
 READY := $(VENV)/ready
 
+# Without bytecode, every process would compile thousands of files.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup demo demo-depth demo-pose demo-panoptic test fuzz lint format types docs wheel
 
 setup: $(READY)

@@ -48,5 +48,6 @@ def test_a_model_comes_with_its_weights_for_inference(tmp_path: Path) -> None:
     torch.save({"model": trained.state_dict()}, file)
     model = build_model(smallest_cfg({"MODEL.WEIGHTS": str(file)}))
     assert not model.training
-    for name, value in trained.state_dict().items():
-        assert torch.equal(model.state_dict()[name], value), name
+    expected = trained.state_dict()
+    for name, value in model.state_dict().items():
+        assert torch.equal(expected[name], value), name

@@ -93,7 +93,7 @@ def test_the_wheel_holds_the_package_and_its_configs_only(wheel: Path) -> None:
         names = archive.namelist()
     top = {name.split("/")[0] for name in names}
     assert {name for name in top if not name.endswith(".dist-info")} == {"metaprompt_d2"}
-    configs = (ROOT / "configs").rglob("*.*")
+    configs = (file for file in (ROOT / "configs").rglob("*.*") if file.suffix != ".pyc")
     wanted = {f"metaprompt_d2/{file.relative_to(ROOT)}" for file in configs}
     assert wanted | {"metaprompt_d2/py.typed"} <= set(names)
 

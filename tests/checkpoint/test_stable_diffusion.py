@@ -320,8 +320,9 @@ def test_stable_diffusion_2_builds_from_keys_or_from_the_weights(tmp_path: Path,
     assert ours.config.attention_head_dim == (1, 2, 4, 4)
     transformers = [block.attentions[0].transformer_blocks[0] for block in ours.down_blocks[:3]]
     assert [transformer.attn1.heads for transformer in transformers] == [1, 2, 4]
+    expected = unet.state_dict()
     for name, value in ours.state_dict().items():
-        assert torch.equal(value, unet.state_dict()[name]), name
+        assert torch.equal(value, expected[name]), name
     assert set(backbone(torch.rand(1, 3, 64, 64))) == {"p2", "p3", "p4", "p5"}
 
 
@@ -502,9 +503,9 @@ def test_weights_of_any_floating_point_type_load(folder: Path, kind: str, is_pic
         (torch.save if is_pickled else save_file)(tensors, folder / part / FILE)
     backbone = smallest_backbone()
     load_diffusion_weights(backbone, str(folder))
+    expected = parts["unet"].state_dict()
     for name, value in backbone.refinement.unet.state_dict().items():
-        expected = parts["unet"].state_dict()[name].to(getattr(torch, kind))
-        assert torch.equal(value, expected.float()), name
+        assert torch.equal(value, expected[name].to(getattr(torch, kind)).float()), name
 
 
 @pytest.mark.parametrize(

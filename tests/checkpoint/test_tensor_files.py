@@ -3,7 +3,6 @@
 import os
 import pickle
 import re
-import subprocess
 import sys
 import types
 from pathlib import Path
@@ -196,9 +195,10 @@ def test_reading_a_part_of_a_file_takes_the_memory_of_this_part(
     """
     tensors = {f"used.{i}": torch.rand(1000, 1000) for i in range(40)}
     tensors |= {f"other.{i}": torch.rand(1000, 1000) for i in range(60)}
-    file = write(tmp_path, ending, tensors)
-    command = [sys.executable, "-c", MEASURE, str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    script = tmp_path / "script.py"
+    script.write_text(MEASURE)
+    done = run_script(script, write(tmp_path, ending, tensors))
+    assert done.returncode == 0, done.stderr
     own, mapped = map(float, done.stdout.split())
     assert own < 0.75  # half of it is kept, as float16
     assert mapped < 1.25

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
+from exported_files import read_metadata
 from mini_training import POSE_SMALL
 from scripts import ROOT, run_script
 
 from metaprompt_d2.config import CONFIG_ROOT
-from metaprompt_d2.export import METADATA_NAME
 
 PAGE = ROOT / "docs/custom_keypoints.md"
 # Where the keypoints are in a box, as shares of its width and height.
@@ -88,7 +87,5 @@ def test_the_page_works_as_it_is_written(tmp_path: Path) -> None:
     assert predicted["categories"][0]["name"] == "bird"
     assert len(list((tmp_path / "predicted").glob("*.png"))) == 6
     assert float(re.search(r"difference from the model: (\S+), of", outputs[-1])[1]) < 1e-4
-    extra = {METADATA_NAME: ""}
-    torch.export.load(tmp_path / "birds.pt2", extra_files=extra)
     names = json.loads(example)["categories"][0]["keypoints"]
-    assert json.loads(extra[METADATA_NAME])["keypoints"] == names
+    assert read_metadata(tmp_path / "birds.pt2")["keypoints"] == names

@@ -58,7 +58,8 @@ def test_a_plain_checkpoint_loads_below_adapters(tmp_path: Path) -> None:
 def test_a_checkpoint_with_adapters_loads_whole(tmp_path: Path) -> None:
     model, other = trained(LORA), smallest_backbone(LORA)
     SafeCheckpointer(other).load(saved(model, tmp_path))
-    assert all(torch.equal(model.state_dict()[k], value) for k, value in other.state_dict().items())
+    expected = model.state_dict()
+    assert all(torch.equal(expected[k], value) for k, value in other.state_dict().items())
 
 
 @pytest.mark.parametrize(
@@ -114,6 +115,7 @@ def test_names_of_wrapped_models_do_not_hide_adapters(tmp_path: Path, prefix: st
     torch.save({"model": {prefix + n: v for n, v in model.state_dict().items()}}, file)
     other = smallest_backbone(LORA)
     SafeCheckpointer(other, for_inference=True).load(file)
-    assert all(torch.equal(model.state_dict()[k], value) for k, value in other.state_dict().items())
+    expected = model.state_dict()
+    assert all(torch.equal(expected[k], value) for k, value in other.state_dict().items())
     with pytest.raises(ValueError, match=r"lora_A\S+: not in the model"):
         SafeCheckpointer(smallest_backbone()).load(file)

@@ -2,10 +2,10 @@
 
 import argparse
 import atexit
-import ctypes
 import os
 import signal
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,6 @@ import torch
 from detectron2.utils import comm
 from mini_training import free_port
 from torch.multiprocessing import ProcessRaisedException
-from torch.multiprocessing.spawn import start_processes
 
 from metaprompt_d2.engine import launch_main
 from metaprompt_d2.utils.errors import InputError
@@ -43,14 +42,10 @@ def be_killed(args: argparse.Namespace) -> None:
 def work_and_abort_on_the_way_out(args: argparse.Namespace) -> None:
     file = args.folder / str(comm.get_rank())
     atexit.register(file.write_text, "done")
-    libc = ctypes.CDLL(None)
-    libc.on_exit(ctypes.cast(libc.abort, ctypes.c_void_p), None)
+    threading._shutdown = os.abort  # a process of `multiprocessing` calls it as its last
 
 
-def test_destructors_that_abort_harm_no_work_that_is_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.multiprocessing, "start_processes", start_processes)  # spawns
+def test_destructors_that_abort_harm_no_work_that_is_done(tmp_path: Path) -> None:
     args = arguments(2)
     args.folder = tmp_path
     launch_main(work_and_abort_on_the_way_out, args)

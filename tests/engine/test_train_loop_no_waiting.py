@@ -12,7 +12,7 @@ import pytest
 import torch
 from detectron2.modeling import build_model
 from detectron2.structures import ImageList
-from helpers import smallest_cfg, smallest_depth_cfg
+from helpers import TWO_LEVELS, smallest_cfg, smallest_depth_cfg
 from pose_files import smallest_pose_cfg
 from torch import Tensor
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
@@ -53,8 +53,8 @@ def inputs(task: str) -> list[dict]:
 
 
 CONFIGS = {
-    "sem_seg": smallest_cfg,
-    "depth": smallest_depth_cfg,
+    "sem_seg": lambda overrides: smallest_cfg(TWO_LEVELS | overrides),
+    "depth": lambda overrides: smallest_depth_cfg(TWO_LEVELS | overrides),
     "pose": lambda overrides: smallest_pose_cfg({"INPUT.PERSON_CROP.SIZE": (64, 64)} | overrides),
 }
 

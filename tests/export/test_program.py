@@ -1,6 +1,5 @@
 """Exported files predict what the model does, at several sizes and without this package."""
 
-import functools
 import json
 import re
 import shutil
@@ -13,10 +12,11 @@ import pytest
 import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling import Backbone, build_model
-from helpers import smallest_depth_model, smallest_model
+from helpers import TWO_LEVELS, smallest_depth_model, smallest_model
 from mask2former_models import tiny_head
 from pose_files import smallest_pose_cfg
 from torch import nn
+from torch.export import ExportedProgram
 
 from metaprompt_d2.export import (
     METADATA_NAME,
@@ -31,13 +31,7 @@ from metaprompt_d2.modeling import UniversalSegmentor
 
 ENDINGS = (".onnx", ".pt2")
 WHOLE = {"TEST.SLIDING_WINDOW.ENABLED": False, "MODEL.META_PROMPT.REFINE_STEPS": 1}
-# Exporting a model of any size takes time for each of its layers.
-TWO_LEVELS = WHOLE | {
-    "MODEL.META_PROMPT.ADAPTER": True,
-    "MODEL.DIFFUSION.UNET.BLOCK_OUT_CHANNELS": (8, 16),
-    "MODEL.SEM_SEG_HEAD.IN_FEATURES": ("p2", "p3"),
-    "MODEL.SEM_SEG_HEAD.AUX_IN_FEATURE": "p3",
-}
+WITH_ADAPTER = WHOLE | TWO_LEVELS | {"MODEL.META_PROMPT.ADAPTER": True}
 ABOUT = {"task": "sem_seg", "classes": ["road", "car"]}
 
 
@@ -68,8 +62,8 @@ def assert_near(given: torch.Tensor, expected: torch.Tensor) -> None:
 def segmentation(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
     """A model and the folder of its files for all sizes: seg.onnx, seg.onnx.data, seg.pt2."""
     torch.manual_seed(0)
-    model = with_large_weights(smallest_model(TWO_LEVELS)).eval()
-    untouched = smallest_model(TWO_LEVELS).eval()
+    model = with_large_weights(smallest_model(WITH_ADAPTER)).eval()
+    untouched = smallest_model(WITH_ADAPTER).eval()
     untouched.load_state_dict(model.state_dict())
     folder = tmp_path_factory.mktemp("segmentation")
     program = export_program(
@@ -80,20 +74,32 @@ def segmentation(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, P
     return untouched, folder
 
 
+@pytest.fixture(scope="module")
+def loaded(segmentation: tuple[nn.Module, Path]) -> tuple[ExportedProgram, dict]:
+    """The program of seg.pt2 and its metadata; loading it takes much longer than running it."""
+    extra = {METADATA_NAME: ""}
+    program = torch.export.load(segmentation[1] / "seg.pt2", extra_files=extra)
+    return program, json.loads(extra[METADATA_NAME])
+
+
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_segmentation_of_any_size_and_batch(
-    segmentation: tuple[nn.Module, Path], ending: str, monkeypatch: pytest.MonkeyPatch
+    segmentation: tuple[nn.Module, Path],
+    loaded: tuple[ExportedProgram, dict],
+    ending: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, folder = segmentation
-    # Loading the program takes much longer than running it.
-    monkeypatch.setattr(torch.export, "load", functools.cache(torch.export.load))
+    monkeypatch.setattr(torch.export, "load", {folder / "seg.pt2": loaded[0]}.__getitem__)
     for shape in ((1, 128, 128), (3, 192, 128), (2, 128, 192)):
         images = images_of(*shape)
         given = run_file(folder / f"seg{ending}", images)
         assert_near(given, of_images(model, images, "sem_seg"))
 
 
-def test_files_are_complete_and_have_metadata(segmentation: tuple[nn.Module, Path]) -> None:
+def test_files_are_complete_and_have_metadata(
+    segmentation: tuple[nn.Module, Path], loaded: tuple[ExportedProgram, dict]
+) -> None:
     _, folder = segmentation
     assert sorted(file.name for file in folder.iterdir()) == [
         "seg.onnx",
@@ -106,9 +112,8 @@ def test_files_are_complete_and_have_metadata(segmentation: tuple[nn.Module, Pat
         "road",
         "car",
     ]
-    extra = {METADATA_NAME: ""}
-    program = torch.export.load(folder / "seg.pt2", extra_files=extra)
-    assert json.loads(extra[METADATA_NAME]) == ABOUT
+    program, about = loaded
+    assert about == ABOUT
     # Only the result of the adapter, the prompts, is in the file.
     assert not [name for name in program.state_dict if "adapter" in name]
 
@@ -156,7 +161,7 @@ def test_the_example_of_the_docs_runs(
 
 
 def test_depth_of_any_size_is_in_meters_at_the_images_size(tmp_path: Path) -> None:
-    model = with_large_weights(smallest_depth_model({"MODEL.META_PROMPT.REFINE_STEPS": 1})).eval()
+    model = with_large_weights(smallest_depth_model(WHOLE | TWO_LEVELS)).eval()
     shapes = [(2, 72, 136), (1, 128, 64)]
     images = [images_of(*shape) for shape in shapes]
     expected = [of_images(model, batch, "depth") for batch in images]
@@ -181,7 +186,7 @@ def test_heatmaps_of_crops(tmp_path: Path) -> None:
 
 def test_classes_at_one_size_that_is_no_multiple(tmp_path: Path) -> None:
     """Fixed sizes follow the model's own rule if the strides don't divide them."""
-    model = with_large_weights(smallest_model(WHOLE)).eval()
+    model = with_large_weights(smallest_model(WHOLE | TWO_LEVELS)).eval()
     images = images_of(1, 72, 90)
     expected = of_images(model, images, "sem_seg").argmax(dim=1)
     program = export_program(ExportableModel(model, argmax=True), (72, 90))

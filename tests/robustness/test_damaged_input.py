@@ -21,7 +21,7 @@ from damage import ABSURD, damage_file, damage_json_file
 from depth_files import write_depth, write_kitti_frame
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import default_argument_parser, defaults
-from helpers import smallest_cfg, smallest_depth_cfg
+from helpers import TWO_LEVELS, smallest_cfg, smallest_depth_cfg
 from id_schemes import rename
 from pose_files import detection, person, smallest_pose_cfg, write_detections, write_people
 from random_weights import random_weights
@@ -35,7 +35,7 @@ from metaprompt_d2.engine import launch_main, load_model, train_or_evaluate
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "datasets"
 CLASSES = ["road", "car", "sky"]
-SEM_SEG = {
+SEM_SEG = TWO_LEVELS | {
     "MODEL.SEM_SEG_HEAD.NUM_CLASSES": 3,
     "MODEL.SEM_SEG_HEAD.NORM": "",
     "MODEL.META_PROMPT.REFINE_STEPS": 1,
@@ -128,7 +128,7 @@ def configs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("configs")
     made = {
         "sem_seg": smallest_cfg(SEM_SEG),
-        "depth": smallest_depth_cfg({"INPUT.CROP.SIZE": [64, 64]}),
+        "depth": smallest_depth_cfg(TWO_LEVELS | {"INPUT.CROP.SIZE": [64, 64]}),
         "pose": smallest_pose_cfg({"DATALOADER.NUM_WORKERS": 0}),
     }
     for task, cfg in made.items():

@@ -2,19 +2,19 @@
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import benchmark
 import pytest
 import torch
 from benchmarking import machine
+from benchmarking.loading import loader_rate
 from benchmarking.machine import PeakMemory, matmul_ceiling
 from benchmarking.measure import Workload, measure, stays
-from benchmarking.variants import Variant, inference_variants
+from benchmarking.variants import Variant, inference_variants, training_variants
 from detectron2.modeling import build_model
 from diffusers.models.attention_processor import Attention, AttnProcessor
-from helpers import SMALLEST, smallest_cfg
+from helpers import SMALLEST, registered_cityscapes, smallest_cfg, write_cityscapes
 from torch import Tensor, nn
 
 CPU = torch.device("cpu")
@@ -35,6 +35,13 @@ def run(tmp_path: Path, *arguments: str) -> tuple[dict, str]:
     ).read_text()
 
 
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One call a turn, and no large matrix products: that there are times matters, not which."""
+    monkeypatch.setattr("benchmarking.measure._TURN", 0.0)
+    monkeypatch.setattr(machine, "_time_product", lambda *_: 1.0)
+
+
 def check_agreement(section: dict) -> None:
     for row in section["variants"]:
         # Norms over the few values of such small maps, and a softmax, magnify round-off.
@@ -43,13 +50,24 @@ def check_agreement(section: dict) -> None:
         assert row["memory_gib"] is None or row["memory_gib"] > 0
 
 
-@pytest.mark.parametrize("task", ["cityscapes_seg", "kitti_depth", "coco_pose"])
-def test_all_variants_of_prediction_and_training_agree(tmp_path: Path, task: str) -> None:
-    arguments = ["--config-file", str(CONFIGS / f"{task}.yaml"), "--size", "64", "64"]
+@pytest.mark.usefixtures("brief")
+def test_all_variants_of_prediction_and_training_agree(tmp_path: Path) -> None:
+    arguments = ["--config-file", str(CONFIGS / "cityscapes_seg.yaml"), "--size", "64", "64"]
     report, text = run(tmp_path, *arguments, "--rounds", "1", "--train")
-    names = [row["variant"] for row in report["inference"]["variants"]]
-    assert names == [variant.name for variant in inference_variants(CPU, compiled=False)]
-    assert names[0] == "plain"
+    for section, variants in (("inference", inference_variants), ("training", training_variants)):
+        names = [row["variant"] for row in report[section]["variants"]]
+        assert names == [variant.name for variant in variants(CPU, compiled=False)]
+        assert names[0] == "plain"
+        check_agreement(report[section])
+    assert "## Training" in text and "| all, bf16" in text
+
+
+@pytest.mark.usefixtures("brief")
+@pytest.mark.parametrize("task", ["cityscapes_seg", "kitti_depth", "coco_pose"])
+def test_every_task_is_measured(tmp_path: Path, task: str) -> None:
+    arguments = ["--config-file", str(CONFIGS / f"{task}.yaml"), "--size", "64", "64"]
+    chosen = ["--variant", "all, float32", "--variant", "all, bf16"]
+    report, _ = run(tmp_path, *arguments, "--rounds", "1", "--train", *chosen)
     check_agreement(report["inference"])
     check_agreement(report["training"])
     # A training step runs the same model forward and backward, on two images.
@@ -60,7 +78,6 @@ def test_all_variants_of_prediction_and_training_agree(tmp_path: Path, task: str
     passes = ["UNet pass 1", "UNet pass 2"]
     assert list(parts) == ["VAE encoder", *passes, "rearrangement", "head", "the rest"]
     assert all(value > 0 for value in parts.values())
-    assert "## Training" in text and "| all, bf16" in text
 
 
 class _TooLarge(AttnProcessor):
@@ -97,6 +114,7 @@ def test_a_relative_crop_is_no_size() -> None:
         benchmark.default_size(smallest_cfg({"INPUT.CROP.SIZE": (0.9, 0.9)}))
 
 
+@pytest.mark.usefixtures("brief")
 def test_a_sweep_shows_every_size_batch_and_number_of_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -112,15 +130,19 @@ def test_a_sweep_shows_every_size_batch_and_number_of_steps(
     assert re.search(r"\| 64x128 +\| 2 +\| 3 +\| out of memory +\| \d", text)
 
 
+@pytest.mark.usefixtures("brief")
 def test_the_loader_is_compared_with_what_training_consumes(
-    run_tool: Callable[..., str], tmp_path: Path
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    arguments = ["--config-file", CONFIGS / "cityscapes_seg.yaml", "--size", 64, 64]
-    choice = ["--rounds", 1, "--no-inference", "--train", "--variant", "sdpa", "--data"]
-    output = run_tool("benchmark.py", *arguments, *choice, "--output-dir", tmp_path, *OPTS)
-    assert "images/s with 0 workers; a core's time is worth" in output
-    assert re.search(r"Training \(sdpa\) consumes .* \d+ core\(s\) of workers keep up", output)
-    data = json.loads((tmp_path / "benchmark.json").read_text())["data"]
+    monkeypatch.setattr(benchmark, "loader_rate", lambda cfg, seconds: loader_rate(cfg, seconds=1))
+    write_cityscapes(tmp_path, height=64, width=128)
+    arguments = ["--config-file", str(CONFIGS / "cityscapes_seg.yaml"), "--size", "64", "64"]
+    choice = ["--rounds", "1", "--no-inference", "--train", "--variant", "sdpa", "--data"]
+    with registered_cityscapes(tmp_path) as name:
+        report, text = run(tmp_path, *arguments, *choice, "DATASETS.TRAIN", f"('{name}',)")
+    assert "images/s with 0 workers; a core's time is worth" in text
+    assert re.search(r"Training \(sdpa\) consumes .* \d+ core\(s\) of workers keep up", text)
+    data = report["data"]
     assert data["images_per_second"] > 0 and data["batches"] > 0
     assert data["images_per_core_second"] > 0
 
@@ -189,6 +211,7 @@ def test_the_products_of_a_slow_type_stay_small(
     assert sizes[-1] == size
 
 
+@pytest.mark.usefixtures("brief")
 def test_a_variant_that_does_not_fit_is_named_and_the_others_are_measured(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

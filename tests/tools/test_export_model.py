@@ -1,23 +1,24 @@
 """`tools/export_model.py`: a config and a checkpoint in, one checked file out."""
 
-import json
 import re
 from pathlib import Path
 
 import export_model
 import pytest
 import torch
-from helpers import smallest_cfg, smallest_depth_cfg
+from exported_files import read_metadata
+from helpers import TWO_LEVELS, smallest_cfg, smallest_depth_cfg
 from random_weights import random_weights
 
 from metaprompt_d2.engine import load_model
-from metaprompt_d2.export import METADATA_NAME, ExportableModel
+from metaprompt_d2.export import ExportableModel
 
 
 def test_a_checkpoint_becomes_a_file_that_is_checked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cfg = smallest_cfg({"MODEL.SEM_SEG_HEAD.NUM_CLASSES": 19, "MODEL.META_PROMPT.REFINE_STEPS": 1})
+    keys = {"MODEL.SEM_SEG_HEAD.NUM_CLASSES": 19, "MODEL.META_PROMPT.REFINE_STEPS": 1}
+    cfg = smallest_cfg(TWO_LEVELS | keys)
     (tmp_path / "config.yaml").write_text(cfg.dump())
     torch.save(
         {"model": load_model(cfg, require_weights=False).state_dict()}, tmp_path / "model.pth"
@@ -28,9 +29,7 @@ def test_a_checkpoint_becomes_a_file_that_is_checked(
     export_model.main([*argv, "MODEL.WEIGHTS", str(tmp_path / "model.pth")])
     found = re.search(r"largest difference from the model: (\S+), of", capsys.readouterr().out)
     assert float(found[1]) < 1e-4
-    extra = {METADATA_NAME: ""}
-    torch.export.load(file, extra_files=extra)
-    about = json.loads(extra[METADATA_NAME])
+    about = read_metadata(file)
     assert about["task"] == "sem_seg"
     assert about["classes"][:2] == ["road", "sidewalk"]
 

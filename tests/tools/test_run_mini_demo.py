@@ -12,6 +12,7 @@ import cv2
 import pytest
 import torch
 from mini_training import DEPTH_SMALL, POSE_CONFIG, POSE_SMALL, SMALL, UNIVERSAL_SMALL
+from scripts import run_script
 
 from metaprompt_d2.engine import load_config
 
@@ -25,11 +26,18 @@ def demo() -> ModuleType:
     return module
 
 
+def run_demo(*arguments: object, data: Path) -> str:
+    """Run the demo with forks for its scripts; returns its output."""
+    done = run_script("tests/utils/forked_demo.py", *arguments, DETECTRON2_DATASETS=str(data))
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    return done.stdout
+
+
 def test_the_demo_compares_both_beginnings_and_says_where_the_pictures_are(
-    run_tool: Callable[..., str], tmp_path: Path
+    mini_data: Path, tmp_path: Path
 ) -> None:
     options = [*SMALL, "SOLVER.MAX_ITER", 2, "OUTPUT_DIR", tmp_path / "demo"]
-    output = run_tool("run_mini_demo.py", *options)
+    output = run_demo(*options, data=mini_data)
     table = output[output.rindex("2 iterations on") :]
     assert "mini diffusion model" in table
     assert "random weights" in table
@@ -61,6 +69,7 @@ def test_the_demo_compares_both_beginnings_and_says_where_the_pictures_are(
 def test_a_training_that_fails_ends_the_demo_with_its_last_lines(
     run_tool: Callable[..., str], tmp_path: Path
 ) -> None:
+    """Here the training is a process of its own, as it is for users."""
     options = [*SMALL, "DATASETS.TRAIN", "('gone',)", "OUTPUT_DIR", tmp_path / "demo"]
     output = run_tool("run_mini_demo.py", *options, fails=True)
     first, *_, last = [line for line in output.splitlines() if "error:" in line]
@@ -69,21 +78,19 @@ def test_a_training_that_fails_ends_the_demo_with_its_last_lines(
 
 
 def test_the_panoptic_demo_shows_the_miou_of_the_segmentation_demo(
-    run_tool: Callable[..., str], tmp_path: Path
+    mini_data: Path, tmp_path: Path
 ) -> None:
     options = [*UNIVERSAL_SMALL, "SOLVER.MAX_ITER", 2, "OUTPUT_DIR", tmp_path / "demo"]
-    output = run_tool("run_mini_demo.py", "--task", "panoptic", *options)
+    output = run_demo("--task", "panoptic", *options, data=mini_data)
     table = output[output.rindex("2 iterations on") :]
     for name in ("PQ", "PQ_th", "PQ_st", "mIoU"):
         assert 0 <= float(re.search(rf"^{name} +([\d.]+)", table, re.MULTILINE)[1]) <= 100
     assert Path(re.search(r"^pictures: (.+)$", table, re.MULTILINE)[1]).is_file()
 
 
-def test_the_depth_demo_compares_with_the_constant_median(
-    run_tool: Callable[..., str], tmp_path: Path
-) -> None:
+def test_the_depth_demo_compares_with_the_constant_median(mini_data: Path, tmp_path: Path) -> None:
     options = [*DEPTH_SMALL, "SOLVER.MAX_ITER", 2, "OUTPUT_DIR", tmp_path / "demo"]
-    output = run_tool("run_mini_demo.py", "--task", "depth", *options)
+    output = run_demo("--task", "depth", *options, data=mini_data)
     table = output[output.rindex("2 iterations on") :]
     median = float(re.search(r"median \(([\d.]+) m\)", table)[1])
     assert 1 < median < 80
@@ -97,10 +104,10 @@ def test_the_depth_demo_compares_with_the_constant_median(
 
 
 def test_the_pose_demo_compares_people_and_dogs_with_their_median_poses(
-    run_tool: Callable[..., str], tmp_path: Path
+    mini_data: Path, tmp_path: Path
 ) -> None:
     options = [*POSE_SMALL, "SOLVER.MAX_ITER", 2, "OUTPUT_DIR", tmp_path / "demo"]
-    output = run_tool("run_mini_demo.py", "--task", "pose", *options)
+    output = run_demo("--task", "pose", *options, data=mini_data)
     table = output[output.rindex("2 iterations on people, 2 on dogs") :]
     assert re.search(r"^ +people +median people +dogs +median dogs$", table, re.MULTILINE)
     people, median_people, dogs, median_dogs = (

@@ -5,8 +5,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,19 +92,19 @@ def test_evaluation_is_the_same_in_one_process_two_processes_and_two_machines(
 
 
 def test_a_killed_training_resumes_with_the_same_losses(
-    start_tool: Callable[..., tuple[subprocess.Popen, Path]],
-    run_tool: Callable[..., str],
-    trained: Path,
-    tmp_path: Path,
+    run_tool: Callable[..., str], mini_data: Path, trained: Path, tmp_path: Path
 ) -> None:
     arguments = ["--config-file", CONFIG, *TRAINING, "OUTPUT_DIR", tmp_path]
-    killed, log = start_tool("train_net.py", *arguments)
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "model_0000003.pth").exists():
-        assert time.monotonic() < deadline, log.read_text()[-2000:]
-        time.sleep(0.02)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait()
+    killed = run_script(
+        *(
+            "tests/utils/killed.py",
+            tmp_path / "model_0000003.pth",
+            "tools/train_net.py",
+            *arguments,
+        ),
+        DETECTRON2_DATASETS=str(mini_data),
+    )
+    assert killed.returncode == signal.SIGKILL, killed.stderr[-4000:]
     assert not (tmp_path / "model_final.pth").exists()
     # What a kill in the middle of writing leaves behind.
     (tmp_path / "model_0000005.pth.tmp").write_bytes(b"half a checkpoint")

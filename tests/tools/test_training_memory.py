@@ -3,7 +3,7 @@
 import pytest
 import torch
 import training_memory
-from helpers import smallest_cfg, smallest_depth_cfg
+from helpers import TWO_LEVELS, smallest_depth_cfg
 from pose_files import smallest_pose_cfg
 from training_memory import LADDER, count
 
@@ -29,7 +29,7 @@ def as_dict(pairs: list) -> dict:
     ],
 )
 def test_fake_tensors_are_counted_as_real_ones(keys: dict) -> None:
-    cfg = smallest_depth_cfg(CROP | keys)
+    cfg = smallest_depth_cfg(CROP | TWO_LEVELS | keys)
     fake, real = count(cfg, 2), count(cfg, 2, fake=False)
     assert fake.weights == real.weights
     assert fake.gradients == real.gradients
@@ -46,7 +46,7 @@ def test_pose_is_counted_on_crops_of_people() -> None:
 
 
 def test_what_is_counted_is_what_the_model_has() -> None:
-    cfg = smallest_cfg(CROP)
+    cfg = smallest_depth_cfg(CROP | TWO_LEVELS)
     counted = count(cfg, 2)
     parameters = training_memory.without_memory(cfg).parameters()
     trained = sum(p.nbytes for p in parameters if p.requires_grad)
@@ -74,6 +74,7 @@ def test_the_ladder_leads_down() -> None:
 
 def test_the_command_prints_a_table_and_measures_a_run(capsys: pytest.CaptureFixture) -> None:
     options = ["MODEL.DIFFUSION.WEIGHTS", "", "INPUT.CROP.SIZE", "[64,64]", "MODEL.DEVICE", "cpu"]
+    options += ["MODEL.DIFFUSION.UNET.BLOCK_OUT_CHANNELS", "(16,32)"]
     config = ["--config-file", "metaprompt_d2://mini/kitti_depth.yaml"]
     training_memory.main([*config, "--run", *options])
     output = capsys.readouterr().out

@@ -67,6 +67,13 @@ SMALLEST = {
     "MODEL.SEM_SEG_HEAD.CONVS_DIM": 8,
 }
 
+# On top of these for exports, compilation and fake tensors, which take time for each layer.
+TWO_LEVELS = {
+    "MODEL.DIFFUSION.UNET.BLOCK_OUT_CHANNELS": (8, 16),
+    "MODEL.SEM_SEG_HEAD.IN_FEATURES": ("p2", "p3"),
+    "MODEL.SEM_SEG_HEAD.AUX_IN_FEATURE": "p3",
+}
+
 # The official depth recipe on top of these, with images in [0, 1].
 DEPTH = {
     "MODEL.META_ARCHITECTURE": "DepthEstimator",

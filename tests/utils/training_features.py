@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from detectron2.utils import comm
-from helpers import registered_cityscapes, smallest_cfg, write_cityscapes
+from helpers import TWO_LEVELS, registered_cityscapes, smallest_cfg, write_cityscapes
 
 from metaprompt_d2.engine import Trainer
 
@@ -18,7 +18,7 @@ FEATURES = {
     "checkpointing": {DIFFUSION + "GRADIENT_CHECKPOINTING": True},
     "of levels": {
         DIFFUSION + "GRADIENT_CHECKPOINTING": True,
-        DIFFUSION + "GRADIENT_CHECKPOINTING_LEVELS": (0, 3),
+        DIFFUSION + "GRADIENT_CHECKPOINTING_LEVELS": (1,),
     },
     "accumulation": {SOLVER + "ACCUMULATION_STEPS": 2},
     "clipping": {
@@ -92,7 +92,7 @@ def train(
 ) -> Trainer:
     """Train two updates on the data of `write_cityscapes`; with `resume` only the second one."""
     with registered_cityscapes(data) as name:
-        overrides = SMALL | settings(features) | (overrides or {})
+        overrides = SMALL | TWO_LEVELS | settings(features) | (overrides or {})
         overrides |= {"DATASETS.TRAIN": (name,), "OUTPUT_DIR": str(folder)}
         torch.manual_seed(0)
         trainer = Trainer(smallest_cfg(overrides))

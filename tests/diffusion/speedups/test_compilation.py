@@ -3,7 +3,7 @@
 import pytest
 import torch
 from detectron2.modeling import build_model
-from helpers import random_image, smallest_cfg, smallest_vae
+from helpers import TWO_LEVELS, random_image, smallest_cfg, smallest_vae
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 
@@ -29,7 +29,7 @@ def test_each_part_compiles_into_one_program_for_all_steps(
 
     torch.compiler.reset()
     monkeypatch.setattr(nn.Module, "compile", count_programs)
-    model = build_model(smallest_cfg({"MODEL.META_PROMPT.REFINE_STEPS": 2})).eval()
+    model = build_model(smallest_cfg(TWO_LEVELS | {"MODEL.META_PROMPT.REFINE_STEPS": 2})).eval()
     model.inference_dtype = dtype
     optimize_for_inference(model, dtype=dtype, channels_last=channels_last, compile_mode="default")
     with torch.no_grad():
