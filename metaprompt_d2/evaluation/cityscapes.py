@@ -2,6 +2,7 @@
 
 import logging
 from collections import OrderedDict
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 
@@ -37,11 +38,16 @@ class DistributedCityscapesSemSegEvaluator(CityscapesSemSegEvaluator):
         """
         super().__init__(dataset_name)
         self.dataset_name = dataset_name
-        # The label maps with label ids are next to those with training ids. Detectron2's mapper
-        # drops their names from the inputs.
-        self._label_ids = {
+
+    @cached_property
+    def _label_ids(self) -> dict[str, str]:
+        """The images' label maps with label ids, which are next to those with training ids.
+
+        Detectron2's mapper drops their names from the inputs.
+        """
+        return {
             item["file_name"]: item["sem_seg_file_name"].replace("labelTrainIds", "labelIds")
-            for item in DatasetCatalog.get(dataset_name)
+            for item in DatasetCatalog.get(self.dataset_name)
         }
 
     def reset(self) -> None:
