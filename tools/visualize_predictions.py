@@ -24,8 +24,9 @@ from detectron2.data import Metadata, MetadataCatalog
 from detectron2.structures import Boxes, Instances
 
 import metaprompt_d2  # noqa: F401  (fills the registries)
+from metaprompt_d2.codecs import KeypointSchema
 from metaprompt_d2.data import find_keypoint_schema, load_dataset_dicts
-from metaprompt_d2.data.coco_json import check_posed_people
+from metaprompt_d2.data.coco_json import check_posed_people, read_people
 from metaprompt_d2.data.readers import read_depth, read_image
 from metaprompt_d2.evaluation import draw_prediction, merge_people
 from metaprompt_d2.utils.errors import InputError, one_line_errors
@@ -69,6 +70,8 @@ def json_reader(
     if isinstance(entries, list) and all(map(is_posed, entries)):
         schema = find_keypoint_schema(metadata.name)
         people = check_posed_people(str(file), entries, len(schema), parts=schema.parts)
+        if len(metadata.thing_classes) > 1:
+            name_categories(file, people, schema, metadata)
         return people_reader(people, len(schema), score_threshold)
     raise InputError(
         f"{file} isn't a list of predictions: keypoints (image_id, score, keypoints), or masks "
@@ -76,25 +79,46 @@ def json_reader(
     )
 
 
+def name_categories(
+    file: Path, people: list[dict], schema: KeypointSchema, metadata: Metadata
+) -> None:
+    """Add to each person the index of its category in `thing_classes` as "class".
+
+    Raises:
+        InputError: A person has none of the dataset's categories.
+    """
+    truth = metadata.json_file, metadata.thing_classes, len(schema)
+    classes = read_people(*truth, parts=schema.parts).classes
+    for number, person in enumerate(people):
+        if (category := person.get("category_id")) not in classes:
+            raise InputError(
+                f"{file}: entries[{number}] has category_id {category}, expected one of "
+                f"{', '.join(map(str, classes))}, as in {metadata.json_file}"
+            )
+        person["class"] = classes[category]
+
+
 def people_reader(entries: list[dict], num_keypoints: int, score_threshold: float) -> Reader:
     """Read people in COCO's result format; their boxes enclose their keypoints.
 
     Images with predictions below the threshold only are drawn, without people.
     """
-    people: dict[int | str, list[np.ndarray]] = {entry["image_id"]: [] for entry in entries}
+    people: dict[int | str, list[dict]] = {entry["image_id"]: [] for entry in entries}
     for entry in entries:
         if entry["score"] >= score_threshold:
-            people[entry["image_id"]].append(np.reshape(entry["keypoints"], (-1, 3)))
+            people[entry["image_id"]].append(entry)
 
     def read(item: dict) -> dict | None:
         if item["image_id"] not in people:
             return None
-        found = np.reshape(people[item["image_id"]], (-1, num_keypoints, 3))
-        keypoints = torch.tensor(found, dtype=torch.float32)
+        found = people[item["image_id"]]
+        numbers = np.reshape([each["keypoints"] for each in found], (-1, num_keypoints, 3))
+        keypoints = torch.tensor(numbers, dtype=torch.float32)
         instances = Instances((item["height"], item["width"]))
         corners = [keypoints[..., :2].amin(dim=1), keypoints[..., :2].amax(dim=1)]
         instances.pred_boxes = Boxes(torch.cat(corners, dim=1))
         instances.pred_keypoints = keypoints
+        instances.pred_classes = torch.tensor([each.get("class", 0) for each in found]).long()
         return {"instances": instances}
 
     return read

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..utils.errors import InputError
 from .names import match_names
+from .versions import versions_of, with_versions
 
 AVERAGES = "ema"  # key of the averages' state in a checkpoint
 
@@ -40,4 +41,4 @@ def use_averages(
             f"{len(problems)} averages (EMA) have no weight of their name and shape:\n  "
             + "\n  ".join(problems)
         )
-    return {**state_dict, **matched}
+    return with_versions({**state_dict, **matched}, versions_of(state_dict))

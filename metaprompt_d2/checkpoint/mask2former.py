@@ -1,7 +1,6 @@
 """Convert Mask2Former's weights: its authors' layout, transformers' and that of our head."""
 
 import re
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 from ..utils.errors import InputError
 from .mask2former_names import BACKBONES, TRANSFORMER, TRANSFORMERS, VERSIONS, detectron2_layers
 from .names import match_names, rename, unwrap, unwrapped
+from .versions import with_versions
 
 # Layouts of others, and what they are.
 MASK2FORMER_LAYOUTS = {
@@ -83,9 +83,7 @@ def to_mask2former(weights: Mapping[str, Tensor], layout: str) -> dict[str, Tens
         return {rename(name, inverse) or name: value for name, value in kept.items()}
     inverse = {ours: theirs for theirs, ours in detectron2_layers(kept).items()}
     joined = _join(kept).items()
-    state_dict = OrderedDict((rename(name, inverse) or name, value) for name, value in joined)
-    vars(state_dict)["_metadata"] = VERSIONS  # where `Module.load_state_dict` looks for versions
-    return state_dict
+    return with_versions({rename(name, inverse) or name: v for name, v in joined}, VERSIONS)
 
 
 def _split(named: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ TRANSFORMERS = {
 BACKBONES = {"mask2former": "model.pixel_level_module.encoder.", "transformers": "backbone."}
 
 # Versions of the names below, by the module that reads them.
-VERSIONS = {"sem_seg_head": {"version": 2}, "sem_seg_head.predictor": {"version": 2}}
+VERSIONS = {"sem_seg_head": 2, "sem_seg_head.predictor": 2}
 
 _PREDICTOR = "sem_seg_head.predictor"
 # The authors' names -> ours, but for what is numbered.

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from ..diffusion import base_names, is_adapter
 from ..utils.errors import InputError
 from .mask2former import MASK2FORMER_LAYOUTS, from_mask2former, mask2former_layout
-from .names import match_names
+from .names import match_names, unwrapped
 from .official import from_official, is_official
 from .tensor_files import TensorFileError, find_state_dict, load_checkpoint
+from .versions import versions_of, with_versions
 
 logger = logging.getLogger(__name__)
 
@@ -69,11 +70,17 @@ def match_weights(model: nn.Module, state_dict: Mapping[str, Tensor]) -> dict[st
         InputError: Two tensors get the same name, or one can't be converted.
     """
     own = {name: name for name in model.state_dict()}
+    # A wrapper comes before the module in it, whose version counts.
+    versions = {unwrapped(name): version for name, version in versions_of(state_dict).items()}
+    modules = {name: unwrapped(name) for name, _ in model.named_modules(remove_duplicate=False)}
     layout = mask2former_layout(state_dict)
     if layout in MASK2FORMER_LAYOUTS and mask2former_layout(own) == "ours":
         state_dict = from_mask2former(state_dict)
         logger.info("Converted the head's weights from %s", MASK2FORMER_LAYOUTS[layout])
-    return match_names(state_dict, base_names(own) | own)
+    return with_versions(
+        match_names(state_dict, base_names(own) | own),
+        {name: versions[plain] for name, plain in modules.items() if plain in versions},
+    )
 
 
 def find_misfits(

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from ..utils.errors import InputError
+from .versions import versions_of, with_versions
 
 Value = TypeVar("Value")
 
@@ -47,12 +48,13 @@ def unwrapped(name: str) -> str:
 
 
 def unwrap(named: Mapping[str, Value]) -> dict[str, Value]:
-    """Drop what wrappers of modules add to the names of tensors.
+    """Drop what wrappers of modules add to the names of tensors, and of modules with versions.
 
     Raises:
         InputError: Two names become one (all are listed).
     """
-    return match_names(named, {})
+    versions = {unwrapped(name): version for name, version in versions_of(named).items()}
+    return with_versions(match_names(named, {}), versions)
 
 
 def match_names(named: Mapping[str, Value], known: Mapping[str, str]) -> dict[str, Value]:

@@ -4,6 +4,7 @@ A name in a pickle stands for a function or class of `stand_ins.py`, whatever th
 """
 
 import pickle
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import IO, Any, ClassVar
 
@@ -65,9 +66,11 @@ class RestrictedUnpickler(pickle._Unpickler):
         target = self.stack[-1]
         if isinstance(target, Stateful):
             target.__setstate__(state)
-        elif type(target) is dict:  # state dicts have a `_metadata`, which isn't used
-            if not isinstance(state, dict) or state.keys() - {"_metadata"}:
+        elif isinstance(target, dict):
+            is_state_dict = type(target) is OrderedDict and isinstance(state, dict)
+            if not is_state_dict or state.keys() - {"_metadata"}:
                 raise RefusedError("it holds attributes of a dict")
+            vars(target).update(state)  # the versions of its modules
         elif not isinstance(target, Inert):
             raise RefusedError(f"it holds a state of a {type(target).__name__}")
 

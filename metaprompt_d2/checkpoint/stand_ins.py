@@ -8,6 +8,7 @@ import os
 import pickle
 import re
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -118,6 +119,10 @@ def _new_dict(items: Any = ()) -> dict:
     return dict(pairs)
 
 
+def _new_ordered_dict(items: Any = ()) -> dict:
+    return OrderedDict(_new_dict(items))
+
+
 def _new_default_dict(factory: Any = None) -> dict:
     return {}
 
@@ -157,7 +162,7 @@ STAND_INS: dict[str, Any] = {
     "builtins.complex": _new_complex,
     "builtins.set": _new_set,
     "collections.Counter": _new_dict,
-    "collections.OrderedDict": _new_dict,
+    "collections.OrderedDict": _new_ordered_dict,
     "collections.defaultdict": _new_default_dict,
     # The factories of a defaultdict.
     **dict.fromkeys((f"builtins.{name}" for name in ("dict", "float", "int", "list")), Inert),

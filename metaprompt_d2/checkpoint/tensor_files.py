@@ -18,6 +18,7 @@ from .names import unwrap
 from .pickles import load_pickled_arrays
 from .stand_ins import STAND_INS, RefusedError, replace_stand_ins
 from .torch_files import DamagedError, check_legacy, check_zip, is_legacy, is_zip
+from .versions import versions_of, with_versions
 
 # Keys below which files hold their state dict: training codes', pycls' and Caffe2's.
 _STATE_DICT_KEYS = ("state_dict", "model", "model_state_dict", "model_state", "blobs")
@@ -116,8 +117,11 @@ def _read(path: Path, *, mapped: bool, whole: bool) -> Any:
 def find_state_dict(loaded: Any, path: str | os.PathLike) -> dict[str, Tensor]:
     """Return the tensors of a loaded state dict, bare or under a usual key; arrays become tensors.
 
+    The versions of its modules stay with it.
+
     Raises:
-        TensorFileError: The file holds no state dict. The message names `path`.
+        TensorFileError: The file holds no state dict, or versions that aren't numbers. The message
+            names `path`.
     """
     for key in _STATE_DICT_KEYS:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
@@ -125,7 +129,10 @@ def find_state_dict(loaded: Any, path: str | os.PathLike) -> dict[str, Tensor]:
     named = loaded.items() if isinstance(loaded, Mapping) else ()
     tensors = {name: _as_tensor(value) for name, value in named if isinstance(name, str)}
     if found := {name: value for name, value in tensors.items() if value is not None}:
-        return found
+        try:
+            return with_versions(found, versions_of(loaded))
+        except InputError as error:
+            raise TensorFileError(f"{path}: {error}") from error
     raise TensorFileError(f"{path} holds no state dict: a {type(loaded).__name__} without tensors")
 
 

@@ -3,6 +3,7 @@
 import logging
 import zipfile
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +185,7 @@ class SafeCheckpointer(DetectionCheckpointer):
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         given = match_weights(self.model, checkpoint["model"])
-        checkpoint["model"] = given.copy()  # the parent class changes it
+        checkpoint["model"] = copy(given)  # with its versions; the parent class changes it
         incompatible = super()._load_model(checkpoint)
         may_differ = () if self._resumes else self.skip_mismatches
         problems = find_misfits(

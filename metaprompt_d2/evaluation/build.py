@@ -127,7 +127,9 @@ def _mean_iou(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator
 
 
 def _instance_ap(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
-    if find_task(cfg) == "universal":
+    things = MetadataCatalog.get(name).get("thing_dataset_id_to_contiguous_id", None) or {}
+    come_first = sorted(things.values()) == list(range(len(things)))  # as Detectron2 expects
+    if find_task(cfg) == "universal" or not come_first:
         return [ThingsEvaluator(name, output_dir)]
     return [COCOEvaluator(name, output_dir=output_dir, kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS)]
 

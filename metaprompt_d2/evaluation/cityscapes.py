@@ -2,6 +2,7 @@
 
 import logging
 from collections import OrderedDict
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 
@@ -38,6 +39,17 @@ class DistributedCityscapesSemSegEvaluator(CityscapesSemSegEvaluator):
         super().__init__(dataset_name)
         self.dataset_name = dataset_name
 
+    @cached_property
+    def _label_ids(self) -> dict[str, str]:
+        """The images' label maps with label ids, which are next to those with training ids.
+
+        Detectron2's mapper drops their names from the inputs.
+        """
+        return {
+            item["file_name"]: item["sem_seg_file_name"].replace("labelTrainIds", "labelIds")
+            for item in DatasetCatalog.get(self.dataset_name)
+        }
+
     def reset(self) -> None:
         self._working_dir = TemporaryFolder("metaprompt_d2_cityscapes_")
         self._temp_dir = self._working_dir.name
@@ -49,7 +61,7 @@ class DistributedCityscapesSemSegEvaluator(CityscapesSemSegEvaluator):
             InputError: A label map is missing, or is one that the scorer would misread.
         """
         for item in inputs:
-            file = _label_ids(item)
+            file = self._label_ids[item["file_name"]]
             with opened("label", file) as stream:
                 fits = is_read_as_stored(Image.open(stream))
             if not fits:
@@ -92,8 +104,7 @@ class DistributedCityscapesSemSegEvaluator(CityscapesSemSegEvaluator):
         # The script reads CITYSCAPES_DATASET when it is imported.
         scorer = import_module("cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling")
         truth = {
-            f"{Path(item['file_name']).stem}_pred.png": _label_ids(item)
-            for item in DatasetCatalog.get(self.dataset_name)
+            f"{Path(image).stem}_pred.png": labels for image, labels in self._label_ids.items()
         }
         missing = sorted(truth[name] for name in truth if not (folder / name).is_file())
         if missing:
@@ -123,8 +134,3 @@ class DistributedCityscapesSemSegEvaluator(CityscapesSemSegEvaluator):
                 "%d label maps of %s have no image and are not scored: %s%s",
                 *(len(alone), gt_dir, ", ".join(alone[:_MAX_LISTED]), more),
             )
-
-
-def _label_ids(item: dict) -> str:
-    """Return the label map with label ids, which is next to the one with training ids."""
-    return item["sem_seg_file_name"].replace("labelTrainIds", "labelIds")

@@ -120,3 +120,25 @@ def test_a_model_of_the_authors_keeps_its_names(caplog: pytest.LogCaptureFixture
     matched = match_weights(_published(), state_dict)
     assert list(matched) == list(state_dict)
     assert "Converted" not in caplog.text
+
+
+@pytest.mark.parametrize("ending", ["pkl", "pth"])
+def test_a_model_of_the_authors_loads_its_files(tmp_path: Path, ending: str) -> None:
+    """Its modules put every name below another where a file doesn't hold their versions."""
+    theirs, other = _published(), _published()
+    file = _write_published(theirs, tmp_path / f"published.{ending}")
+    SafeCheckpointer(other, for_inference=True).load(file)
+    for name, value in theirs.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value), name
+    torch.save({"model": dict(theirs.state_dict())}, tmp_path / "without.pth")
+    nested = r"sem_seg_head\.pixel_decoder\.pixel_decoder\.\S+: not in the model"
+    with pytest.raises(InputError, match=nested):
+        SafeCheckpointer(other, for_inference=True).load(str(tmp_path / "without.pth"))
+
+
+def test_a_training_of_the_authors_model_resumes(tmp_path: Path) -> None:
+    theirs, other = _published(), _published()
+    SafeCheckpointer(theirs, str(tmp_path)).save("model_0000001")
+    SafeCheckpointer(other, str(tmp_path)).resume_or_load("", resume=True)
+    for name, value in theirs.state_dict().items():
+        assert torch.equal(other.state_dict()[name], value), name

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from helpers import registered_cityscapes, tiny_cfg, write_cityscapes
@@ -60,6 +60,16 @@ def shares(items: list[dict]) -> tuple[float, float]:
 def test_a_perfect_prediction_scores_100(name: str) -> None:
     metrics = score(DistributedCityscapesSemSegEvaluator(name), DatasetCatalog.get(name))
     assert metrics == pytest.approx({"IoU": 100, "iIoU": 100, "IoU_sup": 100, "iIoU_sup": 100})
+
+
+def test_inputs_of_detectron2s_mapper_are_scored(name: str) -> None:
+    """It drops the names of label maps."""
+    mapper = DatasetMapper(is_train=False, augmentations=[], image_format="RGB")
+    evaluator = DistributedCityscapesSemSegEvaluator(name)
+    evaluator.reset()
+    for item in DatasetCatalog.get(name):
+        evaluator.process([mapper(item)], [logits(truth(item))])
+    assert evaluator.evaluate()["sem_seg"]["IoU"] == pytest.approx(100)
 
 
 def test_a_prediction_of_road_alone_scores_half_of_the_roads_share(name: str) -> None:

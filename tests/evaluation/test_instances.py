@@ -9,9 +9,11 @@ import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BitMasks, Instances
+from helpers import smallest_cfg
 from pycocotools import mask as rle
 
 from metaprompt_d2.data import register_panoptic
+from metaprompt_d2.evaluation import build_evaluators
 from metaprompt_d2.evaluation.instances import ThingsEvaluator
 from metaprompt_d2.utils.errors import InputError
 
@@ -51,6 +53,23 @@ def things(tmp_path: Path) -> Iterator[Path]:
     yield file
     DatasetCatalog.remove(NAME)
     MetadataCatalog.remove(NAME)
+
+
+def test_models_of_any_task_are_scored_by_it_where_things_are_not_first(
+    things: Path, tmp_path: Path
+) -> None:
+    """Detectron2's own evaluator stops at such classes."""
+    ids = MetadataCatalog.get(NAME).thing_dataset_id_to_contiguous_id
+    name = f"{NAME}_of_a_detector"
+    MetadataCatalog.get(name).set(
+        evaluator_type="coco",
+        json_file=str(things),
+        thing_classes=[category["name"] for category in CATEGORIES],
+        thing_dataset_id_to_contiguous_id=ids,
+    )
+    cfg = smallest_cfg({"OUTPUT_DIR": str(tmp_path)})
+    assert [type(part) for part in build_evaluators(cfg, name)] == [ThingsEvaluator]
+    MetadataCatalog.remove(name)
 
 
 def score(classes: list[int], output_dir: Path) -> dict:

@@ -11,12 +11,15 @@ import pycocotools.mask
 import pytest
 import visualize_data
 import visualize_predictions
+from detectron2.data import MetadataCatalog
 from mini_training import CONFIG, POSE_CONFIG, POSE_SMALL, SMALL
-from pose_files import PEOPLE
+from pose_files import PEOPLE, person, write_people
 
-from metaprompt_d2.data import register_sem_seg_folders
+from metaprompt_d2.data import register_keypoints, register_sem_seg_folders
+from metaprompt_d2.data.datasets.coco_topdown import COCO_PERSON
 from metaprompt_d2.data.datasets.keypoints import load_annotated_people
 from metaprompt_d2.data.datasets.kitti import load_kitti_eigen
+from metaprompt_d2.utils.errors import InputError
 
 DEPTH_CONFIG = "configs/mini/kitti_depth.yaml"
 
@@ -127,6 +130,33 @@ def test_people_are_drawn_from_the_evaluators_json(
     file.write_text('[{"image_id": 1}]')
     output = run_tool("visualize_predictions.py", *options, tmp_path / "none", fails=True)
     assert "keypoints_results.json isn't a list of predictions" in output
+
+
+def test_predicted_people_have_their_categories(tmp_path: Path) -> None:
+    name = f"test_visualize_{tmp_path.name}"
+    file = write_people(tmp_path, [person(1)])
+    content = json.loads(file.read_text())
+    content["categories"] = [{"id": 1, "name": "person"}, {"id": 7, "name": "dog"}]
+    file.write_text(json.dumps(content))
+    names = COCO_PERSON["keypoint_names"]
+    register_keypoints(
+        name, str(file), str(tmp_path), thing_classes=["dog", "person"], keypoint_names=names
+    )
+    found = [person(1) | {"score": 0.9}, person(2, category_id=7) | {"score": 0.8}]
+    results = tmp_path / "results.json"
+
+    def categories() -> list[int]:
+        results.write_text(json.dumps(found))
+        read = visualize_predictions.json_reader(results, [], MetadataCatalog.get(name), 0.5)
+        output = read({"image_id": 1, "height": 80, "width": 100})
+        return output["instances"].pred_classes.tolist()
+
+    assert categories() == [1, 0]
+    found[1]["score"] = 0.4
+    assert categories() == [1]
+    found[1]["category_id"] = 5
+    with pytest.raises(InputError, match=r"entries\[1\] has category_id 5, expected one of 1, 7"):
+        categories()
 
 
 def test_predictions_are_drawn_from_the_evaluators_json(

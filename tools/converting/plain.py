@@ -6,6 +6,7 @@ from detectron2.modeling import build_model
 
 from converting.files import check_fit, expected_weights, read_state_dict, write, write_config
 from metaprompt_d2.checkpoint import AVERAGES
+from metaprompt_d2.checkpoint.versions import versions_of, with_versions
 from metaprompt_d2.diffusion import base_names, is_adapter, merge_lora
 from metaprompt_d2.engine import load_config
 from metaprompt_d2.utils.errors import InputError
@@ -23,7 +24,8 @@ def to_plain(args: argparse.Namespace) -> None:
     model.load_state_dict(state_dict)
     merge_lora(model)
     print("tensors of adapters merged:", sum(map(is_adapter, state_dict)))
-    write(args.output, {"model": base_names(model.state_dict())})
+    merged = model.state_dict()
+    write(args.output, {"model": with_versions(base_names(merged), versions_of(merged))})
     keys = ["MODEL.WEIGHTS", str(args.output.resolve())]
     keys += ["MODEL.DIFFUSION.LORA.RANK", 0, "SOLVER.EMA.ENABLED", False]
     write_config(args, load_config(str(args.config_file), keys))

@@ -18,7 +18,11 @@ _STUFF = {
 
 
 def register_ade20k_panoptic(root: str) -> None:
-    """Register `ade20k_panoptic_{train,val}`, under Mask2Former's names."""
+    """Register `ade20k_panoptic_seg_{train,val}`.
+
+    Mask2Former's own code registers `ade20k_panoptic_{train,val}`, so that these names are left to
+    it. The names of the files are Mask2Former's.
+    """
     names = MetadataCatalog.get("ade20k_sem_seg_val").stuff_classes
     categories = [
         {"id": index, "name": name, "isthing": index not in _STUFF}
@@ -27,7 +31,7 @@ def register_ade20k_panoptic(root: str) -> None:
     root = os.path.join(root, "ADEChallengeData2016")
     for split, folder in (("train", "training"), ("val", "validation")):
         register_panoptic(
-            f"ade20k_panoptic_{split}",
+            f"ade20k_panoptic_seg_{split}",
             os.path.join(root, f"ade20k_panoptic_{split}.json"),
             os.path.join(root, f"ade20k_panoptic_{split}"),
             os.path.join(root, "images", folder),

@@ -155,9 +155,26 @@ def test_missing_files_are_named(root: Path, file: str) -> None:
     assert "does not exist" in str(caught.value)
 
 
+def test_names_that_mask2formers_code_registers_are_left_to_it() -> None:
+    """In a process with both, the second to register a name would fail."""
+    theirs = {
+        f"ade20k_{kind}_{split}"
+        for kind in ("full_sem_seg", "instance", "panoptic")
+        for split in ("train", "val")
+    }
+    theirs |= {
+        f"mapillary_vistas_{kind}_{split}"
+        for kind in ("sem_seg", "panoptic")
+        for split in ("train", "val")
+    }
+    theirs |= {f"coco_2017_{split}_panoptic_with_sem_seg" for split in ("train", "val")}
+    theirs |= {f"coco_2017_{split}_stuff_10k_sem_seg" for split in ("train", "test")}
+    assert not theirs & set(DatasetCatalog.list())
+
+
 def test_ade20k_has_100_things() -> None:
     for split in ("train", "val"):
-        metadata = MetadataCatalog.get(f"ade20k_panoptic_{split}")
+        metadata = MetadataCatalog.get(f"ade20k_panoptic_seg_{split}")
         assert metadata.stuff_classes == MetadataCatalog.get("ade20k_sem_seg_val").stuff_classes
         things = metadata.thing_dataset_id_to_contiguous_id
         assert len(things) == 100 and len(metadata.stuff_dataset_id_to_contiguous_id) == 150
