@@ -54,8 +54,8 @@ def load_checkpoint(path: str | os.PathLike, *, mapped: bool = False) -> Any:
 
     Args:
         path: A safetensors file, a pickle of arrays or a file of `torch.save`.
-        mapped: Map the file of `torch.save` into memory, so that tensors are only read when they
-            are used. The file must not change while they exist. Safetensors are always mapped.
+        mapped: Map a safetensors file or one of `torch.save` into memory, so that tensors are only
+            read when they are used. The file must not change while they exist.
 
     Raises:
         MissingFileError: The file doesn't exist.
@@ -98,7 +98,8 @@ def _read(path: Path, *, mapped: bool, whole: bool) -> Any:
     with path.open("rb") as file:
         start = file.read(512)
         if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size:
-            return load_file(path)
+            tensors = load_file(path)
+            return tensors if mapped else {name: value.clone() for name, value in tensors.items()}
         if not is_zip(start) and not is_legacy(start):
             file.seek(0)
             return load_pickled_arrays(file)

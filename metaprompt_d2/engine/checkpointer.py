@@ -2,8 +2,10 @@
 
 import logging
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from copy import copy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 from detectron2.utils.file_io import PathManager
-from torch import nn
+from torch import Tensor, nn
 
 from ..checkpoint import (
     AVERAGES,
@@ -185,8 +187,11 @@ class SafeCheckpointer(DetectionCheckpointer):
 
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         given = match_weights(self.model, checkpoint["model"])
+        if self.for_inference:
+            _move_like(given, self.model)
         checkpoint["model"] = copy(given)  # with its versions; the parent class changes it
-        incompatible = super()._load_model(checkpoint)
+        with _weights_taken_over(self.model) if self.for_inference else nullcontext():
+            incompatible = super()._load_model(checkpoint)
         may_differ = () if self._resumes else self.skip_mismatches
         problems = find_misfits(
             self.model,
@@ -210,3 +215,25 @@ class SafeCheckpointer(DetectionCheckpointer):
             names = ", ".join(name for name, *_ in incompatible.incorrect_shapes)
             logger.warning("Not loaded, as MODEL.SKIP_MISMATCHES says: %s", names)
         return incompatible
+
+
+def _move_like(weights: dict[str, Tensor], model: nn.Module) -> None:
+    """Give weights the types, devices and layout of a model's, in place."""
+    for name, own in model.state_dict().items():
+        if isinstance(weights.get(name), Tensor):
+            weights[name] = weights[name].to(own).contiguous()
+
+
+@contextmanager
+def _weights_taken_over(model: nn.Module) -> Iterator[None]:
+    """Let a model take over the tensors that it loads: a copy needs time and twice the memory.
+
+    A tensor of several names is copied, so that all of them still mean the same one.
+    """
+    own = list(model.state_dict(keep_vars=True).values())
+    if len({id(value) for value in own}) == len(own):
+        model.load_state_dict = partial(model.load_state_dict, assign=True)  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        vars(model).pop("load_state_dict", None)

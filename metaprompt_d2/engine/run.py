@@ -12,6 +12,7 @@ from torch import nn
 
 from ..checkpoint import AVERAGES
 from ..diffusion.speedups import optimize_for_inference
+from ..modeling import WithoutRandomWeights
 from ..utils.errors import InputError
 from ..utils.precision import amp_dtype
 from .checkpointer import SafeCheckpointer
@@ -42,7 +43,8 @@ def load_model(
     Raises:
         InputError: There are no weights, or they aren't exactly the model's.
     """
-    model = Trainer.build_model(cfg)
+    with WithoutRandomWeights() if cfg.MODEL.WEIGHTS else nullcontext():
+        model = Trainer.build_model(cfg)
     _load_for_inference(
         SafeCheckpointer.of_config(cfg, model, for_inference=True),
         ("MODEL.WEIGHTS", cfg.MODEL.WEIGHTS),

@@ -26,6 +26,7 @@ from .meta_arch.pose import TopDownPoseEstimator
 from .meta_arch.sem_seg import SlidingWindowSegmentor
 from .meta_arch.universal import UniversalSegmentor
 from .person_detector import PersonDetector
+from .random_weights import WithoutRandomWeights
 from .test_time_augmentation import DenseModelWithTTA, with_test_time_augmentation
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "TopDownPoseEstimator",
     "UPerHead",
     "UniversalSegmentor",
+    "WithoutRandomWeights",
     "attention_flops",
     "attention_gradient_flops",
     "attention_products",

@@ -1,9 +1,12 @@
-"""A warning for a backbone that runs with random weights instead of Stable Diffusion's."""
+"""Random weights: a warning where they run, and no draw where a file replaces them."""
 
 import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 logger = logging.getLogger(__name__)
 
@@ -63,3 +66,34 @@ def _is_same(parameter: Tensor, initial: Tensor) -> bool:
     if type(parameter) is not nn.Parameter or parameter.is_meta or initial.is_meta:
         return False
     return torch.equal(parameter, initial.to(parameter))
+
+
+_DRAWS = {
+    nn.init.kaiming_normal_,
+    nn.init.kaiming_uniform_,
+    nn.init.normal_,
+    nn.init.uniform_,
+    Tensor.normal_,
+    Tensor.uniform_,
+}
+
+
+class WithoutRandomWeights(TorchFunctionMode):
+    """Context in which parameters of new models get no values, because a file will set them all.
+
+    Drawing the weights of Stable Diffusion takes longer than reading them.
+    """
+
+    def __torch_function__(
+        self,
+        function: Any,
+        types: Iterable[type],
+        args: tuple = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        named = dict(kwargs or {})
+        if function in _DRAWS:
+            values = args[0] if args else named["tensor"]
+            if isinstance(values, nn.Parameter):
+                return values
+        return function(*args, **named)

@@ -329,3 +329,49 @@ def test_without_another_checkpoint_one_starts_again(tmp_path: Path) -> None:
     (tmp_path / "model_0000009.pth").write_bytes(b"PK\x03\x04 cut")
     with pytest.raises(InputError, match="no other checkpoint can be resumed"):
         checkpointer.resume_or_load("")
+
+
+def test_in_inference_the_model_takes_over_the_tensors_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No copy is made; types and frozen weights stay the model's."""
+    weights = {"weight": torch.rand(2, 3), "bias": torch.rand(2).half()}
+    torch.save(weights, tmp_path / "a.pth")
+    read: dict[str, torch.Tensor] = {}
+
+    def remembered(file: str) -> dict:
+        read.update(torch.load(file))
+        return {"model": dict(read)}
+
+    monkeypatch.setattr("metaprompt_d2.engine.checkpointer.read_weights", remembered)
+    model = nn.Linear(3, 2)
+    model.weight.requires_grad_(False)
+    SafeCheckpointer(model, for_inference=True).load(str(tmp_path / "a.pth"))
+    assert model.weight.data_ptr() == read["weight"].data_ptr()
+    assert model.bias.dtype == torch.float32
+    assert torch.equal(model.bias, weights["bias"].float())
+    assert (model.weight.requires_grad, model.bias.requires_grad) == (False, True)
+    assert "load_state_dict" not in vars(model)
+
+
+@pytest.mark.parametrize("ending", [".pth", ".safetensors"])
+def test_a_loaded_model_doesnt_depend_on_its_file(tmp_path: Path, ending: str) -> None:
+    weights = {"weight": torch.rand(2, 3), "bias": torch.rand(2)}
+    file = tmp_path / f"a{ending}"
+    (save_file if ending == ".safetensors" else torch.save)(weights, file)
+    model = nn.Linear(3, 2)
+    SafeCheckpointer(model, for_inference=True).load(str(file))
+    with file.open("r+b") as stream:
+        stream.truncate(0)
+    assert torch.equal(model.weight, weights["weight"])
+
+
+def test_tied_weights_stay_tied_in_inference(tmp_path: Path) -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    model[1].weight = model[0].weight
+    expected = torch.rand(3, 3)
+    state = {"0.weight": expected, "0.bias": torch.rand(3), "1.bias": torch.rand(3)}
+    torch.save(state, tmp_path / "a.pth")
+    SafeCheckpointer(model, for_inference=True).load(str(tmp_path / "a.pth"))
+    assert model[0].weight is model[1].weight
+    assert torch.equal(model[1].weight, expected)

@@ -6,16 +6,16 @@ import logging
 
 import pytest
 import torch
-from detectron2.modeling import build_backbone
+from detectron2.modeling import build_backbone, build_model
 from detectron2.utils.file_io import PathManager
-from helpers import smallest_backbone
+from helpers import smallest_backbone, smallest_cfg
 from torch import nn
 
 from metaprompt_d2.checkpoint import load_diffusion_weights
 from metaprompt_d2.diffusion.speedups import optimize_for_inference
-from metaprompt_d2.engine import SafeCheckpointer
+from metaprompt_d2.engine import SafeCheckpointer, load_model
 from metaprompt_d2.model_zoo import get_config
-from metaprompt_d2.modeling.random_weights import warn_if_random
+from metaprompt_d2.modeling.random_weights import WithoutRandomWeights, warn_if_random
 
 IMAGES = torch.zeros(1, 3, 8, 8)
 SOURCE = "metaprompt_d2://mini/diffusion"
@@ -166,3 +166,31 @@ def test_a_model_without_values_runs(caplog: pytest.LogCaptureFixture) -> None:
     filled = backbone.to_empty(device="cpu")
     filled.load_state_dict(smallest_backbone().state_dict())
     assert not messages(caplog, filled)
+
+
+def test_parameters_that_a_file_will_set_are_not_drawn() -> None:
+    before = torch.get_rng_state()
+    with WithoutRandomWeights():
+        layers = nn.ModuleList(
+            [nn.Linear(3, 4), nn.Conv2d(3, 4, 3), nn.Embedding(5, 2), nn.LayerNorm(4)]
+        )
+        nn.init.xavier_uniform_(layers[0].weight)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(layers[3].weight, torch.ones(4))  # not random
+    with WithoutRandomWeights():
+        noise = torch.zeros(4).normal_()  # no parameter
+    assert noise.abs().min() > 0
+    nn.init.normal_(layers[0].weight)  # the context is over
+    assert layers[0].weight.std() > 0.1
+
+
+def test_a_model_built_without_draws_is_the_checkpoint(tmp_path: Path) -> None:
+    cfg = smallest_cfg()
+    torch.manual_seed(7)
+    expected = build_model(cfg)
+    torch.save({"model": expected.state_dict()}, tmp_path / "model.pth")
+    cfg.defrost()
+    cfg.MODEL.WEIGHTS = str(tmp_path / "model.pth")
+    loaded = load_model(cfg, optimize=False)
+    for name, value in expected.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
