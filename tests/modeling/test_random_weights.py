@@ -3,6 +3,7 @@
 import copy
 import io
 import logging
+from pathlib import Path
 
 import pytest
 import torch
