@@ -36,6 +36,12 @@ def check_config(cfg: CfgNode) -> None:
         torch.device(cfg.MODEL.DEVICE)
     except RuntimeError as error:
         raise InputError(f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}: {error}") from error
+    means, deviations = cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD
+    if len(means) != len(deviations):
+        raise InputError(
+            f"MODEL.PIXEL_MEAN holds {len(means)} numbers, MODEL.PIXEL_STD {len(deviations)}: "
+            "expected one of each per channel"
+        )
     head = cfg.MODEL.SEM_SEG_HEAD
     if expected := ignore_value_expected(head.IGNORE_VALUE, head.NUM_CLASSES):
         raise InputError(

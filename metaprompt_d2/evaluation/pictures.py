@@ -88,11 +88,11 @@ def panoptic_seg(item: dict, output: dict, metadata: Metadata) -> np.ndarray:
 def instances(item: dict, output: dict, metadata: Metadata) -> np.ndarray | None:
     """Draw people with keypoints, or masks; other instances have no picture."""
     found = output["instances"].to("cpu")
+    if not found.has("pred_keypoints") and not found.has("pred_masks"):
+        return None
     image = read_image(item["file_name"], "RGB")
     if found.has("pred_keypoints"):
         return compare_people(image, found, annotated_people(item), metadata)
-    if not found.has("pred_masks"):
-        return None
     shown = confident(found)
     prediction = list(shown.pred_masks.numpy().astype(bool)), shown.pred_classes.tolist()
     return compare_segments(image, prediction, None, metadata)

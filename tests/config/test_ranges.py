@@ -52,6 +52,7 @@ def test_a_range_says_what_it_expects(bounds: Range, value: float, expected: str
         ("MODEL.DIFFUSION.LORA.RANK", -2, "is -2, expected at least 0"),
         ("MODEL.DIFFUSION.UNET.NUM_HEADS_PER_LEVEL", ("x",), "is ('x',), expected numbers"),
         ("MODEL.DEPTH_HEAD.MAX_DEPTH", 0.0, "is 0.0, expected more than 0"),
+        ("MODEL.PIXEL_STD", [1.0, 0.0, 1.0], "is [1.0, 0.0, 1.0], expected more than 0"),
         ("MODEL.DEPTH_HEAD.DECONV_KERNELS", (2, 5, 2), "is (2, 5, 2), expected one of (2, 3, 4)"),
         (
             "MODEL.HEATMAP_HEAD.LOSS",
@@ -110,3 +111,11 @@ def test_sizes_that_do_not_fit_each_other_are_named(overrides: dict, message: st
     options[::2] = [f"MODEL.DIFFUSION.{key}" for key in options[::2]]
     with pytest.raises(InputError, match=message):
         load_config("", options)
+
+
+def test_means_and_deviations_of_pixels_are_pairs() -> None:
+    cfg = get_cfg()
+    add_metaprompt_config(cfg)
+    cfg.MODEL.PIXEL_STD = [127.5]
+    with pytest.raises(InputError, match="PIXEL_MEAN holds 3 numbers, MODEL.PIXEL_STD 1"):
+        check_config(cfg)
