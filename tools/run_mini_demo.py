@@ -299,7 +299,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--task", choices=list(CONFIGS), default="sem_seg")
     parser.add_argument("opts", nargs="*", help="config options as KEY VALUE pairs")
     args = parser.parse_args(arguments)
-    if not (DATA / "mini/coco_animals").exists():  # earlier versions had no animals
+    if not (DATA / "mini/cityscapes/gtFine/panoptic_train.json").exists():  # the newest part
         run("datasets/make_mini.py", "--output", str(DATA / "mini"))
     cfg = load_config(str(config_file(CONFIGS[args.task])), args.opts)
     demos = {
