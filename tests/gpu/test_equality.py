@@ -36,13 +36,11 @@ def moved(tensors: Mapping[str, Tensor], device: torch.device | str) -> dict[str
 def test_every_official_stage_in_float32(case: tuple, device: torch.device) -> None:
     fixture, model, stages = case
     ours = moved(stages(model, moved(fixture.inputs, device)), "cpu")
-    off = {}
-    for key, expected in fixture.outputs.items():
-        if not key.startswith("slide/"):
-            difference = abs(subsample(ours[key]) - expected).max()
-            off[key] = difference / (NOISE_FACTOR * float32_noise(fixture, key))
-    assert len(off) >= 10
-    assert {key: share for key, share in off.items() if share > 1} == {}
+    theirs = {k: v for k, v in fixture.outputs.items() if not k.startswith("slide/")}
+    assert len(theirs) >= 10
+    off = {key: abs(subsample(ours[key]) - expected).max() for key, expected in theirs.items()}
+    allowed = {key: NOISE_FACTOR * float32_noise(fixture, key) for key in off}
+    assert {key: (off[key], allowed[key]) for key in off if off[key] > allowed[key]} == {}
 
 
 def test_every_official_stage_in_float64(case: tuple, device: torch.device) -> None:
@@ -59,12 +57,14 @@ def test_every_official_stage_in_float64(case: tuple, device: torch.device) -> N
 @pytest.mark.parametrize("name", OUTPUTS)
 @torch.no_grad()
 def test_models_in_half_precision(name: str, dtype: torch.dtype, device: torch.device) -> None:
+    if device.type == "cpu" and name.startswith("depth"):
+        pytest.skip("it takes minutes on a CPU without bf16")
     fixture = load_compact(name)
     model = CASES[name][0](fixture).eval().to(device)
     model.inference_dtype = dtype
     optimize_for_inference(model, dtype=dtype, channels_last=device.type == "cuda")
     output, stage = OUTPUTS[name]
     (ours,) = model([{"image": fixture.inputs["image"][0]}])
-    ours, exact = subsample(ours[output][None].cpu()), fixture.exact[stage]
+    ours, exact = subsample(ours[output].cpu()[None]), fixture.outputs[stage]
     error = ((ours - exact) ** 2).mean() ** 0.5
     assert error < TOLERANCES[dtype] * exact.std()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import benchmark
 import gpu_check
 import pytest
 import torch
@@ -119,8 +120,6 @@ def test_commands_name_files_and_variants_that_exist(device: str, tmp_path: Path
         files = [word for word in words if re.search(r"\.(py|yaml)$", word)]
         assert files and all((ROOT / file).is_file() for file in files), part
         if words[0] == "tools/benchmark.py":
-            import benchmark
-
             args = benchmark.parse_arguments(words[1:])
             assert args.output_dir == folder / part.name
             target = torch.device(device)
