@@ -28,7 +28,7 @@ def test_every_task_trains_in_every_precision(
     assert all(map(math.isfinite, losses))
     assert losses[1] != losses[0]
     moved = torch.cat([(p != before[p]).flatten() for p in loop.optimizer.state])  # with gradients
-    assert moved.float().mean() > 0.8
+    assert moved.float().mean() > 0.6  # on maps of one pixel, only a kernel's center has gradients
 
 
 def change_of(device: torch.device, **options) -> Tensor:
