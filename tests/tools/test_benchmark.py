@@ -189,7 +189,7 @@ def test_the_sweep_of_people_runs_in_crops_of_the_size(
     (measured,) = report["sweep"]["pixels"]
     assert list(measured["seconds"]) == ["plain", "all, float32", "all, bf16"]
     assert all(seconds > 0 for seconds in measured["seconds"].values())
-    assert shapes == 3 * [(2, 17, 128 // 4, 64 // 4)]  # heatmaps of two crops
+    assert shapes == 3 * [(2, 1, 17, 128 // 4, 64 // 4)]  # heatmaps of a person in each image
 
 
 @pytest.mark.usefixtures("brief")
