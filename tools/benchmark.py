@@ -4,7 +4,7 @@ r"""Measure the time, memory and outputs of several ways to run a config's model
     python tools/benchmark.py --config-file configs/cityscapes_seg.yaml --size 512 512 \
         --variant "all, float32" --variant "all, bf16"
     python tools/benchmark.py --config-file configs/mini/kitti_depth.yaml --train --data
-    python tools/benchmark.py --config-file configs/mini/coco_pose.yaml --sweep
+    python tools/benchmark.py --config-file configs/mini/coco_pose.yaml --sweep --plot scaling.png
 
 All variants start with the same weights (those of the config, or random ones) and are timed in
 turns. `plain` is the official code's arithmetic: eager, float32, attention that stores the N x N
@@ -12,7 +12,6 @@ matrix, channels outermost, one window at a time. docs/performance.md explains t
 """
 
 import argparse
-import itertools
 import json
 from collections.abc import Sequence
 from contextlib import suppress
@@ -23,7 +22,9 @@ from benchmarking.loading import loader_rate
 from benchmarking.machine import describe, matmul_ceiling
 from benchmarking.measure import Workload, measure
 from benchmarking.parts import time_parts
+from benchmarking.plot import draw_sweep
 from benchmarking.report import markdown, rows
+from benchmarking.sweep import measure_sweep
 from benchmarking.variants import Variant, inference_variants, training_variants
 from detectron2.config import CfgNode
 from torch import nn
@@ -49,19 +50,26 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--variant",
         action="append",
-        help="run it and plain, may be repeated; default: all",
+        help="run it and plain, may be repeated; default: all, in a sweep those called all",
     )
     parser.add_argument("--compile", action="store_true", help="measure torch.compile, too")
     parser.add_argument("--train", action="store_true", help="measure training steps, too")
     parser.add_argument("--no-inference", action="store_true", help="don't measure predictions")
     parser.add_argument("--data", action="store_true", help="measure the training loader, too")
-    parser.add_argument("--sweep", action="store_true", help="vary size, batch and steps")
+    parser.add_argument(
+        "--sweep",
+        action="store_true",
+        help="vary pixels up to the size, steps, images and prompts, one at a time",
+    )
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="draw the sweep")
     parser.add_argument("--output-dir", type=Path, help="for benchmark.md and benchmark.json")
     parser.add_argument("opts", nargs="*", default=[], help="config keys and values")
     args = parser.parse_intermixed_args(argv)
     for name in ("batch_size", "rounds"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1")
+    if args.plot is not None and not args.sweep:
+        parser.error("--plot draws a sweep: give --sweep, too")
     return args
 
 
@@ -139,30 +147,6 @@ def parts_of(
     return columns
 
 
-def sweep(args: argparse.Namespace, work: Workload, rounds: int) -> list[dict]:
-    """Measure `plain` and all improvements for two sizes, batches of 1 and 2, 1 to 3 steps."""
-    cfg = configured(args, "MODEL.META_PROMPT.REFINE_STEPS", 3, "MODEL.WEIGHTS", "")
-    model = load_model(cfg, optimize=False, require_weights=False).eval()
-    variants = chosen(
-        inference_variants(model.device, compiled=False), ["all, float32", "all, bf16"]
-    )
-    embeddings = list(model.backbone.refinement.step_embeddings)
-    points = []
-    for halvings, batch_size, steps in itertools.product((1, 0), (1, 2), (1, 2, 3)):
-        model.backbone.refinement.step_embeddings = nn.ParameterList(embeddings[:steps])
-        size = tuple(side >> halvings for side in work.size)
-        point = Workload(train=False, batch_size=batch_size, size=size)
-        results = measure(cfg, model, variants, point, rounds=rounds)
-        seconds = {r.variant.name: r.median if r.times else None for r in results}
-        points.append({"size": size, "batch_size": batch_size, "steps": steps, "seconds": seconds})
-    return points
-
-
-def configured(args: argparse.Namespace, *more: object) -> CfgNode:
-    """Load the config; variants, not keys, decide how the model runs."""
-    return load_config(args.config_file, [*args.opts, "TEST.AMP.ENABLED", False, *more])
-
-
 def loaded_model(cfg: CfgNode) -> nn.Module:
     """Load the config's model; without MODEL.WEIGHTS, draw heads such that outputs vary."""
     torch.manual_seed(0)
@@ -176,7 +160,8 @@ def loaded_model(cfg: CfgNode) -> nn.Module:
 
 def run(args: argparse.Namespace) -> dict:
     """Measure everything that the command line asks for."""
-    cfg = configured(args)
+    # Variants, not keys, decide how the model runs.
+    cfg = load_config(args.config_file, [*args.opts, "TEST.AMP.ENABLED", False])
     report: dict = {"config": args.config_file, "opts": args.opts}
     device = torch.device(cfg.MODEL.DEVICE)
     check_names(args.variant or (), device, compiled=args.compile)
@@ -195,8 +180,9 @@ def run(args: argparse.Namespace) -> dict:
         variants = chosen(variants, args.variant)
         report["training"] = compare(cfg, model, variants, work, args.rounds)
     if args.sweep:
-        work = Workload(train=False, batch_size=1, size=size)
-        report["sweep"] = sweep(args, work, args.rounds)
+        variants = inference_variants(device, compiled=args.compile)
+        variants = chosen(variants, args.variant or ["all, float32", "all, bf16"])
+        report["sweep"] = measure_sweep(cfg, variants, size, args.rounds)
     if args.data:
         report["data"] = loader_rate(cfg, seconds=10.0)
     return report
@@ -213,6 +199,8 @@ def main(argv: list[str] | None = None) -> None:
         args.output_dir.mkdir(parents=True, exist_ok=True)
         (args.output_dir / "benchmark.md").write_text(text)
         (args.output_dir / "benchmark.json").write_text(json.dumps(report, indent=2))
+    if args.plot is not None:
+        draw_sweep(report["sweep"], args.plot)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,25 @@
 """`tools/benchmark.py`: every task runs, all variants agree, and the report says so."""
 
 import json
+import math
 import re
 from pathlib import Path
 
 import benchmark
+import numpy as np
 import pytest
 import torch
 from benchmarking import machine
 from benchmarking.loading import loader_rate
 from benchmarking.machine import PeakMemory, matmul_ceiling
-from benchmarking.measure import Workload, measure, stays
+from benchmarking.measure import Measurement, Workload, measure, stays
+from benchmarking.sweep import Curve, Point, points_by_axis
 from benchmarking.variants import Variant, inference_variants, training_variants
+from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from diffusers.models.attention_processor import Attention, AttnProcessor
 from helpers import SMALLEST, registered_cityscapes, smallest_cfg, write_cityscapes
+from PIL import Image
 from torch import Tensor, nn
 
 CPU = torch.device("cpu")
@@ -83,8 +88,6 @@ def test_every_task_is_measured(tmp_path: Path, task: str) -> None:
 class _TooLarge(AttnProcessor):
     """Explicit attention on a small GPU."""
 
-    most_tokens = 0
-
     def __call__(
         self,
         attn: Attention,
@@ -93,14 +96,7 @@ class _TooLarge(AttnProcessor):
         attention_mask: None = None,
         temb: None = None,
     ) -> Tensor:
-        tokens = hidden_states[0].numel() // attn.query_dim
-        if tokens > self.most_tokens:
-            raise torch.OutOfMemoryError("as a GPU's allocator says")
-        return super().__call__(attn, hidden_states, encoder_hidden_states)
-
-
-class _TooLargeForWhole(_TooLarge):
-    most_tokens = 8 * 8  # of half the size: 4 x 8, which the UNet returns as 8 x 8
+        raise torch.OutOfMemoryError("as a GPU's allocator says")
 
 
 def test_parts_are_measured_on_our_backbone_only() -> None:
@@ -114,20 +110,86 @@ def test_a_relative_crop_is_no_size() -> None:
         benchmark.default_size(smallest_cfg({"INPUT.CROP.SIZE": (0.9, 0.9)}))
 
 
-@pytest.mark.usefixtures("brief")
-def test_a_sweep_shows_every_size_batch_and_number_of_steps(
+def test_a_sweep_varies_one_thing_at_a_time() -> None:
+    cfg = smallest_cfg({"MODEL.META_PROMPT.REFINE_STEPS": 3, "MODEL.META_PROMPT.NUM_PROMPTS": 50})
+    axes = points_by_axis(cfg, (512, 768))
+    base = {"size": (256, 384), "steps": 3, "images": 1, "prompts": 50}
+    assert [vars(p) for p in axes["pixels"]] == [
+        base | {"size": size} for size in ((128, 192), (256, 384), (384, 576), (512, 768))
+    ]
+    assert [vars(p) for p in axes["steps"]] == [base | {"steps": n} for n in (1, 2, 3, 4)]
+    assert [vars(p) for p in axes["images"]] == [base | {"images": n} for n in (1, 2, 4)]
+    assert [vars(p) for p in axes["prompts"]] == [base | {"prompts": n} for n in (50, 100, 200)]
+    # Sides are multiples of 64, and no size is measured twice.
+    assert [p.size for p in points_by_axis(cfg, (192, 130))["pixels"]] == [
+        (64, 64),
+        (128, 64),
+        (192, 128),
+    ]
+
+
+def test_pixels_images_and_prompts_have_exponents_and_steps_a_rate() -> None:
+    # Slopes and means by hand. In powers of 2 the points are (0, 0), (1, 2), (2, 2).
+    curve = Curve.fit("pixels", [1, 2, 3, 4], [1.0, 4.0, None, 4.0])
+    assert (curve.start, curve.rate) == pytest.approx((2 ** (1 / 3), 1.0))
+    assert curve(np.array([8.0])) == pytest.approx([8 * 2 ** (1 / 3)])
+    assert str(Curve.fit("images", [1, 4, 16], [3.0, 1.5, 0.75])) == "images^-0.50"
+    curve = Curve.fit("steps", [1, 2, 3], [1.0, 3.0, 3.0])
+    assert (curve.start, curve.rate) == pytest.approx((1 / 3, 1.0))
+    assert str(Curve.fit("steps", [1, 2, 4], [0.75, 1.0, 1.5])) == "0.5 + 0.25 steps"
+    assert str(Curve.fit("prompts", [50, 100], [1.0, None])) == "?"
+
+
+def test_a_sweep_tells_and_draws_how_the_time_grows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("benchmarking.variants.AttnProcessor", _TooLargeForWhole)
-    arguments = ["--config-file", str(CONFIGS / "cityscapes_seg.yaml"), "--size", "64", "128"]
-    report, text = run(tmp_path, *arguments, "--rounds", "1", "--no-inference", "--sweep")
-    points = [(*point["size"], point["batch_size"], point["steps"]) for point in report["sweep"]]
-    assert len(set(points)) == 12
-    assert {point[:2] for point in points} == {(32, 64), (64, 128)}
-    assert set(report["sweep"][0]["seconds"]) == {"plain", "all, float32", "all, bf16"}
-    for point in report["sweep"]:
-        assert (point["seconds"]["plain"] is None) == (point["size"] == [64, 128])
-    assert re.search(r"\| 64x128 +\| 2 +\| 3 +\| out of memory +\| \d", text)
+    def measured(
+        cfg: CfgNode, model: nn.Module, variants: list[Variant], work: Workload, *, rounds: int
+    ) -> list[Measurement]:
+        """Seconds of a known law, from what was built; `plain` doesn't fit at 128x128."""
+        refinement = model.backbone.refinement
+        per_image = (1 + 2 * len(refinement.step_embeddings)) * math.prod(work.size) ** 1.5
+        per_image *= refinement.meta_prompts.num_prompts**0.1 / work.batch_size**0.2
+        fast = Measurement(variants[1], times=[per_image * work.batch_size])
+        return [Measurement(variants[0], fast.times if work.size == (64, 64) else []), fast]
+
+    monkeypatch.setattr("benchmarking.sweep.measure", measured)
+    arguments = ["--config-file", str(CONFIGS / "cityscapes_seg.yaml"), "--size", "128", "128"]
+    what = ["--no-inference", "--sweep", "--plot", str(tmp_path / "new/figure.png")]
+    report, text = run(tmp_path, *arguments, *what, "--variant", "all, float32")
+    sweep = report["sweep"]
+    assert [point["pixels"] for point in sweep["pixels"]] == [64**2, 128**2]
+    assert sweep["pixels"][1]["seconds"]["plain"] is None
+    assert re.search(r"\| pixels +\| 128x128 +\| 2 +\| 1 +\| 32 +\| out of memory +\| \d", text)
+    assert re.search(r"\| pixels: fit [ |]+\| \? +\| pixels\^1.50 +\|", text)
+    assert re.search(r"\| images: fit [ |]+\| images\^-0.20 +\| images\^-0.20 +\|", text)
+    assert re.search(r"\| prompts: fit [ |]+\| prompts\^0.10 +\| prompts\^0.10 +\|", text)
+    law = f"{64**3 * 32**0.1:.3g} + {2 * 64**3 * 32**0.1:.3g} steps"
+    assert re.search(rf"\| steps: fit [ |]+(\| {re.escape(law)} +){{2}}\|", text)
+    with Image.open(tmp_path / "new/figure.png") as figure:
+        assert figure.size == (1200, 840)
+
+
+@pytest.mark.usefixtures("brief")
+def test_the_sweep_of_people_runs_in_crops_of_the_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes = []
+
+    def spied(*arguments: object, **options: int) -> list[Measurement]:
+        results = measure(*arguments, **options)
+        shapes.extend(tuple(result.output.shape) for result in results)
+        return results
+
+    monkeypatch.setattr("benchmarking.sweep.measure", spied)
+    point = Point((128, 64), steps=1, images=2, prompts=34)
+    monkeypatch.setattr("benchmarking.sweep.points_by_axis", lambda *_: {"pixels": [point]})
+    arguments = ["--config-file", str(CONFIGS / "coco_pose.yaml"), "--rounds", "1"]
+    report, _ = run(tmp_path, *arguments, "--no-inference", "--sweep")
+    (measured,) = report["sweep"]["pixels"]
+    assert list(measured["seconds"]) == ["plain", "all, float32", "all, bf16"]
+    assert all(seconds > 0 for seconds in measured["seconds"].values())
+    assert shapes == 3 * [(2, 1, 17, 128 // 4, 64 // 4)]  # heatmaps of a person in each image
 
 
 @pytest.mark.usefixtures("brief")
@@ -159,6 +221,12 @@ def test_bad_input_is_named(arguments: list[str], message: str) -> None:
     with pytest.raises(SystemExit) as stop:
         benchmark.main([*config, *arguments, *OPTS])
     assert message in stop.value.code
+
+
+def test_a_figure_needs_a_sweep(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        benchmark.parse_arguments(["--config-file", "any.yaml", "--plot", "figure.png"])
+    assert "--plot draws a sweep: give --sweep, too" in capsys.readouterr().err
 
 
 def test_variants_share_unchanged_weights_and_leave_the_model_unchanged() -> None:

@@ -9,6 +9,7 @@ from tabulate import tabulate
 from metaprompt_d2.utils.errors import InputError
 
 from .measure import Measurement
+from .sweep import curves
 
 __all__ = ["markdown", "rows"]
 
@@ -68,7 +69,7 @@ def markdown(report: Mapping) -> str:
         if name in report:
             parts += _comparison(name, report[name])
     if "sweep" in report:
-        parts += ["## Sweep", _sweep_table(report["sweep"])]
+        parts += ["## Sweep", "Seconds per image:", _sweep_table(report["sweep"])]
     if "data" in report:
         parts += ["## Data", _data_text(report)]
     return "\n\n".join(parts) + "\n"
@@ -129,18 +130,21 @@ def _parts_table(columns: Mapping[str, Mapping[str, float]]) -> str:
     return _table(body, ("part", *columns))
 
 
-def _sweep_table(points: Sequence[Mapping]) -> str:
-    names = list(points[0]["seconds"])
-    body = [
-        (
-            "x".join(map(str, point["size"])),
-            str(point["batch_size"]),
-            str(point["steps"]),
-            *(_seconds(point["seconds"][name]) for name in names),
-        )
-        for point in points
-    ]
-    return _table(body, ("size", "batch", "steps", *(f"{name}: s" for name in names)))
+def _sweep_table(sweep: Mapping[str, Sequence[Mapping]]) -> str:
+    names = list(sweep["pixels"][0]["seconds"])
+    body: list[tuple[str, ...]] = []
+    for axis, points in sweep.items():
+        body += [
+            (
+                axis,
+                "x".join(map(str, point["size"])),
+                *(str(point[key]) for key in ("steps", "images", "prompts")),
+                *(_seconds(point["seconds"][name]) for name in names),
+            )
+            for point in points
+        ]
+        body.append((f"{axis}: fit", *[""] * 4, *map(str, curves(axis, points).values())))
+    return _table(body, ("varied", "size", "steps", "images", "prompts", *names))
 
 
 def _seconds(value: float | None) -> str:
