@@ -26,6 +26,7 @@ from ..checkpoint import (
     read_weights,
     write_checkpoint,
 )
+from ..diffusion import is_adapter
 from ..utils.errors import InputError, MissingFileError, NonFiniteError
 from ..utils.files import atomic_write
 
@@ -192,6 +193,8 @@ class SafeCheckpointer(DetectionCheckpointer):
         checkpoint["model"] = copy(given)  # with its versions; the parent class changes it
         with _weights_taken_over(self.model) if self.for_inference else nullcontext():
             incompatible = super()._load_model(checkpoint)
+        if self.for_inference:
+            _clear_adapters(self.model, incompatible.missing_keys)
         may_differ = () if self._resumes else self.skip_mismatches
         problems = find_misfits(
             self.model,
@@ -222,6 +225,13 @@ def _move_like(weights: dict[str, Tensor], model: nn.Module) -> None:
     for name, own in model.state_dict().items():
         if isinstance(weights.get(name), Tensor):
             weights[name] = weights[name].to(own).contiguous()
+
+
+def _clear_adapters(model: nn.Module, names: Sequence[str]) -> None:
+    """Set the adapters that a file lacks to 0: one factor is, and the other may have no values."""
+    for name, parameter in model.named_parameters():
+        if name in names and is_adapter(name):
+            nn.init.zeros_(parameter)
 
 
 @contextmanager

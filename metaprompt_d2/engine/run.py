@@ -130,7 +130,8 @@ def train_or_evaluate_lazy(args: argparse.Namespace) -> dict[str, Any]:
     with _output_folder(args, cfg.train.output_dir):
         setup_process(cfg, args, cfg.train.output_dir, trains=not args.eval_only)
         if args.eval_only:
-            model = instantiate(cfg.model).to(cfg.train.device)
+            with WithoutRandomWeights() if cfg.train.init_checkpoint else nullcontext():
+                model = instantiate(cfg.model).to(cfg.train.device)
             _load_for_inference(
                 build_lazy_checkpointer(cfg, model, for_inference=True),
                 ("train.init_checkpoint", cfg.train.init_checkpoint),

@@ -20,7 +20,7 @@ from .depth import DepthEvaluator
 from .instances import ThingsEvaluator
 from .keypoints import TopDownKeypointEvaluator
 from .lvis import PortedLVISEvaluator
-from .outputs import evaluate_outputs, panoptic_quality
+from .outputs import build_output_evaluators, build_panoptic_evaluators
 from .sem_seg import CheckedSemSegEvaluator
 
 EVALUATORS_REGISTRY = Registry("EVALUATORS")
@@ -43,12 +43,12 @@ Each evaluator is used as follows:
 
 @EVALUATORS_REGISTRY.register()
 def sem_seg(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
-    return evaluate_outputs(cfg, name, semantic=lambda: _mean_iou(cfg, name, output_dir))
+    return build_output_evaluators(cfg, name, semantic=lambda: _mean_iou(cfg, name, output_dir))
 
 
 @EVALUATORS_REGISTRY.register()
 def cityscapes_sem_seg(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
-    return evaluate_outputs(
+    return build_output_evaluators(
         cfg,
         name,
         semantic=lambda: [
@@ -76,17 +76,17 @@ def coco_person_topdown(cfg: CfgNode, name: str, output_dir: str) -> list[Datase
 
 @EVALUATORS_REGISTRY.register()
 def coco(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
-    return evaluate_outputs(cfg, name, instances=lambda: _instance_ap(cfg, name, output_dir))
+    return build_output_evaluators(cfg, name, instances=lambda: _instance_ap(cfg, name, output_dir))
 
 
 @EVALUATORS_REGISTRY.register()
 def coco_panoptic_seg(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
-    return evaluate_outputs(
+    return build_output_evaluators(
         cfg,
         name,
         semantic=lambda: _mean_iou(cfg, name, output_dir),
         instances=lambda: _instance_ap(cfg, name, output_dir),
-        panoptic=lambda: panoptic_quality(name),
+        panoptic=lambda: build_panoptic_evaluators(name),
     )
 
 
@@ -97,17 +97,17 @@ def ade20k_panoptic_seg(cfg: CfgNode, name: str, output_dir: str) -> list[Datase
 
 @EVALUATORS_REGISTRY.register()
 def cityscapes_instance(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
-    return evaluate_outputs(cfg, name, instances=lambda: [CityscapesInstanceEvaluator(name)])
+    return build_output_evaluators(cfg, name, instances=lambda: [CityscapesInstanceEvaluator(name)])
 
 
 @EVALUATORS_REGISTRY.register()
 def cityscapes_panoptic_seg(cfg: CfgNode, name: str, output_dir: str) -> list[DatasetEvaluator]:
-    return evaluate_outputs(
+    return build_output_evaluators(
         cfg,
         name,
         semantic=lambda: [DistributedCityscapesSemSegEvaluator(name)],
         instances=lambda: [CityscapesInstanceEvaluator(name)],
-        panoptic=lambda: panoptic_quality(name),
+        panoptic=lambda: build_panoptic_evaluators(name),
     )
 
 

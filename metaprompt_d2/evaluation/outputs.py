@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 _SWITCHES = {"semantic": "SEMANTIC_ON", "panoptic": "PANOPTIC_ON", "instances": "INSTANCE_ON"}
 
 
-def evaluate_outputs(
+def build_output_evaluators(
     cfg: CfgNode, name: str, **builders: Callable[[], list[DatasetEvaluator]]
 ) -> list[DatasetEvaluator]:
     """Build the evaluators of the `scored_outputs`.
@@ -69,7 +69,7 @@ def scored_outputs(cfg: CfgNode, name: str, outputs: Sequence[str]) -> list[str]
     return known
 
 
-def panoptic_quality(name: str) -> list[DatasetEvaluator]:
+def build_panoptic_evaluators(name: str) -> list[DatasetEvaluator]:
     """Build the evaluator of the panoptic quality, or warn that its package is missing."""
     if find_spec("panopticapi") is None:
         logger.warning(

@@ -28,7 +28,7 @@ def semantic_scores(class_logits: Tensor, mask_logits: Tensor) -> Tensor:
 def panoptic_segments(
     class_logits: Tensor,
     mask_logits: Tensor,
-    thing_ids: Collection[int],
+    thing_ids: Collection[int] | None,
     *,
     score_threshold: float,
     overlap_threshold: float,
@@ -37,7 +37,8 @@ def panoptic_segments(
 
     Args:
         class_logits, mask_logits: Logits (Q, K + 1) and (Q, H, W).
-        thing_ids: Classes whose segments stay apart. All segments of another class are one.
+        thing_ids: Classes whose segments stay apart; None for all. All segments of another class
+            are one.
         score_threshold: Least class probability of a query.
         overlap_threshold: Least share of a mask that must be its own.
 
@@ -59,7 +60,7 @@ def panoptic_segments(
         own_area, area, visible_area = (int(mask.sum()) for mask in (own, inside, visible))
         if min(own_area, area, visible_area) == 0 or own_area / area < overlap_threshold:
             continue
-        is_thing = category in thing_ids
+        is_thing = thing_ids is None or category in thing_ids
         segment = len(infos) + 1 if is_thing else stuff.setdefault(category, len(infos) + 1)
         segments[visible] = segment
         if segment > len(infos):

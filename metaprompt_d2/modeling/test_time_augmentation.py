@@ -88,7 +88,7 @@ class DenseModelWithTTA(nn.Module):
             )
         self.model = model
         self.task = _task(model)
-        self.map_name = getattr(model, "map_name", "") or self.task
+        self.map_name = model.map_name if isinstance(model, DenseModel) else "sem_seg"
         self.boxes = list(boxes)
         self.flip = flip
         self.num_channels = num_channels

@@ -113,6 +113,14 @@ def test_sizes_that_do_not_fit_each_other_are_named(overrides: dict, message: st
         load_config("", options)
 
 
+def test_any_number_of_detections_is_left_to_detectron2() -> None:
+    """Detectron2's detectors keep all for a negative number."""
+    cfg = get_cfg()
+    add_metaprompt_config(cfg)
+    cfg.TEST.DETECTIONS_PER_IMAGE = -1
+    check_config(cfg)
+
+
 def test_means_and_deviations_of_pixels_are_pairs() -> None:
     cfg = get_cfg()
     add_metaprompt_config(cfg)

@@ -273,6 +273,8 @@ def expect(part: Any) -> Any:
     """Playwright's assertions, which wait."""
     from playwright.sync_api import expect
 
+    expect.set_options(timeout=60_000)  # milliseconds; five seconds are too few on a busy machine
+
     return expect(part)
 
 

@@ -53,7 +53,7 @@ class SemSegMapper(ImageMapper):
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict:
         return {
             "is_train": is_train,
-            "augmentations": train_augmentations(cfg) if is_train else inference_resizing(cfg),
+            "augmentations": _train_augmentations(cfg) if is_train else inference_resizing(cfg),
             "image_format": cfg.INPUT.FORMAT,
             "num_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
             "ignore_value": cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
@@ -65,7 +65,16 @@ class SemSegMapper(ImageMapper):
         Raises:
             InputError: A label map is missing or cannot be read.
         """
-        inspect_label_maps(dataset_dicts, self.num_classes, self.ignore_value)
+        files = [item["sem_seg_file_name"] for item in dataset_dicts if "sem_seg_file_name" in item]
+        chosen = files[:: max(len(files) // _INSPECTED, 1)][:_INSPECTED]
+        found = {value for file in chosen for value in np.unique(read_labels(file)).tolist()}
+        if chosen and len(found - {self.ignore_value}) <= 1 < self.num_classes:
+            logger.warning(
+                "%d label maps such as %s hold only %s, and %d is ignored: there is at most one "
+                "class to learn. In label maps the classes are 0..%d (masks of 0 and 255 don't "
+                "hold two classes)",
+                *(len(chosen), chosen[0], sorted(found), self.ignore_value, self.num_classes - 1),
+            )
 
     def __call__(self, dataset_dict: dict) -> dict:
         """Map a dataset dict to the model's input.
@@ -95,29 +104,7 @@ class SemSegMapper(ImageMapper):
         return dataset_dict
 
 
-def inspect_label_maps(dataset_dicts: list[dict], num_classes: int, ignore_value: int) -> None:
-    """Warn if some label maps, evenly spaced, hold one class and ignored pixels alone.
-
-    Args:
-        dataset_dicts: Dicts of a training set; those without "sem_seg_file_name" are left out.
-        num_classes, ignore_value: Known ids, as in `SemSegMapper`.
-
-    Raises:
-        InputError: A label map is missing or cannot be read.
-    """
-    files = [item["sem_seg_file_name"] for item in dataset_dicts if "sem_seg_file_name" in item]
-    chosen = files[:: max(len(files) // _INSPECTED, 1)][:_INSPECTED]
-    found = {value for file in chosen for value in np.unique(read_labels(file)).tolist()}
-    if chosen and len(found - {ignore_value}) <= 1 < num_classes:
-        logger.warning(
-            "%d label maps such as %s hold only %s, and %d is ignored: there is at most one class "
-            "to learn. In label maps the classes are 0..%d (masks of 0 and 255 don't hold two "
-            "classes)",
-            *(len(chosen), chosen[0], sorted(found), ignore_value, num_classes - 1),
-        )
-
-
-def train_augmentations(cfg: CfgNode) -> list[T.Augmentation | T.Transform]:
+def _train_augmentations(cfg: CfgNode) -> list[T.Augmentation | T.Transform]:
     """Make the augmentations of images with segmentation from the keys under INPUT.
 
     With MIN_SIZE_TRAIN (1024,), MAX_SIZE_TRAIN 1024, SCALE_RANGE (0.1, 2.0) and an absolute crop of

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,12 +12,11 @@ from detectron2.data import transforms as T
 from detectron2.structures import BitMasks, Instances, polygons_to_bitmask
 from pycocotools import mask as rle
 
-from ...config.ranges import ignore_value_expected
 from ...utils.errors import InputError
 from ..readers import read_checked_labels
 from ..segments import list_segments, read_segments
-from .base import ImageMapper, inference_resizing, to_tensor
-from .sem_seg import inspect_label_maps, train_augmentations
+from .base import to_tensor
+from .sem_seg import SemSegMapper
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +35,7 @@ class _Masks(NamedTuple):
     transform: Callable[[T.TransformList, tuple[int, int]], list[np.ndarray]]
 
 
-class UniversalMapper(ImageMapper):
+class UniversalMapper(SemSegMapper):
     """Reads an image and, in training, its ground truth as one mask for each segment.
 
     What the dict has decides which ground truth this is:
@@ -50,45 +49,20 @@ class UniversalMapper(ImageMapper):
     """
 
     @configurable
-    def __init__(
-        self,
-        is_train: bool,
-        *,
-        augmentations: list[T.Augmentation | T.Transform],
-        image_format: str = "RGB",
-        num_classes: int,
-        ignore_value: int = 255,
-        max_masks: int = 100,
-    ):
+    def __init__(self, is_train: bool, *, max_masks: int = 100, **shared: Any):
         """
         Args:
-            is_train, image_format: As in `ImageMapper`.
-            augmentations: Augmentations in their order.
-            num_classes: Number of classes K; masks have the classes 0..K-1.
-            ignore_value: Label of ignored pixels in label maps.
+            is_train: As in `ImageMapper`.
             max_masks: Number of masks that the model can predict; `inspect` warns about more.
-
-        Raises:
-            InputError: The ignore value is a class, or doesn't fit label maps.
+            shared: Arguments of `SemSegMapper`.
         """
-        if expected := ignore_value_expected(ignore_value, num_classes):
-            raise InputError(f"ignore_value is {ignore_value}, expected {expected}")
-        super().__init__(is_train, image_format)
-        self.augmentations = T.AugmentationList(augmentations)
-        self.num_classes = num_classes
-        self.ignore_value = ignore_value
+        super().__init__(is_train, **shared)
         self.max_masks = max_masks
 
     @classmethod
     def from_config(cls, cfg: CfgNode, is_train: bool = True) -> dict:
-        return {
-            "is_train": is_train,
-            "augmentations": train_augmentations(cfg) if is_train else inference_resizing(cfg),
-            "image_format": cfg.INPUT.FORMAT,
-            "num_classes": cfg.MODEL.SEM_SEG_HEAD.NUM_CLASSES,
-            "ignore_value": cfg.MODEL.SEM_SEG_HEAD.IGNORE_VALUE,
-            "max_masks": cfg.MODEL.MASK2FORMER.NUM_OBJECT_QUERIES,
-        }
+        queries = cfg.MODEL.MASK2FORMER.NUM_OBJECT_QUERIES
+        return super().from_config(cfg, is_train) | {"max_masks": queries}
 
     def inspect(self, dataset_dicts: list[dict]) -> None:
         """Warn if images have more masks than the model can predict, or all masks one class.
@@ -100,7 +74,7 @@ class UniversalMapper(ImageMapper):
             (item, masks) for item in dataset_dicts if (masks := _listed_masks(item)) is not None
         ]
         if not listed:
-            return inspect_label_maps(dataset_dicts, self.num_classes, self.ignore_value)
+            return super().inspect(dataset_dicts)
         crowded = [item["file_name"] for item, masks in listed if len(masks) > self.max_masks]
         if crowded:
             logger.warning(

@@ -114,15 +114,13 @@ class DenseModel(TaskModel):
     """Base of the models that predict one map for an image, at the size of its file.
 
     A subclass implements `forward` and `predict_batch`, and `_windows` if it predicts in windows.
-    If the map's name among the outputs isn't the task, it is `map_name`.
+    The map's name among the outputs is the task, unless the subclass overrides `map_name`.
 
     `forward` takes one dict for each image, with "image": (C, H, W), 0..255, in the format
     INPUT.FORMAT; in training the target (H, W) under the name of the task; and "height" and
     "width", the size of the output (default: the image's). It returns the head's losses in
     training, and in inference one dict for each image, with the map under the name of the task.
     """
-
-    map_name: ClassVar[str] = ""
 
     def __init__(
         self,
@@ -157,6 +155,11 @@ class DenseModel(TaskModel):
             "window_batch_size": cfg.TEST.SLIDING_WINDOW.BATCH_SIZE,
             "canvas_gib": cfg.TEST.CANVAS_GIB,
         }
+
+    @property
+    def map_name(self) -> str:
+        """The name of the map among the outputs."""
+        return self.task
 
     def _training_batch(self, batched_inputs: list[dict], fill: float) -> tuple[Tensor, Tensor]:
         """Stack normalized images (N, C, H, W) and their targets (N, H, W), padded with `fill`."""

@@ -35,7 +35,6 @@ class UniversalSegmentor(SlidingWindowSegmentor):
     """
 
     task = "universal"
-    map_name = "sem_seg"
 
     @configurable
     def __init__(
@@ -59,7 +58,8 @@ class UniversalSegmentor(SlidingWindowSegmentor):
             shared: Arguments of `SlidingWindowSegmentor`. Windows are for "sem_seg" alone.
 
         Raises:
-            InputError: No output is chosen, or one that can't be predicted in windows.
+            InputError: No output is chosen, or one that can't be predicted in windows, or no
+                instance is allowed.
         """
         super().__init__(**shared)
         if not (semantic or panoptic or instances):
@@ -71,6 +71,10 @@ class UniversalSegmentor(SlidingWindowSegmentor):
             raise InputError(
                 "segments of sliding windows cannot be averaged: TEST.SLIDING_WINDOW.ENABLED must "
                 "be False where MODEL.MASK2FORMER.TEST.PANOPTIC_ON or INSTANCE_ON is True"
+            )
+        if max_instances < 1:
+            raise InputError(
+                f"max_instances (TEST.DETECTIONS_PER_IMAGE) is {max_instances}, expected at least 1"
             )
         self.semantic = semantic
         self.panoptic = panoptic
@@ -93,6 +97,10 @@ class UniversalSegmentor(SlidingWindowSegmentor):
             "overlap_threshold": test.OVERLAP_THRESHOLD,
             "max_instances": cfg.TEST.DETECTIONS_PER_IMAGE,
         }
+
+    @property
+    def map_name(self) -> str:
+        return "sem_seg"
 
     def forward(self, batched_inputs: list[dict]) -> dict[str, Tensor] | list[dict[str, Any]]:
         """Compute losses in training, and the chosen outputs in inference.
@@ -136,14 +144,13 @@ class UniversalSegmentor(SlidingWindowSegmentor):
             outputs["panoptic_seg"] = panoptic_segments(
                 classes[0],
                 masks[0],
-                range(classes.shape[-1]) if self.thing_ids is None else self.thing_ids,
+                self.thing_ids,
                 score_threshold=self.score_threshold,
                 overlap_threshold=self.overlap_threshold,
             )
         if self.instances:
-            things = self.thing_ids if self.panoptic else None
             outputs["instances"] = best_instances(
-                classes[0], masks[0], things, max_instances=self.max_instances
+                classes[0], masks[0], self.thing_ids, max_instances=self.max_instances
             )
         if self.semantic:
             outputs["sem_seg"] = semantic_scores(classes, masks)[0]

@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from detectron2.config import CfgNode
 from detectron2.data import DatasetMapper
 from detectron2.data import transforms as T
 from helpers import tiny_cfg
 from pycocotools import mask as rle
 
 from metaprompt_d2.data import MAPPERS_OF_TASKS, UniversalMapper
-from metaprompt_d2.data.mappers.sem_seg import train_augmentations
 from metaprompt_d2.utils.errors import InputError
 
 HEIGHT, WIDTH = 48, 96
@@ -202,13 +202,17 @@ def annotated(sample: dict) -> dict:
     }
 
 
+def augmentations_of(cfg: CfgNode) -> list[T.Augmentation]:
+    return UniversalMapper(cfg, True).augmentations.augs
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_annotations_are_those_of_detectron2s_mapper(sample: dict, seed: int) -> None:
     cfg = tiny_cfg(PLAIN | {"INPUT.SCALE_RANGE": (0.5, 1.5), "INPUT.RANDOM_FLIP": "horizontal"})
     item = annotated(sample)
     theirs = DatasetMapper(
         is_train=True,
-        augmentations=train_augmentations(cfg),
+        augmentations=augmentations_of(cfg),
         image_format="RGB",
         use_instance_mask=True,
         instance_mask_format="bitmask",
@@ -225,7 +229,7 @@ def test_annotations_are_those_of_detectron2s_mapper(sample: dict, seed: int) ->
 
 def test_polygons_are_cropped_without_shapely(sample: dict) -> None:
     full = mapper()(annotated(sample))["instances"]
-    augmentations = T.AugmentationList(train_augmentations(tiny_cfg(PLAIN | CROP)))
+    augmentations = T.AugmentationList(augmentations_of(tiny_cfg(PLAIN | CROP)))
     places = set()
     for seed in range(5):
         np.random.seed(seed)
@@ -253,7 +257,7 @@ def test_large_scale_jitter_is_detectron2s() -> None:
         "INPUT.CROP.ENABLED": True,
         "INPUT.CROP.SIZE": [1024, 1024],
     }
-    resize, crop, pad = train_augmentations(tiny_cfg(PLAIN | overrides))
+    resize, crop, pad = augmentations_of(tiny_cfg(PLAIN | overrides))
     theirs = T.ResizeScale(0.1, 2.0, 1024, 1024)
     # Only sizes matter: the arrays hold a single pixel.
     image = np.broadcast_to(np.zeros((1, 1, 3), np.uint8), (480, 640, 3))

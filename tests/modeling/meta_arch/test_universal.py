@@ -3,14 +3,18 @@
 import pytest
 import torch
 from detectron2.data import MetadataCatalog
-from detectron2.modeling import build_model
+from detectron2.modeling import SimpleFeaturePyramid, ViT, build_model
 from detectron2.structures import BitMasks, Instances
 from helpers import NUM_CLASSES, random_image, smallest_cfg
-from mask2former_models import UNIVERSAL
+from mask2former_models import UNIVERSAL, tiny_head
 from torch import nn
 
 from metaprompt_d2.layers import resize
-from metaprompt_d2.modeling import DenseModelWithTTA, with_test_time_augmentation
+from metaprompt_d2.modeling import (
+    DenseModelWithTTA,
+    UniversalSegmentor,
+    with_test_time_augmentation,
+)
 from metaprompt_d2.modeling.mask_classification import (
     best_instances,
     panoptic_segments,
@@ -94,6 +98,19 @@ def test_every_weight_learns_on_every_backbone(backbone: str) -> None:
     model.eval()
     (output,) = model([{"image": random_image(70, 90), "height": 33, "width": 50}])
     assert output["sem_seg"].shape == (NUM_CLASSES, 33, 50)
+
+
+def test_the_head_learns_on_detectron2s_vit() -> None:
+    vit = ViT(img_size=64, embed_dim=8, depth=1, num_heads=2, use_rel_pos=False)
+    pyramid = SimpleFeaturePyramid(vit, "last_feat", 8, (4.0, 2.0, 1.0, 0.5), square_pad=64)
+    shapes = pyramid.output_shape()
+    statistics = {"pixel_mean": [0.0] * 3, "pixel_std": [1.0] * 3}
+    head = tiny_head(input_shape=shapes, num_classes=NUM_CLASSES)
+    model = UniversalSegmentor(backbone=pyramid, sem_seg_head=head, **statistics).train()
+    sum(model(_inputs([(64, 64)])).values()).backward()
+    assert all(parameter.grad is not None for parameter in head.parameters())
+    (output,) = model.eval()([{"image": random_image(60, 50)}])
+    assert output["sem_seg"].shape == (NUM_CLASSES, 60, 50)
 
 
 @torch.no_grad()
@@ -196,6 +213,7 @@ def test_predictions_that_are_not_finite_are_said(caplog: pytest.LogCaptureFixtu
         (ALL_OUTPUTS | {"TEST.SLIDING_WINDOW.ENABLED": True}, "cannot be averaged"),
         (ALL_OUTPUTS | {"DATASETS.TRAIN": ("coco_2017_train",)}, "which classes are things"),
         ({"MODEL.SEM_SEG_HEAD.IN_FEATURES": ["p2", "p3", "p7"]}, "is 'p7'"),
+        ({"TEST.DETECTIONS_PER_IMAGE": 0}, "DETECTIONS_PER_IMAGE\\) is 0"),
     ],
 )
 def test_impossible_configs_are_refused(overrides: dict, message: str) -> None:
