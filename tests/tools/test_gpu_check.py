@@ -124,4 +124,4 @@ def test_commands_name_files_and_variants_that_exist(device: str, tmp_path: Path
             assert args.output_dir == folder / part.name
             target = torch.device(device)
             benchmark.check_names(args.variant or (), target, compiled=args.compile)
-            benchmark.configured(args)
+            benchmark.load_config(args.config_file, args.opts)
