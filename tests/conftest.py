@@ -19,6 +19,11 @@ os.environ["OMP_NUM_THREADS"] = "1"
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let tests marked `gpu` run what a CPU can of them."""
+    parser.addoption("--test-device", default="cuda", help="device of the tests marked gpu")
+
+
 def pytest_collection_finish() -> None:
     """Spare the garbage collector what was imported: half a second, each time it collects."""
     gc.freeze()

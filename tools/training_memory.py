@@ -8,10 +8,11 @@ Tensors are fake (torch's FakeTensorMode): they have sizes and lifetimes, but no
 includes the storages of all tensors in an update, after the optimizer has created its state. It
 doesn't include what a device needs in addition: CUDA's context (about 0.5 GiB), workspaces of
 kernels, gaps of the allocator. --run also runs the step on MODEL.DEVICE with random values and
-measures its peak.
+measures its peak. On a GPU, --ladder --run runs all combinations and counts nothing that is fake.
 """
 
 import argparse
+import gc
 import resource
 import weakref
 from collections.abc import Callable, Iterator
@@ -130,8 +131,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_intermixed_args(argv)
     if min(args.images) < 1:
         parser.error("--images must be at least 1")
-    if args.run and (args.ladder or len(args.images) > 1):
-        parser.error("--run measures one step a process: without --ladder, one number of images")
+    if args.run and not args.ladder and len(args.images) > 1:
+        parser.error("--run measures one step: give one number of images")
     return args
 
 
@@ -230,13 +231,13 @@ def without_memory(cfg: CfgNode) -> nn.Module:
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.DEVICE = "meta"
-    with torch.device("meta"):
-        return model_in_training(cfg)
+    return model_in_training(cfg)
 
 
 def model_in_training(cfg: CfgNode) -> nn.Module:
-    """Build the model as the trainer does."""
-    model = build_model(cfg)
+    """Build the model as the trainer does, with random weights drawn on its device."""
+    with torch.device(cfg.MODEL.DEVICE):
+        model = build_model(cfg)
     optimize_for_training(model)
     run_norms_in_float32(model)
     if cfg.SOLVER.AMP.CONVERT_FROZEN:
@@ -261,21 +262,38 @@ def measured_peak(device: str) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def run_on_gpu(cfg: CfgNode, num_images: int) -> tuple[int, ...]:
+    """Run an update; returns the numbers of `Count` and the allocator's peak, in bytes.
+
+    Raises:
+        InputError: MODEL.DEVICE isn't a GPU. Linux doesn't let a process reset its peak.
+    """
+    if not cfg.MODEL.DEVICE.startswith("cuda"):
+        raise InputError(f"--ladder --run needs a GPU; MODEL.DEVICE is {cfg.MODEL.DEVICE}")
+    gc.collect()  # the model of the row before
+    torch.cuda.reset_peak_memory_stats()
+    counted = count(cfg, num_images, fake=False)
+    return *astuple(counted), measured_peak(cfg.MODEL.DEVICE)
+
+
 @one_line_errors()
 def main(argv: list[str] | None = None) -> None:
     """Run the command line."""
     args = parse_arguments(argv)
     rungs = LADDER if args.ladder else {"as configured": []}
+    runs_all = args.run and args.ladder
     rows = []
     for name, keys in rungs.items():
         cfg = load_config(args.config_file, [*args.opts, *keys])
-        for num_images in args.images:
-            counted = count(cfg, num_images)
-            rows.append((name, num_images, *(value / GIB for value in astuple(counted))))
+        for number in args.images:
+            sizes = run_on_gpu(cfg, number) if runs_all else astuple(count(cfg, number))
+            rows.append((name, number, *(size / GIB for size in sizes)))
+            if runs_all:
+                print(f"{name}, {number} image(s): {sizes[-1] / GIB:.2f} GiB", flush=True)
     columns = ["keys", "images", "weights", "gradients", "states", "activations", "peak"]
-    print("GiB, counted:")
-    print(tabulate(rows, columns, tablefmt="github", floatfmt=".2f"))
-    if args.run:
+    print(f"GiB, {'run' if runs_all else 'counted'}:")
+    print(tabulate(rows, [*columns, "allocator's peak"][: len(rows[0])], "github", floatfmt=".2f"))
+    if args.run and not runs_all:
         before = measured_peak(cfg.MODEL.DEVICE)
         again = count(cfg, args.images[0], fake=False)
         peak = measured_peak(cfg.MODEL.DEVICE)

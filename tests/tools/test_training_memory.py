@@ -5,7 +5,7 @@ import torch
 import training_memory
 from helpers import TWO_LEVELS, smallest_depth_cfg
 from pose_files import smallest_pose_cfg
-from training_memory import LADDER, count
+from training_memory import GIB, LADDER, count
 
 CROP = {"INPUT.CROP.SIZE": [64, 64], "MODEL.META_PROMPT.REFINE_STEPS": 1}
 CONVERTED = {
@@ -87,6 +87,23 @@ def test_an_unknown_task_and_bad_counts_are_refused() -> None:
     config = ["--config-file", "metaprompt_d2://mini/coco_pose.yaml"]
     with pytest.raises(SystemExit, match="GeneralizedRCNN: only depth, pose and segmentation"):
         training_memory.main([*config, "MODEL.META_ARCHITECTURE", "GeneralizedRCNN"])
-    for options in (["--images", "0"], ["--run", "--ladder"]):
+    for options in (["--images", "0"], ["--run", "--images", "1", "2"]):
         with pytest.raises(SystemExit):
             training_memory.main([*config, *options])
+    with pytest.raises(SystemExit, match="--ladder --run needs a GPU; MODEL.DEVICE is cpu"):
+        training_memory.main([*config, "--ladder", "--run", "MODEL.DEVICE", "cpu"])
+
+
+def test_a_ladder_run_on_a_gpu_has_the_allocators_peaks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    sizes = (0, 0, 0, 0, 2 * GIB, 3 * GIB)
+    monkeypatch.setattr(training_memory, "run_on_gpu", lambda cfg, images: sizes)
+    config = ["--config-file", "metaprompt_d2://mini/kitti_depth.yaml"]
+    training_memory.main([*config, "--ladder", "--run", "--images", "1", "4"])
+    output = capsys.readouterr().out
+    assert "bf16, LoRA, 4 image(s): 3.00 GiB\n" in output
+    rows = [line.split("|")[1:-1] for line in output.splitlines() if line.startswith("| ")]
+    assert rows[0][-1].strip() == "allocator's peak"
+    assert len(rows) == 1 + 2 * len(LADDER)
+    assert all([cell.strip() for cell in row[-2:]] == ["2.00", "3.00"] for row in rows[1:])

@@ -106,13 +106,11 @@ def train(
     return trainer
 
 
-def train_and_resume(features: Iterable[str], data: Path, folder: Path) -> float:
-    """Check that two updates at once and one by one end equally and move only what is trained.
-
-    Returns:
-        The last loss.
-    """
-    whole = train(features, data, folder / "whole")
+def train_twice(
+    features: Iterable[str], data: Path, folder: Path, overrides: dict | None = None
+) -> tuple[Trainer, Trainer]:
+    """Train two updates at once, and again the second one from the checkpoint of the first."""
+    whole = train(features, data, folder / "whole", overrides=overrides)
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
     (folder / "parts").mkdir(exist_ok=True)
@@ -121,12 +119,21 @@ def train_and_resume(features: Iterable[str], data: Path, folder: Path) -> float
     (folder / "parts/last_checkpoint").write_text("model_0000000.pth")
     if torch.distributed.is_initialized():
         torch.distributed.barrier()
-    parts = train(features, data, folder / "parts", resume=True)
+    return whole, train(features, data, folder / "parts", resume=True, overrides=overrides)
+
+
+def train_and_resume(features: Iterable[str], data: Path, folder: Path) -> float:
+    """Check that two updates at once and one by one end equally and move only what is trained.
+
+    Returns:
+        The last loss.
+    """
+    whole, parts = train_twice(features, data, folder)
     assert_equal(whole.checkpointer.model.state_dict(), parts.checkpointer.model.state_dict())
     assert_equal(whole.state_dict(), parts.state_dict())
     if "EMA" in features:
         assert_equal(whole.average.state_dict(), parts.average.state_dict())
-    after_one = torch.load(first, weights_only=True)["model"]
+    after_one = torch.load(folder / "whole/model_0000000.pth", weights_only=True)["model"]
     model = whole.checkpointer.model
     moved = {n for n, p in model.named_parameters() if not torch.equal(p, after_one[n])}
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
