@@ -25,7 +25,7 @@ from benchmarking.parts import time_parts
 from benchmarking.plot import draw_sweep
 from benchmarking.report import markdown, rows
 from benchmarking.sweep import measure_sweep
-from benchmarking.variants import Variant, inference_variants, training_variants
+from benchmarking.variants import EXACT, Variant, inference_variants, training_variants
 from detectron2.config import CfgNode
 from torch import nn
 
@@ -52,6 +52,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         action="append",
         help="run it and plain, may be repeated; default: all, in a sweep those called all",
     )
+    parser.add_argument(
+        "--exact", action="store_true", help="compare predictions with float64's, not with plain's"
+    )
     parser.add_argument("--compile", action="store_true", help="measure torch.compile, too")
     parser.add_argument("--train", action="store_true", help="measure training steps, too")
     parser.add_argument("--no-inference", action="store_true", help="don't measure predictions")
@@ -68,6 +71,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     for name in ("batch_size", "rounds"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1")
+    if args.exact and args.no_inference:
+        parser.error("--exact compares predictions, which --no-inference leaves out")
     if args.plot is not None and not args.sweep:
         parser.error("--plot draws a sweep: give --sweep, too")
     return args
@@ -172,6 +177,8 @@ def run(args: argparse.Namespace) -> dict:
         work = Workload(train=False, batch_size=args.batch_size or 1, size=size)
         variants = inference_variants(device, compiled=args.compile)
         variants = chosen(variants, args.variant)
+        if args.exact:
+            variants.insert(0, EXACT)
         report["inference"] = compare(cfg, model, variants, work, args.rounds)
         report["inference"]["parts"] = parts_of(cfg, model, variants, work)
     if args.train:

@@ -13,6 +13,7 @@ from benchmarking import machine
 from benchmarking.loading import loader_rate
 from benchmarking.machine import PeakMemory, matmul_ceiling
 from benchmarking.measure import Measurement, Workload, measure, stays
+from benchmarking.samples import dense_output, inference_inputs
 from benchmarking.sweep import Curve, Point, points_by_axis
 from benchmarking.variants import Variant, inference_variants, training_variants
 from detectron2.config import CfgNode
@@ -21,6 +22,8 @@ from diffusers.models.attention_processor import Attention, AttnProcessor
 from helpers import SMALLEST, registered_cityscapes, smallest_cfg, write_cityscapes
 from PIL import Image
 from torch import Tensor, nn
+
+from metaprompt_d2.engine import load_config
 
 CPU = torch.device("cpu")
 CONFIGS = Path(__file__).resolve().parents[2] / "configs/mini"
@@ -65,6 +68,23 @@ def test_all_variants_of_prediction_and_training_agree(tmp_path: Path) -> None:
         assert names[0] == "plain"
         check_agreement(report[section])
     assert "## Training" in text and "| all, bf16" in text
+
+
+@pytest.mark.usefixtures("brief")
+def test_exact_outputs_are_those_of_a_model_in_float64(tmp_path: Path) -> None:
+    arguments = ["--config-file", str(CONFIGS / "cityscapes_seg.yaml"), "--size", "64", "64"]
+    chosen = ["--rounds", "1", "--exact", "--variant", "all, float32"]
+    report, _ = run(tmp_path, *arguments, *chosen)
+    exact, plain, best = report["inference"]["variants"]
+    assert [row["variant"] for row in (exact, plain, best)] == ["float64", "plain", "all, float32"]
+    assert exact["max"] == 0 and plain["speedup"] == 1
+    model = benchmark.loaded_model(load_config(arguments[1], OPTS))
+    inputs = inference_inputs(1, (64, 64))
+    with torch.no_grad():
+        found = dense_output(model(inputs))
+        expected = dense_output(model.double()(inputs))
+    error = (found - expected).abs().max() / expected.std()
+    assert 0 < plain["max_by_std"] < 5 * error < 1e-2
 
 
 @pytest.mark.usefixtures("brief")
@@ -223,10 +243,19 @@ def test_bad_input_is_named(arguments: list[str], message: str) -> None:
     assert message in stop.value.code
 
 
-def test_a_figure_needs_a_sweep(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--plot", "figure.png"], "--plot draws a sweep: give --sweep, too"),
+        (["--exact", "--no-inference"], "--exact compares predictions, which"),
+    ],
+)
+def test_options_that_do_nothing_are_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit):
-        benchmark.parse_arguments(["--config-file", "any.yaml", "--plot", "figure.png"])
-    assert "--plot draws a sweep: give --sweep, too" in capsys.readouterr().err
+        benchmark.parse_arguments(["--config-file", "any.yaml", *arguments])
+    assert message in capsys.readouterr().err
 
 
 def test_variants_share_unchanged_weights_and_leave_the_model_unchanged() -> None:

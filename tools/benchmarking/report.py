@@ -22,7 +22,8 @@ def rows(
     """Make a dict of plain numbers per variant; the seconds are None if it didn't fit.
 
     Args:
-        results: Measurements. The first variant that ran is the reference.
+        results: Measurements. The first variant that ran is the reference of the outputs, and the
+            first that isn't exact of the times.
         ceilings: FLOP/s of a matrix product by type.
         images: Images per call.
 
@@ -30,11 +31,12 @@ def rows(
         InputError: No variant ran.
     """
     ran = [result for result in results if result.times]
-    if not ran:
+    baseline = next((result for result in ran if not result.variant.exact), None)
+    if baseline is None:
         raise InputError("no variant fits into the GPU's memory: choose a smaller --size")
     flops = max(result.flops for result in results)
     return [
-        _row(result, ran[0], flops / ceilings[result.variant.computes_in], images)
+        _row(result, ran[0], baseline.median, flops / ceilings[result.variant.computes_in], images)
         if result.times
         else {"variant": result.variant.name, "seconds": None}
         for result in results
@@ -44,6 +46,7 @@ def rows(
 def _row(
     result: Measurement,
     reference: Measurement,
+    reference_seconds: float,
     least_seconds: float,
     images: int,
 ) -> dict:
@@ -53,7 +56,7 @@ def _row(
         "fastest": min(result.times),
         "slowest": max(result.times),
         "calls": len(result.times),
-        "speedup": reference.median / result.median,
+        "speedup": reference_seconds / result.median,
         "images_per_second": images / result.median,
         "memory_gib": None if result.memory is None else result.memory / _GIB,
         "utilization": least_seconds / result.median,

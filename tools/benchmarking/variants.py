@@ -19,7 +19,7 @@ from metaprompt_d2.diffusion.speedups import (
 )
 from metaprompt_d2.engine import convert_frozen_weights
 
-__all__ = ["Variant", "inference_variants", "training_variants"]
+__all__ = ["EXACT", "Variant", "inference_variants", "training_variants"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class Variant:
         convert: Whether the weights of VAE and UNet have `dtype`, too (in training: frozen ones).
         compile_mode: Mode of `torch.compile`; "" to run eagerly.
         fused_optimizer: Whether one kernel updates all parameters (training).
+        exact: Whether everything is computed in float64.
     """
 
     name: str
@@ -52,11 +53,12 @@ class Variant:
     convert: bool = False
     compile_mode: str = ""
     fused_optimizer: bool = False
+    exact: bool = False
 
     @property
     def computes_in(self) -> torch.dtype:
         """Type of the matrix products."""
-        return self.dtype or torch.float32
+        return torch.float64 if self.exact else self.dtype or torch.float32
 
     def applied_to(self, model: nn.Module, *, train: bool = False) -> nn.Module:
         """Copy a model and let the copy run this way.
@@ -94,13 +96,16 @@ class Variant:
         for network in clone.modules() if self.packed else ():
             if isinstance(network, FeatureUNet | LatentEncoder):
                 pack_convolutions(network)
-        return clone
+        return clone.double() if self.exact else clone
 
     def running(self) -> AbstractContextManager:
         """Give the context to call the model in."""
         if self.attention == "efficient":
             return sdpa_kernel([SDPBackend.EFFICIENT_ATTENTION])
         return nullcontext()
+
+
+EXACT = Variant("float64", attention="sdpa", exact=True)
 
 
 def _same_values(model: nn.Module) -> dict[int, Tensor]:
