@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterator
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import cv2
@@ -161,7 +162,11 @@ def test_it_is_the_formula_of_the_paper(truths: list[Segments]) -> None:
     assert score(predictions, [0, 1, 1, 2, 3, 4, 0]) == found  # repeated images count once
 
 
-def test_it_is_detectron2s_result(truths: list[Segments], tmp_path: Path) -> None:
+def test_it_is_detectron2s_result(
+    truths: list[Segments], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Processes that panopticapi forks from one with threads, such as this one, may wait forever.
+    monkeypatch.setattr("multiprocessing.Pool", ThreadPool)
     random = np.random.default_rng(2)
     predictions = [changed(random, truth) for truth in truths]
     content = json.loads((tmp_path / "panoptic.json").read_text())

@@ -313,7 +313,9 @@ def test_the_page_in_a_browser(page: Any, photo: str, tmp_path: Path) -> None:
     # A click on a prompt's map shows it on the right.
     page.locator("#prompts .thumbnail-lg").nth(5).click()
     caption("right", "Prompt 5 at step 2")
-    page.locator("#right-prompt input[type=number]").fill("3")
+    number = page.locator("#right-prompt input[type=number]")
+    expect(number).to_have_value("5")  # the page shows it after the caption
+    number.fill("3")
     page.keyboard.press("Enter")
     caption("right", "Prompt 3 at step 2")
 

@@ -4,6 +4,7 @@ import json
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,7 @@ from detectron2.data.datasets.cityscapes import load_cityscapes_semantic
 from detectron2.modeling import build_backbone, build_model
 from torch import nn
 
+from metaprompt_d2.config import read_config_file
 from metaprompt_d2.diffusion import FeatureUNet, LatentEncoder, MetaPrompts, RecurrentRefinement
 from metaprompt_d2.engine import load_config
 
@@ -104,9 +106,22 @@ SMALLEST_DEPTH = DEPTH | {
 
 def tiny_cfg(overrides: dict | None = None) -> CfgNode:
     """Cityscapes' recipe at the golden fixtures' sizes; `overrides` win."""
-    settings = TINY | (overrides or {})
-    pairs = [part for pair in settings.items() for part in pair]
-    return load_config("metaprompt_d2://cityscapes_seg.yaml", pairs)
+    settings = _recipe() | TINY | (overrides or {})
+    return load_config("", [part for pair in settings.items() for part in pair])
+
+
+@cache
+def _recipe() -> dict:
+    """Read Cityscapes' recipe once: that takes as long as building a model."""
+
+    def values(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, object]]:
+        for key, value in node.items():
+            if isinstance(value, CfgNode):
+                yield from values(value, f"{prefix}{key}.")
+            else:
+                yield prefix + key, value
+
+    return dict(values(read_config_file("metaprompt_d2://cityscapes_seg.yaml")))
 
 
 def smallest_cfg(overrides: dict | None = None) -> CfgNode:
