@@ -173,7 +173,14 @@ def test_depth_of_any_size_is_in_meters_at_the_images_size(tmp_path: Path) -> No
 
 
 def test_heatmaps_of_crops(tmp_path: Path) -> None:
-    model = with_large_weights(build_model(smallest_pose_cfg({"TEST.AUG.ENABLED": False}))).eval()
+    overrides = {
+        "TEST.AUG.ENABLED": False,
+        "MODEL.HEATMAP_HEAD.IN_FEATURE": "p3",
+        "MODEL.HEATMAP_HEAD.DECONV_DIMS": (8,),
+        "MODEL.HEATMAP_HEAD.DECONV_KERNELS": (4,),
+    }
+    cfg = smallest_pose_cfg(TWO_LEVELS | overrides)
+    model = with_large_weights(build_model(cfg)).eval()
     crops = images_of(2, 64, 48)
     with torch.no_grad():
         expected = model._predict((crops - model.pixel_mean) / model.pixel_std)

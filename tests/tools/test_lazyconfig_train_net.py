@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 from detectron2.modeling import build_model
-from mini_training import DEPTH_CONFIG, DEPTH_SMALL, losses, metrics_of
+from mini_training import DEPTH_CONFIG, PRETRAINED_DEPTH_SMALL, losses, metrics_of
 
 from metaprompt_d2.engine import load_config
 
-YAML = [*DEPTH_SMALL, *"SOLVER.MAX_ITER 4 TEST.EVAL_PERIOD 0 TEST.NUM_PICTURES 1".split()]
+YAML = [
+    *PRETRAINED_DEPTH_SMALL,
+    *"SOLVER.MAX_ITER 4 TEST.EVAL_PERIOD 0 TEST.NUM_PICTURES 1".split(),
+]
 CONFIG = "configs/lazy/mini/kitti_depth.py"
 LAZY = """
     dataloader.train.mapper.augmentations.0.long_side=128

@@ -46,15 +46,6 @@ def test_training_leaves_checkpoints_metrics_and_pictures(trained: Path) -> None
     )
 
 
-def test_the_log_says_what_was_loaded_and_how_it_is_trained(trained: Path) -> None:
-    log = (trained / "log.txt").read_text()
-    assert "mini/diffusion: " in log
-    assert "tensors used" in log
-    assert "ignored: VAE decoder: images are only encoded" in log
-    assert "0 missing" in log
-    assert log.count("Optimizer groups") == 1
-
-
 def test_best_checkpoint_is_the_one_with_the_highest_miou(trained: Path) -> None:
     entries = [json.loads(line) for line in (trained / "metrics.json").read_text().splitlines()]
     best = max(entry["sem_seg/mIoU"] for entry in entries if "sem_seg/mIoU" in entry)
@@ -202,7 +193,7 @@ def test_a_checkpoint_of_other_shapes_is_refused_with_all_of_them(
         *("MODEL.META_PROMPT.NUM_PROMPTS", 7, "OUTPUT_DIR", tmp_path),
         fails=True,
     )
-    assert "meta_prompts.embeddings.0: (32, 64) in the file, (7, 64) in the model" in output
+    assert "meta_prompts.embeddings.0: (32, 16) in the file, (7, 16) in the model" in output
     assert "sem_seg_head.aux_head.0.weight: (16, 32, 3, 3) in the file, (16, 7, 3, 3)" in output
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from mini_training import DEPTH_CONFIG, DEPTH_SMALL, metrics_of
+from mini_training import DEPTH_CONFIG, PRETRAINED_DEPTH_SMALL, metrics_of
 
-OPTIONS = [*DEPTH_SMALL, "TEST.NUM_PICTURES", "0", "SOLVER.MAX_ITER", "3", "TEST.EVAL_PERIOD", "2"]
-OPTIONS += "SOLVER.EMA.ENABLED True MODEL.DIFFUSION.LORA.RANK 2 SOLVER.BASE_LR 0.02".split()
-OPTIONS += ["MODEL.DIFFUSION.LORA.ALPHA", "8"]
+OPTIONS = [*PRETRAINED_DEPTH_SMALL, "TEST.NUM_PICTURES", "0", "SOLVER.MAX_ITER", "3"]
+OPTIONS += "TEST.EVAL_PERIOD 2 SOLVER.EMA.ENABLED True SOLVER.BASE_LR 0.02".split()
+OPTIONS += "MODEL.DIFFUSION.LORA.RANK 2 MODEL.DIFFUSION.LORA.ALPHA 8".split()
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +21,15 @@ def trained(
     folder = tmp_path_factory.mktemp("trained")
     output = run_tool("train_net.py", "--config-file", DEPTH_CONFIG, *OPTIONS, "OUTPUT_DIR", folder)
     return folder, metrics_of(output)
+
+
+def test_the_log_says_what_was_loaded_and_how_it_is_trained(trained: tuple) -> None:
+    log = (trained[0] / "log.txt").read_text()
+    assert "mini/diffusion: " in log
+    assert "tensors used" in log
+    assert "ignored: VAE decoder: images are only encoded" in log
+    assert "0 missing" in log
+    assert log.count("Optimizer groups") == 1
 
 
 def test_checkpoints_hold_weights_and_averages_and_averages_are_evaluated(
