@@ -24,11 +24,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--test-device", default="cuda", help="device of the tests marked gpu")
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Start a worker more than there are cores: tests that start processes wait for them."""
-    return (os.cpu_count() or 1) + 1
-
-
 def pytest_collection_finish() -> None:
     """Spare the garbage collector what was imported: half a second, each time it collects."""
     gc.freeze()

@@ -24,7 +24,6 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from ..checkpoint import AVERAGES
 from ..diffusion.speedups import optimize_for_training
-from ..utils.allocator import keep_freed_memory
 from ..utils.errors import InputError
 from ..utils.precision import half_precision
 from .checkpointer import SafeCheckpointer
@@ -147,8 +146,6 @@ class BaseTrainer(TrainLoop, ABC):
             TrainingStopped: SIGTERM or SIGINT asked the training to stop. It ended the iteration,
                 or broke off an evaluation, and wrote a checkpoint. A second signal doesn't wait.
         """
-        if self.device.type == "cpu":
-            keep_freed_memory()
         with self.signals.handled():
             try:
                 super().train(self.start_iter, self.max_iter)

@@ -19,6 +19,7 @@ import yaml
 from command_lines import main_of
 from damage import ABSURD, damage_file, damage_json_file
 from depth_files import write_depth, write_kitti_frame
+from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.engine import default_argument_parser, defaults
 from helpers import TWO_LEVELS, smallest_cfg, smallest_depth_cfg
@@ -54,8 +55,16 @@ SEM_SEG = TWO_LEVELS | {
 
 @pytest.fixture(autouse=True)
 def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Datasets are registered for a case; what the machine is made of takes long to find out."""
+    """Datasets are registered for a case; Detectron2's set-up takes long to look at the machine.
+
+    And to find three keys, for which it parses the config each time.
+    """
+
+    def get(cfg: CfgNode, *keys: str, default: object = None) -> object:
+        return next((cfg[key] for key in keys if key in cfg), default)
+
     monkeypatch.setattr(defaults, "collect_env_info", lambda: "")
+    monkeypatch.setattr(defaults, "_try_get_key", get)
     before = set(DatasetCatalog.list())
     yield
     for name in set(DatasetCatalog.list()) - before:
