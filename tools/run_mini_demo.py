@@ -142,8 +142,8 @@ def last_metrics(output_dir: str) -> dict[str, float]:
 def cpu_processes(cfg: CfgNode) -> int:
     """Count the processes that share a training on CPUs evenly, with pairs of images.
 
-    A second thread hardly helps the small layers of the mini recipes, in contrast to a second
-    process. With one image, a process would spend most of its time on starting layers.
+    The small layers of the mini recipes gain more from a second process than from a second thread.
+    With one image, a process would spend most of its time on starting layers.
     """
     batch_size = cfg.SOLVER.IMS_PER_BATCH // cfg.SOLVER.ACCUMULATION_STEPS
     if cfg.MODEL.DEVICE != "cpu" or batch_size % 2:
