@@ -119,9 +119,12 @@ def _defaults() -> CfgNode:
     # "reduce-overhead" (with CUDA graphs), "max-autotune" or "max-autotune-no-cudagraphs". ""
     # doesn't compile.
     cfg.MODEL.SPEED.COMPILE = ""
-    # True reorders the convolution weights of VAE and UNet for oneDNN: for inference on a CPU, if
-    # the model is not compiled. It happens when the first image arrives, for images of its size.
+    # True reorders the half-precision convolution weights of VAE and UNet for oneDNN: for inference
+    # on a CPU, if the model is not compiled. It happens when the first image arrives, for images of
+    # its size.
     cfg.MODEL.SPEED.PACK_KERNELS = True
+    # True also reorders float32 weights. Round-off errors grow on some CPUs (docs/performance.md).
+    cfg.MODEL.SPEED.PACK_FLOAT32_KERNELS = False
 
     # ## Segmentation: `UPerHead`
     # Grid sizes of the pyramid pooling module.

@@ -59,6 +59,7 @@ def load_model(
             channels_last=cfg.MODEL.SPEED.CHANNELS_LAST,
             compile_mode=cfg.MODEL.SPEED.COMPILE,
             pack_kernels=cfg.MODEL.SPEED.PACK_KERNELS,
+            pack_float32_kernels=cfg.MODEL.SPEED.PACK_FLOAT32_KERNELS,
         )
     return model
 

@@ -125,7 +125,6 @@ def inference_variants(device: torch.device, *, compiled: bool) -> list[Variant]
     exact = {
         "attention": "sdpa",
         "channels_last": on_gpu,
-        "packed": not on_gpu,
         "in_place": True,
         "batched": True,
     }
@@ -139,10 +138,12 @@ def inference_variants(device: torch.device, *, compiled: bool) -> list[Variant]
         Variant("bf16 autocast", dtype=half),
         Variant("bf16 weights", dtype=half, convert=True),
         Variant("all, float32", **exact),
-        Variant("all, bf16", **exact, dtype=half, convert=True),
+        Variant("all, bf16", **exact, packed=not on_gpu, dtype=half, convert=True),
     ]
     if not on_gpu:
         variants.insert(3, Variant("packed kernels", packed=True))
+        variants.append(Variant("all, float32, packed", **exact, packed=True))
+        variants.append(Variant("all, bf16, not packed", **exact, dtype=half, convert=True))
     if on_gpu:
         variants.insert(1, Variant("official-gpu", attention="efficient"))
         fp16 = Variant("all, fp16", **exact, dtype=torch.float16, convert=True)

@@ -19,6 +19,7 @@ def optimize_for_inference(
     channels_last: bool = False,
     compile_mode: str = "",
     pack_kernels: bool = True,
+    pack_float32_kernels: bool = False,
 ) -> None:
     """Make the diffusion networks of a model fast for inference, in place.
 
@@ -29,13 +30,16 @@ def optimize_for_inference(
         dtype: Type to convert the weights of VAE and UNet to, or None for float32.
         channels_last: Whether kernels and maps have their channels innermost.
         compile_mode: Mode of `torch.compile`, or "" to run eagerly.
-        pack_kernels: Whether convolutions keep their kernels in oneDNN's order. Models on a GPU
-            and compiled ones ignore it.
+        pack_kernels: Whether convolutions in half precision keep their kernels in oneDNN's order.
+            Models on a GPU and compiled ones ignore it.
+        pack_float32_kernels: Whether those in float32 do, too. On some CPUs, oneDNN's algorithm for
+            reordered kernels has larger round-off errors.
     """
     optimize_for_training(model, channels_last=channels_last, compile_mode=compile_mode)
     if dtype is not None:
         convert_weights(model, dtype)
-    for network in model.modules() if pack_kernels and not compile_mode else ():
+    packs = pack_kernels and (dtype is not None or pack_float32_kernels) and not compile_mode
+    for network in model.modules() if packs else ():
         if isinstance(network, FeatureUNet | LatentEncoder) and next(network.parameters()).is_cpu:
             pack_convolutions(network)
 

@@ -29,7 +29,8 @@ def count(model: nn.Module, kind: type[nn.Module]) -> int:
 def test_all_speed_ups_give_the_same_numbers_and_state_dict() -> None:
     plain = build_model(smallest_cfg()).eval()
     inputs = [{"image": random_image(64, 72)}]
-    for arguments in ({}, {"channels_last": True}, {"pack_kernels": False}):
+    packed = {"pack_float32_kernels": True}
+    for arguments in ({}, {"channels_last": True}, packed, packed | {"pack_kernels": False}):
         model = copy.deepcopy(plain)
         optimize_for_inference(model, **arguments)
         assert is_channels_last(model) == arguments.get("channels_last", False)
@@ -37,7 +38,7 @@ def test_all_speed_ups_give_the_same_numbers_and_state_dict() -> None:
             expected, output = (m(inputs)[0]["sem_seg"] for m in (plain, model))
         torch.testing.assert_close(output, expected, rtol=1e-4, atol=1e-4)
         assert count(model, InPlaceResidualBlock) == 6
-        assert bool(count(model, PackedConv2d)) == arguments.get("pack_kernels", True)
+        assert bool(count(model, PackedConv2d)) == (arguments == packed)
         state = model.state_dict()
         assert state.keys() == plain.state_dict().keys()
         assert all(torch.equal(state[name], value) for name, value in plain.state_dict().items())
@@ -63,9 +64,18 @@ def test_keys_act_on_loaded_models(monkeypatch: pytest.MonkeyPatch) -> None:
     model = load_model(smallest_cfg(keys), require_weights=False)
     assert is_channels_last(model) and modes == ["reduce-overhead"] * 3
     assert count(model, PackedConv2d) == 0
-    for packs in (True, False):
-        model = load_model(smallest_cfg({"MODEL.SPEED.PACK_KERNELS": packs}), require_weights=False)
-        assert bool(count(model, PackedConv2d)) == packs
+    half, packs = {"TEST.AMP.ENABLED": True}, "MODEL.SPEED.PACK_KERNELS"
+    packs_float32 = {"MODEL.SPEED.PACK_FLOAT32_KERNELS": True}
+    for keys, packed in (
+        ({}, False),
+        (half, True),
+        (half | {packs: False}, False),
+        (packs_float32, True),
+        (packs_float32 | {packs: False}, False),
+    ):
+        model = load_model(smallest_cfg(keys), require_weights=False)
+        assert bool(count(model, PackedConv2d)) == packed
+    keys = {"MODEL.SPEED.CHANNELS_LAST": True}
     model = load_model(smallest_cfg(keys), optimize=False, require_weights=False)
     assert not is_channels_last(model) and count(model, InPlaceResidualBlock) == 0
 
