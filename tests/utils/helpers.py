@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from config_keys import leaves
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.builtin_meta import _get_builtin_metadata
@@ -113,15 +114,7 @@ def tiny_cfg(overrides: dict | None = None) -> CfgNode:
 @cache
 def _recipe() -> dict:
     """Read Cityscapes' recipe once: that takes as long as building a model."""
-
-    def values(node: CfgNode, prefix: str = "") -> Iterator[tuple[str, object]]:
-        for key, value in node.items():
-            if isinstance(value, CfgNode):
-                yield from values(value, f"{prefix}{key}.")
-            else:
-                yield prefix + key, value
-
-    return dict(values(read_config_file("metaprompt_d2://cityscapes_seg.yaml")))
+    return dict(leaves(read_config_file("metaprompt_d2://cityscapes_seg.yaml")))
 
 
 def smallest_cfg(overrides: dict | None = None) -> CfgNode:

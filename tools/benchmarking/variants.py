@@ -122,7 +122,7 @@ def inference_variants(device: torch.device, *, compiled: bool) -> list[Variant]
         compiled: Whether to include `torch.compile`.
     """
     half, on_gpu = torch.bfloat16, device.type == "cuda"
-    exact = {
+    improvements = {
         "attention": "sdpa",
         "channels_last": on_gpu,
         "in_place": True,
@@ -137,16 +137,16 @@ def inference_variants(device: torch.device, *, compiled: bool) -> list[Variant]
         Variant("shared encoder", share_encoder=True),
         Variant("bf16 autocast", dtype=half),
         Variant("bf16 weights", dtype=half, convert=True),
-        Variant("all, float32", **exact),
-        Variant("all, bf16", **exact, packed=not on_gpu, dtype=half, convert=True),
+        Variant("all, float32", **improvements),
+        Variant("all, bf16", **improvements, packed=not on_gpu, dtype=half, convert=True),
     ]
     if not on_gpu:
         variants.insert(3, Variant("packed kernels", packed=True))
-        variants.append(Variant("all, float32, packed", **exact, packed=True))
-        variants.append(Variant("all, bf16, not packed", **exact, dtype=half, convert=True))
+        variants.append(Variant("all, float32, packed", **improvements, packed=True))
+        variants.append(Variant("all, bf16, not packed", **improvements, dtype=half, convert=True))
     if on_gpu:
         variants.insert(1, Variant("official-gpu", attention="efficient"))
-        fp16 = Variant("all, fp16", **exact, dtype=torch.float16, convert=True)
+        fp16 = Variant("all, fp16", **improvements, dtype=torch.float16, convert=True)
         variants.append(fp16)
     if compiled:
         modes = ["default", "reduce-overhead"] if on_gpu else ["default"]
@@ -154,14 +154,14 @@ def inference_variants(device: torch.device, *, compiled: bool) -> list[Variant]
             variants.append(Variant(f"compiled ({mode})", attention="sdpa", compile_mode=mode))
             name = f"all, bf16, compiled ({mode})"
             all_of_it = {"dtype": half, "convert": True, "compile_mode": mode}
-            variants.append(Variant(name, **exact, **all_of_it))
+            variants.append(Variant(name, **improvements, **all_of_it))
     return variants
 
 
 def training_variants(device: torch.device, *, compiled: bool) -> list[Variant]:
     """List the variants for training, `plain` first; arguments as in `inference_variants`."""
     half = torch.bfloat16
-    exact = {
+    improvements = {
         "attention": "sdpa",
         "channels_last": device.type == "cuda",
         "in_place": True,
@@ -174,12 +174,12 @@ def training_variants(device: torch.device, *, compiled: bool) -> list[Variant]:
         Variant("in-place VAE", in_place=True),
         Variant("fused AdamW", fused_optimizer=True),
         Variant("bf16 autocast", dtype=half),
-        Variant("all, float32", **exact),
-        Variant("all, bf16", **exact, dtype=half, convert=True),
+        Variant("all, float32", **improvements),
+        Variant("all, bf16", **improvements, dtype=half, convert=True),
     ]
     if device.type == "cuda":
         variants.insert(1, Variant("official-gpu", attention="efficient"))
     if compiled:
         half_and_compiled = {"dtype": half, "convert": True, "compile_mode": "default"}
-        variants.append(Variant("all, bf16, compiled", **exact, **half_and_compiled))
+        variants.append(Variant("all, bf16, compiled", **improvements, **half_and_compiled))
     return variants

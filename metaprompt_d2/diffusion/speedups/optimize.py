@@ -32,8 +32,8 @@ def optimize_for_inference(
         compile_mode: Mode of `torch.compile`, or "" to run eagerly.
         pack_kernels: Whether convolutions in half precision keep their kernels in oneDNN's order.
             Models on a GPU and compiled ones ignore it.
-        pack_float32_kernels: Whether those in float32 do, too. On some CPUs, oneDNN's algorithm for
-            reordered kernels has larger round-off errors.
+        pack_float32_kernels: Whether those in float32 do, too. On some CPUs, their round-off errors
+            are then larger.
     """
     optimize_for_training(model, channels_last=channels_last, compile_mode=compile_mode)
     if dtype is not None:
